@@ -1,0 +1,490 @@
+//! Signed notes: text, a blank line, and signature lines.
+//!
+//! ```text
+//! <text, ending in a newline>
+//! <empty line>
+//! — <key name> <base64 of key ID[4] || signature>\n        one or more
+//! ```
+//!
+//! The last empty line divides text from signatures. C2SP signed-note. Parsing is strict: `format(parse(x)) == x`, or an
+//! error. Nothing in a note means anything before [`Note::check`] has said who signed it.
+
+use std::fmt;
+
+use data_encoding::{BASE64, HEXLOWER};
+
+use crate::{
+    hash::Hash,
+    key::{BadSignature, KEY_BYTES, Key, SecretKey, Signature},
+};
+
+/// Most bytes in a note: sixteen ML-DSA-44 lines of some 3.3 KiB (C2SP asks for at least 16 signatures), twice over.
+pub const NOTE_BYTES_MAX: usize = 128 * 1024;
+/// Most signature lines in a note.
+pub const SIGNATURES_MAX: usize = 64;
+/// Most bytes in a key name: it must fit the one-byte length of an ML-DSA cosignature's message.
+pub const KEY_NAME_BYTES_MAX: usize = 255;
+
+/// Signature types (C2SP signed-note, "Signature types").
+pub mod signature_type {
+    /// Ed25519 over the note text.
+    pub const ED25519: u8 = 0x01;
+    /// Ed25519 over a dated checkpoint.
+    pub const COSIGNATURE_ED25519: u8 = 0x04;
+    /// ML-DSA-44 over a dated checkpoint or subtree: tolerated, not verified here.
+    pub const COSIGNATURE_ML_DSA_44: u8 = 0x06;
+}
+
+/// What can be wrong with a note or a verifier key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoteError {
+    /// Over [`NOTE_BYTES_MAX`] bytes or [`SIGNATURES_MAX`] signatures.
+    #[error("the note is over its size limits")]
+    TooLarge,
+    /// Not UTF-8, a control character, no blank line, or no signature lines.
+    #[error("not a signed note: {0}")]
+    Malformed(&'static str),
+    /// A key name is empty, too long, or has a space, a plus or a control character.
+    #[error("not a key name")]
+    BadKeyName,
+    /// A verifier key is not name+ID+key, or its ID is not the hash of its key.
+    #[error("not a verifier key: {0}")]
+    BadVkey(&'static str),
+    /// Two lines by the same known key.
+    #[error("two signature lines by the same key {0}")]
+    Repeated(KeyName),
+    /// A line by a known key that does not verify.
+    #[error("the signature by {0} does not verify")]
+    BadSignature(KeyName),
+}
+
+/// The name of a key: no spaces, no plus, 1 to 255 bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyName(String);
+
+impl KeyName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`NoteError::BadKeyName`].
+    pub fn new(name: &str) -> Result<Self, NoteError> {
+        // "Key names MUST be non-empty and MUST NOT contain any Unicode spaces or plus characters."
+        let bad = |c: char| c.is_whitespace() || c == '+' || c.is_control();
+        if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX || name.contains(bad) {
+            return Err(NoteError::BadKeyName);
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The short identifier of a key inside a note. Not a hash to rely on: with the name it says which key to try.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct KeyId([u8; 4]);
+
+impl KeyId {
+    /// SHA-256(name || 0x0A || type || key), first four bytes.
+    fn compute(name: &KeyName, signature_type: u8, key: &[u8]) -> Self {
+        let hash = Hash::sha256(&[name.0.as_bytes(), b"\n", &[signature_type], key]);
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        Self([a, b, c, d])
+    }
+}
+
+/// A verifier key: `<name>+<hex key ID>+<base64 of type || key>`, for Ed25519 in one of its two roles.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Vkey {
+    name: KeyName,
+    id: KeyId,
+    role: Role,
+    key: Key,
+}
+
+/// What a verifier key's signatures say.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Role {
+    /// Type 0x01: signs note texts; a log.
+    Log,
+    /// Type 0x04: signs dated checkpoints; a witness.
+    Witness,
+}
+
+impl Role {
+    const fn signature_type(self) -> u8 {
+        match self {
+            Self::Log => signature_type::ED25519,
+            Self::Witness => signature_type::COSIGNATURE_ED25519,
+        }
+    }
+}
+
+impl Vkey {
+    /// The verifier key for a key with this name and role.
+    pub fn new(name: KeyName, role: Role, key: Key) -> Self {
+        let id = KeyId::compute(&name, role.signature_type(), key.as_bytes());
+        Self { name, id, role, key }
+    }
+
+    /// Reads a verifier key.
+    ///
+    /// # Errors
+    /// [`NoteError::BadVkey`] for another form, another algorithm, a wrong ID or an unusable point;
+    /// [`NoteError::BadKeyName`].
+    pub fn parse(text: &str) -> Result<Self, NoteError> {
+        let mut parts = text.splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(NoteError::BadVkey("not three parts divided by plus"));
+        };
+        let name = KeyName::new(name)?;
+        let id = HEXLOWER.decode(id.as_bytes()).ok().and_then(|b| b.try_into().ok()).map(KeyId);
+        let id = id.ok_or(NoteError::BadVkey("the key ID is not eight lower-case hex digits"))?;
+        let bytes = BASE64.decode(key.as_bytes()).map_err(|_| NoteError::BadVkey("the key is not base64"))?;
+        let role = match bytes.first() {
+            Some(&signature_type::ED25519) => Role::Log,
+            Some(&signature_type::COSIGNATURE_ED25519) => Role::Witness,
+            _ => return Err(NoteError::BadVkey("neither Ed25519 (0x01) nor a cosignature/v1 key (0x04)")),
+        };
+        let key = Key::from_slice(&bytes[1..]).ok_or(NoteError::BadVkey("an Ed25519 key has 32 bytes"))?;
+        let vkey = Self::new(name, role, key);
+        if vkey.id != id {
+            return Err(NoteError::BadVkey("the key ID does not belong to this name and key"));
+        }
+        if !key.is_usable() {
+            return Err(NoteError::BadVkey("not a usable Ed25519 point"));
+        }
+        Ok(vkey)
+    }
+
+    /// The name in signature lines.
+    pub const fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    /// What its signatures say.
+    pub const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The key itself.
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
+impl fmt::Display for Vkey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::with_capacity(1 + KEY_BYTES);
+        bytes.push(self.role.signature_type());
+        bytes.extend_from_slice(self.key.as_bytes());
+        write!(f, "{}+{}+{}", self.name, HEXLOWER.encode(&self.id.0), BASE64.encode(&bytes))
+    }
+}
+
+impl fmt::Debug for Vkey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// One signature line, not yet verified.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignatureLine {
+    name: KeyName,
+    id: KeyId,
+    /// What follows the key ID.
+    body: Vec<u8>,
+}
+
+impl SignatureLine {
+    /// A line by `vkey` with this signature body.
+    pub fn new(vkey: &Vkey, body: Vec<u8>) -> Self {
+        Self { name: vkey.name.clone(), id: vkey.id, body }
+    }
+
+    /// Reads one line without its newline.
+    ///
+    /// # Errors
+    /// [`NoteError`].
+    pub fn parse(line: &str) -> Result<Self, NoteError> {
+        let malformed = || NoteError::Malformed("a signature line is not: dash, name, base64");
+        let (name, encoded) =
+            line.strip_prefix("\u{2014} ").ok_or_else(malformed)?.split_once(' ').ok_or_else(malformed)?;
+        let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| malformed())?;
+        let (id, body) = bytes.split_first_chunk::<4>().ok_or_else(malformed)?;
+        if body.is_empty() {
+            return Err(malformed());
+        }
+        Ok(Self { name: KeyName::new(name)?, id: KeyId(*id), body: body.to_vec() })
+    }
+
+    /// The name of the key that is said to have signed.
+    pub const fn name(&self) -> &KeyName {
+        &self.name
+    }
+
+    /// The bytes after the key ID.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Whether name and key ID are this key's.
+    pub fn is_by(&self, vkey: &Vkey) -> bool {
+        self.name == vkey.name && self.id == vkey.id
+    }
+}
+
+impl fmt::Display for SignatureLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = [&self.id.0[..], &self.body].concat();
+        writeln!(f, "\u{2014} {} {}", self.name, BASE64.encode(&bytes))
+    }
+}
+
+/// A note as it was received: a text and lines that claim to sign it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    text: String,
+    lines: Vec<SignatureLine>,
+}
+
+impl Note {
+    /// Reads a note. Nothing is verified.
+    ///
+    /// # Errors
+    /// [`NoteError`].
+    pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
+        if bytes.len() > NOTE_BYTES_MAX {
+            return Err(NoteError::TooLarge);
+        }
+        let all = std::str::from_utf8(bytes).map_err(|_| NoteError::Malformed("not UTF-8"))?;
+        // "MUST NOT contain any ASCII control characters (those below U+0020) other than newline."
+        if all.bytes().any(|b| b < 0x20 && b != b'\n') {
+            return Err(NoteError::Malformed("a control character"));
+        }
+        // "the text is separated from the signatures by the last empty line in the note"
+        let split = all.rfind("\n\n").ok_or(NoteError::Malformed("no blank line"))?;
+        let (text, lines) = (&all[..=split], &all[split + 2..]);
+        let lines = lines.strip_suffix('\n').ok_or(NoteError::Malformed("no signature lines, or no final newline"))?;
+        let mut parsed = Vec::new();
+        for line in lines.split('\n') {
+            if parsed.len() == SIGNATURES_MAX {
+                return Err(NoteError::TooLarge);
+            }
+            parsed.push(SignatureLine::parse(line)?);
+        }
+        Ok(Self { text: text.to_owned(), lines: parsed })
+    }
+
+    /// A note of our own making.
+    ///
+    /// # Errors
+    /// [`NoteError::Malformed`] if the text does not end in a newline, has control characters, or there is no line.
+    pub fn new(text: String, lines: Vec<SignatureLine>) -> Result<Self, NoteError> {
+        let note = Self { text, lines };
+        // One definition of a good note: the parser's.
+        if Self::parse(note.format().as_bytes())? == note { Ok(note) } else { Err(NoteError::Malformed("the text")) }
+    }
+
+    /// The note as text.
+    pub fn format(&self) -> String {
+        let mut out = format!("{}\n", self.text);
+        for line in &self.lines {
+            out.push_str(&line.to_string());
+        }
+        out
+    }
+
+    /// The signed text, newline included. Meaningless until [`Note::check`] has found a signature that one trusts.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// All signature lines.
+    pub fn lines(&self) -> &[SignatureLine] {
+        &self.lines
+    }
+
+    /// The line by `vkey`, if there is one, still to be verified.
+    ///
+    /// # Errors
+    /// [`NoteError::Repeated`] if there are two.
+    pub fn line_by(&self, vkey: &Vkey) -> Result<Option<&SignatureLine>, NoteError> {
+        let mut lines = self.lines.iter().filter(|l| l.is_by(vkey));
+        let line = lines.next();
+        if lines.next().is_some() {
+            return Err(NoteError::Repeated(vkey.name.clone()));
+        }
+        Ok(line)
+    }
+
+    /// Looks for a signature by `vkey` (a type 0x01 key) and verifies it: `false` means that the key did not sign.
+    ///
+    /// # Errors
+    /// [`NoteError::BadSignature`] if a line bears its name and ID and does not verify: the note is to be rejected whole.
+    pub fn check(&self, vkey: &Vkey) -> Result<bool, NoteError> {
+        let Some(line) = self.line_by(vkey)? else { return Ok(false) };
+        let verified = match (vkey.role, Signature::from_slice(&line.body)) {
+            (Role::Log, Some(signature)) => vkey.key.verify(self.text.as_bytes(), &signature),
+            _ => Err(BadSignature),
+        };
+        verified.map_err(|_| NoteError::BadSignature(vkey.name.clone()))?;
+        Ok(true)
+    }
+}
+
+/// A key that signs note texts (type 0x01).
+#[derive(Debug, Clone)]
+pub struct NoteSigner {
+    vkey: Vkey,
+    secret: SecretKey,
+}
+
+impl NoteSigner {
+    /// A signer with this name.
+    pub fn new(name: KeyName, secret: SecretKey) -> Self {
+        Self { vkey: Vkey::new(name, Role::Log, secret.public()), secret }
+    }
+
+    /// Its verifier key.
+    pub const fn vkey(&self) -> &Vkey {
+        &self.vkey
+    }
+
+    /// Signs a text.
+    pub fn sign(&self, text: &str) -> SignatureLine {
+        SignatureLine::new(&self.vkey, self.secret.sign(text.as_bytes()).as_bytes().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EXAMPLE_VKEY: &str = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k";
+    const EXAMPLE: &str = "This is an example message.\n\n\u{2014} example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONncAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
+
+    #[test]
+    fn the_example_of_the_specification() {
+        let vkey = Vkey::parse(EXAMPLE_VKEY).unwrap();
+        assert_eq!(vkey.to_string(), EXAMPLE_VKEY);
+        let note = Note::parse(EXAMPLE.as_bytes()).unwrap();
+        assert_eq!(note.format(), EXAMPLE);
+        assert_eq!(note.check(&vkey), Ok(true));
+    }
+
+    #[test]
+    fn every_flipped_bit_loses_the_signature() {
+        let vkey = Vkey::parse(EXAMPLE_VKEY).unwrap();
+        for bit in 0..EXAMPLE.len() * 8 {
+            let mut bytes = EXAMPLE.as_bytes().to_vec();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let signed = Note::parse(&bytes).and_then(|n| n.check(&vkey));
+            assert_ne!(signed, Ok(true), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn the_last_blank_line_divides() {
+        let signer = NoteSigner::new(KeyName::new("a.example").unwrap(), SecretKey::from_seed(&[1; 32]));
+        let text = "one\n\n\u{2014} not.example a signature\n\ntwo\n";
+        let note = Note::new(text.to_owned(), vec![signer.sign(text)]).unwrap();
+        let parsed = Note::parse(note.format().as_bytes()).unwrap();
+        assert_eq!(parsed.text(), text);
+        assert_eq!(parsed.check(signer.vkey()), Ok(true));
+    }
+
+    #[test]
+    fn unknown_lines_are_ignored_and_known_bad_ones_reject() {
+        let signer = NoteSigner::new(KeyName::new("a.example").unwrap(), SecretKey::from_seed(&[1; 32]));
+        let other = NoteSigner::new(KeyName::new("a.example").unwrap(), SecretKey::from_seed(&[2; 32]));
+        let ml_dsa = format!("\u{2014} w.example {}", BASE64.encode(&[6; 4 + 8 + 2420]));
+        let text = "x\n".to_owned();
+        let lines = vec![other.sign(&text), SignatureLine::parse(&ml_dsa).unwrap(), signer.sign(&text)];
+        let note = Note::new(text.clone(), lines).unwrap();
+        assert_eq!(note.check(signer.vkey()), Ok(true));
+
+        let forged = Note::new(text.clone(), vec![SignatureLine::new(signer.vkey(), vec![0; 64])]).unwrap();
+        assert_eq!(forged.check(signer.vkey()), Err(NoteError::BadSignature(signer.vkey().name.clone())));
+        let twice = Note::new(text.clone(), vec![signer.sign(&text), signer.sign(&text)]).unwrap();
+        assert_eq!(twice.check(signer.vkey()), Err(NoteError::Repeated(signer.vkey().name.clone())));
+        let unsigned = Note::new(text.clone(), vec![other.sign(&text)]).unwrap();
+        assert_eq!(unsigned.check(signer.vkey()), Ok(false));
+    }
+
+    #[test]
+    fn malformed_notes_and_keys() {
+        let many = format!("x\n\n{}", "\u{2014} a AAAAAAA=\n".repeat(SIGNATURES_MAX + 1));
+        let huge = vec![b'x'; NOTE_BYTES_MAX + 1];
+        for bad in [
+            &b""[..],
+            b"\n",
+            b"\n\n",
+            b"x\n\n",
+            b"x\n\ny\n",
+            b"x\xff\n\n",
+            b"x\t\n\n\xe2\x80\x94 a AAAAAAA=\n",
+            many.as_bytes(),
+            &huge,
+        ] {
+            assert!(Note::parse(bad).is_err());
+        }
+        for line in [
+            "- a AAAAAAA=",
+            "\u{2014}  AAAAAAA=",
+            "\u{2014} a+b AAAAAAA=",
+            "\u{2014} a AAAA",
+            "\u{2014} a AAAAAAA",
+            "\u{2014} a b AAAAAAA=",
+        ] {
+            assert!(SignatureLine::parse(line).is_err(), "{line}");
+        }
+        for vkey in [
+            "",
+            "a",
+            "a+b",
+            "example.com/foo+530d903b+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            "example.com/foo+530D903A+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+            "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2",
+            "exam ple+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k",
+        ] {
+            assert!(Vkey::parse(vkey).is_err(), "{vkey}");
+        }
+        let weak = Vkey::new(KeyName::new("w").unwrap(), Role::Log, Key::new([0; 32]));
+        assert!(Vkey::parse(&weak.to_string()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_is_strict(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(note) = Note::parse(&bytes) {
+                prop_assert_eq!(note.format().into_bytes(), bytes);
+            }
+        }
+
+        #[test]
+        fn near_notes_round_trip_or_fail(text in "[ -~\n\u{2014}]{0,60}", tail in "(\u{2014} [a-z+ ]{0,5} [A-Za-z0-9+/=]{0,16}\n){0,3}") {
+            let all = format!("{text}\n{tail}");
+            if let Ok(note) = Note::parse(all.as_bytes()) {
+                prop_assert_eq!(note.format(), all);
+            }
+        }
+    }
+}
