@@ -12,12 +12,13 @@ use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256};
+use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
 
 /// Bytes in a hash.
 pub const HASH_BYTES: usize = 32;
 
-/// A SHA-256 output. It has no `Default`: an all-zero hash must be written down where it is meant.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A SHA-256 output; 32 bytes in TLS structures. It has no `Default`: an all-zero hash must be written down where it is meant.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Hash([u8; HASH_BYTES]);
 
 /// The root of the empty tree: the hash of the empty string (RFC 6962 section 2.1).

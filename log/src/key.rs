@@ -14,6 +14,7 @@ use std::fmt;
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
 use zeroize::Zeroizing;
 
 /// Bytes in a public key and in a secret seed.
@@ -22,11 +23,11 @@ pub const KEY_BYTES: usize = 32;
 pub const SIGNATURE_BYTES: usize = 64;
 
 /// A public key as it stands on the wire. Holding one says nothing about its being usable: [`Key::verify`] decides.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Key([u8; KEY_BYTES]);
 
 /// A signature as it stands on the wire.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Signature([u8; SIGNATURE_BYTES]);
 
 /// The signature is not one that this key made over this message.

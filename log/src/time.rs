@@ -5,8 +5,10 @@
 
 use std::fmt;
 
-/// Milliseconds since 1970-01-01T00:00:00Z.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z; a uint64 in TLS structures.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct UnixMillis(u64);
 
 /// Seconds since 1970-01-01T00:00:00Z.
