@@ -1,10 +1,25 @@
 //! What Waymark logs and how it is checked.
+pub mod answer;
+pub mod audit;
 pub mod commitment;
+pub mod compose;
+pub mod entry;
+pub mod event;
+pub mod facts;
 pub mod identifier;
 pub mod label;
 pub mod ladder;
+pub mod mapping;
 pub mod names;
 pub mod prefix;
+pub mod provider;
+pub mod receipt;
+pub mod record;
+pub mod rules;
+pub mod signed;
+pub mod trust;
 pub mod typed;
+pub mod verify;
 pub mod vrf;
+pub mod watch;
 pub mod wire;

@@ -86,6 +86,11 @@ pub enum ProofRefused {
 }
 
 impl PrefixProof {
+    /// The proof about no keys at all: no results, no elements.
+    pub const fn nothing() -> Self {
+        Self { results: Vec::new(), elements: Vec::new() }
+    }
+
     /// Which results claim presence, in order; a claim until [`PrefixProof::verify`].
     pub fn claims_presence(&self) -> impl Iterator<Item = bool> + '_ {
         self.results.iter().map(|r| matches!(r, SearchResult::Inclusion { .. }))

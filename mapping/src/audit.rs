@@ -1,0 +1,396 @@
+//! The monitor's judgement: the whole log replayed, every rule checked, the map and the provider directory rebuilt.
+//!
+//! State and entries in, findings out; no network, no clock. Entries are believed only when they lead to the checkpoint's
+//! root; then each is judged by the rules of [`crate::entry`]:
+//!
+//! - leaf 0 is the open entry of this log, and there is no other; the first head is leaf 1;
+//! - every checkpoint ends in a head; between heads at most 1,024 changes and 2,048 entries, in strictly ascending order of
+//!   their bytes; a batch with changes has at least 16;
+//! - no label occurs twice; a head's count, map root, provider root and links are those of the replay; its time advances;
+//! - provider entries follow from the directory, one for a domain between heads; config entries are signed by the log's key;
+//! - a consent is signed by a key that is valid for its MSP, and is not over.
+//!
+//! There is no append-only proof of the map to get wrong: it is rebuilt.
+
+use std::collections::{BTreeSet, HashMap};
+
+use waymark_log::{
+    checkpoint::Origin,
+    hash::{Hash, leaf_hash},
+    key::Key,
+    range::CompactRange,
+    time::UnixMillis,
+};
+
+use crate::{
+    entry::{
+        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, Config, ENTRIES_PER_HEAD_MAX, Entry, HEAD_INTERVAL_MS_MAX,
+        Head, Open, Provider, ProviderRole,
+    },
+    label::Label,
+    mapping::Consent,
+    names::Domain,
+    prefix::PrefixTree,
+    provider::{ProviderDirectory, ProviderRefused},
+    signed::SignedStruct,
+    watch::Renews,
+};
+
+/// How much later than promised a head may come before it is worth a notice: one more interval.
+const CADENCE_SLACK_MS: u64 = HEAD_INTERVAL_MS_MAX;
+
+/// What a log has done that it should not have. Each names the entry that shows it.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Finding {
+    /// The entries do not lead to the signed root. Nothing after the last good size was believed.
+    #[error("the entries to size {size} do not lead to the signed root")]
+    RootMismatch {
+        /// Size of the checkpoint.
+        size: u64,
+    },
+    /// An entry is none.
+    #[error("entry {index} is not one: {what}")]
+    Undecodable {
+        /// The entry.
+        index: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The open entry is missing, repeated, or of another log.
+    #[error("entry {index}: the open entry is missing, repeated or of another log")]
+    Open {
+        /// The entry.
+        index: u64,
+    },
+    /// A checkpoint does not end in a head.
+    #[error("the checkpoint at size {size} does not end in a head")]
+    NoHead {
+        /// Size of the checkpoint.
+        size: u64,
+    },
+    /// Too many entries between heads, too few changes in a batch, or out of order.
+    #[error("head {index}: {what}")]
+    Batch {
+        /// The head.
+        index: u64,
+        /// Which rule.
+        what: &'static str,
+    },
+    /// A label occurs a second time: the first commitment was overwritten for whoever believes the second.
+    #[error("entry {index}: its label is in the log already")]
+    DuplicateLabel {
+        /// The entry.
+        index: u64,
+    },
+    /// A head is not what the replay says.
+    #[error("head {index}: {what} is not what the log says")]
+    Head {
+        /// The head.
+        index: u64,
+        /// Which part.
+        what: &'static str,
+    },
+    /// A provider entry has no business there.
+    #[error("entry {index}: {why}")]
+    Provider {
+        /// The entry.
+        index: u64,
+        /// Why.
+        why: ProviderRefused,
+    },
+    /// A config entry is not signed by the log's key or does not follow.
+    #[error("entry {index}: the config entry is not by the log's key or does not follow from the last")]
+    Config {
+        /// The entry.
+        index: u64,
+    },
+    /// A consent is not by a valid key of its MSP, or is over.
+    #[error("entry {index}: the consent is not by a valid key of its MSP, or is over")]
+    Consent {
+        /// The entry.
+        index: u64,
+    },
+}
+
+/// A change that was replayed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Replayed {
+    /// Where it is.
+    pub entry: Renews,
+    /// Its label.
+    pub label: Label,
+    /// When the head after it was made.
+    pub head: UnixMillis,
+}
+
+/// A consent that was replayed, for MSPs that watch who names them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Consented {
+    /// Where it is.
+    pub index: u64,
+    /// Whose it is.
+    pub msp: Domain,
+}
+
+/// What one step found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Step {
+    /// What the log did wrong.
+    pub findings: Vec<Finding>,
+    /// What is late, which proves nothing.
+    pub notices: Vec<String>,
+    /// The changes, in order.
+    pub changes: Vec<Replayed>,
+    /// The consents, in order.
+    pub consents: Vec<Consented>,
+}
+
+/// The log as it was replayed so far.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    origin: Origin,
+    log_key: Key,
+    range: CompactRange,
+    map: PrefixTree,
+    places: HashMap<Label, (u64, UnixMillis)>,
+    providers: ProviderDirectory,
+    open: Option<Open>,
+    open_digest: Hash,
+    config_digest: Hash,
+    interval_ms: u64,
+    last_head: Option<(u64, Head)>,
+    changes: u64,
+    provider_root: Hash,
+    pending: Vec<Pending>,
+}
+
+/// An entry that waits for the head that closes its batch.
+#[derive(Clone, Debug)]
+struct Pending {
+    index: u64,
+    bytes: Vec<u8>,
+    entry: Entry,
+}
+
+impl Replay {
+    /// A log of which nothing has been read. `log_key` is the key that signs its checkpoints.
+    pub fn new(origin: Origin, log_key: Key) -> Self {
+        Self {
+            origin,
+            log_key,
+            range: CompactRange::new(),
+            map: PrefixTree::new(),
+            places: HashMap::new(),
+            providers: ProviderDirectory::new(),
+            open: None,
+            open_digest: Hash::ZERO,
+            config_digest: Hash::ZERO,
+            interval_ms: 0,
+            last_head: None,
+            changes: 0,
+            provider_root: crate::prefix::EMPTY,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Entries replayed.
+    pub const fn size(&self) -> u64 {
+        self.range.size()
+    }
+
+    /// Root of the tree of the entries replayed.
+    pub fn root(&self) -> Hash {
+        self.range.root()
+    }
+
+    /// The map.
+    pub const fn map(&self) -> &PrefixTree {
+        &self.map
+    }
+
+    /// The provider directory.
+    pub const fn providers(&self) -> &ProviderDirectory {
+        &self.providers
+    }
+
+    /// The last head and where it is.
+    pub const fn last_head(&self) -> Option<&(u64, Head)> {
+        self.last_head.as_ref()
+    }
+
+    /// The open entry.
+    pub const fn open(&self) -> Option<&Open> {
+        self.open.as_ref()
+    }
+
+    /// The entry under which a label is in the map, and the time of its head.
+    pub fn place(&self, label: &Label) -> Option<(Renews, UnixMillis)> {
+        let (index, time) = *self.places.get(label)?;
+        let commitment = self.map.get(&label.0)?;
+        let leaf = leaf_hash(&Entry::Change(Change { label: *label, commitment }).encode());
+        Some((Renews { index, leaf }, time))
+    }
+
+    /// Replays the entries from [`Replay::size`] up to a checkpoint of `size` entries with this root.
+    ///
+    /// If they do not lead to the root, nothing is believed and the replay stays where it was.
+    pub fn extend(&mut self, entries: &[Vec<u8>], size: u64, root: &Hash) -> Step {
+        let mut step = Step::default();
+        let mut range = self.range.clone();
+        for entry in entries {
+            range.append(leaf_hash(entry));
+        }
+        if range.size() != size || range.root() != *root {
+            step.findings.push(Finding::RootMismatch { size });
+            return step;
+        }
+        let first = self.size();
+        self.range = range;
+        for (index, bytes) in (first..).zip(entries) {
+            self.take(index, bytes, &mut step);
+        }
+        // "Every published checkpoint ends in a head entry."
+        if self.last_head.is_none_or(|(index, _)| index + 1 != size) {
+            step.findings.push(Finding::NoHead { size });
+        }
+        step
+    }
+
+    fn take(&mut self, index: u64, bytes: &[u8], step: &mut Step) {
+        match Entry::decode(bytes) {
+            Err(e) => step.findings.push(Finding::Undecodable { index, what: e.to_string() }),
+            Ok(Entry::Open(open)) => self.take_open(index, bytes, open, step),
+            Ok(Entry::Head(head)) => self.take_head(index, head, step),
+            Ok(entry) => self.pending.push(Pending { index, bytes: bytes.to_vec(), entry }),
+        }
+        if index == 0 && self.open.is_none() {
+            step.findings.push(Finding::Open { index });
+        }
+    }
+
+    fn take_open(&mut self, index: u64, bytes: &[u8], open: Open, step: &mut Step) {
+        if index != 0 || open.origin.get() != self.origin || !open.reserved.as_slice().is_empty() {
+            step.findings.push(Finding::Open { index });
+            return;
+        }
+        self.open_digest = Hash::sha256(&[bytes]);
+        self.interval_ms = u64::from(open.interval_ms);
+        self.open = Some(open);
+    }
+
+    /// A head closes a batch: what it holds takes effect, and the head must say what that led to.
+    fn take_head(&mut self, index: u64, head: Head, step: &mut Step) {
+        let batch = std::mem::take(&mut self.pending);
+        self.check_batch(index, &batch, step);
+        let mut domains = BTreeSet::new();
+        // Bytes are sorted, so configs come before providers, those before consents, those before changes.
+        for Pending { index: at, bytes, entry } in &batch {
+            match entry {
+                Entry::Config(config) => self.take_config(*at, bytes, config, step),
+                Entry::Provider(provider) => {
+                    let once = domains.insert(provider.domain.clone());
+                    self.take_provider(*at, provider, once, head.time, step);
+                }
+                Entry::Consent(consent) => self.take_consent(*at, consent, head.time, step),
+                Entry::Open(_) | Entry::Change(_) | Entry::Head(_) => {}
+            }
+        }
+        if !domains.is_empty() {
+            self.provider_root = self.providers.tree().root();
+        }
+        self.take_changes(&batch, head.time, step);
+        self.check_head(index, &head, step);
+        self.last_head = Some((index, head));
+    }
+
+    fn check_batch(&self, index: u64, batch: &[Pending], step: &mut Step) {
+        let mut broken = |what| step.findings.push(Finding::Batch { index, what });
+        let changes = batch.iter().filter(|p| matches!(p.entry, Entry::Change(_))).count();
+        if changes > CHANGES_PER_HEAD_MAX {
+            broken("more than 1,024 changes since the last head");
+        }
+        if batch.len() > ENTRIES_PER_HEAD_MAX {
+            broken("more than 2,048 entries since the last head");
+        }
+        if (1..CHANGES_PER_BATCH_MIN).contains(&changes) {
+            broken("a batch with changes has fewer than 16 of them");
+        }
+        if batch.windows(2).any(|w| w[0].bytes >= w[1].bytes) {
+            broken("entries are not in ascending order");
+        }
+        if self.last_head.is_none() && index != 1 {
+            broken("the first head is not entry 1");
+        }
+    }
+
+    fn take_config(&mut self, index: u64, bytes: &[u8], config: &Config, step: &mut Step) {
+        let follows =
+            config.previous == if self.config_digest == Hash::ZERO { self.open_digest } else { self.config_digest };
+        if !follows || config.verify_by(&self.origin, &self.log_key).is_err() {
+            step.findings.push(Finding::Config { index });
+            return;
+        }
+        self.config_digest = Hash::sha256(&[bytes]);
+        self.interval_ms = u64::from(config.interval_ms);
+        self.log_key = config.log_key;
+    }
+
+    fn take_provider(&mut self, index: u64, entry: &Provider, once: bool, head: UnixMillis, step: &mut Step) {
+        let applied =
+            if once { self.providers.apply(entry, &self.origin, head) } else { Err(ProviderRefused::NotNext) };
+        if let Err(why) = applied {
+            step.findings.push(Finding::Provider { index, why });
+        }
+    }
+
+    fn take_consent(&self, index: u64, consent: &Consent, head: UnixMillis, step: &mut Step) {
+        let known = self.providers.is_valid(&consent.msp, ProviderRole::Msp, &consent.msp_key, head);
+        let signed = consent.verify_by(&self.origin, &consent.msp_key).is_ok();
+        if !known || !signed || consent.expiry <= head {
+            step.findings.push(Finding::Consent { index });
+        }
+        step.consents.push(Consented { index, msp: consent.msp.clone() });
+    }
+
+    fn take_changes(&mut self, batch: &[Pending], head: UnixMillis, step: &mut Step) {
+        let mut fresh = Vec::new();
+        for Pending { index, bytes, entry } in batch {
+            let Entry::Change(change) = entry else { continue };
+            self.changes += 1;
+            if self.places.contains_key(&change.label) {
+                step.findings.push(Finding::DuplicateLabel { index: *index });
+                continue;
+            }
+            self.places.insert(change.label, (*index, head));
+            fresh.push((change.label.0, change.commitment));
+            let entry = Renews { index: *index, leaf: leaf_hash(bytes) };
+            step.changes.push(Replayed { entry, label: change.label, head });
+        }
+        self.map.insert(fresh).expect("labels that are there already were left out");
+    }
+
+    fn check_head(&self, index: u64, head: &Head, step: &mut Step) {
+        let mut wrong = |what| step.findings.push(Finding::Head { index, what });
+        if head.changes != self.changes {
+            wrong("the number of changes");
+        }
+        if head.map_root != self.map.root() {
+            wrong("the map root");
+        }
+        if head.provider_root != self.provider_root {
+            wrong("the provider root");
+        }
+        if head.open != self.open_digest || head.config != self.config_digest {
+            wrong("the link to the open or config entry");
+        }
+        let Some((_, last)) = &self.last_head else { return };
+        if head.time <= last.time {
+            wrong("the time");
+        }
+        let late = HEAD_INTERVAL_MS_MAX + self.interval_ms + CADENCE_SLACK_MS;
+        if head.time.since(last.time) > late {
+            let gap = head.time.since(last.time) / 1000;
+            step.notices.push(format!("head {index} came {gap} s after the one before"));
+        }
+    }
+}

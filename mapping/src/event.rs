@@ -1,0 +1,153 @@
+//! Events: the signed reason for a change, seen by recipients only.
+//!
+//! ```text
+//! struct { EventKind kind; Csi csi; uint32 tenure; uint32 version; Hash previous;
+//!          Hash added<0..2^10>; Hash removed<0..2^10>; uint8 reason; Ms time; opaque nonce[16]; }     EventTbs
+//! struct { uint8 role; Key key; Attestation possession<0..2^16-1>; Sig sig; }                         Authority
+//! struct { EventTbs tbs; Authority authorities<1..2^14>; }                                            Event
+//! ```
+//!
+//! `previous` is the commitment of version - 1 (zero at version 0), `added` and `removed` are SHA-256 of Mappings. Each
+//! authority signs the whole EventTbs in its role. Since version and previous commitment are signed, an event cannot be
+//! played again or laid over a state that its signer has not seen. Experimental until the mapping issue has exercised it.
+
+use tls_codec::{TlsDeserialize, TlsDeserializeBytes, TlsSerialize, TlsSize};
+use waymark_log::{
+    checkpoint::Origin,
+    hash::Hash,
+    key::{BadSignature, Key, SecretKey, Signature},
+    time::UnixMillis,
+};
+
+use crate::{
+    identifier::Csi,
+    mapping::Attestation,
+    signed::{context, message},
+    wire::{List16, Optional16, encode},
+};
+
+/// Most bytes in an encoded event: sixteen authorities, each with a proof of possession.
+pub const EVENT_BYTES_MAX: usize = 20 * 1024;
+
+/// What happened.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
+#[repr(u8)]
+pub enum EventKind {
+    /// Mappings are added.
+    Issue = 1,
+    /// Mappings are removed and others added.
+    Replace = 2,
+    /// Mappings are removed.
+    Withdraw = 3,
+    /// The recipient does not want to be found.
+    OptOut = 4,
+    /// A mapping's key is changed.
+    RotateKey = 5,
+    /// A key is declared lost; prepared in advance, so it may name no version.
+    KeyCompromise = 6,
+    /// The CSIP takes the CSI back.
+    Release = 7,
+    /// Somebody with fresh possession claims the CSI.
+    NewHolderPending = 8,
+    /// The old holder objects.
+    Objection = 9,
+    /// The claim is granted: the next tenure begins.
+    NewHolder = 10,
+    /// The MSP says it does not serve a mapping any more. Not a removal.
+    MspDetach = 11,
+    /// The DP does not show a mapping, for a stated reason. Not a removal.
+    DpUnserve = 12,
+    /// Openings and payload are deleted.
+    Erase = 13,
+}
+
+/// In which role an authority signs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
+#[repr(u8)]
+pub enum AuthorityRole {
+    /// The key of a mapping.
+    Recipient = 1,
+    /// The issuer of the CSI.
+    Csip = 2,
+    /// The MSP of a mapping.
+    Msp = 3,
+    /// The DP.
+    Dp = 4,
+}
+
+impl AuthorityRole {
+    const fn context(self) -> &'static str {
+        match self {
+            Self::Recipient => context::EVENT_RECIPIENT,
+            Self::Csip => context::EVENT_CSIP,
+            Self::Msp => context::EVENT_MSP,
+            Self::Dp => context::EVENT_DP,
+        }
+    }
+}
+
+/// What is signed.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct EventTbs {
+    /// What happened.
+    pub kind: EventKind,
+    /// To whom.
+    pub csi: Csi,
+    /// In which tenure.
+    pub tenure: u32,
+    /// The version that the event makes.
+    pub version: u32,
+    /// Commitment of the version before; zero at version 0.
+    pub previous: Hash,
+    /// Digests of the mappings that are added.
+    pub added: List16<Hash, 1024>,
+    /// Digests of the mappings that are removed.
+    pub removed: List16<Hash, 1024>,
+    /// A reason code, for the kinds that need one; else zero.
+    pub reason: u8,
+    /// When the signer signed, by the signer's clock.
+    pub time: UnixMillis,
+    /// Random.
+    pub nonce: [u8; 16],
+}
+
+/// One signature under an event.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Authority {
+    /// In which role.
+    pub role: AuthorityRole,
+    /// With which key.
+    pub key: Key,
+    /// Fresh possession, where the rules ask for it.
+    pub possession: Optional16<Attestation>,
+    /// Over the EventTbs.
+    pub sig: Signature,
+}
+
+/// An event with its authorities.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Event {
+    /// What is signed.
+    pub tbs: EventTbs,
+    /// By whom.
+    pub authorities: List16<Authority, { 1 << 14 }>,
+}
+
+impl EventTbs {
+    /// Signs the event as the holder of a recipient key.
+    pub fn sign_as_recipient(&self, origin: &Origin, secret: &SecretKey, possession: Option<Attestation>) -> Authority {
+        let role = AuthorityRole::Recipient;
+        let sig = secret.sign(&message(role.context(), origin, &encode(self)));
+        Authority { role, key: secret.public(), possession: Optional16(possession), sig }
+    }
+}
+
+impl Authority {
+    /// Checks the signature under an event.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    pub fn verify(&self, tbs: &EventTbs, origin: &Origin) -> Result<(), BadSignature> {
+        self.key.verify(&message(self.role.context(), origin, &encode(tbs)), &self.sig)
+    }
+}

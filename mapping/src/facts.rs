@@ -1,0 +1,114 @@
+//! What a sender is shown: facts, not a grade. The same facts feed the card in words, `--json`, and tests in policies.
+//!
+//! It counts organisations, not roles: a prover that is the DP or the MSP is said to be. `since` and the tenure's start are
+//! the DP's word. There is no word "verified" here, because it would have to say by whom and for what.
+
+use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
+
+use crate::{
+    mapping::{Method, Tags},
+    names::{Account, Domain},
+};
+
+/// What is known of one mapping.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MappingFacts {
+    /// Where; `None` for an opt-out.
+    pub msp: Option<Domain>,
+    /// The account there.
+    pub account: Account,
+    /// What for.
+    pub tags: Tags,
+    /// By which recipient key.
+    pub recipient: Key,
+    /// Its digest.
+    pub digest: Hash,
+    /// Until when.
+    pub not_after: UnixMillis,
+    /// Whether it is to be counted now: inside its validity and not kept from its MSP.
+    pub holds: bool,
+    /// How the CSI was shown to be the recipient's.
+    pub possession: Possession,
+    /// Whether the MSP serves it.
+    pub service: Service,
+    /// Since when it stands.
+    pub change: Change,
+}
+
+/// How the CSI was shown to be the recipient's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Possession {
+    /// By whom.
+    pub prover: Domain,
+    /// How.
+    pub method: Method,
+    /// How hard that is to fake.
+    pub strength: u8,
+    /// When.
+    pub time: UnixMillis,
+    /// Whether the prover is somebody else than the DP.
+    pub independent_of_dp: bool,
+    /// Whether the prover is somebody else than the MSP.
+    pub independent_of_msp: bool,
+    /// Whether the prover's key is in the trust file.
+    pub pinned: bool,
+}
+
+/// Whether the MSP serves a mapping.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Service {
+    /// The MSP has signed for it.
+    Confirmed {
+        /// And its consent is in the public log.
+        in_log: bool,
+        /// And its key is in the trust file.
+        pinned: bool,
+    },
+    /// The MSP has not signed, or its signature is over.
+    Unconfirmed,
+    /// The MSP publishes its consents and none is logged: not to be counted.
+    NotShownToMsp,
+    /// The recipient does not want to be found.
+    OptedOut,
+}
+
+impl Service {
+    /// Whether a mapping in this state is to be used.
+    pub const fn counts(self) -> bool {
+        matches!(self, Self::Confirmed { .. } | Self::Unconfirmed)
+    }
+}
+
+/// Since when a mapping stands, by the DP's word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// When it was added.
+    pub since: UnixMillis,
+    /// By which version.
+    pub since_version: u32,
+    /// Whether it was added less than 72 hours ago, beside another key's mapping.
+    pub is_new: bool,
+}
+
+/// What is known of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LogFacts {
+    /// Its name.
+    pub origin: Origin,
+    /// Number of entries.
+    pub size: u64,
+    /// When the head was made, by the DP's word, within the witnesses' times.
+    pub head_time: UnixMillis,
+    /// The promised interval.
+    pub interval_ms: u64,
+    /// Fresh cosignatures of witnesses.
+    pub witnesses: usize,
+    /// Witnesses in the trust file.
+    pub witnesses_known: usize,
+    /// Fresh cosignatures of auditors, who have replayed the map.
+    pub auditors: usize,
+    /// Auditors in the trust file.
+    pub auditors_known: usize,
+    /// Age of the quorum.
+    pub age_s: u64,
+}

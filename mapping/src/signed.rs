@@ -1,0 +1,111 @@
+//! Signatures that can mean one thing only.
+//!
+//! ```text
+//! struct { opaque context<1..255>; opaque origin<1..255>; opaque fields[...]; } what is signed
+//! ```
+//!
+//! `context` is `waymark/1`, the structure and the role of the signer; `origin` is the log that the structure is for;
+//! `fields` are all fields before the signature, encoded. So no signature can be carried over to another structure, role or
+//! log. The acceptance rule is the strict one of [`waymark_log::key`].
+
+use tls_codec::Serialize;
+use waymark_log::{
+    checkpoint::Origin,
+    key::{BadSignature, Key, SIGNATURE_BYTES, SecretKey, Signature},
+};
+
+use crate::wire::encode;
+
+/// The roles in which Waymark's structures are signed.
+pub mod context {
+    /// A prover, under an attestation.
+    pub const ATTESTATION: &str = "waymark/1 attestation prover";
+    /// A recipient, under a mapping.
+    pub const MAPPING: &str = "waymark/1 mapping recipient";
+    /// An MSP, under a consent.
+    pub const CONSENT: &str = "waymark/1 consent msp";
+    /// A recipient, under an event.
+    pub const EVENT_RECIPIENT: &str = "waymark/1 event recipient";
+    /// A CSIP, under an event.
+    pub const EVENT_CSIP: &str = "waymark/1 event csip";
+    /// An MSP, under an event.
+    pub const EVENT_MSP: &str = "waymark/1 event msp";
+    /// The DP, under an event.
+    pub const EVENT_DP: &str = "waymark/1 event dp";
+    /// The key that a provider entry is about.
+    pub const PROVIDER_KEY: &str = "waymark/1 provider key";
+    /// A key of the same domain that is valid already.
+    pub const PROVIDER_VALID: &str = "waymark/1 provider valid";
+    /// The log's key, under a config entry.
+    pub const CONFIG: &str = "waymark/1 config log";
+    /// The holder of a watch-list.
+    pub const WATCH_LIST: &str = "waymark/1 watch-list holder";
+    /// A recipient, under an HTTP request. Good for that request only: no durable authority.
+    pub const REQUEST: &str = "waymark/1 request recipient";
+}
+
+/// The bytes that are signed.
+pub fn message(context: &str, origin: &Origin, fields: &[u8]) -> Vec<u8> {
+    let (context, origin) = (context.as_bytes(), origin.as_str().as_bytes());
+    let mut message = Vec::with_capacity(2 + context.len() + origin.len() + fields.len());
+    // Contexts are the constants above and an origin has at most 255 bytes: both lengths fit their byte.
+    message.push(context.len() as u8);
+    message.extend_from_slice(context);
+    message.push(origin.len() as u8);
+    message.extend_from_slice(origin);
+    message.extend_from_slice(fields);
+    message
+}
+
+/// A structure whose last field is a signature over all the others.
+pub trait SignedStruct: Serialize + Sized {
+    /// Structure and role, one of [`context`].
+    const CONTEXT: &'static str;
+
+    /// The signature it bears.
+    fn signature(&self) -> &Signature;
+
+    /// Where the signature goes.
+    fn signature_mut(&mut self) -> &mut Signature;
+
+    /// All fields before the signature, encoded.
+    fn fields(&self) -> Vec<u8> {
+        let mut fields = encode(self);
+        fields.truncate(fields.len() - SIGNATURE_BYTES);
+        fields
+    }
+
+    /// Signs it for a log.
+    fn sign(&mut self, origin: &Origin, secret: &SecretKey) {
+        *self.signature_mut() = secret.sign(&message(Self::CONTEXT, origin, &self.fields()));
+    }
+
+    /// Checks that `key` signed it for a log.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    fn verify_by(&self, origin: &Origin, key: &Key) -> Result<(), BadSignature> {
+        key.verify(&message(Self::CONTEXT, origin, &self.fields()), self.signature())
+    }
+}
+
+/// Sixty-four zero bytes where a signature will stand.
+pub const UNSIGNED: Signature = Signature::new([0; SIGNATURE_BYTES]);
+
+/// Implements [`SignedStruct`] for a structure whose last field is `sig`.
+macro_rules! signed_struct {
+    ($type:ty, $context:expr) => {
+        impl $crate::signed::SignedStruct for $type {
+            const CONTEXT: &'static str = $context;
+
+            fn signature(&self) -> &waymark_log::key::Signature {
+                &self.sig
+            }
+
+            fn signature_mut(&mut self) -> &mut waymark_log::key::Signature {
+                &mut self.sig
+            }
+        }
+    };
+}
+pub(crate) use signed_struct;

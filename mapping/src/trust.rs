@@ -1,0 +1,154 @@
+//! Trust files: whom a client believes, always local, never fetched unattended.
+//!
+//! ```toml
+//! policy = """
+//! log dp.example/log+...
+//! witness w1 ...
+//! group g 3 w1 w2 w3 w4
+//! quorum g
+//! """
+//! max_age_s = 600      # oldest cosignature that counts
+//! skew_s = 30          # how far clocks may differ
+//!
+//! [[provider]]         # optional: keys known from elsewhere
+//! role = "msp"         # msp, prover or csip
+//! domain = "chat.example"
+//! key = "<64 hex digits>"
+//! ```
+//!
+//! `quorum none` is refused: without cosignatures nothing says that others see the same log, nor that it is recent. Witnesses
+//! whose name in the policy starts with `auditor` are replayers: their cosignature says that the map follows from the log.
+
+use serde::Deserialize;
+use waymark_log::{
+    key::Key,
+    policy::{Freshness, Policy},
+};
+
+use crate::{entry::ProviderRole, names::Domain};
+
+/// Oldest cosignature that counts, unless the file says otherwise: ten minutes.
+pub const MAX_AGE_S_DEFAULT: u64 = 600;
+/// How far clocks may differ, unless the file says otherwise: half a minute.
+pub const SKEW_S_DEFAULT: u64 = 30;
+/// Most bytes in a trust file.
+pub const TRUST_BYTES_MAX: usize = 1 << 20;
+
+/// A key known from elsewhere than the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Pinned {
+    /// In which role.
+    pub role: ProviderRole,
+    /// Whose.
+    pub domain: Domain,
+    /// The key.
+    pub key: Key,
+}
+
+/// Whom a client believes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trust {
+    policy: Policy,
+    freshness: Freshness,
+    pinned: Vec<Pinned>,
+}
+
+/// Why a trust file cannot be used.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("trust file: {0}")]
+pub struct TrustError(String);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    policy: String,
+    max_age_s: Option<u64>,
+    skew_s: Option<u64>,
+    #[serde(default)]
+    provider: Vec<FileProvider>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileProvider {
+    role: String,
+    domain: String,
+    key: String,
+}
+
+impl Trust {
+    /// Reads a trust file.
+    ///
+    /// # Errors
+    /// [`TrustError`] in words.
+    pub fn parse(text: &str) -> Result<Self, TrustError> {
+        let error = |what: String| TrustError(what);
+        if text.len() > TRUST_BYTES_MAX {
+            return Err(error("too large".to_owned()));
+        }
+        let file: File = toml::from_str(text).map_err(|e| error(e.to_string()))?;
+        let policy = Policy::parse(&file.policy).map_err(|e| error(e.to_string()))?;
+        if policy.is_without_quorum() {
+            return Err(error("`quorum none` is refused: nobody would vouch that others see the same log".to_owned()));
+        }
+        if policy.logs().is_empty() {
+            return Err(error("the policy names no log".to_owned()));
+        }
+        let freshness = Freshness {
+            max_age_s: file.max_age_s.unwrap_or(MAX_AGE_S_DEFAULT),
+            skew_s: file.skew_s.unwrap_or(SKEW_S_DEFAULT),
+        };
+        let pinned = file.provider.iter().map(|p| {
+            let role = match p.role.as_str() {
+                "msp" => ProviderRole::Msp,
+                "prover" => ProviderRole::Prover,
+                "csip" => ProviderRole::Csip,
+                other => return Err(error(format!("a provider's role is msp, prover or csip, not {other:?}"))),
+            };
+            let domain = Domain::parse(&p.domain).ok_or_else(|| error(format!("not a domain: {:?}", p.domain)))?;
+            let key = Key::from_hex(&p.key).filter(Key::is_usable);
+            let key = key.ok_or_else(|| error(format!("not a usable key for {domain}")))?;
+            Ok(Pinned { role, domain, key })
+        });
+        Ok(Self { policy, freshness, pinned: pinned.collect::<Result<_, _>>()? })
+    }
+
+    /// The policy.
+    pub const fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// How fresh cosignatures must be.
+    pub const fn freshness(&self) -> Freshness {
+        self.freshness
+    }
+
+    /// The keys pinned for a domain in a role.
+    pub fn pinned<'a>(&'a self, role: ProviderRole, domain: &'a Domain) -> impl Iterator<Item = &'a Key> {
+        self.pinned.iter().filter(move |p| p.role == role && p.domain == *domain).map(|p| &p.key)
+    }
+
+    /// Positions in the policy of the witnesses that audit.
+    pub fn auditors(&self) -> impl Iterator<Item = usize> + '_ {
+        let names = self.policy.witnesses().iter().enumerate();
+        names.filter(|(_, w)| w.name.starts_with("auditor")).map(|(i, _)| i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_refused() {
+        for bad in [
+            "",
+            "policy = \"quorum none\\n\"",
+            "policy = \"x\"",
+            "policy = \"\"\nextra = 1",
+            "policy = \"quorum none\\n\"\nmax_age_s = -1",
+        ] {
+            assert!(Trust::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! Blind watch-lists: who holds one sees a change of a CSI in the public log without knowing the CSI and without asking the DP.
+//!
+//! ```text
+//! struct { uint64 index; Hash leaf; }                                                                Renews
+//! struct { opaque origin<1..255>; opaque id[16]; Key holder; uint64 size; Hash root; Ms made; Ms expiry;
+//!          Label labels<32..2^11>; Renews renews<0..2^16-1>; Sig sig; }                              WatchList
+//! ```
+//!
+//! `labels` are those that must be absent while the version the holder knows is the latest ([`crate::ladder::watched`]):
+//! VRF outputs, never proofs, since a proof would let its reader test guesses. `size` and `root` are the tree they were
+//! proved absent in. A newer version that any sender accepts must hit one of them.
+//!
+//! A **hit** is expected only if the same holder renews the list within `renew_within_ms`, naming the very entry that hit.
+//! Everything else becomes one alert. [`WatchBook`] is that rule as a pure state machine: lists and entries in, alerts out.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
+use waymark_log::{
+    checkpoint::Origin,
+    hash::Hash,
+    key::{BadSignature, Key, Signature},
+    time::UnixMillis,
+};
+
+use crate::{
+    entry::OriginText,
+    label::Label,
+    signed::{SignedStruct, context, signed_struct},
+    wire::{List16, Malformed, Optional16, decode, encode},
+};
+
+/// Most bytes in an encoded watch-list.
+pub const WATCH_LIST_BYTES_MAX: usize = 4096;
+/// Longest a list may be held without renewal: as long as a mapping lives.
+pub const WATCH_LIFETIME_MS_MAX: u64 = crate::mapping::MAPPING_LIFETIME_MS_MAX;
+/// How long a holder has to claim a hit, unless the monitor says otherwise: ten minutes.
+pub const RENEW_WITHIN_MS_DEFAULT: u64 = 600_000;
+
+/// Names a list; drawn at random by its holder, who renews under the same name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct WatchId(pub [u8; 16]);
+
+/// The entry that a renewal claims as the holder's own doing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Renews {
+    /// Its index.
+    pub index: u64,
+    /// Its leaf hash.
+    pub leaf: Hash,
+}
+
+/// Labels to watch for.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct WatchList {
+    /// In which log.
+    pub origin: OriginText,
+    /// The list's name.
+    pub id: WatchId,
+    /// Whose it is: a key of its own, unrelated to any recipient key.
+    pub holder: Key,
+    /// Size of the tree in which the labels were absent.
+    pub size: u64,
+    /// Its root.
+    pub root: Hash,
+    /// When the list was made.
+    pub made: UnixMillis,
+    /// Until when it is to be watched.
+    pub expiry: UnixMillis,
+    /// The labels.
+    pub labels: List16<Label, 2048>,
+    /// The hit that this renewal claims.
+    pub renews: Optional16<Renews>,
+    /// By the holder.
+    pub sig: Signature,
+}
+
+signed_struct!(WatchList, context::WATCH_LIST);
+
+impl WatchList {
+    /// Reads a list. Nothing is verified.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        if bytes.len() > WATCH_LIST_BYTES_MAX {
+            return Err(Malformed { structure: "watch-list", what: "it is too large".to_owned() });
+        }
+        decode("watch-list", bytes)
+    }
+
+    /// The list's bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Checks the holder's signature.
+    ///
+    /// # Errors
+    /// [`BadSignature`].
+    pub fn verify(&self) -> Result<(), BadSignature> {
+        self.verify_by(&self.origin.get(), &self.holder)
+    }
+}
+
+/// Why a list is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WatchRefused {
+    /// Of another log.
+    #[error("the list is for another log")]
+    OtherLog,
+    /// Not signed by its holder.
+    #[error("the holder has not signed the list")]
+    Signature,
+    /// No labels, or over, or for longer than allowed.
+    #[error("the list has no labels, is over, or asks for longer than 180 days")]
+    Lifetime,
+    /// Its name belongs to another holder, or a later list stands under it.
+    #[error("another or a later list stands under this name")]
+    Superseded,
+}
+
+/// Something that somebody should look at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Alert {
+    /// A watched label appeared and nobody claimed it in time.
+    Unexpected {
+        /// The list.
+        id: WatchId,
+        /// The entry that hit it.
+        entry: Renews,
+        /// When the entry's head was made.
+        time: UnixMillis,
+    },
+    /// A list has run out.
+    Expired {
+        /// The list.
+        id: WatchId,
+    },
+}
+
+/// A hit that its holder may still claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Hit {
+    entry: Renews,
+    time: UnixMillis,
+    deadline: UnixMillis,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Watched {
+    list: WatchList,
+    hits: Vec<Hit>,
+    /// Labels of the list before, while the entry that the renewal claims has not been seen yet.
+    awaited: Option<(Renews, Vec<Label>)>,
+    expiry_told: bool,
+}
+
+/// All lists of one log and what has happened to them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WatchBook {
+    origin: Origin,
+    renew_within_ms: u64,
+    lists: BTreeMap<WatchId, Watched>,
+    /// Which lists watch a label.
+    by_label: HashMap<Label, Vec<WatchId>>,
+}
+
+impl WatchBook {
+    /// No lists.
+    pub fn new(origin: Origin, renew_within_ms: u64) -> Self {
+        Self { origin, renew_within_ms, lists: BTreeMap::new(), by_label: HashMap::new() }
+    }
+
+    /// The lists as they stand.
+    pub fn lists(&self) -> impl Iterator<Item = &WatchList> {
+        self.lists.values().map(|w| &w.list)
+    }
+
+    /// Hits that may still be claimed.
+    pub fn open_hits(&self) -> usize {
+        self.lists.values().map(|w| w.hits.len()).sum()
+    }
+
+    /// Takes a new list or a renewal.
+    ///
+    /// `seen` says under which entry a label is in the replayed map already, `replayed` how far the replay is. A label that
+    /// is there already is a hit at once: a list that comes after the event must not sleep.
+    ///
+    /// # Errors
+    /// [`WatchRefused`]; the book is then unchanged.
+    pub fn import(
+        &mut self,
+        list: WatchList,
+        now: UnixMillis,
+        replayed: u64,
+        seen: impl Fn(&Label) -> Option<(Renews, UnixMillis)>,
+    ) -> Result<(), WatchRefused> {
+        if list.origin.get() != self.origin {
+            return Err(WatchRefused::OtherLog);
+        }
+        list.verify().map_err(|_| WatchRefused::Signature)?;
+        let longest = now.plus_ms(WATCH_LIFETIME_MS_MAX);
+        if list.labels.is_empty() || list.expiry <= now || list.expiry > longest {
+            return Err(WatchRefused::Lifetime);
+        }
+        let before = self.lists.get(&list.id);
+        if before.is_some_and(|b| b.list.holder != list.holder || b.list.made >= list.made) {
+            return Err(WatchRefused::Superseded);
+        }
+        let mut watched = Watched { list, hits: Vec::new(), awaited: None, expiry_told: false };
+        if let Some(before) = before {
+            watched.inherit(before, replayed);
+        }
+        let already: Vec<_> = watched.list.labels.iter().filter_map(seen).collect();
+        for (entry, time) in already {
+            watched.hit(entry, time, now.plus_ms(self.renew_within_ms));
+        }
+        self.put(watched);
+        Ok(())
+    }
+
+    /// A change was replayed. The deadline runs from `now`, the time at which the hit could first be known.
+    pub fn on_change(&mut self, entry: Renews, label: &Label, head: UnixMillis, now: UnixMillis) {
+        let Some(ids) = self.by_label.get(label) else { return };
+        for id in ids.clone() {
+            if let Some(watched) = self.lists.get_mut(&id) {
+                let claimed = watched.awaited.as_ref().is_some_and(|(claim, _)| *claim == entry);
+                if !claimed {
+                    watched.hit(entry, head, now.plus_ms(self.renew_within_ms));
+                }
+            }
+        }
+    }
+
+    /// The replay has come to `replayed` entries and the time is `now`: what is overdue becomes an alert, once.
+    pub fn tick(&mut self, replayed: u64, now: UnixMillis) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        // Labels that a renewal left behind are dropped when the entry it claims has been passed.
+        let passed = |w: &Watched| w.awaited.as_ref().is_some_and(|(claim, _)| claim.index < replayed);
+        for mut watched in self.lists.values().filter(|w| passed(w)).cloned().collect::<Vec<_>>() {
+            watched.awaited = None;
+            self.put(watched);
+        }
+        for (id, watched) in &mut self.lists {
+            let (overdue, open): (Vec<Hit>, Vec<Hit>) = watched.hits.iter().partition(|h| h.deadline <= now);
+            watched.hits = open;
+            alerts.extend(overdue.into_iter().map(|h| Alert::Unexpected { id: *id, entry: h.entry, time: h.time }));
+            if watched.list.expiry <= now && !watched.expiry_told {
+                watched.expiry_told = true;
+                alerts.push(Alert::Expired { id: *id });
+            }
+        }
+        alerts
+    }
+
+    /// Puts a list in the place of the one of the same name.
+    fn put(&mut self, watched: Watched) {
+        let id = watched.list.id;
+        if let Some(before) = self.lists.remove(&id) {
+            for label in before.labels() {
+                if let Some(ids) = self.by_label.get_mut(label) {
+                    ids.retain(|i| *i != id);
+                    if ids.is_empty() {
+                        self.by_label.remove(label);
+                    }
+                }
+            }
+        }
+        for label in watched.labels() {
+            self.by_label.entry(*label).or_default().push(id);
+        }
+        self.lists.insert(id, watched);
+    }
+}
+
+impl Watched {
+    /// Every label that it watches for.
+    fn labels(&self) -> impl Iterator<Item = &Label> {
+        self.list.labels.iter().chain(self.awaited.iter().flat_map(|(_, labels)| labels))
+    }
+
+    /// What a renewal takes over from the list before it.
+    fn inherit(&mut self, before: &Self, replayed: u64) {
+        self.hits.clone_from(&before.hits);
+        let Some(claim) = self.list.renews.0 else {
+            // A renewal that claims nothing keeps every open hit open, and both sets of labels would be watched twice:
+            // the new list's labels are the ones that matter.
+            return;
+        };
+        self.hits.retain(|h| h.entry != claim);
+        if claim.index >= replayed {
+            // The replay has not reached the entry. Until it has, the old labels still count, other than for that entry.
+            let mut labels = before.list.labels.to_vec();
+            labels.extend(before.awaited.iter().flat_map(|(_, l)| l.iter().copied()));
+            self.awaited = Some((claim, labels));
+        }
+    }
+
+    fn hit(&mut self, entry: Renews, time: UnixMillis, deadline: UnixMillis) {
+        if !self.hits.iter().any(|h| h.entry == entry) {
+            self.hits.push(Hit { entry, time, deadline });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waymark_log::key::SecretKey;
+
+    use super::*;
+    use crate::signed::UNSIGNED;
+
+    const MINUTE: u64 = 60_000;
+
+    fn ms(n: u64) -> UnixMillis {
+        UnixMillis::new(n)
+    }
+
+    fn label(i: u8) -> Label {
+        Label(Hash::sha256(&[&[i]]))
+    }
+
+    fn entry(index: u64) -> Renews {
+        Renews { index, leaf: Hash::sha256(&[&index.to_be_bytes()]) }
+    }
+
+    fn list(made: u64, labels: &[u8], renews: Option<Renews>) -> WatchList {
+        let secret = SecretKey::from_seed(&[8; 32]);
+        let origin = Origin::new("dp.example/log").unwrap();
+        let mut list = WatchList {
+            origin: (&origin).into(),
+            id: WatchId([1; 16]),
+            holder: secret.public(),
+            size: 10,
+            root: Hash::ZERO,
+            made: ms(made),
+            expiry: ms(1000 * MINUTE),
+            labels: List16::new(labels.iter().map(|i| label(*i)).collect()).unwrap(),
+            renews: Optional16(renews),
+            sig: UNSIGNED,
+        };
+        list.sign(&origin, &secret);
+        list
+    }
+
+    fn book() -> WatchBook {
+        WatchBook::new(Origin::new("dp.example/log").unwrap(), 10 * MINUTE)
+    }
+
+    fn unseen(_: &Label) -> Option<(Renews, UnixMillis)> {
+        None
+    }
+
+    fn unexpected(alerts: &[Alert]) -> Vec<u64> {
+        let index = |a: &Alert| match a {
+            Alert::Unexpected { entry, .. } => Some(entry.index),
+            Alert::Expired { .. } => None,
+        };
+        alerts.iter().filter_map(index).collect()
+    }
+
+    #[test]
+    fn a_hit_nobody_claims_is_one_alert() {
+        let mut book = book();
+        book.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        book.on_change(entry(20), &label(2), ms(5), ms(6));
+        book.on_change(entry(21), &label(1), ms(5), ms(6));
+        assert_eq!(unexpected(&book.tick(22, ms(6 + 10 * MINUTE - 1))), []);
+        assert_eq!(unexpected(&book.tick(22, ms(6 + 10 * MINUTE))), [21]);
+        assert_eq!(unexpected(&book.tick(22, ms(7 + 20 * MINUTE))), []);
+    }
+
+    #[test]
+    fn a_renewal_that_names_the_entry_makes_it_expected() {
+        // After the replay has seen it...
+        let mut one = book();
+        one.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        one.on_change(entry(21), &label(1), ms(5), ms(6));
+        one.import(list(2, &[2], Some(entry(21))), ms(7), 22, unseen).unwrap();
+        assert_eq!(one.open_hits(), 0);
+        // ...and before.
+        let mut two = book();
+        two.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        two.import(list(2, &[2], Some(entry(21))), ms(7), 15, unseen).unwrap();
+        two.on_change(entry(21), &label(1), ms(5), ms(8));
+        assert_eq!(unexpected(&two.tick(22, ms(100 * MINUTE))), []);
+        // The old labels are forgotten then, the new ones are watched.
+        two.on_change(entry(30), &label(1), ms(9), ms(9));
+        assert_eq!(two.open_hits(), 0);
+        two.on_change(entry(31), &label(2), ms(9), ms(9));
+        assert_eq!(two.open_hits(), 1);
+    }
+
+    #[test]
+    fn a_renewal_that_names_another_entry_does_not() {
+        let mut one = book();
+        one.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        one.on_change(entry(21), &label(1), ms(5), ms(6));
+        one.import(list(2, &[2], Some(entry(20))), ms(7), 22, unseen).unwrap();
+        assert_eq!(unexpected(&one.tick(22, ms(100 * MINUTE))), [21]);
+        // Named in advance, but the old label turns up elsewhere.
+        let mut two = book();
+        two.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        two.import(list(2, &[2], Some(entry(25))), ms(7), 15, unseen).unwrap();
+        two.on_change(entry(21), &label(1), ms(5), ms(8));
+        assert_eq!(unexpected(&two.tick(30, ms(100 * MINUTE))), [21]);
+    }
+
+    #[test]
+    fn a_list_imported_after_its_label_was_used_fires() {
+        let mut book = book();
+        let seen = |l: &Label| (*l == label(1)).then(|| (entry(5), ms(3)));
+        book.import(list(1, &[1, 2], None), ms(10), 20, seen).unwrap();
+        assert_eq!(unexpected(&book.tick(20, ms(10 + 10 * MINUTE))), [5]);
+    }
+
+    #[test]
+    fn expiry_is_told_once() {
+        let mut book = book();
+        book.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        assert_eq!(book.tick(10, ms(999 * MINUTE)), []);
+        assert_eq!(book.tick(10, ms(1000 * MINUTE)), [Alert::Expired { id: WatchId([1; 16]) }]);
+        assert_eq!(book.tick(10, ms(1001 * MINUTE)), []);
+    }
+
+    #[test]
+    fn lists_that_are_not_taken() {
+        let mut book = book();
+        let refused = |book: &mut WatchBook, list| book.import(list, ms(1), 0, unseen).unwrap_err();
+        let mut forged = list(1, &[1], None);
+        forged.expiry = ms(999 * MINUTE);
+        assert_eq!(refused(&mut book, forged), WatchRefused::Signature);
+        assert_eq!(refused(&mut book, list(1, &[], None)), WatchRefused::Lifetime);
+        assert_eq!(book.import(list(1, &[1], None), ms(1000 * MINUTE), 0, unseen), Err(WatchRefused::Lifetime));
+        book.import(list(5, &[1], None), ms(1), 0, unseen).unwrap();
+        assert_eq!(refused(&mut book, list(5, &[1], None)), WatchRefused::Superseded);
+        let mut other = WatchBook::new(Origin::new("other.example/log").unwrap(), MINUTE);
+        assert_eq!(refused(&mut other, list(6, &[1], None)), WatchRefused::OtherLog);
+    }
+}

@@ -1,0 +1,133 @@
+//! The monitor's replay over a whole world, and over worlds that were tampered with.
+
+mod world;
+
+use waymark_log::{hash::Hash, proof::naive_root, time::UnixMillis};
+use waymark_mapping::{
+    audit::{Finding, Replay, Step},
+    entry::{Change, Entry, Head},
+    label::Label,
+};
+use world::World;
+
+fn world() -> World {
+    let mut world = World::new();
+    let a = world.visible("a", "wire.example");
+    world.issue(&["a"], &[a]);
+    let b = world.visible("b", "chat.example");
+    world.issue(&["b"], &[b]);
+    world
+}
+
+fn replay(world: &World) -> (Replay, Step) {
+    let mut replay = Replay::new(world.origin.clone(), *world.log.vkey().key());
+    let leaves = world.leaves();
+    let step = replay.extend(&world.entries, leaves.len() as u64, &naive_root(&leaves));
+    (replay, step)
+}
+
+fn findings(world: &World) -> Vec<Finding> {
+    replay(world).1.findings
+}
+
+#[test]
+fn an_honest_log_has_no_findings_in_one_step_or_in_many() {
+    let world = world();
+    let (replay, step) = replay(&world);
+    assert_eq!((step.findings, step.notices), (vec![], vec![]));
+    assert_eq!((step.changes.len(), step.consents.len()), (32, 1));
+    assert_eq!(replay.map().root(), world.head.map_root);
+    assert_eq!(replay.last_head().unwrap().1, world.head);
+
+    let mut piecewise = Replay::new(world.origin.clone(), *world.log.vkey().key());
+    let leaves = world.leaves();
+    let heads = world.entries.iter().enumerate().filter(|(_, e)| matches!(Entry::decode(e), Ok(Entry::Head(_))));
+    for (index, _) in heads {
+        let (from, size) = (piecewise.size() as usize, index + 1);
+        let step = piecewise.extend(&world.entries[from..size], size as u64, &naive_root(&leaves[..size]));
+        assert_eq!(step.findings, []);
+    }
+    assert_eq!((piecewise.root(), piecewise.map().root()), (replay.root(), replay.map().root()));
+    let change = &step.changes[3];
+    assert_eq!(replay.place(&change.label), Some((change.entry, change.head)));
+}
+
+#[test]
+fn entries_that_do_not_lead_to_the_root_are_not_believed() {
+    let world = world();
+    let mut replay = Replay::new(world.origin.clone(), *world.log.vkey().key());
+    let size = world.entries.len() as u64;
+    let step = replay.extend(&world.entries, size, &Hash::ZERO);
+    assert_eq!((step.findings, replay.size()), (vec![Finding::RootMismatch { size }], 0));
+    let step = replay.extend(&world.entries[1..], size, &naive_root(&world.leaves()));
+    assert_eq!((step.findings, replay.size()), (vec![Finding::RootMismatch { size }], 0));
+}
+
+/// Replaces the last head by one that was changed.
+fn with_head(change: impl FnOnce(&mut Head)) -> Vec<Finding> {
+    let mut world = world();
+    let mut head = world.head;
+    change(&mut head);
+    *world.entries.last_mut().unwrap() = Entry::Head(head).encode();
+    findings(&world)
+}
+
+#[test]
+fn a_head_that_lies_is_found() {
+    let is_head = |f: &[Finding], what| matches!(f, [Finding::Head { what: w, .. }] if *w == what);
+    assert!(is_head(&with_head(|h| h.map_root = Hash::ZERO), "the map root"));
+    assert!(is_head(&with_head(|h| h.provider_root = Hash::ZERO), "the provider root"));
+    assert!(is_head(&with_head(|h| h.changes += 1), "the number of changes"));
+    assert!(is_head(&with_head(|h| h.open = Hash::ZERO), "the link to the open or config entry"));
+    assert!(is_head(&with_head(|h| h.config = Hash::sha256(&[])), "the link to the open or config entry"));
+    assert!(is_head(&with_head(|h| h.time = UnixMillis::new(1)), "the time"));
+}
+
+#[test]
+fn rules_of_a_batch() {
+    // A checkpoint that does not end in a head.
+    let mut w = world();
+    w.entries.pop();
+    assert!(matches!(findings(&w)[..], [Finding::NoHead { .. }]));
+    // Out of order.
+    let mut w = world();
+    let n = w.entries.len();
+    w.entries.swap(n - 2, n - 3);
+    assert!(matches!(findings(&w)[..], [Finding::Batch { .. }]));
+    // A lonely change.
+    let mut w = World::new();
+    let change = Change { label: Label(Hash::sha256(&[b"l"])), commitment: Hash::ZERO };
+    w.map.insert(vec![(change.label.0, change.commitment)]).unwrap();
+    w.changes += 1;
+    w.entries.push(Entry::Change(change).encode());
+    w.publish(vec![]);
+    assert!(matches!(findings(&w)[..], [Finding::Batch { .. }]));
+    // The same label twice: found, and the map root that hides it as well.
+    let mut w = world();
+    let at = w.entries.iter().position(|e| matches!(Entry::decode(e), Ok(Entry::Change(_)))).unwrap();
+    let Ok(Entry::Change(first)) = Entry::decode(&w.entries[at]) else { unreachable!() };
+    let again = Entry::Change(Change { commitment: Hash::ZERO, ..first }).encode();
+    let head = w.entries.len() - 1;
+    w.entries.insert(head, again);
+    w.entries[head - 16..=head].sort();
+    assert!(findings(&w).iter().any(|f| matches!(f, Finding::DuplicateLabel { .. })));
+    // Something that is no entry, and a second open entry.
+    let mut w = world();
+    w.entries.push(vec![1, 7, 0]);
+    w.publish(vec![]);
+    assert!(matches!(findings(&w)[..], [Finding::Undecodable { .. }]));
+    let mut w = world();
+    let open = w.entries[0].clone();
+    w.entries.push(open);
+    w.publish(vec![]);
+    assert!(matches!(findings(&w)[..], [Finding::Open { .. }]));
+}
+
+#[test]
+fn a_consent_by_an_unknown_key_is_found() {
+    let mut w = world();
+    let m = w.visible("c", "mail.example");
+    let (_, consent, _) = w.consent(&m);
+    w.publish(vec![Entry::Consent(consent)]);
+    assert!(matches!(findings(&w)[..], [Finding::Consent { .. }]));
+}

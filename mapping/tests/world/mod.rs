@@ -1,0 +1,461 @@
+//! A whole world in memory: a DP that can be told to cheat, four witnesses, MSPs, recipients. Built from the definitions
+//! (naive trees, hand-made answers), so that it shares as little as possible with the programs.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use waymark_log::{
+    checkpoint::{Checkpoint, Origin, SignedCheckpoint},
+    cosignature::Cosigner,
+    hash::{Hash, leaf_hash},
+    key::{Key, SecretKey},
+    note::{KeyName, NoteSigner},
+    proof::{inclusion, naive_root, node_from_leaves},
+    time::{UnixMillis, UnixSeconds},
+};
+use waymark_mapping::{
+    answer::{Answer, Body, Format, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt, TagProof},
+    commitment::{Salt, blind},
+    compose::{Composed, compose},
+    entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
+    event::{Authority, Event, EventKind, EventTbs},
+    identifier::Csi,
+    label::{prove_handle, prove_label},
+    ladder,
+    mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
+    names::{Account, Domain, MaybeDomain, Region, Tag},
+    prefix::{PrefixProof, PrefixTree},
+    provider::{ProviderDirectory, domain_key},
+    rules::{self, Held, Proposal, Refused, State},
+    signed::{SignedStruct, UNSIGNED},
+    trust::Trust,
+    verify::named_domains,
+    vrf::VrfSecret,
+    wire::{Flag, List16, Opaque8, Opaque16, Optional16, encode},
+};
+
+pub const NOW: u64 = 1_790_000_000_000;
+
+/// One version of one CSI as the DP keeps it.
+#[derive(Clone)]
+pub struct Kept {
+    pub composed: Composed,
+    pub state: State,
+    pub event: Event,
+    pub consents: Vec<(Hash, Consent, Salt)>,
+}
+
+pub struct World {
+    pub origin: Origin,
+    pub log: NoteSigner,
+    pub witnesses: Vec<Cosigner>,
+    pub vrf: VrfSecret,
+    pub entries: Vec<Vec<u8>>,
+    pub map: PrefixTree,
+    pub providers: ProviderDirectory,
+    pub changes: u64,
+    pub head: Head,
+    pub now: u64,
+    pub rng: ChaCha20Rng,
+    pub versions: Vec<Kept>,
+    pub serial: u64,
+}
+
+pub fn csi() -> Csi {
+    Csi::parse("tel:+4915112345642").unwrap()
+}
+
+pub fn secret(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::sha256(&[name.as_bytes()]).as_bytes())
+}
+
+pub fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+impl World {
+    /// A log with its open entry and two batches of providers: the DP as prover, two MSPs (the second publishes).
+    pub fn new() -> Self {
+        let origin = Origin::new("dp.example/log").unwrap();
+        let log = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), secret("log"));
+        let witness = |i| Cosigner::new(KeyName::new(&format!("w{i}.example")).unwrap(), secret(&format!("w{i}")));
+        let mut world = Self {
+            origin: origin.clone(),
+            log,
+            witnesses: (1..=4).map(witness).collect(),
+            vrf: VrfSecret::from_seed(&[7; 32]),
+            entries: vec![],
+            map: PrefixTree::new(),
+            providers: ProviderDirectory::new(),
+            changes: 0,
+            head: Head {
+                time: UnixMillis::new(0),
+                changes: 0,
+                map_root: Hash::ZERO,
+                open: Hash::ZERO,
+                config: Hash::ZERO,
+                provider_root: Hash::ZERO,
+            },
+            now: NOW,
+            rng: ChaCha20Rng::from_seed([1; 32]),
+            versions: vec![],
+            serial: 0,
+        };
+        let open = Open {
+            domain: domain("dp.example"),
+            origin: (&origin).into(),
+            vrf: world.vrf.public(),
+            interval_ms: 1000,
+            policy: Hash::sha256(&[b"policy"]),
+            not_before: UnixMillis::new(NOW),
+            reserved: Opaque8::new([]).unwrap(),
+        };
+        world.entries.push(Entry::Open(open).encode());
+        world.publish(vec![]);
+        world.add_provider("dp.example", ProviderRole::Prover, false);
+        world.add_provider("chat.example", ProviderRole::Msp, false);
+        world.add_provider("wire.example", ProviderRole::Msp, true);
+        world
+    }
+
+    pub fn add_provider(&mut self, name: &str, role: ProviderRole, publishes: bool) {
+        let domain = domain(name);
+        let mut entry = Provider {
+            role,
+            action: ProviderAction::Add,
+            previous_leaf: self.providers.previous_leaf(&domain),
+            domain,
+            class: 1,
+            publishes: Flag(publishes),
+            key: secret(name).public(),
+            by_key: UNSIGNED,
+            by_valid: Opaque8::new([]).unwrap(),
+        };
+        entry.by_key = secret(name).sign(&entry.key_message(&self.origin));
+        let mut directory = self.providers.clone();
+        directory.apply(&entry, &self.origin, UnixMillis::new(self.now)).unwrap();
+        self.providers = directory;
+        self.publish(vec![Entry::Provider(entry)]);
+    }
+
+    /// Logs a batch and a head.
+    pub fn publish(&mut self, batch: Vec<Entry>) {
+        self.now += 1000;
+        let mut bytes: Vec<Vec<u8>> = batch.iter().map(Entry::encode).collect();
+        let mut changes: Vec<Change> =
+            batch.iter().filter_map(|e| if let Entry::Change(c) = e { Some(*c) } else { None }).collect();
+        while !changes.is_empty() && changes.len() < 16 {
+            self.serial += 1;
+            let draw = |what: &str| Hash::sha256(&[what.as_bytes(), &self.serial.to_be_bytes()]);
+            let dummy = Change { label: waymark_mapping::label::Label(draw("label")), commitment: draw("commitment") };
+            bytes.push(Entry::Change(dummy).encode());
+            changes.push(dummy);
+        }
+        bytes.sort();
+        self.entries.extend(bytes);
+        self.changes += changes.len() as u64;
+        self.map.insert(changes.iter().map(|c| (c.label.0, c.commitment)).collect()).unwrap();
+        self.head = Head {
+            time: UnixMillis::new(self.now),
+            changes: self.changes,
+            map_root: self.map.root(),
+            open: Hash::sha256(&[&self.entries[0]]),
+            config: Hash::ZERO,
+            provider_root: self.providers.tree().root(),
+        };
+        self.entries.push(Entry::Head(self.head).encode());
+    }
+
+    pub fn leaves(&self) -> Vec<Hash> {
+        self.entries.iter().map(|e| leaf_hash(e)).collect()
+    }
+
+    pub fn checkpoint_at(&self, size: usize, times: [u64; 4]) -> String {
+        let checkpoint = Checkpoint::new(self.origin.clone(), size as u64, naive_root(&self.leaves()[..size]));
+        let text = checkpoint.format();
+        let cosign = |(w, t): (&Cosigner, u64)| (t > 0).then(|| w.cosign(&text, UnixSeconds::new(t)));
+        let lines: Vec<_> = self.witnesses.iter().zip(times).filter_map(cosign).collect();
+        SignedCheckpoint::sign(checkpoint, &self.log).to_note(&lines)
+    }
+
+    /// The current checkpoint with exactly the quorum of three.
+    pub fn checkpoint(&self) -> String {
+        let t = self.now / 1000;
+        self.checkpoint_at(self.entries.len(), [t, t, t, 0])
+    }
+
+    pub fn trust_text(&self) -> String {
+        let mut policy = format!("log {}\n", self.log.vkey());
+        for (i, w) in self.witnesses.iter().enumerate() {
+            policy += &format!("witness w{} {}\n", i + 1, w.vkey());
+        }
+        policy += "group g 3 w1 w2 w3 w4\nquorum g\n";
+        format!("policy = \"\"\"\n{policy}\"\"\"\nmax_age_s = 600\nskew_s = 30\n")
+    }
+
+    pub fn trust(&self) -> Trust {
+        Trust::parse(&self.trust_text()).unwrap()
+    }
+
+    pub fn clock(&self) -> UnixMillis {
+        UnixMillis::new(self.now + 500)
+    }
+
+    pub fn path(&self, index: u64) -> Vec<Hash> {
+        let leaves = self.leaves();
+        let plan = inclusion(index, leaves.len() as u64).unwrap();
+        plan.build(&plan.nodes().map(|n| node_from_leaves(&leaves, n)).collect::<Vec<_>>()).unwrap()
+    }
+
+    pub fn attest(&mut self, app: &str, csi: &Csi) -> Attestation {
+        self.serial += 1;
+        let mut attestation = Attestation {
+            csi: csi.clone(),
+            recipient: secret(app).public(),
+            tenure: 0,
+            purpose: Purpose::Control,
+            method: Method::CONSOLE,
+            strength: 1,
+            prover: domain("dp.example"),
+            prover_key: secret("dp.example").public(),
+            time: UnixMillis::new(self.now),
+            expiry: UnixMillis::new(self.now + 3_600_000),
+            nonce: Hash::sha256(&[&self.serial.to_be_bytes()]).as_bytes()[..16].try_into().unwrap(),
+            sig: UNSIGNED,
+        };
+        attestation.sign(&self.origin, &secret("dp.example"));
+        attestation
+    }
+
+    pub fn mapping(&mut self, app: &str, msp: &str, tags: Tags) -> Mapping {
+        let csi = csi();
+        let attestation = self.attest(app, &csi);
+        let opt_out = msp.is_empty();
+        let mut mapping = Mapping {
+            csi,
+            tenure: 0,
+            recipient: secret(app).public(),
+            msp: if opt_out { MaybeDomain::NONE } else { domain(msp).into() },
+            account: if opt_out { Account::NONE } else { Account::parse(&format!("mimi://{msp}/u/{app}")).unwrap() },
+            fingerprint: Opaque8::new([]).unwrap(),
+            tags,
+            not_before: UnixMillis::new(self.now),
+            not_after: UnixMillis::new(self.now + 100 * 24 * 3_600_000),
+            region: Region::ANY,
+            attestation,
+            sig: UNSIGNED,
+        };
+        mapping.sign(&self.origin, &secret(app));
+        mapping
+    }
+
+    pub fn visible(&mut self, app: &str, msp: &str) -> Mapping {
+        self.mapping(app, msp, Tags::shown(vec![Tag::parse("default").unwrap()]).unwrap())
+    }
+
+    pub fn hidden(&mut self, app: &str, msp: &str, tag: &str) -> Mapping {
+        self.mapping(app, msp, Tags::Exact(Tag::parse(tag).unwrap()))
+    }
+
+    pub fn consent(&mut self, mapping: &Mapping) -> (Hash, Consent, Salt) {
+        self.serial += 1;
+        let salt = Salt(*Hash::sha256(&[b"salt", &self.serial.to_be_bytes()]).as_bytes());
+        let msp = mapping.msp.get().unwrap();
+        let key = secret(msp.as_str());
+        let mut consent = Consent {
+            msp,
+            msp_key: key.public(),
+            blinded: blind(&salt, &encode(mapping)),
+            expiry: UnixMillis::new(self.now + 90 * 24 * 3_600_000),
+            sig: UNSIGNED,
+        };
+        consent.sign(&self.origin, &key);
+        (mapping.digest(), consent, salt)
+    }
+
+    pub fn before(&self) -> Option<(&State, Hash)> {
+        self.versions.last().map(|k| (&k.state, k.composed.commitment))
+    }
+
+    /// An event over the current version, signed by these apps (each with a fresh proof of possession if asked).
+    pub fn event(&mut self, kind: EventKind, added: &[Mapping], removed: &[Hash], apps: &[&str], fresh: bool) -> Event {
+        let (version, previous) = self.before().map_or((0, Hash::ZERO), |(s, c)| (s.version + 1, c));
+        self.serial += 1;
+        let tbs = EventTbs {
+            kind,
+            csi: csi(),
+            tenure: 0,
+            version,
+            previous,
+            added: List16::new(added.iter().map(Mapping::digest).collect()).unwrap(),
+            removed: List16::new(removed.to_vec()).unwrap(),
+            reason: 0,
+            time: UnixMillis::new(self.now),
+            nonce: Hash::sha256(&[b"event", &self.serial.to_be_bytes()]).as_bytes()[..16].try_into().unwrap(),
+        };
+        let authorities: Vec<Authority> = apps
+            .iter()
+            .map(|app| {
+                let possession = fresh.then(|| self.attest(app, &csi()));
+                tbs.sign_as_recipient(&self.origin, &secret(app), possession)
+            })
+            .collect();
+        Event { tbs, authorities: List16::new(authorities).unwrap() }
+    }
+
+    pub fn judge(&self, event: &Event, added: &[Mapping]) -> Result<State, Refused> {
+        let now = UnixMillis::new(self.now + 200);
+        rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now })
+    }
+
+    /// Logs a change that leads to `state`, whether the rules allow it or not.
+    pub fn log_state(&mut self, state: State, event: Event, consents: Vec<(Hash, Consent, Salt)>) {
+        let composed = compose(&state, &event, &self.vrf, &mut self.rng);
+        let label = prove_label(&self.vrf, &state.csi, state.version).1;
+        let mut batch = vec![Entry::Change(Change { label, commitment: composed.commitment })];
+        for (digest, consent, _) in &consents {
+            let held = state.held.iter().find(|h| h.mapping.digest() == *digest).unwrap();
+            if consent.msp == domain("wire.example") && !held.is_hidden() {
+                batch.push(Entry::Consent(consent.clone()));
+            }
+        }
+        let mut all = self.versions.last().map_or(vec![], |k| k.consents.clone());
+        all.extend(consents);
+        self.versions.push(Kept { composed, state, event, consents: all });
+        self.publish(batch);
+    }
+
+    /// An honest issuance by these apps of these mappings, with consents.
+    pub fn issue(&mut self, apps: &[&str], added: &[Mapping]) -> Event {
+        let event = self.event(EventKind::Issue, added, &[], apps, false);
+        let state = self.judge(&event, added).unwrap();
+        let consents = added.iter().filter(|m| !m.is_opt_out()).map(|m| self.consent(m)).collect();
+        self.log_state(state, event.clone(), consents);
+        event
+    }
+
+    fn opened_consent(&self, kept: &Kept, held: &Held) -> Optional16<OpenedConsent> {
+        let digest = held.mapping.digest();
+        Optional16(kept.consents.iter().find(|(d, ..)| *d == digest).map(|(_, consent, salt)| {
+            let bytes = Entry::Consent(consent.clone()).encode();
+            let index = self.entries.iter().position(|e| *e == bytes).map(|i| i as u64);
+            let logged = index.map(|index| Inclusion { index, path: List16::new(self.path(index)).unwrap() });
+            OpenedConsent { consent: consent.clone(), salt: *salt, logged: Optional16(logged) }
+        }))
+    }
+
+    /// The body of a version without what its MSPs say, as a receipt shows the version before.
+    pub fn bare_body(&self, kept: &Kept) -> Body {
+        self.body(&Kept { consents: vec![], ..kept.clone() }, None, true)
+    }
+
+    /// The body of a version: hidden slots for a tag, for nobody, or all of them.
+    pub fn body(&self, kept: &Kept, tag: Option<&Tag>, recipient: bool) -> Body {
+        let visible: Vec<&Held> = kept.state.held.iter().filter(|h| !h.is_hidden()).collect();
+        let opened = (0u8..).zip(&visible).zip(&kept.composed.visible).map(|((slot, held), salt)| OpenedVisible {
+            slot,
+            salt: *salt,
+            mapping: held.mapping.clone(),
+            consent: self.opened_consent(kept, held),
+            statement: Optional16(None),
+        });
+        let mut hidden = vec![];
+        for opened in &kept.composed.hidden {
+            let mut opened = opened.clone();
+            let held = kept.state.held.iter().find(|h| match &opened.value {
+                waymark_mapping::record::HiddenValue::Present(_, m) => **m == h.mapping,
+                waymark_mapping::record::HiddenValue::Empty => false,
+            });
+            if let Some(held) = held {
+                opened.consent = self.opened_consent(kept, held);
+            }
+            if recipient || (tag.is_some() && held.and_then(|h| h.mapping.tags.as_exact()) == tag) {
+                hidden.push(opened);
+            }
+        }
+        if !recipient {
+            hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
+        }
+        let tag_end = tag.map(|tag| {
+            let ordinal = hidden.len() as u8;
+            let (vrf_proof, _) = prove_handle(&self.vrf, &kept.state.csi, kept.state.version, tag, ordinal);
+            TagProof { ordinal, vrf_proof }
+        });
+        Body {
+            opening: kept.composed.opening,
+            record: kept.composed.record.clone(),
+            visible: List16::new(opened.collect()).unwrap(),
+            hidden: List16::new(hidden).unwrap(),
+            tag_end: Optional16(tag_end),
+        }
+    }
+
+    pub fn providers_for(&self, body: Option<&Body>) -> Providers {
+        let mappings = body.into_iter().flat_map(|b| {
+            let hidden = b.hidden.iter().filter_map(|h| match &h.value {
+                waymark_mapping::record::HiddenValue::Present(_, m) => Some(&**m),
+                waymark_mapping::record::HiddenValue::Empty => None,
+            });
+            b.visible.iter().map(|v| &v.mapping).chain(hidden)
+        });
+        let domains = named_domains(mappings);
+        if domains.is_empty() {
+            return Providers::none();
+        }
+        let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
+        let proof: PrefixProof = self.providers.tree().prove(&keys).unwrap().0;
+        let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
+        Providers { leaves: List16::new(leaves).unwrap(), proof }
+    }
+
+    /// An answer that claims `latest`, honest or not, for any body.
+    pub fn answer_claiming(&self, csi: &Csi, latest: Option<u32>, body: Option<Body>) -> Answer {
+        let versions = ladder::base(latest);
+        let mut keys = vec![];
+        let mut steps = vec![];
+        for version in versions {
+            let (vrf_proof, label) = prove_label(&self.vrf, csi, version);
+            let held = self.map.get(&label.0);
+            let commitment = held.filter(|_| latest.is_some_and(|n| version < n));
+            keys.push(label.0);
+            steps.push(LadderStep { vrf_proof, commitment });
+        }
+        Answer {
+            format: Format,
+            open: Opaque16::new(self.entries[0].clone()).unwrap(),
+            config: Opaque16::new([]).unwrap(),
+            head: self.head,
+            head_path: List16::new(self.path(self.entries.len() as u64 - 1)).unwrap(),
+            checkpoint: Opaque16::new(self.checkpoint()).unwrap(),
+            version: latest.unwrap_or(0),
+            ladder: List16::new(steps).unwrap(),
+            map: self.map.prove(&keys).unwrap().0,
+            providers: self.providers_for(body.as_ref()),
+            body: Optional16(body),
+            full: Opaque16::new([]).unwrap(),
+        }
+    }
+
+    /// The honest answer about the one CSI of this world, or about another that is absent.
+    pub fn answer(&self, asked: &Csi, tag: Option<&Tag>) -> Answer {
+        match self.versions.last().filter(|k| k.state.csi == *asked) {
+            None => self.answer_claiming(asked, None, None),
+            Some(kept) => self.answer_claiming(asked, Some(kept.state.version), Some(self.body(kept, tag, false))),
+        }
+    }
+
+    /// The honest receipt for the latest version.
+    pub fn receipt(&self) -> Receipt {
+        let kept = self.versions.last().unwrap();
+        let previous = self.versions.iter().rev().nth(1).map(|k| self.bare_body(k));
+        Receipt {
+            now: self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true))),
+            event: Optional16(Some(kept.event.clone())),
+            event_salt: kept.composed.event_salt,
+            previous: Optional16(previous),
+        }
+    }
+}
+
+pub fn key_of(app: &str) -> Key {
+    secret(app).public()
+}
