@@ -1,4 +1,26 @@
-//! What Waymark logs and how it is checked.
+//! What Waymark logs and how it is checked. Pure: bytes in, verdict out; time and randomness are arguments.
+//!
+//! Reading order (each module may use only those above it):
+//!
+//! | module | what it settles |
+//! |---|---|
+//! | [`wire`] | TLS presentation language, strictly |
+//! | [`identifier`], [`typed`] | CSIs in canonical form; what people type |
+//! | [`names`] | domains, accounts, tags, regions |
+//! | [`vrf`], [`label`] | the only public form of an identifier, and the handles of hidden mappings |
+//! | [`commitment`] | what the log holds of a record; blinded digests |
+//! | [`ladder`] | which versions show that one is the latest, and which to watch |
+//! | [`prefix`] | the map, with presence and absence proofs |
+//! | [`signed`] | signatures that can mean one thing only |
+//! | [`mapping`], [`event`], [`record`] | who is where, by whose word; why it changed; the whole at one version |
+//! | [`entry`], [`provider`] | what is logged; whose keys count |
+//! | [`rules`], [`compose`] | who may change what; the record that follows |
+//! | [`answer`] | what look-ups and issuances return |
+//! | [`trust`], [`facts`], [`verify`], [`receipt`] | the sender's judgement and the recipient's |
+//! | [`watch`], [`audit`] | blind watch-lists; the monitor's replay |
+//!
+//! Layouts are drawn at the top of the module that owns them and gathered in docs/FORMATS.md.
+
 pub mod answer;
 pub mod audit;
 pub mod commitment;

@@ -1,1 +1,25 @@
-//! (to be written)
+//! The shell that Waymark's programs share. No domain logic: nothing here knows what a mapping is.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`clock`] | the one place that reads the time |
+//! | [`random`] | the one place that draws random bytes |
+//! | [`durable`] | files that are wholly there or not at all |
+//! | [`keyfile`] | secret keys in files of mode 0600 |
+//! | [`config`] | TOML files whose errors name the file |
+//! | [`telemetry`] | log lines on stderr |
+//! | [`problem`] | RFC 9457 errors, the framework's own included |
+//! | [`listen`] | an HTTP/1 server with a limit on everything |
+//! | [`fetch`] | an HTTP client with a limit on everything |
+//! | [`follow`] | a C2SP log read from outside: checkpoint, entries, tiles |
+
+pub mod clock;
+pub mod config;
+pub mod durable;
+pub mod fetch;
+pub mod follow;
+pub mod keyfile;
+pub mod listen;
+pub mod problem;
+pub mod random;
+pub mod telemetry;

@@ -1,0 +1,45 @@
+//! The one place that reads the time. Everything below `main` is handed a [`Clock`].
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use waymark_log::time::UnixMillis;
+
+/// A source of time: the system's, or one that a test moves.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    /// The system's wall clock.
+    System,
+    /// A time that stands still until it is moved.
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// A clock that stands at `ms` until [`Clock::advance`].
+    pub fn manual(ms: u64) -> Self {
+        Self::Manual(Arc::new(AtomicU64::new(ms)))
+    }
+
+    /// The time.
+    pub fn now(&self) -> UnixMillis {
+        match self {
+            Self::System => {
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                UnixMillis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+            }
+            Self::Manual(ms) => UnixMillis::new(ms.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// Moves a manual clock on; does nothing to the system's.
+    pub fn advance(&self, by_ms: u64) {
+        if let Self::Manual(ms) = self {
+            ms.fetch_add(by_ms, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Files that are wholly there or not at all, and stay there when the power goes.
+//!
+//! The order is: write a temporary file beside the target, fsync it, rename it over the target, fsync the directory. After
+//! an error nothing is known about what is on the disk; callers treat it as fatal or start from what they read back.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use data_encoding::HEXLOWER;
+
+/// Writes a file that replaces whatever was there.
+///
+/// # Errors
+/// The first operation that failed; the target then holds its old content or the new, nothing between.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (folder, temporary) = beside(path)?;
+    write_synced(&temporary, bytes)?;
+    fs::rename(&temporary, path)?;
+    sync_folder(&folder)
+}
+
+/// Writes a file that never changes: if it is there already, its content must be the same.
+///
+/// The caller syncs the folder once for a whole batch ([`sync_folder`]).
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`] if other content is there; else the operation that failed.
+pub fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::read(path) {
+        Ok(there) if there == bytes => return Ok(()),
+        Ok(_) => {
+            let what = format!("{} is there already with other content", path.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    let (folder, temporary) = beside(path)?;
+    fs::create_dir_all(&folder)?;
+    write_synced(&temporary, bytes)?;
+    fs::rename(&temporary, path)
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// The operation that failed.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Reads a file of at most `bytes_max` bytes; `None` if there is no such file. An unreadable file is an error, not absence.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] if it is larger; else the operation that failed.
+pub fn read(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut bytes = Vec::new();
+    file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("{} is over {bytes_max} bytes", path.display()),
+        ));
+    }
+    Ok(Some(bytes))
+}
+
+/// Puts a BLAKE3 checksum in front of bytes that are to be stored.
+///
+/// ```text
+/// blake3 <64 hex digits>\n<bytes>
+/// ```
+pub fn with_checksum(bytes: &[u8]) -> Vec<u8> {
+    let sum = HEXLOWER.encode(blake3::hash(bytes).as_bytes());
+    [b"blake3 ", sum.as_bytes(), b"\n", bytes].concat()
+}
+
+/// Checks and removes the checksum; `None` if a bit has changed.
+pub fn check_checksum(stored: &[u8]) -> Option<&[u8]> {
+    let bytes = stored.strip_prefix(b"blake3 ")?;
+    let (sum, bytes) = (bytes.get(..64)?, bytes.get(64..)?.strip_prefix(b"\n")?);
+    (sum == HEXLOWER.encode(blake3::hash(bytes).as_bytes()).as_bytes()).then_some(bytes)
+}
+
+fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+    let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file path"))?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let mut temporary = name.to_owned();
+    temporary.push(format!(".tmp{}", std::process::id()));
+    Ok((folder.to_owned(), folder.join(temporary)))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaced_written_once_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        assert_eq!(read(&path, 10).unwrap(), None);
+        replace(&path, b"one").unwrap();
+        replace(&path, b"two").unwrap();
+        assert_eq!(read(&path, 3).unwrap(), Some(b"two".to_vec()));
+        assert!(read(&path, 2).is_err());
+        write_once(&path, b"two").unwrap();
+        assert_eq!(write_once(&path, b"three").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let deep = folder.path().join("a/b/c");
+        write_once(&deep, b"deep").unwrap();
+        assert_eq!(read(&deep, 10).unwrap(), Some(b"deep".to_vec()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_checksummed_object_shows() {
+        let stored = with_checksum(b"a signed checkpoint");
+        assert_eq!(check_checksum(&stored), Some(&b"a signed checkpoint"[..]));
+        for bit in 0..stored.len() * 8 {
+            let mut bytes = stored.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(check_checksum(&bytes), None, "bit {bit}");
+        }
+        assert_eq!(check_checksum(b""), None);
+    }
+}

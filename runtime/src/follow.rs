@@ -1,0 +1,125 @@
+//! A C2SP log read from outside: its checkpoint, its entries, the tiles for a proof.
+//!
+//! Nothing read here is believed: checkpoints are judged by a policy, entries by the root they lead to, tiles by the proof
+//! that is built from them. A partial tile that is gone is asked for as a full one (C2SP tlog-tiles).
+
+use waymark_log::{
+    hash::Hash,
+    note::NOTE_BYTES_MAX,
+    proof::Plan,
+    tile::{self, BUNDLE_BYTES_MAX, TILE_BYTES, TILE_WIDTH, Tile},
+};
+
+use crate::fetch::{FetchError, Fetcher};
+
+/// Why a log could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The network.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The server answered with another status than 200.
+    #[error("the log answered {status} for {path}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// The path, which names no identifier.
+        path: String,
+    },
+    /// A tile or bundle does not have the form.
+    #[error("{path}: {error}")]
+    Tile {
+        /// The path.
+        path: String,
+        /// What is wrong.
+        error: tile::TileError,
+    },
+}
+
+/// A log's read side.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    fetcher: Fetcher,
+    prefix: String,
+}
+
+impl LogReader {
+    /// The log under this URL prefix, with or without a final slash.
+    pub fn new(fetcher: Fetcher, prefix: &str) -> Self {
+        Self { fetcher, prefix: prefix.trim_end_matches('/').to_owned() }
+    }
+
+    /// The checkpoint's note, unjudged.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    pub async fn checkpoint(&self) -> Result<Vec<u8>, FollowError> {
+        self.get("checkpoint", NOTE_BYTES_MAX).await
+    }
+
+    /// The entries from `start` to `size` (exclusive), unjudged, bundle by bundle to `each`.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    pub async fn entries(&self, start: u64, size: u64, mut each: impl FnMut(Vec<Vec<u8>>)) -> Result<(), FollowError> {
+        let mut next = start;
+        while next < size {
+            let tile = Tile::bundle_of(next, size).expect("below the size");
+            let (tile, bytes) = self.tile(tile, BUNDLE_BYTES_MAX).await?;
+            let entries = tile::decode_bundle(&bytes, tile.width)
+                .map_err(|error| FollowError::Tile { path: tile.path(), error })?;
+            let first = tile.index * TILE_WIDTH;
+            let wanted = entries[(next - first) as usize..].iter().take((size - next) as usize);
+            let wanted: Vec<Vec<u8>> = wanted.map(|e| e.to_vec()).collect();
+            next += wanted.len() as u64;
+            each(wanted);
+        }
+        Ok(())
+    }
+
+    /// The hashes that a proof in a tree of `size` leaves is planned to need, unjudged.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    pub async fn hashes(&self, plan: &Plan, size: u64) -> Result<Vec<Hash>, FollowError> {
+        let mut fetched: Vec<(Tile, Vec<Hash>)> = Vec::new();
+        let mut hashes = Vec::new();
+        for node in plan.nodes() {
+            let wanted = Tile::holding(node, size).expect("a planned node is complete");
+            let known = fetched.iter().position(|(t, _)| t.kind == wanted.kind && t.index == wanted.index);
+            let at = match known {
+                Some(at) => at,
+                None => {
+                    let (tile, bytes) = self.tile(wanted, TILE_BYTES).await?;
+                    let decoded = tile::decode_hashes(&bytes, tile.width)
+                        .map_err(|error| FollowError::Tile { path: tile.path(), error })?;
+                    fetched.push((tile, decoded));
+                    fetched.len() - 1
+                }
+            };
+            let (tile, decoded) = &fetched[at];
+            let hash = tile::node_in_tile(node, *tile, decoded);
+            hashes.push(hash.map_err(|error| FollowError::Tile { path: tile.path(), error })?);
+        }
+        Ok(hashes)
+    }
+
+    async fn tile(&self, tile: Tile, bytes_max: usize) -> Result<(Tile, Vec<u8>), FollowError> {
+        match self.get(&tile.path(), bytes_max).await {
+            Err(FollowError::Status { status: 404, .. }) if !tile.is_full() => {
+                let full = tile.full();
+                Ok((full, self.get(&full.path(), bytes_max).await?))
+            }
+            Ok(bytes) => Ok((tile, bytes)),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn get(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, FollowError> {
+        let fetched = self.fetcher.get(&format!("{}/{path}", self.prefix), bytes_max).await?;
+        if fetched.status != 200 {
+            return Err(FollowError::Status { status: fetched.status, path: path.to_owned() });
+        }
+        Ok(fetched.body)
+    }
+}

@@ -1,0 +1,127 @@
+//! Errors over HTTP: RFC 9457 problem details with a stable code. The framework's own errors take this form too.
+//!
+//! ```json
+//! { "type": "about:blank#version-stale", "title": "...", "status": 409, "code": "version-stale", "detail": "..." }
+//! ```
+//!
+//! `detail` says what to do and never quotes what was sent.
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+/// Media type of problems.
+pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+
+/// One kind of error: a status, a stable code, a title.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// The status.
+    pub status: u16,
+    /// The code, for programs.
+    pub code: &'static str,
+    /// The title, for people.
+    pub title: &'static str,
+}
+
+impl Kind {
+    /// A kind of error.
+    pub const fn new(status: u16, code: &'static str, title: &'static str) -> Self {
+        Self { status, code, title }
+    }
+}
+
+/// There is nothing at this path.
+pub const ROUTE_UNKNOWN: Kind = Kind::new(404, "route-unknown", "There is nothing at this path");
+/// The path does not take this method.
+pub const METHOD_NOT_ALLOWED: Kind = Kind::new(405, "method-not-allowed", "This path does not take this method");
+/// The body is too large.
+pub const BODY_TOO_LARGE: Kind = Kind::new(413, "body-too-large", "The body is too large");
+/// The body could not be read.
+pub const BODY_UNREADABLE: Kind = Kind::new(400, "body-unreadable", "The body could not be read");
+/// The body took too long.
+pub const TOO_SLOW: Kind = Kind::new(408, "too-slow", "The body took too long to arrive");
+/// The body has another media type.
+pub const CONTENT_TYPE: Kind = Kind::new(415, "content-type", "The body has another media type than this path takes");
+/// The body does not have the form.
+pub const MALFORMED: Kind = Kind::new(400, "malformed", "The request does not have the form");
+/// Too many requests.
+pub const TOO_MANY: Kind = Kind::new(429, "too-many-requests", "Too many requests");
+/// Too much work at once.
+pub const BUSY: Kind = Kind::new(503, "busy", "Too much work at once");
+/// A fault of ours.
+pub const INTERNAL: Kind = Kind::new(500, "internal", "A fault of this server");
+
+/// An error on its way out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    kind: Kind,
+    detail: String,
+    retry_after_s: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Wire<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    /// A problem that says what to do.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), retry_after_s: None }
+    }
+
+    /// The same, to be tried again.
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Kind { status, code, title } = self.kind;
+        let wire = Wire {
+            r#type: format!("about:blank#{code}"),
+            title,
+            status,
+            code,
+            detail: &self.detail,
+            retry_after: self.retry_after_s,
+        };
+        let body = serde_json::to_vec(&wire).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// For a router's fallback: an unknown path is a problem like any other.
+pub async fn unknown_route() -> Problem {
+    Problem::new(ROUTE_UNKNOWN, "See /v1/policy for what this server offers.")
+}
+
+/// For a router's method fallback.
+pub async fn unknown_method() -> Problem {
+    Problem::new(METHOD_NOT_ALLOWED, "Identifiers are sent by POST, never in a URL.")
+}
