@@ -1,1 +1,36 @@
-//! (to be written)
+//! Waymark: a mapping directory for messaging across providers, backed by a transparency log.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`dp`] | a discovery provider, running |
+//! | [`http`] | its routes; the one place where errors become statuses |
+//! | [`possession`] | codes and attestations |
+//! | [`authorise`] | from a request to a pending change |
+//! | [`sequencer`] | pool, batch (pure), commit (effects), recover |
+//! | [`store`], [`row`] | what is kept, and with which promises |
+//! | [`witnessing`] | getting checkpoints cosigned |
+//! | [`published`] | what the world may see, and answers made from it |
+//! | [`client`] | senders and recipients |
+//! | [`msp`] | a reference adapter for messaging providers |
+//! | [`demo`] | the whole system in one process |
+//! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
+//! | [`api`] | what travels between apps and the DP |
+
+pub mod api;
+pub mod authorise;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod demo;
+pub mod dp;
+pub mod fsck;
+pub mod http;
+pub mod init;
+pub mod msp;
+pub mod onboarding;
+pub mod possession;
+pub mod published;
+pub mod row;
+pub mod sequencer;
+pub mod store;
+pub mod witnessing;

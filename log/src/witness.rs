@@ -19,8 +19,10 @@ use crate::{
     proof::{PROOF_HASHES_MAX, verify_consistency},
 };
 
+/// Most bytes of the note in a request: room is left for the cosignatures that will be added to it.
+pub const REQUEST_NOTE_BYTES_MAX: usize = NOTE_BYTES_MAX - 8 * 1024;
 /// Most bytes in an add-checkpoint request: a note, 63 proof lines of 45 bytes and the first line.
-pub const REQUEST_BYTES_MAX: usize = NOTE_BYTES_MAX + 64 * 45 + 64;
+pub const REQUEST_BYTES_MAX: usize = REQUEST_NOTE_BYTES_MAX + 64 * 45 + 64;
 /// Media type of the body of a 409.
 pub const SIZE_MEDIA_TYPE: &str = "text/x.tlog.size";
 
@@ -103,6 +105,9 @@ impl AddCheckpoint {
         // "The client MUST NOT send more than 63 consistency proof lines."
         if proof.len() > PROOF_HASHES_MAX {
             return Err(malformed("more than 63 proof lines"));
+        }
+        if note.len() > REQUEST_NOTE_BYTES_MAX {
+            return Err(malformed("the checkpoint is too large"));
         }
         let note = Note::parse(note.as_bytes()).map_err(|e| Refusal::Malformed(e.to_string()))?;
         Ok(Self { old_size, proof, note })

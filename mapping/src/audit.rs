@@ -33,7 +33,7 @@ use crate::{
     prefix::PrefixTree,
     provider::{ProviderDirectory, ProviderRefused},
     signed::SignedStruct,
-    watch::Renews,
+    watch::Place,
 };
 
 /// How much later than promised a head may come before it is worth a notice: one more interval.
@@ -116,7 +116,7 @@ pub enum Finding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Replayed {
     /// Where it is.
-    pub entry: Renews,
+    pub place: Place,
     /// Its label.
     pub label: Label,
     /// When the head after it was made.
@@ -224,11 +224,11 @@ impl Replay {
     }
 
     /// The entry under which a label is in the map, and the time of its head.
-    pub fn place(&self, label: &Label) -> Option<(Renews, UnixMillis)> {
+    pub fn place(&self, label: &Label) -> Option<(Place, UnixMillis)> {
         let (index, time) = *self.places.get(label)?;
         let commitment = self.map.get(&label.0)?;
         let leaf = leaf_hash(&Entry::Change(Change { label: *label, commitment }).encode());
-        Some((Renews { index, leaf }, time))
+        Some((Place { index, leaf }, time))
     }
 
     /// Replays the entries from [`Replay::size`] up to a checkpoint of `size` entries with this root.
@@ -363,8 +363,8 @@ impl Replay {
             }
             self.places.insert(change.label, (*index, head));
             fresh.push((change.label.0, change.commitment));
-            let entry = Renews { index: *index, leaf: leaf_hash(bytes) };
-            step.changes.push(Replayed { entry, label: change.label, head });
+            let place = Place { index: *index, leaf: leaf_hash(bytes) };
+            step.changes.push(Replayed { place, label: change.label, head });
         }
         self.map.insert(fresh).expect("labels that are there already were left out");
     }

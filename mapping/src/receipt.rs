@@ -32,6 +32,8 @@ pub struct Current {
     pub state: State,
     /// Its commitment: what the next event must name.
     pub commitment: Hash,
+    /// Its label: with the commitment, the change entry that a renewed watch-list claims.
+    pub label: Label,
     /// The labels that must stay absent while this version is the latest.
     pub watched: Vec<Label>,
     /// The event that made it, if it was shown.
@@ -102,7 +104,7 @@ pub fn accept(
         return Err(ReceiptRefused::OtherChange);
     }
     let previous = open_previous(receipt, signed, &proved)?;
-    check_complete(&opened.state, opened.complete, signed)?;
+    check_complete(opened, signed, proved.head_time)?;
     let before = previous.as_ref().map(|p| (&p.state, p.commitment));
     // The DP's clock made the change; the receipt's own times say when.
     let at = opened.state.held.iter().filter(|h| h.standing.since_version == tbs.version).map(|h| h.standing.since);
@@ -142,11 +144,10 @@ fn open_previous(receipt: &Receipt, signed: &Event, proved: &Proved) -> Result<O
 }
 
 /// Only a receipt for keys that are all new may keep hidden slots closed.
-fn check_complete(state: &State, complete: bool, signed: &Event) -> Result<(), ReceiptRefused> {
-    let is_new = |h: &Held| h.standing.newcomer.0;
-    let established =
-        signed.authorities.iter().any(|a| state.held.iter().any(|h| h.mapping.recipient == a.key && !is_new(h)));
-    if complete || !established { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
+fn check_complete(opened: &Opened, signed: &Event, now: UnixMillis) -> Result<(), ReceiptRefused> {
+    let is_signer = |h: &Held| signed.authorities.iter().any(|a| a.key == h.mapping.recipient);
+    let established = opened.state.held.iter().any(|h| is_signer(h) && !h.standing.is_new_at(now));
+    if opened.complete || !established { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
 }
 
 /// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected and the
@@ -172,6 +173,7 @@ fn current(proved: Proved, event: Option<Event>) -> Option<Current> {
     Some(Current {
         state: opened.state,
         commitment: opened.commitment,
+        label: proved.label?,
         watched: proved.watched,
         event,
         complete: opened.complete,

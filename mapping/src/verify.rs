@@ -208,6 +208,7 @@ pub(crate) struct Proved {
     pub(crate) origin: Origin,
     pub(crate) vrf: Key,
     pub(crate) head_time: UnixMillis,
+    pub(crate) label: Option<Label>,
     pub(crate) watched: Vec<Label>,
     pub(crate) opened: Option<Opened>,
     mappings: Vec<MappingFacts>,
@@ -240,7 +241,7 @@ pub(crate) fn prove(
         None => None,
         Some(body) => Some(open_body(body, csi, answer.version, &open.vrf, shown)?),
     };
-    let watched = prove_ladder(answer, csi, &open.vrf, opened.as_ref(), trail)?;
+    let (label, watched) = prove_ladder(answer, csi, &open.vrf, opened.as_ref(), trail)?;
     let mut mappings = Vec::new();
     if let (Some(body), Some(opened)) = (&answer.body.0, &opened) {
         describe_opened(opened, trail);
@@ -260,7 +261,7 @@ pub(crate) fn prove(
         no_providers(&answer.providers)?;
     }
     let log = log_facts(&cosigned, trust, &answer.head.time, interval_ms, now);
-    Ok(Proved { remember, origin, vrf: open.vrf, head_time: answer.head.time, watched, opened, mappings, log })
+    Ok(Proved { remember, origin, vrf: open.vrf, head_time: answer.head.time, label, watched, opened, mappings, log })
 }
 
 fn prove_checkpoint(
@@ -360,14 +361,14 @@ fn check_head_time(head: UnixMillis, quorum: UnixSeconds, interval_ms: u64, trus
     Ok(())
 }
 
-/// Proves that the answer's version is the latest, and returns the labels that must stay absent.
+/// Proves that the answer's version is the latest, and returns its label and those that must stay absent.
 fn prove_ladder(
     answer: &Answer,
     csi: &Csi,
     vrf: &Key,
     opened: Option<&Opened>,
     trail: &mut Trail,
-) -> Result<Vec<Label>, Rejected> {
+) -> Result<(Option<Label>, Vec<Label>), Rejected> {
     let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
     if opened.is_none() && answer.version != 0 {
         // "A latest version that is not opened is NotProven."
@@ -378,13 +379,16 @@ fn prove_ladder(
     if versions.len() != answer.ladder.len() {
         return Err(not_proven("the ladder has not one step for each version"));
     }
-    let (mut searched, mut watched) = (Vec::with_capacity(versions.len()), Vec::new());
+    let (mut searched, mut own, mut watched) = (Vec::with_capacity(versions.len()), None, Vec::new());
     for (version, step) in versions.into_iter().zip(answer.ladder.iter()) {
         let label = verify_label(vrf, csi, version, &step.vrf_proof)
             .map_err(|_| not_proven("a label's proof does not verify"))?;
         let present = latest.is_some_and(|n| version <= n);
         let commitment = match (present, opened) {
-            (true, Some(opened)) if version == opened.state.version => Some(opened.commitment),
+            (true, Some(opened)) if version == opened.state.version => {
+                own = Some(label);
+                Some(opened.commitment)
+            }
             (true, _) => Some(step.commitment.ok_or_else(|| not_proven("a version's commitment is missing"))?),
             (false, _) => {
                 watched.push(label);
@@ -402,7 +406,7 @@ fn prove_ladder(
         .map_err(|e| Rejected::NotProven(format!("the map does not show the ladder: {e}")))?;
     let claim = latest.map_or("no version exists".to_owned(), |n| format!("version {n} is the latest"));
     trail.held("map", format!("{claim}: {} labels proved and looked up", searched.len()));
-    Ok(watched)
+    Ok((own, watched))
 }
 
 /// Opens a record. Signatures inside are not judged here.

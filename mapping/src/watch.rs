@@ -1,14 +1,13 @@
 //! Blind watch-lists: who holds one sees a change of a CSI in the public log without knowing the CSI and without asking the DP.
 //!
 //! ```text
-//! struct { uint64 index; Hash leaf; }                                                                Renews
 //! struct { opaque origin<1..255>; opaque id[16]; Key holder; uint64 size; Hash root; Ms made; Ms expiry;
-//!          Label labels<32..2^11>; Renews renews<0..2^16-1>; Sig sig; }                              WatchList
+//!          Label labels<0..2^11>; Hash renews<0..2^16-1>; Sig sig; }           renews: none or one    WatchList
 //! ```
 //!
 //! `labels` are those that must be absent while the version the holder knows is the latest ([`crate::ladder::watched`]):
 //! VRF outputs, never proofs, since a proof would let its reader test guesses. `size` and `root` are the tree they were
-//! proved absent in. A newer version that any sender accepts must hit one of them.
+//! proved absent in. A list without labels retires the one of the same name. `renews` is the leaf hash of the change entry that this renewal claims; it lies below `size`. A newer version that any sender accepts must hit one of them.
 //!
 //! A **hit** is expected only if the same holder renews the list within `renew_within_ms`, naming the very entry that hit.
 //! Everything else becomes one alert. [`WatchBook`] is that rule as a pure state machine: lists and entries in, alerts out.
@@ -41,9 +40,9 @@ pub const RENEW_WITHIN_MS_DEFAULT: u64 = 600_000;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct WatchId(pub [u8; 16]);
 
-/// The entry that a renewal claims as the holder's own doing.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
-pub struct Renews {
+/// Where an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Place {
     /// Its index.
     pub index: u64,
     /// Its leaf hash.
@@ -69,8 +68,9 @@ pub struct WatchList {
     pub expiry: UnixMillis,
     /// The labels.
     pub labels: List16<Label, 2048>,
-    /// The hit that this renewal claims.
-    pub renews: Optional16<Renews>,
+    /// The change entry that this renewal claims as the holder's own doing, by leaf hash. Its holder need not know its
+    /// index: to fetch it would tell the DP whose it is.
+    pub renews: Optional16<Hash>,
     /// By the holder.
     pub sig: Signature,
 }
@@ -128,7 +128,7 @@ pub enum Alert {
         /// The list.
         id: WatchId,
         /// The entry that hit it.
-        entry: Renews,
+        place: Place,
         /// When the entry's head was made.
         time: UnixMillis,
     },
@@ -142,7 +142,7 @@ pub enum Alert {
 /// A hit that its holder may still claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Hit {
-    entry: Renews,
+    place: Place,
     time: UnixMillis,
     deadline: UnixMillis,
 }
@@ -152,8 +152,17 @@ struct Watched {
     list: WatchList,
     hits: Vec<Hit>,
     /// Labels of the list before, while the entry that the renewal claims has not been seen yet.
-    awaited: Option<(Renews, Vec<Label>)>,
+    awaited: Option<Awaited>,
     expiry_told: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Awaited {
+    /// The entry that is claimed.
+    leaf: Hash,
+    /// It lies below this size.
+    below: u64,
+    labels: Vec<Label>,
 }
 
 /// All lists of one log and what has happened to them.
@@ -177,6 +186,16 @@ impl WatchBook {
         self.lists.values().map(|w| &w.list)
     }
 
+    /// Number of lists.
+    pub fn len(&self) -> usize {
+        self.lists.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.lists.is_empty()
+    }
+
     /// Hits that may still be claimed.
     pub fn open_hits(&self) -> usize {
         self.lists.values().map(|w| w.hits.len()).sum()
@@ -194,17 +213,18 @@ impl WatchBook {
         list: WatchList,
         now: UnixMillis,
         replayed: u64,
-        seen: impl Fn(&Label) -> Option<(Renews, UnixMillis)>,
+        seen: impl Fn(&Label) -> Option<(Place, UnixMillis)>,
     ) -> Result<(), WatchRefused> {
         if list.origin.get() != self.origin {
             return Err(WatchRefused::OtherLog);
         }
         list.verify().map_err(|_| WatchRefused::Signature)?;
         let longest = now.plus_ms(WATCH_LIFETIME_MS_MAX);
-        if list.labels.is_empty() || list.expiry <= now || list.expiry > longest {
+        let before = self.lists.get(&list.id);
+        let nothing_to_do = list.labels.is_empty() && before.is_none();
+        if nothing_to_do || list.expiry <= now || list.expiry > longest {
             return Err(WatchRefused::Lifetime);
         }
-        let before = self.lists.get(&list.id);
         if before.is_some_and(|b| b.list.holder != list.holder || b.list.made >= list.made) {
             return Err(WatchRefused::Superseded);
         }
@@ -213,21 +233,21 @@ impl WatchBook {
             watched.inherit(before, replayed);
         }
         let already: Vec<_> = watched.list.labels.iter().filter_map(seen).collect();
-        for (entry, time) in already {
-            watched.hit(entry, time, now.plus_ms(self.renew_within_ms));
+        for (place, time) in already {
+            watched.hit(place, time, now.plus_ms(self.renew_within_ms));
         }
         self.put(watched);
         Ok(())
     }
 
     /// A change was replayed. The deadline runs from `now`, the time at which the hit could first be known.
-    pub fn on_change(&mut self, entry: Renews, label: &Label, head: UnixMillis, now: UnixMillis) {
+    pub fn on_change(&mut self, place: Place, label: &Label, head: UnixMillis, now: UnixMillis) {
         let Some(ids) = self.by_label.get(label) else { return };
         for id in ids.clone() {
             if let Some(watched) = self.lists.get_mut(&id) {
-                let claimed = watched.awaited.as_ref().is_some_and(|(claim, _)| *claim == entry);
+                let claimed = watched.awaited.as_ref().is_some_and(|a| a.leaf == place.leaf);
                 if !claimed {
-                    watched.hit(entry, head, now.plus_ms(self.renew_within_ms));
+                    watched.hit(place, head, now.plus_ms(self.renew_within_ms));
                 }
             }
         }
@@ -237,7 +257,7 @@ impl WatchBook {
     pub fn tick(&mut self, replayed: u64, now: UnixMillis) -> Vec<Alert> {
         let mut alerts = Vec::new();
         // Labels that a renewal left behind are dropped when the entry it claims has been passed.
-        let passed = |w: &Watched| w.awaited.as_ref().is_some_and(|(claim, _)| claim.index < replayed);
+        let passed = |w: &Watched| w.awaited.as_ref().is_some_and(|a| a.below <= replayed);
         for mut watched in self.lists.values().filter(|w| passed(w)).cloned().collect::<Vec<_>>() {
             watched.awaited = None;
             self.put(watched);
@@ -245,12 +265,14 @@ impl WatchBook {
         for (id, watched) in &mut self.lists {
             let (overdue, open): (Vec<Hit>, Vec<Hit>) = watched.hits.iter().partition(|h| h.deadline <= now);
             watched.hits = open;
-            alerts.extend(overdue.into_iter().map(|h| Alert::Unexpected { id: *id, entry: h.entry, time: h.time }));
-            if watched.list.expiry <= now && !watched.expiry_told {
+            alerts.extend(overdue.into_iter().map(|h| Alert::Unexpected { id: *id, place: h.place, time: h.time }));
+            if watched.list.expiry <= now && !watched.expiry_told && !watched.list.labels.is_empty() {
                 watched.expiry_told = true;
                 alerts.push(Alert::Expired { id: *id });
             }
         }
+        // A retired list goes when nothing it watched for is open any more.
+        self.lists.retain(|_, w| !w.list.labels.is_empty() || !w.hits.is_empty() || w.awaited.is_some());
         alerts
     }
 
@@ -277,7 +299,7 @@ impl WatchBook {
 impl Watched {
     /// Every label that it watches for.
     fn labels(&self) -> impl Iterator<Item = &Label> {
-        self.list.labels.iter().chain(self.awaited.iter().flat_map(|(_, labels)| labels))
+        self.list.labels.iter().chain(self.awaited.iter().flat_map(|a| &a.labels))
     }
 
     /// What a renewal takes over from the list before it.
@@ -288,18 +310,18 @@ impl Watched {
             // the new list's labels are the ones that matter.
             return;
         };
-        self.hits.retain(|h| h.entry != claim);
-        if claim.index >= replayed {
-            // The replay has not reached the entry. Until it has, the old labels still count, other than for that entry.
+        self.hits.retain(|h| h.place.leaf != claim);
+        if replayed < self.list.size {
+            // The replay may not have reached the entry. Until it has, the old labels count, other than for that entry.
             let mut labels = before.list.labels.to_vec();
-            labels.extend(before.awaited.iter().flat_map(|(_, l)| l.iter().copied()));
-            self.awaited = Some((claim, labels));
+            labels.extend(before.awaited.iter().flat_map(|a| a.labels.iter().copied()));
+            self.awaited = Some(Awaited { leaf: claim, below: self.list.size, labels });
         }
     }
 
-    fn hit(&mut self, entry: Renews, time: UnixMillis, deadline: UnixMillis) {
-        if !self.hits.iter().any(|h| h.entry == entry) {
-            self.hits.push(Hit { entry, time, deadline });
+    fn hit(&mut self, place: Place, time: UnixMillis, deadline: UnixMillis) {
+        if !self.hits.iter().any(|h| h.place == place) {
+            self.hits.push(Hit { place, time, deadline });
         }
     }
 }
@@ -321,23 +343,23 @@ mod tests {
         Label(Hash::sha256(&[&[i]]))
     }
 
-    fn entry(index: u64) -> Renews {
-        Renews { index, leaf: Hash::sha256(&[&index.to_be_bytes()]) }
+    fn entry(index: u64) -> Place {
+        Place { index, leaf: Hash::sha256(&[&index.to_be_bytes()]) }
     }
 
-    fn list(made: u64, labels: &[u8], renews: Option<Renews>) -> WatchList {
+    fn list(made: u64, labels: &[u8], renews: Option<Place>) -> WatchList {
         let secret = SecretKey::from_seed(&[8; 32]);
         let origin = Origin::new("dp.example/log").unwrap();
         let mut list = WatchList {
             origin: (&origin).into(),
             id: WatchId([1; 16]),
             holder: secret.public(),
-            size: 10,
+            size: renews.map_or(10, |place| place.index + 1),
             root: Hash::ZERO,
             made: ms(made),
             expiry: ms(1000 * MINUTE),
             labels: List16::new(labels.iter().map(|i| label(*i)).collect()).unwrap(),
-            renews: Optional16(renews),
+            renews: Optional16(renews.map(|place| place.leaf)),
             sig: UNSIGNED,
         };
         list.sign(&origin, &secret);
@@ -348,13 +370,13 @@ mod tests {
         WatchBook::new(Origin::new("dp.example/log").unwrap(), 10 * MINUTE)
     }
 
-    fn unseen(_: &Label) -> Option<(Renews, UnixMillis)> {
+    fn unseen(_: &Label) -> Option<(Place, UnixMillis)> {
         None
     }
 
     fn unexpected(alerts: &[Alert]) -> Vec<u64> {
         let index = |a: &Alert| match a {
-            Alert::Unexpected { entry, .. } => Some(entry.index),
+            Alert::Unexpected { place, .. } => Some(place.index),
             Alert::Expired { .. } => None,
         };
         alerts.iter().filter_map(index).collect()
@@ -413,6 +435,21 @@ mod tests {
         let seen = |l: &Label| (*l == label(1)).then(|| (entry(5), ms(3)));
         book.import(list(1, &[1, 2], None), ms(10), 20, seen).unwrap();
         assert_eq!(unexpected(&book.tick(20, ms(10 + 10 * MINUTE))), [5]);
+    }
+
+    #[test]
+    fn a_list_without_labels_retires_the_one_before_it() {
+        let mut book = book();
+        book.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        book.on_change(entry(21), &label(1), ms(5), ms(6));
+        // What was hit before stays open unless it is claimed.
+        book.import(list(2, &[], None), ms(7), 22, unseen).unwrap();
+        assert_eq!(unexpected(&book.tick(22, ms(100 * MINUTE))), [21]);
+        assert!(book.is_empty());
+        book.import(list(3, &[1], None), ms(8), 30, unseen).unwrap();
+        book.import(list(4, &[], None), ms(9), 30, unseen).unwrap();
+        assert_eq!(book.tick(30, ms(2000 * MINUTE)), []);
+        assert!(book.is_empty());
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn an_honest_log_has_no_findings_in_one_step_or_in_many() {
     }
     assert_eq!((piecewise.root(), piecewise.map().root()), (replay.root(), replay.map().root()));
     let change = &step.changes[3];
-    assert_eq!(replay.place(&change.label), Some((change.entry, change.head)));
+    assert_eq!(replay.place(&change.label), Some((change.place, change.head)));
 }
 
 #[test]

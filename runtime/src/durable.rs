@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use data_encoding::HEXLOWER;
@@ -29,14 +30,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if other content is there; else the operation that failed.
 pub fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::read(path) {
-        Ok(there) if there == bytes => return Ok(()),
-        Ok(_) => {
+    match read(path, bytes.len()) {
+        Ok(None) => {}
+        Ok(Some(there)) if there == bytes => return Ok(()),
+        Err(e) if e.kind() != io::ErrorKind::InvalidData => return Err(e),
+        Ok(Some(_)) | Err(_) => {
             let what = format!("{} is there already with other content", path.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => return Err(e),
     }
     let (folder, temporary) = beside(path)?;
     fs::create_dir_all(&folder)?;
@@ -90,11 +91,14 @@ pub fn check_checksum(stored: &[u8]) -> Option<&[u8]> {
     (sum == HEXLOWER.encode(blake3::hash(bytes).as_bytes()).as_bytes()).then_some(bytes)
 }
 
+/// Counts temporary files, so that two threads never write the same one.
+static TEMPORARY: AtomicU64 = AtomicU64::new(0);
+
 fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file path"))?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut temporary = name.to_owned();
-    temporary.push(format!(".tmp{}", std::process::id()));
+    temporary.push(format!(".tmp{}-{}", std::process::id(), TEMPORARY.fetch_add(1, Ordering::Relaxed)));
     Ok((folder.to_owned(), folder.join(temporary)))
 }
 
@@ -118,7 +122,9 @@ mod tests {
         assert_eq!(read(&path, 3).unwrap(), Some(b"two".to_vec()));
         assert!(read(&path, 2).is_err());
         write_once(&path, b"two").unwrap();
-        assert_eq!(write_once(&path, b"three").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        for other in [&b"three"[..], b"tw", b"twx", b""] {
+            assert_eq!(write_once(&path, other).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        }
         let deep = folder.path().join("a/b/c");
         write_once(&deep, b"deep").unwrap();
         assert_eq!(read(&deep, 10).unwrap(), Some(b"deep".to_vec()));

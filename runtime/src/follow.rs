@@ -6,7 +6,7 @@
 use waymark_log::{
     hash::Hash,
     note::NOTE_BYTES_MAX,
-    proof::Plan,
+    proof::{Node, Plan},
     tile::{self, BUNDLE_BYTES_MAX, TILE_BYTES, TILE_WIDTH, Tile},
 };
 
@@ -77,14 +77,40 @@ impl LogReader {
         Ok(())
     }
 
+    /// One entry of a log of `size` entries, unjudged.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    ///
+    /// # Panics
+    /// If `index` is not below `size`.
+    pub async fn entry(&self, index: u64, size: u64) -> Result<Vec<u8>, FollowError> {
+        let wanted = Tile::bundle_of(index, size).expect("below the size");
+        let (tile, bytes) = self.tile(wanted, BUNDLE_BYTES_MAX).await?;
+        let entries =
+            tile::decode_bundle(&bytes, tile.width).map_err(|error| FollowError::Tile { path: tile.path(), error })?;
+        Ok(entries[(index % TILE_WIDTH) as usize].to_vec())
+    }
+
     /// The hashes that a proof in a tree of `size` leaves is planned to need, unjudged.
     ///
     /// # Errors
     /// [`FollowError`].
     pub async fn hashes(&self, plan: &Plan, size: u64) -> Result<Vec<Hash>, FollowError> {
+        self.nodes(&plan.nodes().collect::<Vec<_>>(), size).await
+    }
+
+    /// The hashes of complete subtrees of a tree of `size` leaves, unjudged.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    ///
+    /// # Panics
+    /// If a subtree is not complete at that size.
+    pub async fn nodes(&self, nodes: &[Node], size: u64) -> Result<Vec<Hash>, FollowError> {
         let mut fetched: Vec<(Tile, Vec<Hash>)> = Vec::new();
         let mut hashes = Vec::new();
-        for node in plan.nodes() {
+        for node in nodes.iter().copied() {
             let wanted = Tile::holding(node, size).expect("a planned node is complete");
             let known = fetched.iter().position(|(t, _)| t.kind == wanted.kind && t.index == wanted.index);
             let at = match known {

@@ -10,7 +10,7 @@ use std::{
 use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use crate::random;
+use crate::{durable, random};
 
 /// What can be wrong with a key file.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,10 @@ pub fn create(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
     let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(&*seed)));
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    // A key that was used and whose name is lost with the power is lost.
+    if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+        durable::sync_folder(folder).map_err(io)?;
+    }
     Ok(seed)
 }
 

@@ -34,6 +34,8 @@ pub const BODY_S_MAX: u64 = 10;
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Most headers in a request.
 pub const HEADERS_MAX: usize = 64;
+/// Longest that open connections may take to finish when the server stops.
+pub const GRACE_S_MAX: u64 = 2;
 /// Most connections at a time; the next waits in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 1024;
 
@@ -60,7 +62,8 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Stops taking connections and waits for the accept loop to end.
+    /// Stops taking connections, and waits until those that are open have finished the request in hand, for
+    /// [`GRACE_S_MAX`] seconds at most.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.task.await;
@@ -79,23 +82,28 @@ pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
 }
 
-/// Serves a router until it is stopped.
+/// Serves a router until it is stopped. What answers an unknown path or method is the router's own affair; see
+/// [`with_problems`].
 ///
 /// # Errors
 /// If the listener has no address.
 pub fn serve(listener: TcpListener, router: Router) -> io::Result<Server> {
     let address = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
-    let router = router.fallback(problem::unknown_route).method_not_allowed_fallback(problem::unknown_method);
     let task = tokio::spawn(accept(listener, router, stopped));
     Ok(Server { address, stop, task })
+}
+
+/// A router whose unknown paths and methods are problems like any other error.
+pub fn with_problems(router: Router) -> Router {
+    router.fallback(problem::unknown_route).method_not_allowed_fallback(problem::unknown_method)
 }
 
 async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
-            _ = stopped.changed() => return,
+            _ = stopped.changed() => break,
             accepted = next(&listener, &slots) => accepted,
         };
         let Some((stream, peer, slot)) = accepted else { continue };
@@ -118,11 +126,14 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
                 _ = connection.as_mut() => {}
                 _ = stopped.changed() => {
                     connection.as_mut().graceful_shutdown();
-                    let _ = tokio::time::timeout(Duration::from_secs(2), connection).await;
+                    let _ = tokio::time::timeout(Duration::from_secs(GRACE_S_MAX), connection).await;
                 }
             }
         });
     }
+    // Every connection holds a slot until it is done; having them all means that none is open.
+    let all = slots.acquire_many(CONNECTIONS_MAX as u32);
+    let _ = tokio::time::timeout(Duration::from_secs(GRACE_S_MAX + 1), all).await;
 }
 
 /// Takes a connection slot, then a connection.
@@ -174,7 +185,7 @@ mod tests {
 
     async fn server() -> Server {
         let router = Router::new().route("/echo", post(|Capped(body): Capped<16>| async move { body }));
-        serve(bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), router).unwrap()
+        serve(bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), with_problems(router)).unwrap()
     }
 
     async fn talk(address: SocketAddr, request: &str) -> String {

@@ -118,10 +118,10 @@ impl IntoResponse for Problem {
 
 /// For a router's fallback: an unknown path is a problem like any other.
 pub async fn unknown_route() -> Problem {
-    Problem::new(ROUTE_UNKNOWN, "See /v1/policy for what this server offers.")
+    Problem::new(ROUTE_UNKNOWN, "Look at the path again.")
 }
 
 /// For a router's method fallback.
 pub async fn unknown_method() -> Problem {
-    Problem::new(METHOD_NOT_ALLOWED, "Identifiers are sent by POST, never in a URL.")
+    Problem::new(METHOD_NOT_ALLOWED, "The path is right, the method is not.")
 }

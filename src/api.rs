@@ -1,0 +1,239 @@
+//! What travels between an app and a DP: bodies, media types, limits, and the signature under a recipient's request.
+//!
+//! ```text
+//! struct { uint8 index; Consent consent; Salt salt; }                                          OfferedConsent
+//! struct { Event event; Mapping added<0..2^16-1>; OfferedConsent consents<0..2^16-1>; }        ChangeRequest
+//! struct { Csi csi; }                                                                          HistoryRequest
+//!
+//! Waymark-Recipient: key=<hex>; time=<decimal ms>; nonce=<hex>; sig=<hex>
+//! struct { opaque method<1..16>; opaque path<1..255>; Hash body; Ms time; opaque nonce[16]; }  what is signed
+//! ```
+//!
+//! The request signature (context `waymark/1 request recipient`, the log's origin) says who asks, once, now. It is never
+//! authority for a change: that is the event's.
+
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
+use waymark_log::{
+    checkpoint::Origin,
+    hash::Hash,
+    key::{Key, SIGNATURE_BYTES, SecretKey, Signature},
+    time::UnixMillis,
+};
+use waymark_mapping::{
+    commitment::Salt,
+    event::Event,
+    identifier::Csi,
+    mapping::{Consent, Mapping},
+    signed::{context, message},
+    wire::{List16, Opaque8, encode},
+};
+
+/// Media type of a change.
+pub const CHANGE_MEDIA_TYPE: &str = "application/vnd.waymark.change";
+/// Media type of a history request.
+pub const HISTORY_MEDIA_TYPE: &str = "application/vnd.waymark.history";
+/// Media type of a watch-list.
+pub const WATCH_LIST_MEDIA_TYPE: &str = "application/vnd.waymark.watch-list";
+/// Media type of JSON.
+pub const JSON_MEDIA_TYPE: &str = "application/json";
+/// Most bytes in a change: sixteen mappings of at most 2 KiB with consents, and an event.
+pub const CHANGE_BYTES_MAX: usize = 64 << 10;
+/// Most bytes in a JSON request.
+pub const JSON_BYTES_MAX: usize = 4 << 10;
+/// How far a request's time may be from the DP's, either way: five minutes.
+pub const REQUEST_WINDOW_MS: u64 = 300_000;
+/// The header with a recipient's signature.
+pub const RECIPIENT_HEADER: &str = "waymark-recipient";
+
+/// An MSP's consent to one of the added mappings.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct OfferedConsent {
+    /// Which of them.
+    pub index: u8,
+    /// The consent.
+    pub consent: Consent,
+    /// The salt that its `blinded` was made with.
+    pub salt: Salt,
+}
+
+/// A change, with everything the DP needs to judge it.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct ChangeRequest {
+    /// The event and its authorities.
+    pub event: Event,
+    /// The mappings it adds, in the order of its digests.
+    pub added: List16<Mapping, 65535>,
+    /// MSPs' consents to them.
+    pub consents: List16<OfferedConsent, 65535>,
+}
+
+/// A wish to see the current record as its recipient.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct HistoryRequest {
+    /// Whose.
+    pub csi: Csi,
+}
+
+/// POST /v1/lookups.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupRequest {
+    /// The canonical CSI.
+    pub csi: String,
+    /// A tag to present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+}
+
+/// POST /v1/challenges.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChallengeRequest {
+    /// The canonical CSI.
+    pub csi: String,
+    /// The tenure it is for.
+    #[serde(default)]
+    pub tenure: u32,
+    /// `control` or `view`.
+    pub purpose: String,
+}
+
+/// 201 to POST /v1/challenges.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ChallengeAnswer {
+    /// The challenge's name, for the check.
+    pub id: String,
+    /// Always `pending`.
+    pub status: String,
+    /// Until when the code works, in milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Checks that it allows.
+    pub checks_left: u8,
+}
+
+/// POST /v1/challenges/{id}/check.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckRequest {
+    /// The code.
+    pub code: String,
+}
+
+/// 200 to POST /v1/challenges/{id}/check.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckAnswer {
+    /// `approved` or `pending`.
+    pub status: String,
+    /// Checks left while pending.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checks_left: Option<u8>,
+    /// The attestation, base64 of its TLS form, once approved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<String>,
+}
+
+#[derive(TlsSize, TlsSerialize)]
+struct SignedRequest {
+    method: Opaque8<1, 16>,
+    path: Opaque8<1, 255>,
+    body: Hash,
+    time: UnixMillis,
+    nonce: [u8; 16],
+}
+
+/// A recipient's signature under one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestSignature {
+    /// By which key.
+    pub key: Key,
+    /// When, by the signer's clock.
+    pub time: UnixMillis,
+    /// Random, once.
+    pub nonce: [u8; 16],
+    sig: Signature,
+}
+
+fn signed_bytes(
+    origin: &Origin,
+    method: &str,
+    path: &str,
+    body: &[u8],
+    time: UnixMillis,
+    nonce: [u8; 16],
+) -> Option<Vec<u8>> {
+    let request = SignedRequest {
+        method: Opaque8::new(method)?,
+        path: Opaque8::new(path)?,
+        body: Hash::sha256(&[body]),
+        time,
+        nonce,
+    };
+    Some(message(context::REQUEST, origin, &encode(&request)))
+}
+
+impl RequestSignature {
+    /// Signs a request.
+    ///
+    /// # Panics
+    /// If method or path are longer than any of ours.
+    pub fn sign(
+        origin: &Origin,
+        secret: &SecretKey,
+        (method, path): (&str, &str),
+        body: &[u8],
+        time: UnixMillis,
+        nonce: [u8; 16],
+    ) -> Self {
+        let bytes = signed_bytes(origin, method, path, body, time, nonce).expect("our own paths are short");
+        Self { key: secret.public(), time, nonce, sig: secret.sign(&bytes) }
+    }
+
+    /// Whether it is under this request.
+    pub fn is_under(&self, origin: &Origin, method: &str, path: &str, body: &[u8]) -> bool {
+        let bytes = signed_bytes(origin, method, path, body, self.time, self.nonce);
+        bytes.is_some_and(|b| self.key.verify(&b, &self.sig).is_ok())
+    }
+
+    /// The header's value.
+    pub fn format(&self) -> String {
+        let (nonce, sig) = (HEXLOWER.encode(&self.nonce), HEXLOWER.encode(self.sig.as_bytes()));
+        format!("key={}; time={}; nonce={nonce}; sig={sig}", self.key.to_hex(), self.time.get())
+    }
+
+    /// Reads a header's value; `None` unless it is exactly what [`RequestSignature::format`] would write.
+    pub fn parse(value: &str) -> Option<Self> {
+        let mut parts = value.split("; ");
+        let mut part = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+        let key = Key::from_hex(&part("key")?)?;
+        let time = UnixMillis::new(part("time")?.parse().ok()?);
+        let nonce = HEXLOWER.decode(part("nonce")?.as_bytes()).ok()?.try_into().ok()?;
+        let sig: [u8; SIGNATURE_BYTES] = HEXLOWER.decode(part("sig")?.as_bytes()).ok()?.try_into().ok()?;
+        let parsed = Self { key, time, nonce, sig: Signature::new(sig) };
+        (parsed.format() == value).then_some(parsed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_signature_is_good_for_one_request() {
+        let origin = Origin::new("dp.example/log").unwrap();
+        let secret = SecretKey::from_seed(&[1; 32]);
+        let time = UnixMillis::new(5);
+        let signature = RequestSignature::sign(&origin, &secret, ("POST", "/v1/changes"), b"body", time, [7; 16]);
+        let parsed = RequestSignature::parse(&signature.format()).unwrap();
+        assert_eq!(parsed, signature);
+        assert!(parsed.is_under(&origin, "POST", "/v1/changes", b"body"));
+        assert!(!parsed.is_under(&origin, "POST", "/v1/changes", b"other"));
+        assert!(!parsed.is_under(&origin, "POST", "/v1/history", b"body"));
+        assert!(!parsed.is_under(&Origin::new("other").unwrap(), "POST", "/v1/changes", b"body"));
+        let value = signature.format();
+        for bad in ["", "key=", &value.to_uppercase(), &value.replace("; ", ";"), &format!("{value} "), &value[1..]] {
+            assert_eq!(RequestSignature::parse(bad), None);
+        }
+    }
+}

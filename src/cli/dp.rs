@@ -1,0 +1,253 @@
+//! `waymark-dp`: making, running and looking after a discovery provider.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use waymark_log::note::Vkey;
+use waymark_mapping::audit::Replay;
+use waymark_runtime::{clock::Clock, durable, telemetry};
+
+use super::{End, Ended, end, runtime};
+use crate::{
+    config::{File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
+    dp,
+    fsck::fsck,
+    init::{NewDp, init, open_rows},
+    onboarding,
+    published::ANSWER_BYTES_MIN_DEFAULT,
+    store::{Head, LogFiles, seal::Sealer},
+};
+
+/// A discovery provider.
+#[derive(Debug, Parser)]
+#[command(name = "waymark-dp", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a DP: keys, configuration, and a log of two entries. Done once; refused if there is something already.
+    Init {
+        /// The data folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The DP's domain.
+        #[arg(long)]
+        domain: String,
+        /// The log's name, for ever. DOMAIN/log unless said otherwise.
+        #[arg(long)]
+        origin: Option<String>,
+        /// A witness: its name in the policy, its key, its URL. Repeat for each.
+        #[arg(long = "witness", num_args = 3, value_names = ["NAME", "VKEY", "URL"])]
+        witnesses: Vec<String>,
+        /// How many of them a checkpoint needs: all but one unless said otherwise.
+        #[arg(long)]
+        quorum: Option<usize>,
+        /// Where to listen.
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+        /// Time between batches, milliseconds: a promise, logged in the open entry.
+        #[arg(long, default_value_t = INTERVAL_MS_DEFAULT)]
+        interval_ms: u32,
+        /// Where codes go: console or folder.
+        #[arg(long, default_value = "console")]
+        codes: String,
+    },
+    /// Run the DP until interrupted.
+    Run {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+        /// Where to listen, over what dp.toml says.
+        #[arg(long, env = "WAYMARK_DP_LISTEN")]
+        listen: Option<SocketAddr>,
+        /// Look-ups a minute for each address, over what dp.toml says.
+        #[arg(long, env = "WAYMARK_DP_LOOKUPS_PER_MINUTE")]
+        lookups_per_minute: Option<u32>,
+    },
+    /// Read and check the configuration, and print what is in effect.
+    CheckConfig {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+    },
+    /// Read everything back and recompute it. The DP must not be running.
+    Fsck {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+    },
+    /// The providers of this DP: MSPs, provers, CSIPs.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ProviderCommand {
+    /// Have a provider's signed entry logged with the next batch. That the domain is its owner's is yours to know.
+    Add {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+        /// The entry, as `waymark msp keygen` wrote it.
+        entry: PathBuf,
+    },
+    /// Whose keys the log holds.
+    List {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+    },
+}
+
+/// Runs `waymark-dp`.
+pub fn run() -> ExitCode {
+    telemetry::init(false);
+    let cli = Cli::parse();
+    end(runtime(async {
+        match cli.command {
+            Command::Init { dir, domain, origin, witnesses, quorum, listen, interval_ms, codes } => {
+                let witnesses = parse_witnesses(&witnesses)?;
+                let quorum = quorum.unwrap_or(witnesses.len().saturating_sub(1).max(1));
+                let file = File {
+                    origin: origin.unwrap_or_else(|| format!("{domain}/log")),
+                    domain,
+                    listen,
+                    interval_ms,
+                    store: "redb".to_owned(),
+                    codes,
+                    lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
+                    answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
+                };
+                make(&dir, &NewDp { file, witnesses, quorum })
+            }
+            Command::Run { dir, listen, lookups_per_minute } => {
+                let mut settings = load(&dir)?;
+                settings.listen = listen.unwrap_or(settings.listen);
+                settings.lookups_per_minute = lookups_per_minute.unwrap_or(settings.lookups_per_minute);
+                serve(settings).await
+            }
+            Command::CheckConfig { dir } => check_config(&dir),
+            Command::Fsck { dir } => run_fsck(&dir),
+            Command::Provider(ProviderCommand::Add { dir, entry }) => add_provider(&dir, &entry),
+            Command::Provider(ProviderCommand::List { dir }) => list_providers(&dir),
+        }
+    }))
+}
+
+fn load(dir: &std::path::Path) -> Result<Settings, End> {
+    Settings::load(dir).map_err(|e| End::Could(e.into()))
+}
+
+fn parse_witnesses(words: &[String]) -> Result<Vec<(String, Vkey, String)>, End> {
+    let parse = |w: &[String]| {
+        let vkey = Vkey::parse(&w[1]).map_err(|e| End::Usage(format!("witness {}: {e}", w[0])))?;
+        Ok((w[0].clone(), vkey, w[2].clone()))
+    };
+    words.chunks_exact(3).map(parse).collect()
+}
+
+fn make(dir: &std::path::Path, new: &NewDp) -> Ended {
+    let vkey = init(dir, new, &Clock::System).map_err(|e| End::Could(e.into()))?;
+    println!("{vkey}");
+    eprintln!("log {} is open in {}", new.file.origin, dir.display());
+    eprintln!(
+        "back up {}/keys now: whoever loses vrf.key loses the directory, whoever leaks it leaks who is in it",
+        dir.display()
+    );
+    if new.witnesses.is_empty() {
+        eprintln!("no witness is named: the DP will not start until policy.txt has a quorum (trust.toml likewise)");
+    }
+    eprintln!("clients trust it by {}/{}", dir.display(), names::TRUST);
+    Ok(())
+}
+
+async fn serve(settings: Settings) -> Ended {
+    let running = dp::start(settings, Clock::System).await.map_err(|e| End::Could(e.into()))?;
+    eprintln!("{} listening on {}, log at {}", running.vkey().name(), running.url(), running.log_url());
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let stopped = tokio::select! {
+        result = tokio::signal::ctrl_c() => { result?; None }
+        _ = terminate.recv() => None,
+        why = running.stopped() => Some(why),
+    };
+    let ended = running.stop().await;
+    match (stopped, ended) {
+        (Some(why), _) => Err(End::Could(anyhow::anyhow!("the sequencer stopped: {why}. Start again to recover"))),
+        (None, Err(why)) => Err(End::Could(why.into())),
+        (None, Ok(())) => Ok(()),
+    }
+}
+
+fn check_config(dir: &std::path::Path) -> Ended {
+    let settings = load(dir)?;
+    println!("domain              {}", settings.domain);
+    println!("origin              {}", settings.origin);
+    println!("log key             {}", settings.signer.vkey());
+    println!("VRF key             {}", settings.vrf.public().to_hex());
+    println!("listen              {}", settings.listen);
+    println!("interval_ms         {}", settings.interval_ms);
+    println!("store               {:?}", settings.store);
+    println!("codes               {:?}", settings.codes);
+    println!("lookups_per_minute  {}", settings.lookups_per_minute);
+    println!("answer_bytes_min    {}", settings.answer_bytes_min);
+    println!("witnesses           {}", settings.policy.witnesses().len());
+    println!("quorum              {}", settings.policy.cosignatures_min());
+    if settings.policy.is_without_quorum() {
+        return Err(End::Could(anyhow::anyhow!("policy.txt says `quorum none`: the DP will not start")));
+    }
+    Ok(())
+}
+
+fn run_fsck(dir: &std::path::Path) -> Ended {
+    let settings = load(dir)?;
+    let could = |e: anyhow::Error| End::Could(e);
+    let kind = if settings.store == StoreKind::Sled { "sled" } else { "redb" };
+    let rows = open_rows(dir, kind, false).map_err(|e| could(e.into()))?;
+    let head = Head::at(&dir.join(names::HEAD));
+    let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| could(e.into()))?;
+    let sealer = Sealer::new(&settings.store_key);
+    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey());
+    let report = report.map_err(|e| could(e.into()))?;
+    println!("{} entries, {} records of {} identifiers", report.entries, report.records, report.identifiers);
+    for fault in &report.faults {
+        println!("fault: {fault}");
+    }
+    if report.faults.is_empty() { Ok(()) } else { Err(End::Failed(format!("{} faults", report.faults.len()))) }
+}
+
+fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
+    let bytes = durable::read(entry, onboarding::PROVIDER_BYTES_MAX)?;
+    let bytes = bytes.ok_or_else(|| End::Could(anyhow::anyhow!("{}: there is no such file", entry.display())))?;
+    let provider = onboarding::parse(&bytes).map_err(|e| End::Could(anyhow::anyhow!("{}: {e}", entry.display())))?;
+    let settings = load(dir)?;
+    if provider.key.verify(&provider.key_message(&settings.origin), &provider.by_key).is_err() {
+        return Err(End::Could(anyhow::anyhow!("the entry is not signed for the log {}", settings.origin)));
+    }
+    onboarding::submit(dir, &provider)?;
+    println!("{} will be logged with the next batch", provider.domain);
+    Ok(())
+}
+
+fn list_providers(dir: &std::path::Path) -> Ended {
+    let settings = load(dir)?;
+    let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| End::Could(e.into()))?;
+    let note = Head::at(&dir.join(names::HEAD)).load().map_err(|e| End::Could(e.into()))?;
+    let note = note.ok_or_else(|| End::Could(anyhow::anyhow!("there is no log here")))?;
+    let could = |e: anyhow::Error| End::Could(e);
+    let parsed = waymark_log::note::Note::parse(note.as_bytes()).map_err(|e| could(e.into()))?;
+    let checkpoint = waymark_log::checkpoint::Checkpoint::parse(parsed.text()).map_err(|e| could(e.into()))?;
+    let mut entries = Vec::new();
+    files.entries(checkpoint.size, |e| entries.push(e)).map_err(|e| could(e.into()))?;
+    let mut replay = Replay::new(settings.origin.clone(), *settings.signer.vkey().key());
+    replay.extend(&entries, checkpoint.size, &checkpoint.root);
+    for leaf in replay.providers().leaves() {
+        for key in leaf.keys.iter() {
+            let publishes = if key.publishes.0 { "publishes" } else { "-" };
+            println!("{}\t{:?}\t{publishes}\t{}", leaf.domain, key.role, key.key.to_hex());
+        }
+    }
+    Ok(())
+}

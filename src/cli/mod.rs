@@ -1,0 +1,201 @@
+//! The command lines. Results go to stdout, everything else to stderr; the exit code says what kind of end it was.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | ok |
+//! | 1 | could not (network, file, refused) |
+//! | 2 | usage |
+//! | 3 | verification failed: treat as an attack |
+//! | 4 | nothing found |
+//! | 5 | policy or freshness not met |
+//! | 6 | alerts present |
+
+mod demo;
+pub mod dp;
+mod log;
+mod lookup;
+mod msp;
+mod recipient;
+mod trust;
+
+use std::{path::Path, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use waymark_mapping::{
+    identifier::Csi,
+    receipt::ReceiptRefused,
+    trust::{TRUST_BYTES_MAX, Trust},
+    typed::parse_typed,
+    verify::Rejected,
+};
+use waymark_runtime::{durable, telemetry};
+
+use crate::client::recipient::RecipientError;
+
+/// How a command ends when it does not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// It could not be done.
+    #[error(transparent)]
+    Could(#[from] anyhow::Error),
+    /// The command line makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// Something did not verify.
+    #[error("VERIFICATION FAILED: {0}")]
+    Failed(String),
+    /// Nothing was found; the answer has been printed.
+    #[error("nothing found")]
+    Nothing,
+    /// Policy or freshness are not met.
+    #[error("{0}")]
+    NotMet(String),
+    /// Somebody should look.
+    #[error("alerts are present")]
+    Alerts,
+}
+
+impl End {
+    const fn code(&self) -> u8 {
+        match self {
+            Self::Could(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Failed(_) => 3,
+            Self::Nothing => 4,
+            Self::NotMet(_) => 5,
+            Self::Alerts => 6,
+        }
+    }
+}
+
+impl From<Rejected> for End {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::Stale(_) | Rejected::Untrusted(_) => Self::NotMet(rejected.to_string()),
+            Rejected::SplitView { ref ours, ref theirs, .. } => {
+                // Both notes are evidence; whoever sees this must be able to keep them.
+                Self::Failed(format!("{rejected}\n--- remembered ---\n{ours}\n--- now ---\n{theirs}"))
+            }
+            Rejected::Malformed(_) | Rejected::NotProven(_) => Self::Failed(rejected.to_string()),
+        }
+    }
+}
+
+impl From<RecipientError> for End {
+    fn from(error: RecipientError) -> Self {
+        match error {
+            RecipientError::Rejected(rejected) | RecipientError::Receipt(ReceiptRefused::Rejected(rejected)) => {
+                rejected.into()
+            }
+            RecipientError::Receipt(refused) => Self::Failed(format!("{refused}; keep the receipt")),
+            other => Self::Could(other.into()),
+        }
+    }
+}
+
+impl From<std::io::Error> for End {
+    fn from(error: std::io::Error) -> Self {
+        Self::Could(error.into())
+    }
+}
+
+type Ended = Result<(), End>;
+
+/// Waymark: find out at which messaging providers somebody can be reached, and check the answer.
+#[derive(Debug, Parser)]
+#[command(name = "waymark", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole system on this machine: a DP, witnesses, a monitor, MSPs, recipients and senders.
+    Demo(demo::DemoArgs),
+    /// Look somebody up and check the answer.
+    Lookup(lookup::LookupArgs),
+    /// Check an answer that was saved, offline.
+    Verify(lookup::VerifyArgs),
+    /// A recipient's app: keys, possession, mappings, watch-lists.
+    #[command(subcommand)]
+    Recipient(recipient::RecipientCommand),
+    /// A messaging provider's adapter.
+    #[command(subcommand)]
+    Msp(msp::MspCommand),
+    /// Read a log: its head, an entry with its proof, consistency.
+    #[command(subcommand)]
+    Log(log::LogCommand),
+    /// Check a trust file.
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
+}
+
+/// Runs `waymark`.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    end(runtime(async {
+        match cli.command {
+            Command::Demo(args) => demo::run(args).await,
+            Command::Lookup(args) => {
+                telemetry::init(false);
+                lookup::look_up(args).await
+            }
+            Command::Verify(args) => lookup::verify_saved(&args),
+            Command::Recipient(command) => {
+                telemetry::init(false);
+                recipient::run(command).await
+            }
+            Command::Msp(command) => {
+                telemetry::init(false);
+                msp::run(command).await
+            }
+            Command::Log(command) => log::run(command).await,
+            Command::Trust(command) => trust::run(&command),
+        }
+    }))
+}
+
+/// Runs a command on the runtime.
+fn runtime(command: impl Future<Output = Ended>) -> Ended {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(command)
+}
+
+/// Turns an end into an exit code, with its reason on stderr.
+fn end(ended: Ended) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(end) => {
+            match &end {
+                // The answer itself said it.
+                End::Nothing | End::Alerts => {}
+                End::Could(error) => eprintln!("error: {error:#}"),
+                other => eprintln!("error: {other}"),
+            }
+            ExitCode::from(end.code())
+        }
+    }
+}
+
+/// Reads a trust file.
+fn read_trust(path: &Path) -> Result<Trust, End> {
+    let could = |what: String| End::Could(anyhow::anyhow!("{}: {what}", path.display()));
+    let bytes = durable::read(path, TRUST_BYTES_MAX)?.ok_or_else(|| could("there is no such file".to_owned()))?;
+    let text = String::from_utf8(bytes).map_err(|_| could("not UTF-8".to_owned()))?;
+    Trust::parse(&text).map_err(|e| could(e.to_string()))
+}
+
+/// Reads what somebody typed as an identifier.
+fn read_csi(typed: &str, region: Option<&str>) -> Result<Csi, End> {
+    parse_typed(typed, region).map_err(|e| End::Usage(format!("not an identifier: {e}")))
+}
+
+/// The origin of the log that a trust file is about, which must be one.
+fn origin_of(trust: &Trust) -> Result<waymark_log::checkpoint::Origin, End> {
+    match trust.policy().logs() {
+        [log] => waymark_log::checkpoint::Origin::new(log.vkey.name().as_str())
+            .map_err(|e| End::Could(anyhow::anyhow!("{e}"))),
+        logs => Err(End::Usage(format!("the trust file names {} logs; this command needs one", logs.len()))),
+    }
+}

@@ -1,0 +1,180 @@
+//! Facts in words and in JSON: one set of facts, two forms.
+//!
+//! The card counts organisations, not roles, and says whose word each fact is. It never says "verified" alone.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use waymark_log::time::UnixMillis;
+use waymark_mapping::{
+    facts::{LogFacts, MappingFacts, Service},
+    verify::{Check, Lookup, Outcome},
+};
+
+/// A date for people, UTC.
+pub fn date(time: UnixMillis) -> String {
+    let timestamp = i64::try_from(time.get()).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    timestamp.map_or_else(|| "an impossible date".to_owned(), |t| t.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+/// How long ago, for people.
+fn ago(time: UnixMillis, now: UnixMillis) -> String {
+    let seconds = now.since(time) / 1000;
+    match seconds {
+        0..=119 => format!("{seconds} s ago"),
+        120..=7_199 => format!("{} min ago", seconds / 60),
+        7_200..=172_799 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// The outcome as a word for programs.
+pub const fn outcome_code(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Absent => "absent",
+        Outcome::OptedOut => "opted-out",
+        Outcome::NoneListed => "none-listed",
+        Outcome::Listed => "listed",
+        Outcome::Erased => "erased",
+    }
+}
+
+/// The card in words. `who` is how the asker's screen names the CSI.
+pub fn words(lookup: &Lookup, who: &str, now: UnixMillis) -> String {
+    let mut card = String::new();
+    let headline = match lookup.outcome {
+        Outcome::Absent => format!("{who}: nobody is registered here. Proved: no version of this identifier exists."),
+        Outcome::OptedOut => format!("{who}: the recipient has signed that they do not want to be found."),
+        Outcome::NoneListed => format!("{who}: known here, and nothing is listed. No reason is proved."),
+        Outcome::Erased => format!("{who}: what was here has been erased."),
+        Outcome::Listed => {
+            let count = lookup.mappings.iter().filter(|m| m.holds && m.msp.is_some()).count();
+            format!("{who}: {count} {} found", if count == 1 { "way" } else { "ways" })
+        }
+    };
+    let _ = writeln!(card, "{headline}");
+    if lookup.contested {
+        let _ = writeln!(card, "  ! somebody else claims this identifier");
+    }
+    for mapping in lookup.mappings.iter().filter(|m| m.msp.is_some()) {
+        mapping_words(&mut card, mapping, now);
+    }
+    log_words(&mut card, &lookup.log);
+    card
+}
+
+fn mapping_words(card: &mut String, m: &MappingFacts, now: UnixMillis) {
+    let msp = m.msp.as_ref().map_or("", |d| d.as_str());
+    let tags: Vec<&str> = m.tags.as_shown().iter().map(|t| t.expose()).collect();
+    let tags = match m.tags.as_exact() {
+        Some(tag) => format!("hidden, by the tag {:?}", tag.expose()),
+        None if tags.is_empty() => "no tags".to_owned(),
+        None => tags.join(", "),
+    };
+    let new = if m.change.is_new { "  NEW: added beside another key's mapping" } else { "" };
+    let _ = writeln!(card, "  {msp}  {}  [{tags}]{new}", m.account.expose());
+    let p = &m.possession;
+    let independence = match (p.independent_of_dp, p.independent_of_msp) {
+        (true, true) => "independent of the DP and the MSP",
+        (true, false) => "which is the MSP itself",
+        (false, _) => "which is the DP itself",
+    };
+    let pinned = if p.pinned { ", key pinned" } else { "" };
+    let _ = writeln!(
+        card,
+        "    possession  attested by {}, {independence}: {}, {}{pinned}",
+        p.prover,
+        p.method.describe(),
+        ago(p.time, now)
+    );
+    let service = match m.service {
+        Service::Confirmed { in_log, pinned } => {
+            let log = if in_log { "its consent is in the public log" } else { "its consent is not in the public log" };
+            let key = if pinned { "key pinned" } else { "key seen only in this log" };
+            format!("confirmed by {msp}; {log}; {key}")
+        }
+        Service::Unconfirmed => format!("not confirmed by {msp}"),
+        Service::NotShownToMsp => format!("NOT COUNTED: {msp} publishes its consents and none is logged for this"),
+        Service::OptedOut => "opted out".to_owned(),
+    };
+    let _ = writeln!(card, "    service     {service}");
+    let lapsed = if m.holds || now < m.not_after { "" } else { "  LAPSED" };
+    let _ = writeln!(card, "    change      stands since {} (the DP's word){lapsed}", date(m.change.since));
+}
+
+fn log_words(card: &mut String, log: &LogFacts) {
+    let audited = if log.auditors_known == 0 {
+        "map root not yet audited (the trust file names no auditor)".to_owned()
+    } else if log.auditors == 0 {
+        "map root not yet audited".to_owned()
+    } else {
+        format!("map root audited by {} of {}", log.auditors, log.auditors_known)
+    };
+    let _ = writeln!(
+        card,
+        "  log {} at {} entries: {} of {} witnesses, quorum {} s ago; {audited}",
+        log.origin, log.size, log.witnesses, log.witnesses_known, log.age_s
+    );
+}
+
+/// The checks that were made, one a line.
+pub fn explain(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let _ = writeln!(text, "  \u{2713} {}: {}", check.name, check.detail);
+    }
+    text
+}
+
+/// The facts for programs.
+pub fn to_json(lookup: &Lookup, now: UnixMillis) -> Value {
+    let mappings: Vec<Value> = lookup.mappings.iter().map(|m| mapping_json(m, now)).collect();
+    json!({
+        "schema": "waymark.lookup/1",
+        "outcome": outcome_code(lookup.outcome),
+        "version": lookup.version,
+        "contested": lookup.contested,
+        "mappings": mappings,
+        "log": {
+            "origin": lookup.log.origin.as_str(),
+            "size": lookup.log.size,
+            "head_time_ms": lookup.log.head_time.get(),
+            "witnesses": lookup.log.witnesses,
+            "witnesses_known": lookup.log.witnesses_known,
+            "auditors": lookup.log.auditors,
+            "quorum_age_s": lookup.log.age_s,
+            "map_root_audited": lookup.log.auditors > 0,
+        },
+    })
+}
+
+fn mapping_json(m: &MappingFacts, now: UnixMillis) -> Value {
+    let service = match m.service {
+        Service::Confirmed { in_log, pinned } => json!({"state": "confirmed", "in_log": in_log, "key_pinned": pinned}),
+        Service::Unconfirmed => json!({"state": "unconfirmed"}),
+        Service::NotShownToMsp => json!({"state": "not-shown-to-msp"}),
+        Service::OptedOut => json!({"state": "opted-out"}),
+    };
+    json!({
+        "msp": m.msp.as_ref().map(|d| d.as_str()),
+        "account": m.account.expose(),
+        "tags": m.tags.as_shown().iter().map(|t| t.expose()).collect::<Vec<_>>(),
+        "exact_tag": m.tags.as_exact().map(|t| t.expose()),
+        "recipient_key": m.recipient.to_hex(),
+        "digest": m.digest.to_hex(),
+        "not_after_ms": m.not_after.get(),
+        "holds": m.holds,
+        "possession": {
+            "prover": m.possession.prover.as_str(),
+            "method": m.possession.method.describe(),
+            "strength": m.possession.strength,
+            "age_s": now.since(m.possession.time) / 1000,
+            "independent_of_dp": m.possession.independent_of_dp,
+            "independent_of_msp": m.possession.independent_of_msp,
+            "key_pinned": m.possession.pinned,
+        },
+        "service": service,
+        "change": {"since_ms": m.change.since.get(), "new": m.change.is_new},
+    })
+}

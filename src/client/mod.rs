@@ -1,0 +1,61 @@
+//! What senders and recipients run: look-ups with facts, recipients' apps, log tools. Everything a DP says is checked here by
+//! the pure judgement of [`waymark_mapping::verify`] and [`waymark_mapping::receipt`] before anybody acts on it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`dp`] | the calls to a DP, typed; nothing is believed yet |
+//! | [`recipient`] | a recipient's app: keys, mappings, changes, receipts, watch-lists |
+//! | [`msp`] | asking an MSP for its consent and its watch |
+//! | [`card`] | facts in words and in JSON |
+//! | [`saved`] | an answer kept in a file, to be verified offline |
+//! | [`logs`] | reading any C2SP log: head, entry, consistency |
+
+pub mod card;
+pub mod dp;
+pub mod logs;
+pub mod msp;
+pub mod recipient;
+pub mod saved;
+
+use waymark_runtime::fetch::FetchError;
+
+/// Why something could not be had from a server.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The network.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The server refused, with a code and what to do.
+    #[error("refused ({status} {code}): {detail}")]
+    Refused {
+        /// The status.
+        status: u16,
+        /// The stable code.
+        code: String,
+        /// What to do.
+        detail: String,
+    },
+    /// The server's answer does not have the form.
+    #[error("the server's answer does not have the form: {0}")]
+    Malformed(String),
+}
+
+impl ClientError {
+    /// The stable code of a refusal.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+}
+
+/// The answer if it is a success, else the problem it tells.
+fn success(fetched: waymark_runtime::fetch::Fetched) -> Result<Vec<u8>, ClientError> {
+    if fetched.is_success() {
+        return Ok(fetched.body);
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
+    let text = |name: &str| problem.get(name).and_then(|v| v.as_str()).unwrap_or("unknown").to_owned();
+    Err(ClientError::Refused { status: fetched.status, code: text("code"), detail: text("detail") })
+}

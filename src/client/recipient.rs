@@ -1,0 +1,267 @@
+//! A recipient's app: one key for one CSI at one DP, its mappings, its changes, its receipts, its watch-list.
+//!
+//! A change is made in the order: look the CSI up and verify (which version is current?), sign the event over that version,
+//! send it, and accept the receipt only if the record is what it was, changed by that event and nothing else. Several apps
+//! of one person may make one change together: each signs the event with its own key.
+
+use waymark_log::{
+    checkpoint::Origin,
+    hash::{Hash, leaf_hash},
+    key::SecretKey,
+    time::UnixMillis,
+};
+use waymark_mapping::{
+    commitment::Salt,
+    entry::{Change, Entry},
+    event::{Event, EventKind, EventTbs},
+    identifier::Csi,
+    mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Purpose, Tags},
+    names::{Account, Domain, MaybeDomain, Region},
+    receipt::{Current, ReceiptRefused, accept, open_current},
+    signed::{SignedStruct, UNSIGNED},
+    trust::Trust,
+    verify::{Asked, Lookup, Rejected, Remembered, Trail, Verified, verify},
+    watch::{WATCH_LIFETIME_MS_MAX, WatchId, WatchList},
+    wire::{List16, Opaque8, Optional16},
+};
+use waymark_runtime::random;
+
+use super::{ClientError, dp::DpClient};
+use crate::api::{ChangeRequest, OfferedConsent};
+
+/// The keys of one app for one CSI.
+#[derive(Clone, Debug)]
+pub struct AppKeys {
+    /// Authorises mappings.
+    pub recipient: SecretKey,
+    /// Signs watch-lists; unrelated to the other, so that a monitor learns nothing.
+    pub watcher: SecretKey,
+    /// Names the watch-list.
+    pub watch_id: WatchId,
+}
+
+impl AppKeys {
+    /// New keys.
+    pub fn generate() -> Self {
+        let key = || SecretKey::from_seed(&random::bytes());
+        Self { recipient: key(), watcher: key(), watch_id: WatchId(random::bytes()) }
+    }
+}
+
+/// What a mapping is to say.
+#[derive(Clone, Debug)]
+pub struct MappingSpec {
+    /// Where; `None` to opt out.
+    pub msp: Option<Domain>,
+    /// The account there.
+    pub account: Account,
+    /// What for.
+    pub tags: Tags,
+}
+
+/// One mapping to be added, with its MSP's consent if there is one.
+#[derive(Clone, Debug)]
+pub struct Added {
+    /// The mapping.
+    pub mapping: Mapping,
+    /// The consent and its salt.
+    pub consent: Option<(Consent, Salt)>,
+}
+
+/// A change before it is signed.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    /// What kind.
+    pub kind: EventKind,
+    /// Whose CSI.
+    pub csi: &'a Csi,
+    /// What is added.
+    pub added: &'a [Added],
+    /// What is removed, by digest.
+    pub removed: &'a [Hash],
+    /// The keys that sign, each with fresh possession where the rules ask for it. The first one sends.
+    pub signers: &'a [(&'a SecretKey, Option<Attestation>)],
+}
+
+/// Why a change did not come about, or is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipientError {
+    /// The DP.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Its answer to the look-up is not believed.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// Its receipt is not believed: keep it, and treat this as an attack.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptRefused),
+    /// The code was wrong.
+    #[error("the code is wrong")]
+    WrongCode,
+    /// The change contradicts itself before it is sent.
+    #[error("{0}")]
+    Wish(&'static str),
+}
+
+/// Looks a CSI up and verifies the answer.
+///
+/// # Errors
+/// [`RecipientError`].
+pub async fn look_up(
+    dp: &DpClient,
+    asked: &Asked,
+    trust: &Trust,
+    remembered: Option<&Remembered>,
+    trail: &mut Trail,
+) -> Result<(Verified<Lookup>, Vec<u8>), RecipientError> {
+    let bytes = dp.look_up(&asked.csi, asked.tag.as_ref()).await?;
+    let verified = verify(&bytes, asked, trust, remembered, dp.clock().now(), trail)?;
+    Ok((verified, bytes))
+}
+
+/// Proves possession: starts a challenge, has the code read by `read_code` from its name, hands it in.
+///
+/// # Errors
+/// [`RecipientError`].
+pub async fn prove<F, R>(
+    dp: &DpClient,
+    secret: &SecretKey,
+    csi: &Csi,
+    tenure: u32,
+    purpose: Purpose,
+    read_code: F,
+) -> Result<Attestation, RecipientError>
+where
+    F: FnOnce(String) -> R,
+    R: Future<Output = Option<String>>,
+{
+    let challenge = dp.start_challenge(secret, csi, tenure, purpose).await?;
+    let code = read_code(challenge.id.clone()).await.ok_or(RecipientError::WrongCode)?;
+    let attestation = dp.check_challenge(secret, &challenge.id, code.trim()).await?;
+    attestation.ok_or(RecipientError::WrongCode)
+}
+
+/// Signs a mapping.
+pub fn sign_mapping(
+    origin: &Origin,
+    secret: &SecretKey,
+    spec: &MappingSpec,
+    attestation: &Attestation,
+    now: UnixMillis,
+) -> Mapping {
+    let mut mapping = Mapping {
+        csi: attestation.csi.clone(),
+        tenure: attestation.tenure,
+        recipient: secret.public(),
+        msp: spec.msp.clone().map_or(MaybeDomain::NONE, Into::into),
+        account: spec.account.clone(),
+        fingerprint: Opaque8::new([]).expect("no bytes are allowed"),
+        tags: spec.tags.clone(),
+        not_before: now,
+        not_after: attestation.time.plus_ms(MAPPING_LIFETIME_MS_MAX),
+        region: Region::ANY,
+        attestation: attestation.clone(),
+        sig: UNSIGNED,
+    };
+    mapping.sign(origin, secret);
+    mapping
+}
+
+/// Makes a change and accepts its receipt.
+///
+/// # Errors
+/// [`RecipientError`]; `Client` with code `version-stale` or `change-in-flight` means that somebody was quicker: look first,
+/// then decide.
+pub async fn change(
+    dp: &DpClient,
+    wish: Wish<'_>,
+    trust: &Trust,
+    remembered: Option<&Remembered>,
+) -> Result<Current, RecipientError> {
+    let asked = Asked { csi: wish.csi.clone(), tag: None };
+    let (looked_up, _) = look_up(dp, &asked, trust, remembered, &mut Trail::default()).await?;
+    let event = sign_event(dp.origin(), &wish, looked_up.get(), dp.clock().now())?;
+    let added: Vec<Mapping> = wish.added.iter().map(|a| a.mapping.clone()).collect();
+    let offered = (0u8..)
+        .zip(wish.added)
+        .filter_map(|(index, a)| a.consent.clone().map(|(consent, salt)| OfferedConsent { index, consent, salt }));
+    let request = ChangeRequest {
+        event: event.clone(),
+        added: List16::new(added.clone()).ok_or(RecipientError::Wish("too many mappings"))?,
+        consents: List16::new(offered.collect()).ok_or(RecipientError::Wish("too many consents"))?,
+    };
+    let (sender, _) = wish.signers.first().ok_or(RecipientError::Wish("nobody signs the change"))?;
+    let receipt = dp.change(sender, &request).await?;
+    let now = dp.clock().now();
+    Ok(accept(&receipt, &event, &added, trust, Some(looked_up.remember()), now, &mut Trail::default())?)
+}
+
+fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMillis) -> Result<Event, RecipientError> {
+    let digests: Vec<Hash> = wish.added.iter().map(|a| a.mapping.digest()).collect();
+    let tbs = EventTbs {
+        kind: wish.kind,
+        csi: wish.csi.clone(),
+        tenure: current.tenure.unwrap_or(0),
+        version: current.version.map_or(0, |v| v + 1),
+        previous: current.commitment.unwrap_or(Hash::ZERO),
+        added: List16::new(digests).ok_or(RecipientError::Wish("too many mappings"))?,
+        removed: List16::new(wish.removed.to_vec()).ok_or(RecipientError::Wish("too many mappings"))?,
+        reason: 0,
+        time: now,
+        nonce: random::bytes(),
+    };
+    let sign = |(secret, possession): &(&SecretKey, Option<Attestation>)| {
+        tbs.sign_as_recipient(origin, secret, possession.clone())
+    };
+    let authorities = List16::new(wish.signers.iter().map(sign).collect());
+    let authorities = authorities.ok_or(RecipientError::Wish("too many signers"))?;
+    Ok(Event { tbs, authorities })
+}
+
+/// The current record as the holder of a key may see it.
+///
+/// # Errors
+/// [`RecipientError`].
+pub async fn history(
+    dp: &DpClient,
+    secret: &SecretKey,
+    csi: &Csi,
+    trust: &Trust,
+) -> Result<Option<Current>, RecipientError> {
+    let receipt = dp.history(secret, csi).await?;
+    Ok(open_current(&receipt, csi, trust, None, dp.clock().now(), &mut Trail::default())?)
+}
+
+/// The leaf hash of the change entry that made a version: what a renewed watch-list claims.
+pub fn leaf_of(current: &Current) -> Hash {
+    leaf_hash(&Entry::Change(Change { label: current.label, commitment: current.commitment }).encode())
+}
+
+/// The watch-list for a version. `claims` is the entry that this renewal claims as the recipient's own doing.
+///
+/// # Panics
+/// Never: a ladder has at most 64 steps, and 64 labels fit.
+pub fn watch_list(
+    origin: &Origin,
+    keys: &AppKeys,
+    current: &Current,
+    claims: Option<Hash>,
+    now: UnixMillis,
+) -> WatchList {
+    let mut labels = current.watched.clone();
+    labels.sort_unstable();
+    let mut list = WatchList {
+        origin: origin.into(),
+        id: keys.watch_id,
+        holder: keys.watcher.public(),
+        size: current.remember.size,
+        root: current.remember.root,
+        made: now,
+        expiry: now.plus_ms(WATCH_LIFETIME_MS_MAX),
+        labels: List16::new(labels).expect("64 labels fit"),
+        renews: Optional16(claims),
+        sig: UNSIGNED,
+    };
+    list.sign(origin, &keys.watcher);
+    list
+}

@@ -1,0 +1,243 @@
+//! A DP's configuration: one TOML file; flags and environment over it; contradictions refused before anything starts.
+//!
+//! ```toml
+//! domain = "dp.example"           # who runs it; named in attestations and in the log
+//! origin = "dp.example/log"       # the log's name for ever; changing it later is refused by the signed head
+//! listen = "127.0.0.1:8080"       # loopback only until TLS is there
+//! interval_ms = 1000              # time between batches, promised in the open entry; below 50 the disk sets the pace
+//! store = "redb"                  # or "sled" with the cargo feature: not durable
+//! codes = "console"               # where codes go: "console", or "folder" (codes/ in the data folder); development only
+//! lookups_per_minute = 60         # for each address; 0 refuses all
+//! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
+//! ```
+//!
+//! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.md (the policy document),
+//! and the folders keys/ (0600), log/ (public), providers/ (entries to be taken in).
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use waymark_log::{
+    checkpoint::Origin,
+    key::SecretKey,
+    note::{KeyName, NoteSigner},
+    policy::Policy,
+};
+use waymark_mapping::{answer::ANSWER_SIZES, names::Domain, vrf::VrfSecret};
+use waymark_runtime::{
+    config::{self, ConfigError},
+    durable, keyfile,
+};
+use zeroize::Zeroizing;
+
+/// Time between batches unless said otherwise.
+pub const INTERVAL_MS_DEFAULT: u32 = 1000;
+/// Look-ups a minute for each address unless said otherwise.
+pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
+/// Least time between batches: shorter promises are for discs that sync in less.
+pub const INTERVAL_MS_MIN: u32 = 50;
+/// Longest time between batches: a head must come every 60 s.
+pub const INTERVAL_MS_MAX: u32 = 30_000;
+
+/// The file as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Who runs it.
+    pub domain: String,
+    /// The log's name.
+    pub origin: String,
+    /// Where to listen.
+    #[serde(default = "listen_default")]
+    pub listen: SocketAddr,
+    /// Time between batches, milliseconds.
+    #[serde(default = "interval_default")]
+    pub interval_ms: u32,
+    /// Which record store.
+    #[serde(default = "store_default")]
+    pub store: String,
+    /// Where codes go.
+    #[serde(default = "codes_default")]
+    pub codes: String,
+    /// Look-ups a minute for each address.
+    #[serde(default = "lookups_default")]
+    pub lookups_per_minute: u32,
+    /// Least size of an answer, bytes.
+    #[serde(default = "answer_default")]
+    pub answer_bytes_min: usize,
+}
+
+fn listen_default() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn interval_default() -> u32 {
+    INTERVAL_MS_DEFAULT
+}
+
+fn store_default() -> String {
+    "redb".to_owned()
+}
+
+fn codes_default() -> String {
+    "console".to_owned()
+}
+
+fn lookups_default() -> u32 {
+    LOOKUPS_PER_MINUTE_DEFAULT
+}
+
+fn answer_default() -> usize {
+    crate::published::ANSWER_BYTES_MIN_DEFAULT
+}
+
+/// Which record store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// redb.
+    Redb,
+    /// sled, behind its feature.
+    Sled,
+}
+
+/// Where codes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codes {
+    /// To stdout.
+    Console,
+    /// To files in a folder.
+    Folder,
+}
+
+/// A checked configuration with its keys.
+pub struct Settings {
+    /// The data folder.
+    pub dir: PathBuf,
+    /// Who runs it.
+    pub domain: Domain,
+    /// The log.
+    pub origin: Origin,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Time between batches, milliseconds.
+    pub interval_ms: u32,
+    /// Which record store.
+    pub store: StoreKind,
+    /// Where codes go.
+    pub codes: Codes,
+    /// Look-ups a minute for each address.
+    pub lookups_per_minute: u32,
+    /// Least size of an answer.
+    pub answer_bytes_min: usize,
+    /// The log and its witnesses.
+    pub policy: Policy,
+    /// The policy document.
+    pub policy_document: String,
+    /// The log's key.
+    pub signer: NoteSigner,
+    /// The key of labels.
+    pub vrf: VrfSecret,
+    /// The DP's key as a prover.
+    pub prover: SecretKey,
+    /// Seals records.
+    pub store_key: Zeroizing<[u8; 32]>,
+}
+
+/// Names of the files in a data folder.
+pub mod names {
+    /// The configuration.
+    pub const CONFIG: &str = "dp.toml";
+    /// The log, its witnesses, the quorum.
+    pub const POLICY: &str = "policy.txt";
+    /// The policy document.
+    pub const DOCUMENT: &str = "policy.md";
+    /// A trust file for clients of this DP.
+    pub const TRUST: &str = "trust.toml";
+    /// Keys.
+    pub const KEYS: &str = "keys";
+    /// The public folder.
+    pub const LOG: &str = "log";
+    /// The signed head.
+    pub const HEAD: &str = "head";
+    /// Records.
+    pub const ROWS: &str = "records";
+    /// Provider entries to be taken in.
+    pub const PROVIDERS: &str = "providers";
+    /// Codes, for development.
+    pub const CODES: &str = "codes";
+    /// Held by the running DP.
+    pub const LOCK: &str = "lock";
+}
+
+fn policy_of(dir: &Path) -> Result<Policy, ConfigError> {
+    let path = dir.join(names::POLICY);
+    let read = durable::read(&path, waymark_log::policy::POLICY_BYTES_MAX).map_err(|e| ConfigError::new(&path, e))?;
+    let bytes = read.ok_or_else(|| ConfigError::new(&path, "there is no such file; `init` makes one"))?;
+    let text = String::from_utf8(bytes).map_err(|_| ConfigError::new(&path, "not UTF-8"))?;
+    Policy::parse(&text).map_err(|e| ConfigError::new(&path, e))
+}
+
+impl Settings {
+    /// Reads and checks everything in a data folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the file and what to mend.
+    pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        let path = dir.join(names::CONFIG);
+        let file: File = config::load(&path)?;
+        let wrong = |what: &str| ConfigError::new(&path, what);
+        let domain = Domain::parse(&file.domain).ok_or_else(|| wrong("domain: not a lower-case domain name"))?;
+        let origin = Origin::new(&file.origin).map_err(|e| wrong(&format!("origin: {e}")))?;
+        let key_name = KeyName::new(&file.origin).map_err(|_| wrong("origin: it must have no spaces and no plus"))?;
+        if !(INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&file.interval_ms) {
+            return Err(wrong(&format!("interval_ms: {INTERVAL_MS_MIN} to {INTERVAL_MS_MAX}")));
+        }
+        if !ANSWER_SIZES.contains(&file.answer_bytes_min) {
+            return Err(wrong(&format!("answer_bytes_min: one of {ANSWER_SIZES:?}")));
+        }
+        let store = match file.store.as_str() {
+            "redb" => StoreKind::Redb,
+            "sled" if cfg!(feature = "sled") => StoreKind::Sled,
+            "sled" => return Err(wrong("store: built without the cargo feature `sled`")),
+            _ => return Err(wrong("store: \"redb\", or \"sled\" with its feature")),
+        };
+        let codes = match file.codes.as_str() {
+            "console" => Codes::Console,
+            "folder" => Codes::Folder,
+            _ => return Err(wrong("codes: \"console\" or \"folder\"")),
+        };
+        let key = |name: &str| {
+            let path = dir.join(names::KEYS).join(name);
+            keyfile::load(&path).map_err(|e| ConfigError::new(&path, e))
+        };
+        let signer = NoteSigner::new(key_name, SecretKey::from_seed(&*key("log.key")?));
+        let policy = policy_of(dir)?;
+        let ours = policy.logs().iter().any(|l| l.vkey == *signer.vkey());
+        if !ours {
+            let what = "it must name this log with its key, or no checkpoint of ours could meet it";
+            return Err(ConfigError::new(&dir.join(names::POLICY), what));
+        }
+        let document = dir.join(names::DOCUMENT);
+        let policy_document = std::fs::read_to_string(&document).map_err(|e| ConfigError::new(&document, e))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            domain,
+            origin,
+            listen: file.listen,
+            interval_ms: file.interval_ms,
+            store,
+            codes,
+            lookups_per_minute: file.lookups_per_minute,
+            answer_bytes_min: file.answer_bytes_min,
+            policy,
+            policy_document,
+            signer,
+            vrf: VrfSecret::from_seed(&*key("vrf.key")?),
+            prover: SecretKey::from_seed(&*key("prover.key")?),
+            store_key: key("store.key")?,
+        })
+    }
+}

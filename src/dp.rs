@@ -1,0 +1,235 @@
+//! A discovery provider, running: the stores opened and recovered, the sequencer on its thread, the routes on a listener.
+
+use std::{
+    fs::File,
+    io,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+use waymark_log::note::Vkey;
+use waymark_runtime::{
+    clock::Clock,
+    listen::{self, Server},
+};
+
+use crate::{
+    config::{Codes, Settings, StoreKind, names},
+    http::{self, App},
+    init::open_rows,
+    onboarding,
+    possession::{
+        Possession,
+        sender::{Console, Folder, Sender, SenderError},
+    },
+    published::{Answering, Published},
+    sequencer::{
+        Sequencer, Stopped, Workshop,
+        pool::Pool,
+        recover::{RecoverError, Recovered, recover},
+    },
+    store::{Head, LogFiles, Rows, StoreError, seal::Sealer},
+    witnessing::Witnessing,
+};
+
+/// Age at which cosignatures of an unchanged tree are renewed.
+const REFRESH: Duration = Duration::from_secs(120);
+/// How often the folder of provider entries is looked into.
+const ONBOARDING_EVERY: Duration = Duration::from_millis(200);
+
+/// Why a DP does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Another one runs on this data.
+    #[error("another DP is running on this data folder")]
+    Locked,
+    /// It must not go on with what is on the disk.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// A store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file system or the network.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The sender of codes.
+    #[error(transparent)]
+    Sender(#[from] SenderError),
+    /// No quorum is configured.
+    #[error("policy.txt says `quorum none`: no client would believe this log. Name witnesses and a quorum")]
+    NoQuorum,
+}
+
+/// A DP that is running.
+pub struct Running {
+    server: Server,
+    sequencer: Sequencer,
+    onboarding: JoinHandle<()>,
+    answering: Arc<Answering>,
+    vkey: Vkey,
+    stopped: watch::Receiver<Option<String>>,
+    _lock: File,
+}
+
+/// Starts a DP.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
+    let lock = lock(&settings.dir)?;
+    if settings.policy.is_without_quorum() {
+        return Err(StartError::NoQuorum);
+    }
+    let listener = listen::bind(settings.listen).await?;
+    let (rows, head, files, recovered) = open_stores(&settings)?;
+    let sealer = Arc::new(Sealer::new(&settings.store_key));
+    let answering = Arc::new(Answering {
+        published: Published::new(recovered.latest),
+        rows: Arc::clone(&rows),
+        sealer: Arc::clone(&sealer),
+        files: files.clone(),
+        vrf: Arc::new(settings.vrf),
+        answer_bytes_min: settings.answer_bytes_min,
+    });
+    let pool = Arc::new(Pool::default());
+    let vkey = settings.signer.vkey().clone();
+    let workshop = Workshop {
+        clock: clock.clone(),
+        signer: settings.signer,
+        rows,
+        head,
+        files: files.clone(),
+        sealer,
+        pool: Arc::clone(&pool),
+        published: Arc::clone(&answering),
+        witnessing: Witnessing::start(settings.policy, clock.clone(), &files),
+        interval: Duration::from_millis(u64::from(settings.interval_ms)),
+        refresh: REFRESH,
+    };
+    let (tell, stopped) = watch::channel(None);
+    let sequencer = Sequencer::start(
+        workshop,
+        recovered.state,
+        recovered.signed,
+        recovered.head_note,
+        recovered.head_path,
+        move |why: &Stopped| {
+            let _ = tell.send(Some(why.to_string()));
+        },
+    )?;
+    let sender: Arc<dyn Sender> = match settings.codes {
+        Codes::Console => Arc::new(Console),
+        Codes::Folder => Arc::new(Folder::new(settings.dir.join(names::CODES))?),
+    };
+    let possession = Possession::new(sender, settings.domain, settings.prover, settings.origin.clone());
+    let app = App::new(
+        clock,
+        settings.origin,
+        Arc::clone(&answering),
+        Arc::clone(&pool),
+        possession,
+        files,
+        settings.policy_document,
+        settings.lookups_per_minute,
+    );
+    let server = listen::serve(listener, listen::with_problems(http::router(Arc::new(app))))?;
+    let onboarding = tokio::spawn(take_in_providers(settings.dir, pool));
+    Ok(Running { server, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
+}
+
+/// "Two sequencers on one store: exactly one proceeds."
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join(names::LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked),
+        Err(std::fs::TryLockError::Error(e)) => Err(e.into()),
+    }
+}
+
+type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered);
+
+fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
+    let kind = match settings.store {
+        StoreKind::Redb => "redb",
+        StoreKind::Sled => "sled",
+    };
+    let head = Head::at(&settings.dir.join(names::HEAD));
+    if head.load()?.is_none() {
+        return Err(RecoverError::NotInitialised.into());
+    }
+    let rows: Arc<dyn Rows> = open_rows(&settings.dir, kind, false)?.into();
+    let files = LogFiles::at(&settings.dir.join(names::LOG))?;
+    let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey())?;
+    Ok((rows, head, files, recovered))
+}
+
+async fn take_in_providers(dir: std::path::PathBuf, pool: Arc<Pool>) {
+    let mut every = tokio::time::interval(ONBOARDING_EVERY);
+    let failed = Mutex::new(false);
+    loop {
+        every.tick().await;
+        let taken = onboarding::take_in(&dir, &pool);
+        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = &taken
+            && !*failed
+        {
+            tracing::warn!(%error, "the folder of provider entries cannot be read");
+        }
+        *failed = taken.is_err();
+    }
+}
+
+impl Running {
+    /// Its URL.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The log's URL prefix.
+    pub fn log_url(&self) -> String {
+        format!("{}/log", self.server.url())
+    }
+
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// The log's key.
+    pub const fn vkey(&self) -> &Vkey {
+        &self.vkey
+    }
+
+    /// Size of the published log, 0 before the first checkpoint has met its quorum.
+    pub fn published_size(&self) -> u64 {
+        self.answering.published.snapshot().map_or(0, |s| s.size)
+    }
+
+    /// Whether a domain's keys are published.
+    pub fn knows_provider(&self, domain: &waymark_mapping::names::Domain) -> bool {
+        self.answering.published.snapshot().is_some_and(|s| s.providers.get(domain).is_some())
+    }
+
+    /// Waits until the sequencer has stopped by itself, and says why.
+    pub async fn stopped(&self) -> String {
+        let mut stopped = self.stopped.clone();
+        let why = stopped.wait_for(Option::is_some).await;
+        why.ok().and_then(|w| w.clone()).unwrap_or_else(|| "the sequencer is gone".to_owned())
+    }
+
+    /// Stops taking requests, finishes the batch in hand, and closes the stores.
+    ///
+    /// # Errors
+    /// Why the sequencer had stopped by itself, if it had.
+    pub async fn stop(self) -> Result<(), Stopped> {
+        self.onboarding.abort();
+        self.server.stop().await;
+        let sequencer = self.sequencer;
+        tokio::task::spawn_blocking(move || sequencer.stop()).await.unwrap_or(Ok(()))
+    }
+}

@@ -1,0 +1,125 @@
+//! The one place where a DP's errors become statuses and codes. Details say what to do; none quotes what was sent.
+
+use waymark_mapping::{rules::Refused, wire::Malformed};
+use waymark_runtime::problem::{self, Kind, Problem};
+
+use crate::{
+    authorise::NotAuthorised, possession::PossessionError, published::AnswerError, sequencer::pool::PoolRefused,
+};
+
+/// The identifier is not in canonical form.
+pub const CSI_INVALID: Kind = Kind::new(422, "csi-invalid", "The identifier is not in canonical form");
+/// The tag is not one.
+pub const TAG_INVALID: Kind = Kind::new(422, "tag-invalid", "The tag is not in canonical form");
+/// No recipient has signed the request.
+pub const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed by a recipient");
+/// A signature does not verify.
+pub const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
+/// The request was seen before, or its time is too far off.
+pub const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
+/// Another version is current.
+pub const VERSION_STALE: Kind = Kind::new(409, "version-stale", "The change was made for another version");
+/// Another change of the identifier is on its way.
+pub const CHANGE_IN_FLIGHT: Kind = Kind::new(409, "change-in-flight", "Another change is on its way");
+/// The rules do not allow the change.
+pub const NOT_ALLOWED: Kind = Kind::new(403, "not-allowed", "The rules do not allow this change");
+/// The change contradicts itself.
+pub const CHANGE_INVALID: Kind = Kind::new(422, "change-invalid", "The change contradicts itself");
+/// A mapping is not good.
+pub const MAPPING_INVALID: Kind = Kind::new(422, "mapping-invalid", "A mapping is not good");
+/// The kind of change is not offered.
+pub const EVENT_NOT_OFFERED: Kind = Kind::new(422, "event-not-offered", "This kind of change is not offered yet");
+/// No room for another mapping.
+pub const RECORD_FULL: Kind = Kind::new(422, "record-full", "There is no room for another mapping");
+/// The MSP is not in the log.
+pub const MSP_UNKNOWN: Kind = Kind::new(422, "msp-unknown", "The MSP is not in the log");
+/// The prover is not in the log.
+pub const PROVER_UNKNOWN: Kind = Kind::new(422, "prover-unknown", "The prover is not in the log");
+/// A consent is not good.
+pub const CONSENT_INVALID: Kind = Kind::new(422, "consent-invalid", "An MSP's consent is not good");
+/// A consent is missing.
+pub const CONSENT_REQUIRED: Kind = Kind::new(422, "consent-required", "The MSP's consent is needed");
+/// There is no such challenge.
+pub const CHALLENGE_OVER: Kind = Kind::new(410, "challenge-over", "There is no such challenge, or it is over");
+/// The code could not be delivered.
+pub const CHANNEL_FAILED: Kind = Kind::new(503, "channel-failed", "The code could not be delivered");
+/// Nothing is published yet.
+pub const NOT_READY: Kind = Kind::new(503, "not-ready", "Nothing is published yet");
+/// The log takes no changes.
+pub const LOG_READ_ONLY: Kind = Kind::new(503, "log-read-only", "The log takes no changes now");
+/// The change is in the queue still.
+pub const STILL_PENDING: Kind = Kind::new(504, "still-pending", "The change is not published yet");
+/// There is no record.
+pub const NO_RECORD: Kind = Kind::new(404, "no-record", "There is nothing that this key may see");
+
+/// Bytes that do not have the form of what they should be.
+pub fn malformed(error: &Malformed) -> Problem {
+    Problem::new(problem::MALFORMED, error.to_string())
+}
+
+/// An answer that could not be made.
+pub fn answer(error: &AnswerError) -> Problem {
+    match error {
+        AnswerError::NotReady => Problem::new(NOT_READY, "Too few witnesses have cosigned yet.").retry_after(2),
+        AnswerError::Store(e) => internal(e),
+        AnswerError::TooLarge => internal(error),
+    }
+}
+
+/// A fault of ours: the reason goes to our log, not to the client.
+pub fn internal(error: &dyn std::error::Error) -> Problem {
+    tracing::error!(%error, "a request failed");
+    Problem::new(problem::INTERNAL, "It has been written to the server's log.")
+}
+
+/// A proof of possession that did not come about.
+pub fn possession(error: &PossessionError) -> Problem {
+    match error {
+        PossessionError::NoChallenge => Problem::new(CHALLENGE_OVER, "Start another one."),
+        PossessionError::Busy => Problem::new(problem::BUSY, "Try again in a while.").retry_after(30),
+        PossessionError::Sender(e) => {
+            tracing::error!(error = %e, "a code could not be delivered");
+            Problem::new(CHANNEL_FAILED, "Try again in a while.").retry_after(30)
+        }
+        // Not an error over HTTP: the answer is 200 with what is left.
+        PossessionError::WrongCode { .. } => Problem::new(CHALLENGE_OVER, error.to_string()),
+    }
+}
+
+/// A change that was not queued.
+pub fn pool(error: PoolRefused) -> Problem {
+    match error {
+        PoolRefused::InFlight => Problem::new(CHANGE_IN_FLIGHT, "Look again in a moment.").retry_after(1),
+        PoolRefused::Full => Problem::new(problem::BUSY, "The queue is full.").retry_after(2),
+        PoolRefused::ReadOnly => Problem::new(LOG_READ_ONLY, "Look-ups and proofs go on.").retry_after(60),
+    }
+}
+
+/// A change that was not authorised.
+pub fn authorise(error: &NotAuthorised) -> Problem {
+    let detail = error.to_string();
+    let kind = match error {
+        NotAuthorised::Rules(refused) => return rules(*refused),
+        NotAuthorised::Answer(e) => return answer(e),
+        NotAuthorised::OtherSigner => NOT_ALLOWED,
+        NotAuthorised::UnknownProver => PROVER_UNKNOWN,
+        NotAuthorised::UnknownMsp => MSP_UNKNOWN,
+        NotAuthorised::BadConsent => CONSENT_INVALID,
+        NotAuthorised::ConsentRequired => CONSENT_REQUIRED,
+    };
+    Problem::new(kind, detail)
+}
+
+fn rules(refused: Refused) -> Problem {
+    let kind = match refused {
+        // Nothing of the current record is told: it may be somebody else's.
+        Refused::Stale => VERSION_STALE,
+        Refused::Signature => SIGNATURE_INVALID,
+        Refused::NotAuthorised | Refused::Bystander => NOT_ALLOWED,
+        Refused::NotOffered => EVENT_NOT_OFFERED,
+        Refused::Full => RECORD_FULL,
+        Refused::Mapping(_) | Refused::Time => MAPPING_INVALID,
+        Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere => CHANGE_INVALID,
+    };
+    Problem::new(kind, refused.to_string())
+}

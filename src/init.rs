@@ -1,0 +1,201 @@
+//! Making a new DP: keys, configuration, and a log of two entries. An explicit command; a missing file never makes a log.
+
+use std::{fs, path::Path};
+
+use waymark_log::{
+    checkpoint::Origin,
+    hash::Hash,
+    key::SecretKey,
+    note::{KeyName, NoteSigner, Vkey},
+    policy::Policy,
+};
+use waymark_mapping::{
+    entry::{Open, Provider, ProviderAction, ProviderRole},
+    names::Domain,
+    signed::UNSIGNED,
+    vrf::VrfSecret,
+    wire::{Flag, Opaque8},
+};
+use waymark_runtime::{clock::Clock, durable, keyfile, random};
+
+use crate::{
+    config::{File, names},
+    onboarding,
+    sequencer::{
+        batch::{LogState, batch},
+        commit::{Disk, commit},
+    },
+    store::{Head, LogFiles, RedbRows, Rows},
+};
+
+/// The policy document that `init` writes: a fixed text, to be edited before the DP is run in earnest.
+pub const POLICY_DOCUMENT: &str = include_str!("policy.md");
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct NewDp {
+    /// The configuration.
+    pub file: File,
+    /// Witness lines for the policy: name, key, URL.
+    pub witnesses: Vec<(String, Vkey, String)>,
+    /// How many of them a checkpoint needs.
+    pub quorum: usize,
+}
+
+/// Why nothing was made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is something already.
+    #[error("{0} is there already: a log is opened once. To start over, choose another folder and another origin")]
+    Exists(String),
+    /// The configuration is no good.
+    #[error("{0}")]
+    Config(String),
+    /// Something could not be written.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A key could not be made.
+    #[error(transparent)]
+    Key(#[from] keyfile::KeyFileError),
+    /// The first two entries could not be logged.
+    #[error("the log could not be opened: {0}")]
+    Log(String),
+}
+
+/// Makes a DP in a folder that is empty or not there, and returns its log's key.
+///
+/// # Errors
+/// [`InitError`].
+pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
+    for name in [names::CONFIG, names::HEAD, names::KEYS, names::LOG] {
+        if dir.join(name).exists() {
+            return Err(InitError::Exists(dir.join(name).display().to_string()));
+        }
+    }
+    let config = |e: &dyn std::fmt::Display| InitError::Config(e.to_string());
+    let domain = Domain::parse(&new.file.domain).ok_or_else(|| config(&"not a lower-case domain name"))?;
+    let origin = Origin::new(&new.file.origin).map_err(|e| config(&e))?;
+    let key_name = KeyName::new(&new.file.origin).map_err(|e| config(&e))?;
+    fs::create_dir_all(dir.join(names::KEYS))?;
+    let key = |name: &str| keyfile::create(&dir.join(names::KEYS).join(name));
+    let signer = NoteSigner::new(key_name, SecretKey::from_seed(&*key("log.key")?));
+    let vrf = VrfSecret::from_seed(&*key("vrf.key")?);
+    let prover = SecretKey::from_seed(&*key("prover.key")?);
+    key("store.key")?;
+    write_config(dir, new, signer.vkey())?;
+    open_log(dir, new, &domain, &origin, &signer, &vrf, clock)?;
+    onboarding::submit(dir, &own_prover(&domain, &origin, &prover))?;
+    Ok(signer.vkey().clone())
+}
+
+fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey) -> Result<(), InitError> {
+    let policy = policy_text(vkey, &new.witnesses, new.quorum);
+    // What will not be read later is not written now.
+    Policy::parse(&policy).map_err(|e| InitError::Config(e.to_string()))?;
+    let toml = toml::to_string_pretty(&new.file).map_err(|e| InitError::Config(e.to_string()))?;
+    durable::replace(&dir.join(names::POLICY), policy.as_bytes())?;
+    durable::replace(&dir.join(names::TRUST), trust_text(&policy).as_bytes())?;
+    durable::replace(&dir.join(names::DOCUMENT), POLICY_DOCUMENT.as_bytes())?;
+    durable::replace(&dir.join(names::CONFIG), toml.as_bytes())?;
+    Ok(())
+}
+
+/// The policy with this log, these witnesses and this quorum.
+pub fn policy_text(vkey: &Vkey, witnesses: &[(String, Vkey, String)], quorum: usize) -> String {
+    let mut text = format!("log {vkey}\n");
+    for (name, vkey, url) in witnesses {
+        text += &format!("witness {name} {vkey} {url}\n");
+    }
+    let names: Vec<&str> = witnesses.iter().map(|(name, ..)| name.as_str()).collect();
+    if names.is_empty() {
+        text + "quorum none\n"
+    } else {
+        text + &format!("group quorum-group {quorum} {}\nquorum quorum-group\n", names.join(" "))
+    }
+}
+
+/// The trust file that goes with a policy.
+pub fn trust_text(policy: &str) -> String {
+    format!("policy = \"\"\"\n{policy}\"\"\"\nmax_age_s = 600\nskew_s = 30\n")
+}
+
+/// Logs the open entry and the first head: "the first checkpoint is [open, head]".
+fn open_log(
+    dir: &Path,
+    new: &NewDp,
+    domain: &Domain,
+    origin: &Origin,
+    signer: &NoteSigner,
+    vrf: &VrfSecret,
+    clock: &Clock,
+) -> Result<(), InitError> {
+    let log = |e: &dyn std::fmt::Display| InitError::Log(e.to_string());
+    let open = Open {
+        domain: domain.clone(),
+        origin: origin.into(),
+        vrf: vrf.public(),
+        interval_ms: new.file.interval_ms,
+        policy: Hash::sha256(&[POLICY_DOCUMENT.as_bytes()]),
+        not_before: clock.now(),
+        reserved: Opaque8::new([]).ok_or_else(|| log(&"no reserved bytes"))?,
+    };
+    let state = LogState::opening(origin.clone(), open);
+    let made = batch(&state, vec![], vec![], clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let rows = open_rows(dir, &new.file.store, true).map_err(|e| log(&e))?;
+    let head = Head::at(&dir.join(names::HEAD));
+    let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| log(&e))?;
+    let mut disk = Disk { rows: &*rows, head: &head, files: &files };
+    commit(&mut disk, &made, &[], None, signer).map_err(|e| log(&e))?;
+    Ok(())
+}
+
+/// Opens the record store, or makes it.
+///
+/// # Errors
+/// What the store said.
+pub fn open_rows(dir: &Path, kind: &str, create: bool) -> Result<Box<dyn Rows>, crate::store::StoreError> {
+    match kind {
+        #[cfg(feature = "sled")]
+        "sled" => {
+            tracing::warn!("store = \"sled\" is not durable: a power cut may lose acknowledged records");
+            Ok(Box::new(crate::store::SledRows::open(&dir.join(format!("{}.sled", names::ROWS)))?))
+        }
+        _ => {
+            let path = dir.join(format!("{}.redb", names::ROWS));
+            let rows = if create { RedbRows::create(&path)? } else { RedbRows::open(&path)? };
+            Ok(Box::new(rows))
+        }
+    }
+}
+
+/// The DP's own entry as a prover, to be logged with the second batch.
+fn own_prover(domain: &Domain, origin: &Origin, prover: &SecretKey) -> Provider {
+    provider_entry(domain, ProviderRole::Prover, false, 0, origin, prover)
+}
+
+/// A first provider entry for a domain, signed by its key.
+///
+/// # Panics
+/// Never: no signature is zero bytes long.
+pub fn provider_entry(
+    domain: &Domain,
+    role: ProviderRole,
+    publishes: bool,
+    class: u8,
+    origin: &Origin,
+    secret: &SecretKey,
+) -> Provider {
+    let mut entry = Provider {
+        role,
+        action: ProviderAction::Add,
+        domain: domain.clone(),
+        class,
+        publishes: Flag(publishes),
+        key: secret.public(),
+        previous_leaf: Hash::ZERO,
+        by_key: UNSIGNED,
+        by_valid: Opaque8::new([]).expect("no bytes are allowed"),
+    };
+    entry.by_key = secret.sign(&entry.key_message(origin));
+    entry
+}

@@ -1,0 +1,298 @@
+//! A reference adapter for a messaging provider: it consents to its users' mappings and watches for them.
+//!
+//! An integrator copies from here. What a real MSP has and this does not: its own login. An account belongs to the recipient
+//! key that first asks for it, which stands in for "the user of this account, logged in, has this key".
+//!
+//! | | | |
+//! |---|---|---|
+//! | POST | /v1/consents | a mapping and a salt, signed by its recipient key; answered by the consent |
+//! | POST | /v1/watch-lists | a blind watch-list of one of its users |
+//! | GET | /status | counts and alerts, JSON |
+//!
+//! The DP never calls the MSP. The adapter never learns more of a CSI than its own user's mapping tells it.
+
+mod accounts;
+mod watching;
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
+use tokio::task::JoinHandle;
+use waymark_log::{checkpoint::Origin, key::SecretKey, time::UnixMillis};
+use waymark_mapping::{
+    commitment::{Salt, blind},
+    entry::{Entry, ProviderRole},
+    mapping::{Consent, MAPPING_LIFETIME_MS_MAX, Mapping},
+    names::Domain,
+    signed::{SignedStruct, UNSIGNED},
+    trust::Trust,
+    watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WatchList},
+    wire::{decode, encode},
+};
+use waymark_runtime::{
+    clock::Clock,
+    config::{self, ConfigError},
+    durable, keyfile,
+    listen::{self, Capped, Server},
+    problem::{self, Kind, Problem},
+};
+
+use self::{accounts::Accounts, watching::Watching};
+use crate::api::{RECIPIENT_HEADER, REQUEST_WINDOW_MS, RequestSignature, WATCH_LIST_MEDIA_TYPE};
+
+/// Media type of a request for consent.
+pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
+/// Most bytes in a request for consent: a mapping and a salt.
+const CONSENT_BYTES_MAX: usize = 8 << 10;
+
+const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "The request is not signed by the mapping's key");
+const OTHER_MSP: Kind = Kind::new(422, "other-msp", "The mapping names another MSP");
+const MAPPING_INVALID: Kind = Kind::new(422, "mapping-invalid", "The mapping is not good");
+const ACCOUNT_TAKEN: Kind = Kind::new(403, "account-taken", "The account belongs to another key");
+const WATCH_LIST_REFUSED: Kind = Kind::new(422, "watch-list-refused", "The watch-list is not taken");
+
+/// A request for consent.
+#[derive(Clone, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct ConsentRequest {
+    /// The mapping, signed by its recipient.
+    pub mapping: Mapping,
+    /// The salt that the consent's `blinded` is to be made with.
+    pub salt: Salt,
+}
+
+/// msp.toml.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MspFile {
+    /// The MSP.
+    pub domain: String,
+    /// Origin of the DP's log.
+    pub origin: String,
+}
+
+/// A checked configuration.
+pub struct Settings {
+    /// The data folder.
+    pub dir: PathBuf,
+    /// The MSP.
+    pub domain: Domain,
+    /// Origin of the DP's log.
+    pub origin: Origin,
+    /// The MSP's key.
+    pub secret: SecretKey,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The log to watch: its URL prefix and whom to believe about it.
+    pub log: Option<(String, Trust)>,
+    /// How long users have to claim a hit.
+    pub renew_within_ms: u64,
+    /// Time between looks at the log.
+    pub poll_ms: u64,
+}
+
+/// Makes an MSP's key and the entry that its DP is to log. Refuses to overwrite.
+///
+/// # Errors
+/// In words.
+pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class: u8) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(dir)?;
+    let secret = SecretKey::from_seed(&*keyfile::create(&dir.join("msp.key"))?);
+    let file = MspFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned() };
+    durable::replace(&dir.join("msp.toml"), toml::to_string_pretty(&file)?.as_bytes())?;
+    let entry = crate::init::provider_entry(domain, ProviderRole::Msp, publishes, class, origin, &secret);
+    let path = dir.join(format!("{domain}.provider"));
+    durable::replace(&path, &Entry::Provider(entry).encode())?;
+    Ok(path)
+}
+
+impl Settings {
+    /// Reads an MSP's folder.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(dir: &Path, listen: SocketAddr, log: Option<(String, Trust)>) -> Result<Self, ConfigError> {
+        let path = dir.join("msp.toml");
+        let file: MspFile = config::load(&path)?;
+        let domain = Domain::parse(&file.domain).ok_or_else(|| ConfigError::new(&path, "domain: not a domain"))?;
+        let origin = Origin::new(&file.origin).map_err(|e| ConfigError::new(&path, e))?;
+        let key = dir.join("msp.key");
+        let secret = keyfile::load(&key).map_err(|e| ConfigError::new(&key, e))?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            domain,
+            origin,
+            secret: SecretKey::from_seed(&secret),
+            listen,
+            log,
+            renew_within_ms: RENEW_WITHIN_MS_DEFAULT,
+            poll_ms: 1000,
+        })
+    }
+}
+
+struct App {
+    domain: Domain,
+    origin: Origin,
+    secret: SecretKey,
+    clock: Clock,
+    accounts: Accounts,
+    watching: Watching,
+}
+
+/// An adapter that is running.
+pub struct Running {
+    server: Server,
+    watcher: Option<JoinHandle<()>>,
+    app: Arc<App>,
+}
+
+/// Starts an adapter.
+///
+/// # Errors
+/// What listening said, or that the accounts cannot be read.
+pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
+    let listener = listen::bind(settings.listen).await?;
+    let app = Arc::new(App {
+        accounts: Accounts::open(&settings.dir.join("accounts"))?,
+        watching: Watching::new(settings.origin.clone(), settings.renew_within_ms),
+        domain: settings.domain,
+        origin: settings.origin,
+        secret: settings.secret,
+        clock: clock.clone(),
+    });
+    let router = Router::new()
+        .route("/v1/consents", post(consent))
+        .route("/v1/watch-lists", post(watch_list))
+        .route("/status", get(status))
+        .with_state(Arc::clone(&app));
+    let server = listen::serve(listener, listen::with_problems(router))?;
+    let watcher = settings.log.map(|(url, trust)| {
+        let app = Arc::clone(&app);
+        tokio::spawn(async move { app.watching.follow(&url, &trust, settings.poll_ms, &app.clock).await })
+    });
+    Ok(Running { server, watcher, app })
+}
+
+impl Running {
+    /// Its URL.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// The entries that hit a user's watch-list and that nobody claimed, by leaf hash.
+    pub fn unexpected(&self) -> Vec<waymark_log::hash::Hash> {
+        self.app.watching.unexpected()
+    }
+
+    /// How far it has followed the log.
+    pub fn followed(&self) -> u64 {
+        self.app.watching.size()
+    }
+
+    /// Stops it.
+    pub async fn stop(self) {
+        if let Some(watcher) = self.watcher {
+            watcher.abort();
+        }
+        self.server.stop().await;
+    }
+}
+
+fn check_media_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if given == wanted { Ok(()) } else { Err(Problem::new(problem::CONTENT_TYPE, format!("Send {wanted}."))) }
+}
+
+async fn consent(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Capped<CONSENT_BYTES_MAX>, Problem>,
+) -> Result<Response<Body>, Problem> {
+    check_media_type(&headers, CONSENT_MEDIA_TYPE)?;
+    let body = body?.0;
+    let request: ConsentRequest =
+        decode("request for consent", &body).map_err(|e| Problem::new(problem::MALFORMED, e.to_string()))?;
+    let consent = app.judge(&headers, &body, &request)?;
+    let mut response = Response::new(Body::from(encode(&consent)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONSENT_MEDIA_TYPE));
+    Ok(response)
+}
+
+async fn watch_list(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Capped<WATCH_LIST_BYTES_MAX>, Problem>,
+) -> Result<StatusCode, Problem> {
+    check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
+    let list = WatchList::decode(&body?.0).map_err(|e| Problem::new(problem::MALFORMED, e.to_string()))?;
+    app.watching.import(list, app.clock.now()).map_err(|e| Problem::new(WATCH_LIST_REFUSED, e.to_string()))?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let unexpected: Vec<Value> = app.watching.unexpected().iter().map(|leaf| json!({"leaf": leaf.to_hex()})).collect();
+    Json(json!({
+        "schema": "waymark.msp.status/1",
+        "domain": app.domain.as_str(),
+        "accounts": app.accounts.len(),
+        "watch_lists": app.watching.lists(),
+        "followed_size": app.watching.size(),
+        "unexpected": unexpected,
+    }))
+}
+
+impl App {
+    /// Consents to a mapping of one of this MSP's own users.
+    fn judge(&self, headers: &HeaderMap, body: &[u8], request: &ConsentRequest) -> Result<Consent, Problem> {
+        let (mapping, now) = (&request.mapping, self.clock.now());
+        let signature = headers.get(RECIPIENT_HEADER).and_then(|v| v.to_str().ok()).and_then(RequestSignature::parse);
+        let signed = signature.filter(|s| {
+            let off = now.since(s.time).max(s.time.since(now));
+            s.key == mapping.recipient
+                && off <= REQUEST_WINDOW_MS
+                && s.is_under(&self.origin, "POST", "/v1/consents", body)
+        });
+        if signed.is_none() {
+            return Err(Problem::new(SIGNATURE_INVALID, "Sign the request with the mapping's recipient key."));
+        }
+        if mapping.msp.get().as_ref() != Some(&self.domain) {
+            return Err(Problem::new(OTHER_MSP, format!("This is {}.", self.domain)));
+        }
+        mapping.verify(&self.origin).map_err(|e| Problem::new(MAPPING_INVALID, e.to_string()))?;
+        let ours = self.accounts.claim(&mapping.account, &mapping.recipient).map_err(|error| {
+            tracing::error!(%error, "an account could not be written down");
+            Problem::new(problem::INTERNAL, "It has been written to the server's log.")
+        })?;
+        if !ours {
+            return Err(Problem::new(ACCOUNT_TAKEN, "Another app is registered for this account."));
+        }
+        Ok(self.sign(mapping, &request.salt, now))
+    }
+
+    fn sign(&self, mapping: &Mapping, salt: &Salt, now: UnixMillis) -> Consent {
+        let mut consent = Consent {
+            msp: self.domain.clone(),
+            msp_key: self.secret.public(),
+            blinded: blind(salt, &encode(mapping)),
+            expiry: mapping.not_after.min(now.plus_ms(MAPPING_LIFETIME_MS_MAX)),
+            sig: UNSIGNED,
+        };
+        consent.sign(&self.origin, &self.secret);
+        consent
+    }
+}

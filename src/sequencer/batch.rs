@@ -1,0 +1,247 @@
+//! One batch, computed and nothing else: pending changes in, entries, tiles, map and head out.
+//!
+//! Pure: no clock, no store, random bytes from an argument. What is computed here is checked by other code and made
+//! durable in [`super::commit`].
+
+use rand_core::CryptoRng;
+use waymark_log::{
+    checkpoint::{Checkpoint, Origin},
+    hash::Hash,
+    tile::{Edge, Tile, TileError},
+    time::UnixMillis,
+};
+use waymark_mapping::{
+    entry::{CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, ENTRIES_PER_HEAD_MAX, Entry, Head, Open, Provider},
+    label::Label,
+    mapping::Consent,
+    prefix::{AlreadyPresent, PrefixTree},
+    provider::{ProviderDirectory, ProviderRefused},
+    wire::{List16, Optional16},
+};
+
+use crate::row::{KeptConsent, KeptVisible, Row};
+
+/// A change that was authorised and waits for its place in the log. The CSI itself is inside the row only.
+#[derive(Clone, Debug)]
+pub struct PendingChange {
+    /// Where its rows lie.
+    pub csi_key: [u8; 32],
+    /// Where in the map.
+    pub label: Label,
+    /// The row, complete but for the places of consents that this batch logs.
+    pub row: Row,
+    /// Visible slots whose consent is to be logged.
+    pub to_log: Vec<usize>,
+}
+
+/// The log as it stands after the last batch, signed or about to be.
+#[derive(Clone, Debug)]
+pub struct LogState {
+    /// The log.
+    pub origin: Origin,
+    /// The tree's edge.
+    pub edge: Edge,
+    /// The map.
+    pub map: PrefixTree,
+    /// The providers.
+    pub providers: ProviderDirectory,
+    /// Their tree.
+    pub provider_tree: PrefixTree,
+    /// Changes so far.
+    pub changes: u64,
+    /// The open entry's bytes.
+    pub open: Vec<u8>,
+    /// The latest config entry's bytes, or none.
+    pub config: Vec<u8>,
+    /// The last head.
+    pub head: Option<Head>,
+}
+
+/// A computed batch.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The checkpoint to sign.
+    pub checkpoint: Checkpoint,
+    /// The head that it ends in.
+    pub head: Head,
+    /// The head's path as the last leaf.
+    pub head_path: Vec<Hash>,
+    /// Tiles to write.
+    pub files: Vec<(Tile, Vec<u8>)>,
+    /// The entries, the head last.
+    pub entries: Vec<Vec<u8>>,
+    /// The rows, complete.
+    pub rows: Vec<([u8; 32], Row)>,
+    /// Provider entries that do not follow, with the reason; they were left out.
+    pub refused: Vec<(Provider, ProviderRefused)>,
+    /// The log with the batch.
+    pub next: LogState,
+}
+
+/// Why no batch can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// The clock is not after the last head. Nothing is signed until it is.
+    #[error("the clock has not advanced since the last head")]
+    Clock,
+    /// A label is in the map already: the VRF or the version count is broken.
+    #[error(transparent)]
+    Label(#[from] AlreadyPresent),
+    /// More than fits between two heads.
+    #[error("more entries than fit between two heads")]
+    TooMany,
+    /// An entry is too long for a bundle.
+    #[error(transparent)]
+    Entry(#[from] TileError),
+}
+
+impl LogState {
+    /// A log that is about to be opened.
+    pub fn opening(origin: Origin, open: Open) -> Self {
+        Self {
+            origin,
+            edge: Edge::new(),
+            map: PrefixTree::new(),
+            providers: ProviderDirectory::new(),
+            provider_tree: PrefixTree::new(),
+            changes: 0,
+            open: Entry::Open(open).encode(),
+            config: Vec::new(),
+            head: None,
+        }
+    }
+
+    /// Number of entries.
+    pub const fn size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// Its checkpoint.
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint::new(self.origin.clone(), self.size(), self.edge.root())
+    }
+}
+
+/// Computes the batch with these changes and provider entries. The first batch of a log also holds its open entry.
+///
+/// # Errors
+/// [`BatchError`].
+pub fn batch(
+    state: &LogState,
+    changes: Vec<PendingChange>,
+    providers: Vec<Provider>,
+    now: UnixMillis,
+    rng: &mut impl CryptoRng,
+) -> Result<Batch, BatchError> {
+    if state.head.is_some_and(|h| now <= h.time) {
+        return Err(BatchError::Clock);
+    }
+    let mut next = state.clone();
+    let (accepted, refused) = take_providers(&mut next, providers, now);
+    let logged = logged_changes(&changes, rng);
+    let mut entries: Vec<Vec<u8>> = accepted.into_iter().map(|p| Entry::Provider(p).encode()).collect();
+    entries.extend(logged.iter().map(|c| Entry::Change(*c).encode()));
+    entries.extend(changes.iter().flat_map(consents_to_log).map(|c| Entry::Consent(c.clone()).encode()));
+    // "Entries of a batch are sorted by content", so that their order says nothing about who asked when.
+    entries.sort_unstable();
+    if logged.len() > CHANGES_PER_HEAD_MAX || entries.len() > ENTRIES_PER_HEAD_MAX {
+        return Err(BatchError::TooMany);
+    }
+    if state.size() == 0 {
+        entries.insert(0, state.open.clone());
+    }
+    let first = state.size();
+    let rows = place_consents(changes, &entries, first);
+    next.map.insert(logged.iter().map(|c| (c.label.0, c.commitment)).collect())?;
+    next.changes += logged.len() as u64;
+    let head = head_of(&next, now);
+    next.head = Some(head);
+
+    let mut files = Vec::new();
+    for entry in &entries {
+        next.edge.append(entry, |tile, bytes| files.push((tile, bytes)))?;
+    }
+    let head_path = next.edge.range().path_of_next();
+    let head_entry = Entry::Head(head).encode();
+    next.edge.append(&head_entry, |tile, bytes| files.push((tile, bytes)))?;
+    entries.push(head_entry);
+    files.extend(next.edge.partials(first));
+    Ok(Batch { checkpoint: next.checkpoint(), head, head_path, files, entries, rows, refused, next })
+}
+
+fn head_of(next: &LogState, now: UnixMillis) -> Head {
+    let digest = |bytes: &[u8]| if bytes.is_empty() { Hash::ZERO } else { Hash::sha256(&[bytes]) };
+    Head {
+        time: now,
+        changes: next.changes,
+        map_root: next.map.root(),
+        open: digest(&next.open),
+        config: digest(&next.config),
+        provider_root: next.provider_tree.root(),
+    }
+}
+
+/// Applies provider entries as of this head, at most one a domain; those that do not follow are left out.
+#[allow(clippy::type_complexity, reason = "what was taken and what was not, used once")]
+fn take_providers(
+    next: &mut LogState,
+    mut providers: Vec<Provider>,
+    now: UnixMillis,
+) -> (Vec<Provider>, Vec<(Provider, ProviderRefused)>) {
+    providers.sort_by_cached_key(|p| Entry::Provider(p.clone()).encode());
+    let (mut accepted, mut refused) = (Vec::<Provider>::new(), Vec::new());
+    for provider in providers {
+        let first = !accepted.iter().any(|p| p.domain == provider.domain);
+        let applied =
+            if first { next.providers.apply(&provider, &next.origin, now) } else { Err(ProviderRefused::NotNext) };
+        match applied {
+            Ok(()) => accepted.push(provider),
+            Err(why) => refused.push((provider, why)),
+        }
+    }
+    if !accepted.is_empty() {
+        next.provider_tree = next.providers.tree();
+    }
+    (accepted, refused)
+}
+
+/// The changes as they are logged, dummies included: "two independent 32-byte random strings".
+fn logged_changes(changes: &[PendingChange], rng: &mut impl CryptoRng) -> Vec<Change> {
+    let mut logged: Vec<Change> =
+        changes.iter().map(|c| Change { label: c.label, commitment: c.row.commitment }).collect();
+    while !logged.is_empty() && logged.len() < CHANGES_PER_BATCH_MIN {
+        let mut bytes = [0; 64];
+        rng.fill_bytes(&mut bytes);
+        let (label, commitment) = bytes.split_at(32);
+        let hash = |b: &[u8]| Hash::from_slice(b).expect("halves of 64 bytes");
+        logged.push(Change { label: Label(hash(label)), commitment: hash(commitment) });
+    }
+    logged
+}
+
+fn consents_to_log(change: &PendingChange) -> impl Iterator<Item = &Consent> {
+    change.to_log.iter().filter_map(|slot| change.row.visible.get(*slot)?.consent.0.as_ref()).map(|kept| &kept.consent)
+}
+
+/// Writes into the rows where their consents came to lie.
+fn place_consents(changes: Vec<PendingChange>, entries: &[Vec<u8>], first: u64) -> Vec<([u8; 32], Row)> {
+    let place = |change: PendingChange| {
+        let mut row = change.row;
+        let mut visible: Vec<KeptVisible> = row.visible.to_vec();
+        for slot in change.to_log {
+            let Some(kept) = visible.get_mut(slot).and_then(|v| v.consent.0.as_mut()) else { continue };
+            let bytes = Entry::Consent(kept.consent.clone()).encode();
+            // The open entry stands in front of a sorted list in the first batch, which logs no consents.
+            let logged = entries.binary_search(&bytes).ok().map(|i| first + i as u64);
+            *kept = KeptConsent { logged, ..kept.clone() };
+        }
+        row.visible = List16::new(visible).expect("as long as before");
+        (change.csi_key, row)
+    };
+    changes.into_iter().map(place).collect()
+}
+
+/// A consent that is to be kept, not yet logged.
+pub fn unlogged(consent: Consent, salt: waymark_mapping::commitment::Salt) -> Optional16<KeptConsent> {
+    Optional16(Some(KeptConsent { consent, salt, logged: None }))
+}

@@ -1,0 +1,199 @@
+//! One batch, made durable and signed: a column of effects, each with the consequence of dying right after it.
+//!
+//! 1. **stage**  the tiles and rows, in one durable commit.      Die here: nothing was signed; the next start drops it.
+//! 2. **check**  by code that shares nothing with `batch`.       Fail here: nothing was signed.
+//! 3. **sign**                                                   Die here: nobody has seen the signature.
+//! 4. **swap**   the signed head, compare-and-swap, fsync.       Die here: sequenced; the next start applies the staging.
+//! 5. **apply**  tiles to the public folder.                     Die here: the next start applies them again.
+//!
+//! Any error from 1 on is fatal for the sequencer: what is on the disk is then unknown, and only reading it back tells.
+//! Recovery ([`super::recover`]) and the fault tests run these same functions.
+
+use std::collections::HashMap;
+
+use waymark_log::{
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    hash::{Hash, leaf_hash},
+    note::NoteSigner,
+    proof::{self, ProofError},
+    tile::{TILE_WIDTH, Tile, TileKind, decode_bundle, decode_hashes, node_in_tile},
+};
+
+use super::batch::Batch;
+use crate::store::{Head, LogFiles, Rows, SealedRow, Staged, StoreError};
+
+/// Why a commit stopped. Whatever it was, the sequencer stops with it.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// A store failed, and what it holds is not known.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The staged batch does not extend what was signed before. Nothing was signed.
+    #[error("refusing to sign: the new tree does not extend the signed one ({0})")]
+    NotAnExtension(String),
+}
+
+/// What a commit does to the world. The DP's own is [`Disk`]; tests put one in front that fails.
+pub trait Effects {
+    /// Stores the staged batch and its rows in one durable commit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn stage(&mut self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError>;
+
+    /// A tile of the log as it was before the batch.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn read_tile(&mut self, tile: Tile) -> Result<(Tile, Vec<u8>), StoreError>;
+
+    /// Replaces the signed head.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether it was replaced is then not known.
+    fn swap_head(&mut self, old: Option<&str>, new: &str) -> Result<(), StoreError>;
+
+    /// Writes the tiles to the public folder.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn write_tiles(&mut self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError>;
+}
+
+/// The stores of a DP.
+pub struct Disk<'a> {
+    /// Records and staging.
+    pub rows: &'a dyn Rows,
+    /// The signed head.
+    pub head: &'a Head,
+    /// The public folder.
+    pub files: &'a LogFiles,
+}
+
+impl Effects for Disk<'_> {
+    fn stage(&mut self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError> {
+        self.rows.stage(staged, rows)
+    }
+
+    fn read_tile(&mut self, tile: Tile) -> Result<(Tile, Vec<u8>), StoreError> {
+        self.files.read(tile)
+    }
+
+    fn swap_head(&mut self, old: Option<&str>, new: &str) -> Result<(), StoreError> {
+        self.head.swap(old, new)
+    }
+
+    fn write_tiles(&mut self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError> {
+        self.files.write(files)
+    }
+}
+
+/// Makes a batch durable, checks it, signs it, and applies it.
+///
+/// `old` is the signed head so far: its note as stored and its checkpoint, `None` for a log that is being opened.
+///
+/// # Errors
+/// [`CommitError`], after which the caller must not go on with what it has in memory.
+pub fn commit(
+    effects: &mut impl Effects,
+    batch: &Batch,
+    rows: &[SealedRow],
+    old: Option<(&str, &Checkpoint)>,
+    signer: &NoteSigner,
+) -> Result<SignedCheckpoint, CommitError> {
+    let new = &batch.checkpoint;
+    let staged = Staged { size: new.size, root: *new.root.as_bytes(), files: batch.files.clone() };
+    effects.stage(&staged, rows)?;
+    check_extends(effects, &staged, old.map(|(_, c)| c), new, &batch.entries)?;
+    let signed = SignedCheckpoint::sign(new.clone(), signer);
+    effects.swap_head(old.map(|(note, _)| note), &signed.to_note(&[]))?;
+    effects.write_tiles(&staged.files)?;
+    Ok(signed)
+}
+
+/// Checks, from the staged bytes and the tiles on the disk, that the new tree extends the signed one and holds just these
+/// entries. It uses the RFC 9162 verifiers and none of the code that computed the batch: a flipped bit in memory between
+/// hashing and signing shows here.
+fn check_extends(
+    effects: &mut impl Effects,
+    staged: &Staged,
+    old: Option<&Checkpoint>,
+    new: &Checkpoint,
+    entries: &[Vec<u8>],
+) -> Result<(), CommitError> {
+    let not_an_extension = |what: &str| CommitError::NotAnExtension(what.to_owned());
+    let mut tiles = Tiles { effects, staged: &staged.files, decoded: HashMap::new() };
+    let old_size = old.map_or(0, |c| c.size);
+    if old.is_some_and(|c| c.origin != new.origin) || old_size + entries.len() as u64 != new.size {
+        return Err(not_an_extension("another origin or size"));
+    }
+    if let Some(old) = old.filter(|c| c.size > 0) {
+        let plan = proof::consistency(old.size, new.size).map_err(|e| not_an_extension(&e.to_string()))?;
+        let built = tiles.build(&plan, new.size)?;
+        proof::verify_consistency(old.size, new.size, &old.root, &new.root, &built)
+            .map_err(|e| not_an_extension(&e.to_string()))?;
+    }
+    // Each new entry, hashed again from the bytes that will be served, must be the leaf at its index.
+    for (index, entry) in (old_size..).zip(entries) {
+        if tiles.entry(index, new.size)? != *entry || tiles.leaf(index, new.size)? != leaf_hash(entry) {
+            return Err(not_an_extension("a staged entry is not the one that was hashed"));
+        }
+    }
+    // And the last of them, by its path, leads to the root that is about to be signed.
+    let last = new.size.checked_sub(1).ok_or_else(|| not_an_extension("an empty log"))?;
+    let plan = proof::inclusion(last, new.size).map_err(|e| not_an_extension(&e.to_string()))?;
+    let path = tiles.build(&plan, new.size)?;
+    let leaf = tiles.leaf(last, new.size)?;
+    proof::verify_inclusion(last, new.size, &leaf, &path, &new.root).map_err(|e| not_an_extension(&e.to_string()))
+}
+
+/// Tiles as they will be: the staged ones, then those on the disk.
+struct Tiles<'a, E: Effects> {
+    effects: &'a mut E,
+    staged: &'a [(Tile, Vec<u8>)],
+    decoded: HashMap<(TileKind, u64), (Tile, Vec<Hash>)>,
+}
+
+impl<E: Effects> Tiles<'_, E> {
+    fn bytes(&mut self, wanted: Tile) -> Result<(Tile, Vec<u8>), CommitError> {
+        let same = |t: &Tile| t.kind == wanted.kind && t.index == wanted.index && t.width >= wanted.width;
+        match self.staged.iter().filter(|(t, _)| same(t)).max_by_key(|(t, _)| t.width) {
+            Some((tile, bytes)) => Ok((*tile, bytes.clone())),
+            None => Ok(self.effects.read_tile(wanted)?),
+        }
+    }
+
+    fn hashes(&mut self, wanted: Tile) -> Result<&(Tile, Vec<Hash>), CommitError> {
+        let key = (wanted.kind, wanted.index);
+        if !self.decoded.contains_key(&key) {
+            let (tile, bytes) = self.bytes(wanted)?;
+            let fault = |error| StoreError::Tile { path: tile.path(), error };
+            self.decoded.insert(key, (tile, decode_hashes(&bytes, tile.width).map_err(fault)?));
+        }
+        self.decoded.get(&key).ok_or_else(|| StoreError::Missing(wanted.path()).into())
+    }
+
+    fn node(&mut self, node: proof::Node, size: u64) -> Result<Hash, CommitError> {
+        let wanted = Tile::holding(node, size).ok_or_else(|| StoreError::Missing("a node".to_owned()))?;
+        let (tile, hashes) = self.hashes(wanted)?;
+        node_in_tile(node, *tile, hashes).map_err(|error| StoreError::Tile { path: tile.path(), error }.into())
+    }
+
+    fn leaf(&mut self, index: u64, size: u64) -> Result<Hash, CommitError> {
+        self.node(proof::Node { level: 0, index }, size)
+    }
+
+    fn build(&mut self, plan: &proof::Plan, size: u64) -> Result<Vec<Hash>, CommitError> {
+        let nodes: Vec<_> = plan.nodes().collect();
+        let hashes = nodes.into_iter().map(|n| self.node(n, size)).collect::<Result<Vec<_>, _>>()?;
+        plan.build(&hashes).map_err(|e: ProofError| CommitError::NotAnExtension(e.to_string()))
+    }
+
+    fn entry(&mut self, index: u64, size: u64) -> Result<Vec<u8>, CommitError> {
+        let wanted = Tile::bundle_of(index, size).ok_or_else(|| StoreError::Missing("a bundle".to_owned()))?;
+        let (tile, bytes) = self.bytes(wanted)?;
+        let fault = |error| StoreError::Tile { path: tile.path(), error };
+        let entries = decode_bundle(&bytes, tile.width).map_err(fault)?;
+        Ok(entries.get((index % TILE_WIDTH) as usize).map(|e| e.to_vec()).unwrap_or_default())
+    }
+}

@@ -1,0 +1,254 @@
+//! The one writer. A thread of its own takes what is pending, computes a batch, commits it, has it cosigned, and publishes.
+//!
+//! `pool` is what waits, `batch` computes, `commit` makes durable and signs, `recover` reads back. One batch is finished,
+//! cosignatures included, before the next is begun: so a look-up never meets a record whose checkpoint is not cosigned, and
+//! there is never more than one version of a CSI on its way.
+
+pub mod batch;
+pub mod commit;
+pub mod pool;
+pub mod recover;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use waymark_log::{checkpoint::SignedCheckpoint, hash::Hash, note::NoteSigner};
+use waymark_mapping::entry::HEAD_INTERVAL_MS_MAX;
+use waymark_runtime::{clock::Clock, random};
+
+use self::{
+    batch::{BatchError, LogState, batch},
+    commit::{CommitError, Disk, commit},
+    pool::{Done, Pool},
+};
+use crate::{
+    published::{Published, Snapshot},
+    store::{Head, LogFiles, Rows, SealedRow, StoreError, seal::Sealer},
+    witnessing::{Witnessing, WitnessingError},
+};
+
+/// Why the sequencer stopped. The DP then serves reads only, until it is started again.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// A batch could not be made.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// A commit failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A witness knows more than we do.
+    #[error(transparent)]
+    Witnessing(#[from] WitnessingError),
+}
+
+/// What the sequencer works with.
+pub struct Workshop {
+    /// The time.
+    pub clock: Clock,
+    /// The log's key.
+    pub signer: NoteSigner,
+    /// Records and staging.
+    pub rows: Arc<dyn Rows>,
+    /// The signed head.
+    pub head: Head,
+    /// The public folder.
+    pub files: LogFiles,
+    /// Seals rows.
+    pub sealer: Arc<Sealer>,
+    /// What waits.
+    pub pool: Arc<Pool>,
+    /// What the world sees.
+    pub published: Arc<crate::published::Answering>,
+    /// The witnesses.
+    pub witnessing: Witnessing,
+    /// Time between batches.
+    pub interval: Duration,
+    /// Age at which cosignatures of an unchanged tree are renewed.
+    pub refresh: Duration,
+}
+
+/// The running sequencer.
+pub struct Sequencer {
+    stop: Arc<AtomicBool>,
+    wake: mpsc::Sender<()>,
+    thread: Option<thread::JoinHandle<Result<(), Stopped>>>,
+}
+
+impl Sequencer {
+    /// Starts the thread from a recovered state. The first thing it does is to have the current head cosigned.
+    ///
+    /// # Errors
+    /// If the thread cannot be made.
+    pub fn start(
+        workshop: Workshop,
+        state: LogState,
+        signed: SignedCheckpoint,
+        head_note: String,
+        head_path: Vec<Hash>,
+        stopped: impl FnOnce(&Stopped) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (wake, woken) = mpsc::channel();
+        let mut run = Run { workshop, state, signed, head_note, head_path, stop: Arc::clone(&stop), woken };
+        let thread = thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
+            let result = run.run();
+            run.workshop.pool.close(Done::default());
+            if let Err(why) = &result {
+                tracing::error!(%why, "the sequencer has stopped; reads go on, writes are refused");
+                stopped(why);
+            }
+            result
+        })?;
+        Ok(Self { stop, wake, thread: Some(thread) })
+    }
+
+    /// Stops after the batch in hand.
+    ///
+    /// # Errors
+    /// [`Stopped`] if it had stopped by itself.
+    pub fn stop(mut self) -> Result<(), Stopped> {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = self.wake.send(());
+        match self.thread.take().map(thread::JoinHandle::join) {
+            Some(Ok(result)) => result,
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Sequencer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = self.wake.send(());
+    }
+}
+
+struct Run {
+    workshop: Workshop,
+    state: LogState,
+    signed: SignedCheckpoint,
+    head_note: String,
+    head_path: Vec<Hash>,
+    stop: Arc<AtomicBool>,
+    woken: mpsc::Receiver<()>,
+}
+
+impl Run {
+    fn run(&mut self) -> Result<(), Stopped> {
+        self.publish(Vec::new(), Done::default())?;
+        let mut cosigned_at = Instant::now();
+        while !self.stop.load(Ordering::SeqCst) {
+            let begun = Instant::now();
+            if self.is_due() {
+                self.one_batch()?;
+                cosigned_at = Instant::now();
+            } else if cosigned_at.elapsed() >= self.workshop.refresh {
+                // Between heads, cosignatures are refreshed at old == size.
+                self.publish(Vec::new(), Done::default())?;
+                cosigned_at = Instant::now();
+            }
+            let rest = self.workshop.interval.saturating_sub(begun.elapsed());
+            let _ = self.woken.recv_timeout(rest);
+        }
+        Ok(())
+    }
+
+    /// "A head is made when entries are pending or 60 s have passed."
+    fn is_due(&self) -> bool {
+        let now = self.workshop.clock.now();
+        let quiet = self.state.head.map_or(u64::MAX, |h| now.since(h.time));
+        !self.workshop.pool.is_empty() || quiet >= HEAD_INTERVAL_MS_MAX
+    }
+
+    fn one_batch(&mut self) -> Result<(), Stopped> {
+        let now = self.workshop.clock.now();
+        if self.state.head.is_some_and(|h| now <= h.time) {
+            // A clock that was set back: nothing is signed until it has caught up.
+            tracing::warn!("the clock is not after the last head; waiting");
+            return Ok(());
+        }
+        let (changes, providers, done) = self.workshop.pool.take().split();
+        match self.commit_batch(changes, providers, now) {
+            Ok(versions) => self.publish(versions, done),
+            Err(why) => {
+                self.workshop.pool.close(done);
+                Err(why)
+            }
+        }
+    }
+
+    fn commit_batch(
+        &mut self,
+        changes: Vec<batch::PendingChange>,
+        providers: Vec<waymark_mapping::entry::Provider>,
+        now: waymark_log::time::UnixMillis,
+    ) -> Result<Vec<([u8; 32], u32)>, Stopped> {
+        let made = batch(&self.state, changes, providers, now, &mut random::source())?;
+        for (provider, why) in &made.refused {
+            tracing::warn!(domain = %provider.domain, %why, "a provider entry was left out");
+        }
+        let size = made.checkpoint.size;
+        let seal = |(key, row): &([u8; 32], crate::row::Row)| -> SealedRow {
+            self.workshop.sealer.seal(*key, row.record.version, size, &row.encode())
+        };
+        let rows: Vec<SealedRow> = made.rows.iter().map(seal).collect();
+        let w = &self.workshop;
+        let mut disk = Disk { rows: &*w.rows, head: &w.head, files: &w.files };
+        let old = (self.head_note.as_str(), self.signed.checkpoint());
+        let signed = commit(&mut disk, &made, &rows, Some(old), &w.signer)?;
+        self.head_note = signed.to_note(&[]);
+        self.signed = signed;
+        self.head_path = made.head_path;
+        self.state = made.next;
+        Ok(made.rows.iter().map(|(key, row)| (*key, row.record.version)).collect())
+    }
+
+    /// Has the signed head cosigned, publishes it, and tells those who wait.
+    fn publish(&mut self, versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
+        let w = &self.workshop;
+        let cosigned = match w.witnessing.cosign(&self.signed, &self.stop) {
+            Ok(Some(cosigned)) => cosigned,
+            // Asked to stop while the quorum was not met: the next start has this head cosigned.
+            Ok(None) => {
+                w.pool.close(done);
+                return Ok(());
+            }
+            Err(why) => {
+                w.pool.close(done);
+                return Err(why.into());
+            }
+        };
+        w.files.publish(&cosigned)?;
+        let published: &Published = &w.published.published;
+        let csi_keys: Vec<[u8; 32]> = versions.iter().map(|(key, _)| *key).collect();
+        if let Some(snapshot) = self.snapshot(cosigned) {
+            published.replace(snapshot, versions);
+        }
+        w.pool.published(&csi_keys, done);
+        Ok(())
+    }
+
+    fn snapshot(&self, checkpoint: String) -> Option<Snapshot> {
+        Some(Snapshot {
+            open: self.state.open.clone(),
+            config: self.state.config.clone(),
+            head: self.state.head?,
+            head_path: self.head_path.clone(),
+            size: self.signed.size(),
+            checkpoint,
+            map: self.state.map.clone(),
+            providers: self.state.providers.clone(),
+            provider_tree: self.state.provider_tree.clone(),
+        })
+    }
+}

@@ -1,0 +1,199 @@
+//! Changes that wait for the next batch: bounded, at most one a CSI, the same request on the same ticket.
+//!
+//! A pending change is in memory only; nobody has been told anything yet. A crash loses it, and its sender asks again.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+use waymark_mapping::entry::{CHANGES_PER_HEAD_MAX, ENTRIES_PER_HEAD_MAX, Provider};
+
+use super::batch::PendingChange;
+
+/// Most changes that wait: two full batches.
+pub const PENDING_MAX: usize = 2 * CHANGES_PER_HEAD_MAX;
+/// Most provider entries that wait.
+pub const PROVIDERS_MAX: usize = 256;
+
+/// What became of a pending change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It waits.
+    Pending,
+    /// It is in the log, cosigned and published.
+    Published,
+    /// The sequencer has stopped; whether the change was made shows after the restart.
+    Unknown,
+}
+
+/// A place in the queue. Dropping it changes nothing.
+pub type Ticket = watch::Receiver<Outcome>;
+
+/// Why a change is not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PoolRefused {
+    /// Another change of the same CSI is on its way.
+    #[error("another change is on its way")]
+    InFlight,
+    /// The queue is full.
+    #[error("the queue is full")]
+    Full,
+    /// The sequencer has stopped.
+    #[error("the log is read-only")]
+    ReadOnly,
+}
+
+struct Waiting {
+    change: PendingChange,
+    done: watch::Sender<Outcome>,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: Vec<Waiting>,
+    providers: Vec<Provider>,
+    /// CSIs with a change on its way, from here until it is published.
+    in_flight: HashSet<[u8; 32]>,
+    /// Full-width digests of requests on their way, for retries.
+    tickets: HashMap<[u8; 32], Ticket>,
+    closed: bool,
+}
+
+/// The queue.
+#[derive(Default)]
+pub struct Pool {
+    inner: Mutex<Inner>,
+}
+
+/// What one batch takes out of the queue.
+#[derive(Default)]
+pub struct Taken {
+    /// The changes.
+    pub changes: Vec<PendingChange>,
+    /// The provider entries.
+    pub providers: Vec<Provider>,
+    done: Vec<watch::Sender<Outcome>>,
+}
+
+impl Pool {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ticket of a request that is on its way already.
+    pub fn ticket(&self, request: &[u8; 32]) -> Option<Ticket> {
+        self.inner().tickets.get(request).cloned()
+    }
+
+    /// Whether a change of this CSI is on its way.
+    pub fn is_in_flight(&self, csi_key: &[u8; 32]) -> bool {
+        self.inner().in_flight.contains(csi_key)
+    }
+
+    /// Queues a change.
+    ///
+    /// # Errors
+    /// [`PoolRefused`].
+    pub fn add(&self, request: [u8; 32], change: PendingChange) -> Result<Ticket, PoolRefused> {
+        let mut inner = self.inner();
+        if inner.closed {
+            return Err(PoolRefused::ReadOnly);
+        }
+        if let Some(ticket) = inner.tickets.get(&request) {
+            return Ok(ticket.clone());
+        }
+        // "At most one change a CSI between two heads: a second waits or gets 409."
+        if inner.in_flight.contains(&change.csi_key) {
+            return Err(PoolRefused::InFlight);
+        }
+        if inner.waiting.len() >= PENDING_MAX {
+            return Err(PoolRefused::Full);
+        }
+        let (done, ticket) = watch::channel(Outcome::Pending);
+        inner.in_flight.insert(change.csi_key);
+        inner.tickets.insert(request, ticket.clone());
+        inner.waiting.push(Waiting { change, done });
+        Ok(ticket)
+    }
+
+    /// Queues a provider entry.
+    ///
+    /// # Errors
+    /// [`PoolRefused`].
+    pub fn add_provider(&self, provider: Provider) -> Result<(), PoolRefused> {
+        let mut inner = self.inner();
+        if inner.closed {
+            return Err(PoolRefused::ReadOnly);
+        }
+        if inner.providers.len() >= PROVIDERS_MAX {
+            return Err(PoolRefused::Full);
+        }
+        inner.providers.push(provider);
+        Ok(())
+    }
+
+    /// Takes what fits between two heads, oldest first.
+    pub fn take(&self) -> Taken {
+        let mut inner = self.inner();
+        let mut taken = Taken { providers: std::mem::take(&mut inner.providers), ..Taken::default() };
+        let mut entries = taken.providers.len();
+        let mut fits = 0;
+        for waiting in inner.waiting.iter().take(CHANGES_PER_HEAD_MAX) {
+            let more = 1 + waiting.change.to_log.len();
+            // Sixteen places are kept for dummies.
+            if entries + more > ENTRIES_PER_HEAD_MAX - 16 {
+                break;
+            }
+            entries += more;
+            fits += 1;
+        }
+        for waiting in inner.waiting.drain(..fits) {
+            taken.changes.push(waiting.change);
+            taken.done.push(waiting.done);
+        }
+        taken
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.inner();
+        inner.waiting.is_empty() && inner.providers.is_empty()
+    }
+
+    /// A batch was published: its CSIs may change again, and whoever waits is told.
+    pub fn published(&self, csi_keys: &[[u8; 32]], done: Done) {
+        {
+            let mut inner = self.inner();
+            for key in csi_keys {
+                inner.in_flight.remove(key);
+            }
+        }
+        for sender in &done.0 {
+            let _ = sender.send(Outcome::Published);
+        }
+        self.inner().tickets.retain(|_, ticket| *ticket.borrow() == Outcome::Pending);
+    }
+
+    /// The sequencer stops: nothing more is taken, and whoever waits is told that the outcome is not known.
+    pub fn close(&self, done: Done) {
+        let mut inner = self.inner();
+        inner.closed = true;
+        for sender in done.0.iter().chain(inner.waiting.iter().map(|w| &w.done)) {
+            let _ = sender.send(Outcome::Unknown);
+        }
+        inner.waiting.clear();
+    }
+}
+
+/// Those who wait for one batch.
+#[derive(Default)]
+pub struct Done(Vec<watch::Sender<Outcome>>);
+
+impl Taken {
+    /// Splits off those who wait.
+    pub fn split(self) -> (Vec<PendingChange>, Vec<Provider>, Done) {
+        (self.changes, self.providers, Done(self.done))
+    }
+}

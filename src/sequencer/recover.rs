@@ -1,0 +1,195 @@
+//! From what is on the disk to a log that may go on, or a refusal that says why not.
+//!
+//! | signed head | staged batch | published checkpoint | then |
+//! |---|---|---|---|
+//! | none | - | - | not initialised: refuse |
+//! | H | above H | at most H | its batch was never signed: drop its rows |
+//! | H | at H | at most H | apply its tiles again |
+//! | H | below H | - | the record store is older than the head, a restore: refuse |
+//! | H | - | above H, or at H with another root | the head is older than what was published, a restore: refuse |
+//!
+//! Then every entry is read, hashed, and replayed by the code that monitors run. A log that would give a monitor a finding
+//! is not continued.
+
+use std::collections::HashMap;
+
+use waymark_log::{
+    checkpoint::{Checkpoint, CheckpointError, Origin, SignedCheckpoint},
+    note::{Note, Vkey},
+    tile::{Edge, TileError},
+};
+use waymark_mapping::{audit::Replay, entry::Entry};
+
+use super::batch::LogState;
+use crate::store::{Head, LogFiles, Rows, StoreError};
+
+/// Why a DP does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// A store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no log here.
+    #[error("there is no log here; `waymark-dp init` makes one")]
+    NotInitialised,
+    /// The head is not ours.
+    #[error("the signed head is not by this log's key and origin: {0}")]
+    NotOurs(CheckpointError),
+    /// The published checkpoint is newer than the head.
+    #[error(
+        "the published checkpoint ({published} entries) is newer than the signed head ({head}): an old head was restored. \
+         Signing now could fork the log; restore the newest head, or retire this log"
+    )]
+    HeadIsOld {
+        /// Size of the head.
+        head: u64,
+        /// Size of the published checkpoint.
+        published: u64,
+    },
+    /// The record store is older than the head.
+    #[error(
+        "the record store ends at {rows} entries and the signed head at {head}: an old record store was restored. \
+         Acknowledged records are missing; restore the newest store"
+    )]
+    RowsAreOld {
+        /// Size of the head.
+        head: u64,
+        /// Size of the staged batch.
+        rows: u64,
+    },
+    /// Two trees of one size.
+    #[error("two different trees of {0} entries are on this disk: refusing to go on")]
+    Fork(u64),
+    /// The entries are damaged.
+    #[error("the log on the disk is not what was signed: {0}")]
+    Damaged(String),
+}
+
+impl From<TileError> for RecoverError {
+    fn from(error: TileError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+/// A log that may go on.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Its state.
+    pub state: LogState,
+    /// The signed head's note as stored.
+    pub head_note: String,
+    /// The signed head.
+    pub signed: SignedCheckpoint,
+    /// The last head's path as the last leaf.
+    pub head_path: Vec<waymark_log::hash::Hash>,
+    /// The latest version of each CSI.
+    pub latest: HashMap<[u8; 32], u32>,
+}
+
+/// Reads everything back.
+///
+/// # Errors
+/// [`RecoverError`].
+pub fn recover(
+    rows: &dyn Rows,
+    head: &Head,
+    files: &LogFiles,
+    origin: &Origin,
+    vkey: &Vkey,
+) -> Result<Recovered, RecoverError> {
+    let head_note = head.load()?.ok_or(RecoverError::NotInitialised)?;
+    let signed = open_note(head_note.as_bytes(), origin, vkey)?;
+    check_published(files, &signed)?;
+    settle_staging(rows, files, &signed)?;
+    let state = replay(files, origin, vkey, signed.checkpoint())?;
+    let head_path = path_of_last(files, signed.size())?;
+    let mut latest = HashMap::new();
+    rows.for_each(&mut |row| {
+        let version = latest.entry(row.csi_key).or_insert(row.version);
+        *version = row.version.max(*version);
+    })?;
+    Ok(Recovered { state, head_note, signed, head_path, latest })
+}
+
+fn open_note(note: &[u8], origin: &Origin, vkey: &Vkey) -> Result<SignedCheckpoint, RecoverError> {
+    let note = Note::parse(note).map_err(|e| RecoverError::NotOurs(e.into()))?;
+    SignedCheckpoint::open(&note, origin, std::slice::from_ref(vkey)).map_err(RecoverError::NotOurs)
+}
+
+fn check_published(files: &LogFiles, signed: &SignedCheckpoint) -> Result<(), RecoverError> {
+    let Some(note) = files.checkpoint()? else { return Ok(()) };
+    let note = Note::parse(&note).map_err(|e| RecoverError::Damaged(format!("checkpoint: {e}")))?;
+    let published = Checkpoint::parse(note.text()).map_err(|e| RecoverError::Damaged(format!("checkpoint: {e}")))?;
+    if published.size > signed.size() {
+        return Err(RecoverError::HeadIsOld { head: signed.size(), published: published.size });
+    }
+    if published.size == signed.size() && published.root != *signed.root() {
+        return Err(RecoverError::Fork(signed.size()));
+    }
+    Ok(())
+}
+
+/// Drops a batch that was never signed, or applies one that was.
+fn settle_staging(rows: &dyn Rows, files: &LogFiles, signed: &SignedCheckpoint) -> Result<(), RecoverError> {
+    let size = signed.size();
+    let staged = rows.staged()?.ok_or(RecoverError::RowsAreOld { head: size, rows: 0 })?;
+    if staged.size < size {
+        return Err(RecoverError::RowsAreOld { head: size, rows: staged.size });
+    }
+    if staged.size > size {
+        let dropped = rows.drop_above(size)?;
+        tracing::warn!(dropped, "a batch that was staged and never signed is dropped");
+        return Ok(());
+    }
+    if staged.root != *signed.root().as_bytes() {
+        return Err(RecoverError::Fork(size));
+    }
+    Ok(files.write(&staged.files)?)
+}
+
+fn replay(files: &LogFiles, origin: &Origin, vkey: &Vkey, head: &Checkpoint) -> Result<LogState, RecoverError> {
+    let edge = Edge::load(head.size, |tile| -> Result<Vec<u8>, RecoverError> {
+        let (read, bytes) = files.read(tile)?;
+        // A wider tile than asked for starts with what was asked for.
+        let is_hashes = matches!(tile.kind, waymark_log::tile::TileKind::Hashes { .. });
+        if read.width != tile.width && is_hashes {
+            return Ok(bytes[..usize::from(tile.width) * 32].to_vec());
+        }
+        Ok(bytes)
+    })?;
+    if edge.root() != head.root {
+        return Err(RecoverError::Damaged("the tiles do not lead to the signed root".to_owned()));
+    }
+    let mut entries = Vec::new();
+    files.entries(head.size, |entry| entries.push(entry))?;
+    let mut replay = Replay::new(origin.clone(), *vkey.key());
+    let step = replay.extend(&entries, head.size, &head.root);
+    if let Some(finding) = step.findings.first() {
+        return Err(RecoverError::Damaged(finding.to_string()));
+    }
+    let (_, last) = replay.last_head().ok_or_else(|| RecoverError::Damaged("there is no head".to_owned()))?;
+    Ok(LogState {
+        origin: origin.clone(),
+        edge,
+        map: replay.map().clone(),
+        providers: replay.providers().clone(),
+        provider_tree: replay.providers().tree(),
+        changes: last.changes,
+        open: entries.first().cloned().unwrap_or_default(),
+        config: latest_config(&entries),
+        head: Some(*last),
+    })
+}
+
+/// The latest config entry's bytes, or none.
+fn latest_config(entries: &[Vec<u8>]) -> Vec<u8> {
+    let is_config = |e: &&Vec<u8>| matches!(Entry::decode(e), Ok(Entry::Config(_)));
+    entries.iter().rev().find(is_config).cloned().unwrap_or_default()
+}
+
+fn path_of_last(files: &LogFiles, size: u64) -> Result<Vec<waymark_log::hash::Hash>, RecoverError> {
+    let damaged = |e: waymark_log::proof::ProofError| RecoverError::Damaged(e.to_string());
+    let plan = waymark_log::proof::inclusion(size - 1, size).map_err(damaged)?;
+    let hashes = files.hashes(&plan, size)?;
+    plan.build(&hashes).map_err(damaged)
+}

@@ -1,0 +1,236 @@
+//! What a DP keeps, in stores with opposite promises.
+//!
+//! | store | holds | trusted with |
+//! |---|---|---|
+//! | [`Head`] | the last signed checkpoint, one small checksummed file | never forgetting what was signed |
+//! | [`Rows`] | records, openings, the staged batch; one commit a batch | not losing what was acknowledged |
+//! | [`LogFiles`] | tiles and bundles, immutable public files | nothing: everything in them is re-hashed |
+//!
+//! `Rows` has two implementations behind one conformance suite. redb is the default: two-phase commit with quick repair,
+//! fsync before a commit returns. sled is offered behind a cargo feature for those who ask, minus durability: its flush
+//! does not fsync on Linux. It never holds a signed head.
+
+mod files;
+mod head;
+mod redb;
+pub mod seal;
+#[cfg(feature = "sled")]
+mod sled;
+
+use std::{io, path::PathBuf};
+
+use waymark_log::tile::{Tile, TileError};
+
+#[cfg(feature = "sled")]
+pub use self::sled::SledRows;
+pub use self::{files::LogFiles, head::Head, redb::RedbRows};
+
+/// A fault of a store. Whoever meets one while committing stops: what is on the disk is then not known.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system.
+    #[error("{path}: {error}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What happened.
+        error: io::Error,
+    },
+    /// The database.
+    #[error("the record store: {0}")]
+    Database(String),
+    /// Stored bytes are not what was written.
+    #[error("{0} is damaged")]
+    Damaged(String),
+    /// The head is not the one that was to be replaced: somebody else writes here.
+    #[error("the signed head is not the one expected: is a second DP running on this data?")]
+    HeadMoved,
+    /// A tile is missing or has another form.
+    #[error("{path}: {error}")]
+    Tile {
+        /// Which.
+        path: String,
+        /// What is wrong.
+        error: TileError,
+    },
+    /// A tile that a checkpoint needs is not there.
+    #[error("{0} is missing")]
+    Missing(String),
+}
+
+impl StoreError {
+    fn io(path: &std::path::Path) -> impl Fn(io::Error) -> Self + '_ {
+        move |error| Self::Io { path: path.to_owned(), error }
+    }
+}
+
+/// One version of one CSI, sealed: the DP's own key is needed to say whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedRow {
+    /// Keyed hash of the CSI.
+    pub csi_key: [u8; 32],
+    /// The version.
+    pub version: u32,
+    /// Size of the log at the head that made it: a row above the signed head does not count.
+    pub size: u64,
+    /// The sealed record.
+    pub sealed: Vec<u8>,
+}
+
+/// Everything that one batch writes, staged durably before anything is signed.
+///
+/// Applying it is idempotent, so that recovery runs the same code as the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// Size of the log with the batch.
+    pub size: u64,
+    /// Its root.
+    pub root: [u8; 32],
+    /// Tiles and bundles, full ones and those that a checkpoint of this size needs.
+    pub files: Vec<(Tile, Vec<u8>)>,
+}
+
+/// Records and the staged batch.
+pub trait Rows: Send + Sync {
+    /// Stores a batch and its rows in one durable commit, in place of the batch staged before.
+    ///
+    /// # Errors
+    /// [`StoreError`]: whether anything was written is then not known.
+    fn stage(&self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError>;
+
+    /// The batch that was staged last.
+    ///
+    /// # Errors
+    /// [`StoreError`]; damage is never taken for absence.
+    fn staged(&self) -> Result<Option<Staged>, StoreError>;
+
+    /// One row.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn row(&self, csi_key: &[u8; 32], version: u32) -> Result<Option<SealedRow>, StoreError>;
+
+    /// All rows, in order of key and version.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn for_each(&self, each: &mut dyn FnMut(SealedRow)) -> Result<(), StoreError>;
+
+    /// Removes rows that were staged for a size above `size`: their batch was never signed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn drop_above(&self, size: u64) -> Result<u64, StoreError>;
+}
+
+/// Where rows lie in an ordered store: key, then version.
+fn row_key(csi_key: &[u8; 32], version: u32) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..32].copy_from_slice(csi_key);
+    key[32..].copy_from_slice(&version.to_be_bytes());
+    key
+}
+
+/// ```text
+/// uint64 size | sealed
+/// ```
+fn encode_row(row: &SealedRow) -> Vec<u8> {
+    [&row.size.to_be_bytes()[..], &row.sealed].concat()
+}
+
+fn decode_row(key: &[u8], value: &[u8]) -> Result<SealedRow, StoreError> {
+    let damaged = || StoreError::Damaged("a row".to_owned());
+    let (csi_key, version) = key.split_first_chunk::<32>().ok_or_else(damaged)?;
+    let version = u32::from_be_bytes(version.try_into().map_err(|_| damaged())?);
+    let (size, sealed) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let size = u64::from_be_bytes(*size);
+    Ok(SealedRow { csi_key: *csi_key, version, size, sealed: sealed.to_vec() })
+}
+
+/// ```text
+/// blake3 checksum line | uint64 size | root[32] | uint32 number of files
+///   uint16 length, path | uint32 length, bytes          for each
+/// ```
+fn encode_staged(staged: &Staged) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&staged.size.to_be_bytes());
+    bytes.extend_from_slice(&staged.root);
+    bytes.extend_from_slice(&(staged.files.len() as u32).to_be_bytes());
+    for (tile, content) in &staged.files {
+        let path = tile.path();
+        bytes.extend_from_slice(&(path.len() as u16).to_be_bytes());
+        bytes.extend_from_slice(path.as_bytes());
+        bytes.extend_from_slice(&(content.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(content);
+    }
+    waymark_runtime::durable::with_checksum(&bytes)
+}
+
+fn decode_staged(stored: &[u8]) -> Result<Staged, StoreError> {
+    let damaged = || StoreError::Damaged("the staged batch".to_owned());
+    let bytes = waymark_runtime::durable::check_checksum(stored).ok_or_else(damaged)?;
+    parse_staged(bytes).ok_or_else(damaged)
+}
+
+fn parse_staged(bytes: &[u8]) -> Option<Staged> {
+    let (size, rest) = bytes.split_first_chunk::<8>()?;
+    let (root, rest) = rest.split_first_chunk::<32>()?;
+    let (count, mut rest) = rest.split_first_chunk::<4>()?;
+    let mut files = Vec::new();
+    for _ in 0..u32::from_be_bytes(*count) {
+        let (length, after) = rest.split_first_chunk::<2>()?;
+        let (path, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (length, after) = after.split_first_chunk::<4>()?;
+        let (content, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        files.push((Tile::parse(std::str::from_utf8(path).ok()?)?, content.to_vec()));
+        rest = after;
+    }
+    rest.is_empty().then_some(Staged { size: u64::from_be_bytes(*size), root: *root, files })
+}
+
+/// The conformance suite: every implementation of [`Rows`] passes it. Durability is not in it; see tests/crash.rs.
+#[cfg(test)]
+pub mod conformance {
+    use waymark_log::tile::TileKind;
+
+    use super::*;
+
+    fn row(key: u8, version: u32, size: u64) -> SealedRow {
+        SealedRow { csi_key: [key; 32], version, size, sealed: vec![key; usize::from(key)] }
+    }
+
+    fn staged(size: u64) -> Staged {
+        let tile = Tile { kind: TileKind::Entries, index: 0, width: 3 };
+        Staged { size, root: [size as u8; 32], files: vec![(tile, vec![1, 2, 3]), (tile.full(), vec![])] }
+    }
+
+    pub fn run(rows: &dyn Rows) {
+        assert_eq!(rows.staged().unwrap(), None);
+        assert_eq!(rows.row(&[1; 32], 0).unwrap(), None);
+        rows.stage(&staged(10), &[row(2, 0, 10), row(1, 0, 10)]).unwrap();
+        rows.stage(&staged(20), &[row(1, 1, 20), row(3, 0, 20)]).unwrap();
+        assert_eq!(rows.staged().unwrap(), Some(staged(20)));
+        assert_eq!(rows.row(&[1; 32], 1).unwrap(), Some(row(1, 1, 20)));
+        let all = || {
+            let mut all = vec![];
+            rows.for_each(&mut |r| all.push(r)).unwrap();
+            all
+        };
+        assert_eq!(all(), [row(1, 0, 10), row(1, 1, 20), row(2, 0, 10), row(3, 0, 20)]);
+        assert_eq!(rows.drop_above(10).unwrap(), 2);
+        assert_eq!(all(), [row(1, 0, 10), row(2, 0, 10)]);
+        rows.stage(&staged(30), &[]).unwrap();
+        assert_eq!((rows.staged().unwrap(), all().len()), (Some(staged(30)), 2));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_staged_batch_shows() {
+        let stored = encode_staged(&staged(7));
+        assert_eq!(decode_staged(&stored).unwrap(), staged(7));
+        for bit in 0..stored.len() * 8 {
+            let mut bytes = stored.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_staged(&bytes).is_err(), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Rows in redb: the default. A commit returns when it is on the disk (two-phase commit, quick repair on the next start).
+
+use std::path::Path;
+
+use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::{Rows, SealedRow, Staged, StoreError, decode_row, decode_staged, encode_row, encode_staged, row_key};
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+const STAGED: TableDefinition<'_, (), &[u8]> = TableDefinition::new("staged");
+/// Bytes of cache: small, since the working set of look-ups is the operating system's to keep.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Rows in a redb database.
+pub struct RedbRows {
+    database: Database,
+}
+
+fn fault(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Database(error.to_string())
+}
+
+impl RedbRows {
+    /// Makes a new database.
+    ///
+    /// # Errors
+    /// [`StoreError`], also if there is one already.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        if path.exists() {
+            return Err(StoreError::Database(format!("{} is there already", path.display())));
+        }
+        let rows = Self { database: builder().create(path).map_err(fault)? };
+        let write = rows.write()?;
+        write.open_table(ROWS).map_err(fault)?;
+        write.open_table(STAGED).map_err(fault)?;
+        write.commit().map_err(fault)?;
+        Ok(rows)
+    }
+
+    /// Opens a database that is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self { database: builder().open(path).map_err(fault)? })
+    }
+
+    fn write(&self) -> Result<redb::WriteTransaction, StoreError> {
+        let mut write = self.database.begin_write().map_err(fault)?;
+        write.set_durability(Durability::Immediate).map_err(fault)?;
+        write.set_two_phase_commit(true);
+        write.set_quick_repair(true);
+        Ok(write)
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+impl Rows for RedbRows {
+    fn stage(&self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError> {
+        let write = self.write()?;
+        {
+            let mut table = write.open_table(ROWS).map_err(fault)?;
+            for row in rows {
+                let key = row_key(&row.csi_key, row.version);
+                table.insert(&key[..], &encode_row(row)[..]).map_err(fault)?;
+            }
+            let mut table = write.open_table(STAGED).map_err(fault)?;
+            table.insert((), &encode_staged(staged)[..]).map_err(fault)?;
+        }
+        write.commit().map_err(fault)
+    }
+
+    fn staged(&self) -> Result<Option<Staged>, StoreError> {
+        let read = self.database.begin_read().map_err(fault)?;
+        let table = read.open_table(STAGED).map_err(fault)?;
+        let stored = table.get(()).map_err(fault)?;
+        stored.map(|s| decode_staged(s.value())).transpose()
+    }
+
+    fn row(&self, csi_key: &[u8; 32], version: u32) -> Result<Option<SealedRow>, StoreError> {
+        let read = self.database.begin_read().map_err(fault)?;
+        let table = read.open_table(ROWS).map_err(fault)?;
+        let key = row_key(csi_key, version);
+        let stored = table.get(&key[..]).map_err(fault)?;
+        stored.map(|s| decode_row(&key, s.value())).transpose()
+    }
+
+    fn for_each(&self, each: &mut dyn FnMut(SealedRow)) -> Result<(), StoreError> {
+        let read = self.database.begin_read().map_err(fault)?;
+        let table = read.open_table(ROWS).map_err(fault)?;
+        for item in table.iter().map_err(fault)? {
+            let (key, value) = item.map_err(fault)?;
+            each(decode_row(key.value(), value.value())?);
+        }
+        Ok(())
+    }
+
+    fn drop_above(&self, size: u64) -> Result<u64, StoreError> {
+        let mut keys = Vec::new();
+        self.for_each(&mut |row| {
+            if row.size > size {
+                keys.push(row_key(&row.csi_key, row.version));
+            }
+        })?;
+        let write = self.write()?;
+        {
+            let mut table = write.open_table(ROWS).map_err(fault)?;
+            for key in &keys {
+                table.remove(&key[..]).map_err(fault)?;
+            }
+        }
+        write.commit().map_err(fault)?;
+        Ok(keys.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conforms() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.redb");
+        super::super::conformance::run(&RedbRows::create(&path).unwrap());
+        assert!(RedbRows::create(&path).is_err());
+        assert!(RedbRows::open(&path).unwrap().staged().unwrap().is_some());
+        assert!(RedbRows::open(&folder.path().join("none")).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! The program `waymark-witness`: results on stdout, messages on stderr.
+//!
+//! Exit codes: 0 ok, 1 could not, 2 usage.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use waymark_log::{
+    checkpoint::Origin,
+    note::{KeyName, Vkey},
+};
+use waymark_runtime::{clock::Clock, telemetry};
+
+use crate::{
+    Added, LogEntry, add_log, config::LISTEN_DEFAULT, init, load, logs, quota::REQUESTS_PER_DAY_DEFAULT, start,
+};
+
+/// A C2SP witness: it cosigns checkpoints that extend what it cosigned before, for any log.
+#[derive(Debug, Parser)]
+#[command(name = "waymark-witness", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new witness: key, list of logs, database, configuration. Prints its verifier key
+    ///
+    /// Never over another one, and never from a backup: a witness that was put back to an earlier day would cosign a second
+    /// time what it has cosigned already, which anybody can prove. If its data is lost, make a new one under a new name.
+    Init(InitArgs),
+    /// Run the witness until SIGINT or SIGTERM. Prints one line: `witness NAME VERIFIER-KEY URL`
+    ///
+    /// The line is one for a C2SP tlog-policy. Exit code 1 if the state fails while it runs: start it again, so that it
+    /// reads back what is on the disk.
+    Run(RunArgs),
+    /// The logs that are cosigned
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Add a log, a second key to a log, or another quota
+    ///
+    /// A running witness reads the list again, at most once a second, when it meets an origin or a signer it does not know
+    /// or a quota is used up.
+    ///
+    /// Nothing is removed and no key is exchanged, by any command: whoever held the new key could show this witness
+    /// another tree under the same name, and its cosignatures would cover a split view. A log that changes its key has both
+    /// for good.
+    Add(AddArgs),
+    /// List the logs, their keys and quotas
+    List(ListArgs),
+}
+
+#[derive(Debug, Args)]
+struct Dir {
+    /// The witness's data directory
+    #[arg(long = "dir", value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// Its name, best a URL without scheme that you control, such as w1.witness.example; it never changes
+    #[arg(long, value_parser = key_name)]
+    name: KeyName,
+    /// Address and port of the listener, written to witness.toml; loopback only
+    #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT)]
+    listen: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// Address and port of the listener, before what witness.toml says
+    #[arg(long, value_name = "ADDRESS", env = "WAYMARK_WITNESS_LISTEN")]
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// The log's verifier key: name+ID+key
+    #[arg(value_name = "VKEY", value_parser = vkey)]
+    vkey: Vkey,
+    /// The log's origin, if it is not the key's name
+    #[arg(long, value_parser = origin)]
+    origin: Option<Origin>,
+    /// Cosignatures it may ask for in a UTC day
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    per_day: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct LogLine {
+    origin: String,
+    keys: Vec<String>,
+    requests_per_day: u32,
+    /// Where monitors find it under the witness's URL.
+    path: String,
+}
+
+fn key_name(text: &str) -> Result<KeyName, String> {
+    KeyName::new(text).map_err(|e| e.to_string())
+}
+
+fn vkey(text: &str) -> Result<Vkey, String> {
+    Vkey::parse(text).map_err(|e| e.to_string())
+}
+
+fn origin(text: &str) -> Result<Origin, String> {
+    Origin::new(text).map_err(|e| e.to_string())
+}
+
+/// Runs the program with the arguments and the environment of this process.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Init(args) => make(args),
+        Command::Run(args) => run(args),
+        Command::Log(LogCommand::Add(args)) => add(args),
+        Command::Log(LogCommand::List(args)) => list(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell if stderr is gone.
+            let _ = writeln!(io::stderr(), "waymark-witness: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints a result. Whoever reads stdout may have gone, which is an error and no panic.
+fn print(line: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
+}
+
+fn make(args: InitArgs) -> anyhow::Result<()> {
+    let vkey = init(&args.dir.dir, args.name, args.listen)?;
+    Ok(print(&vkey.to_string())?)
+}
+
+fn add(args: AddArgs) -> anyhow::Result<()> {
+    let dir = &args.dir.dir;
+    let added = add_log(dir, &args.vkey, args.origin.clone(), args.per_day)?;
+    let origin = args.origin.map_or_else(|| args.vkey.name().to_string(), |o| o.to_string());
+    let what = match added {
+        Added::Log => "added log",
+        Added::Key => "added a key to log",
+        Added::Quota => "changed the quota of log",
+        Added::Nothing => "unchanged log",
+    };
+    Ok(print(&format!("{what} {origin}"))?)
+}
+
+fn list(args: ListArgs) -> anyhow::Result<()> {
+    for entry in logs(&args.dir.dir)? {
+        print(&if args.json { json_line(&entry)? } else { plain_line(&entry) })?;
+    }
+    Ok(())
+}
+
+fn json_line(entry: &LogEntry) -> serde_json::Result<String> {
+    serde_json::to_string(&LogLine {
+        origin: entry.origin.to_string(),
+        keys: entry.keys.iter().map(Vkey::to_string).collect(),
+        requests_per_day: entry.per_day(),
+        path: format!("/{}/checkpoint", entry.origin.hash_hex()),
+    })
+}
+
+fn plain_line(entry: &LogEntry) -> String {
+    let quota = match entry.requests_per_day {
+        Some(n) => format!("{n} a day"),
+        None => format!("{REQUESTS_PER_DAY_DEFAULT} a day (default)"),
+    };
+    let keys: String = entry.keys.iter().map(|k| format!("\n    {k}")).collect();
+    format!("{}  {quota}{keys}", entry.origin)
+}
+
+fn run(args: RunArgs) -> anyhow::Result<()> {
+    telemetry::init(false);
+    let mut settings = load(&args.dir.dir)?;
+    settings.listen = args.listen.unwrap_or(settings.listen);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let witness = start(settings, Clock::System).await?;
+        let vkey = witness.vkey();
+        print(&format!("witness {} {vkey} {}", vkey.name(), witness.url()))?;
+        let failed = tokio::select! {
+            _ = interrupt.recv() => false,
+            _ = terminate.recv() => false,
+            () = witness.failed() => true,
+        };
+        witness.stop().await;
+        if failed {
+            anyhow::bail!("the state failed; start the witness again, so that it reads back what is on the disk");
+        }
+        tracing::info!("stopped");
+        Ok(())
+    })
+}

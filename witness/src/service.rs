@@ -1,0 +1,185 @@
+//! One request from body to verdict, without HTTP: list, quota, judgement, state and evidence put together.
+//!
+//! The order: parse; find the log; judge against what was cosigned last; charge the quota; advance, which judges again
+//! if another request came in between. So a refusal costs no write transaction, and nobody without the log's signature
+//! can make the witness write anything.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use waymark_log::{
+    checkpoint::Origin,
+    note::{SignatureLine, Vkey},
+    witness::{AddCheckpoint, Advance, Refusal, decide},
+};
+use waymark_runtime::clock::Clock;
+
+use crate::{
+    config::REFUSED_FOLDER,
+    evidence::{self, Kept},
+    logs::{LogEntry, LogList},
+    quota::{OverQuota, Quotas},
+    state::{AdvanceError, Cosigned, State, StateError},
+};
+
+/// Why a request gets no cosignature.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The specification's reasons.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The log has asked often enough today.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
+    /// This witness's clock went back.
+    #[error("this witness's clock went back; it does not cosign until it has caught up")]
+    ClockWentBack,
+    /// This witness's state.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A request as it came and as it was understood.
+struct Asked<'a> {
+    origin: Origin,
+    request: AddCheckpoint,
+    body: &'a [u8],
+}
+
+/// A witness without its listener. Its methods block on the disk.
+#[derive(Debug)]
+pub struct Service {
+    logs: LogList,
+    state: State,
+    quotas: Quotas,
+    clock: Clock,
+    refused: PathBuf,
+    /// Held while a refused request is kept, so that the caps are not overrun.
+    keeping: Mutex<()>,
+}
+
+impl Service {
+    /// A service on a list and a state that were opened.
+    pub fn new(data_dir: &Path, logs: LogList, state: State, clock: Clock) -> Self {
+        let refused = data_dir.join(REFUSED_FOLDER);
+        Self { logs, state, quotas: Quotas::default(), clock, refused, keeping: Mutex::new(()) }
+    }
+
+    /// The verifier key of its cosignatures.
+    pub const fn vkey(&self) -> &Vkey {
+        self.state.vkey()
+    }
+
+    /// Takes an add-checkpoint request and returns the cosignature, durable by then.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn add_checkpoint(&self, body: &[u8]) -> Result<SignatureLine, Denied> {
+        let request = AddCheckpoint::parse(body)?;
+        let asked = Asked { origin: request.origin()?, request, body };
+        match self.judge_and_advance(&asked) {
+            // The list may have grown by this log or by the key that signed, or the quota may have been raised.
+            Err(Denied::Refused(Refusal::UnknownLog | Refusal::NotSigned) | Denied::OverQuota(_))
+                if self.logs.refresh() =>
+            {
+                self.judge_and_advance(&asked)
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn judge_and_advance(&self, asked: &Asked<'_>) -> Result<SignatureLine, Denied> {
+        let Asked { origin, request, .. } = asked;
+        let log = self.logs.find(origin);
+        let stored = self.state.latest(origin)?;
+        let judge = |head| decide(head, request, log.as_ref().map(|l| l.keys.as_slice()));
+        let (step, log) = match (judge(stored.as_ref().map(Cosigned::head)), &log) {
+            (Ok(step), Some(log)) => (step, log),
+            (Ok(_), None) => return Err(Refusal::UnknownLog.into()),
+            (Err(refusal), _) => return Err(self.refuse(refusal, stored.as_ref(), asked)),
+        };
+        if let Some(line) = self.cosigned_this_second(&step, stored.as_ref()) {
+            return Ok(line);
+        }
+        self.charge(log)?;
+        // Nothing else may have happened since, and then the judgement stands; else it is made again on what is stored.
+        let again = |head| if head == step.from { Ok(step) } else { judge(head) };
+        match self.state.advance(origin, again) {
+            Ok(cosigned) => {
+                let head = cosigned.head();
+                tracing::debug!(%origin, size = head.size, root = %head.root, "cosigned");
+                Ok(cosigned.line().clone())
+            }
+            Err(AdvanceError::Refused { refusal, stored }) => Err(self.refuse(refusal, stored.as_deref(), asked)),
+            Err(error @ AdvanceError::ClockWentBack { .. }) => {
+                tracing::error!(%origin, %error, "not cosigned");
+                Err(Denied::ClockWentBack)
+            }
+            Err(AdvanceError::State(error)) => Err(error.into()),
+        }
+    }
+
+    /// The cosignature on the disk, if making another would make the same bytes: times count seconds, and Ed25519 has one
+    /// signature for a message. Without this, a stranger could wear out disk and quota by asking for refreshes.
+    fn cosigned_this_second(&self, step: &Advance, stored: Option<&Cosigned>) -> Option<SignatureLine> {
+        let stored = stored?;
+        let same =
+            stored.time() == self.clock.now().floor_seconds() && stored.text() == step.checkpoint.checkpoint().format();
+        same.then(|| stored.line().clone())
+    }
+
+    fn charge(&self, log: &LogEntry) -> Result<(), Denied> {
+        let charged = self.quotas.charge(&log.origin, log.per_day(), self.clock.now());
+        charged.inspect_err(|_| tracing::warn!(origin = %log.origin, per_day = log.per_day(), "over quota"))?;
+        Ok(())
+    }
+
+    /// Notes a refusal, and keeps the request if it may be evidence.
+    fn refuse(&self, refusal: Refusal, stored: Option<&Cosigned>, asked: &Asked<'_>) -> Denied {
+        let origin = &asked.origin;
+        // "If the origin is known, and the signature is valid, the witness MAY log the request even if the checkpoint fails
+        // one of the consistency checks (but MUST NOT cosign the checkpoint), as it might be proof of log misbehavior."
+        if refusal == Refusal::Inconsistent {
+            let _one_at_a_time = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
+            match evidence::keep(&self.refused, stored, &asked.request, asked.body) {
+                Ok(Kept::New(kind, file)) => {
+                    tracing::error!(%origin, ?kind, file = %file.display(), "inconsistent with what was cosigned; kept");
+                }
+                Ok(Kept::Already(_)) => tracing::debug!(%origin, "inconsistent with what was cosigned; kept before"),
+                Ok(Kept::Full) => tracing::error!(%origin, "inconsistent with what was cosigned; no room to keep it"),
+                Err(error) => {
+                    tracing::error!(%origin, %error, "inconsistent with what was cosigned; could not be kept")
+                }
+            }
+        } else {
+            tracing::debug!(%origin, %refusal, "refused");
+        }
+        refusal.into()
+    }
+
+    /// What was cosigned last of the log with this [`Origin::hash_hex`], as a note; `None` if nothing ever was.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn latest(&self, origin_hash: &str) -> Result<Option<String>, StateError> {
+        let Some(origin) = self.state.origin_by_hash(origin_hash) else { return Ok(None) };
+        Ok(self.state.latest(&origin)?.map(|c| c.to_note()))
+    }
+
+    /// For an operation that broke off in the middle: nothing is known about the state any more.
+    pub fn broke_off(&self) {
+        self.state.fail(&"an operation broke off in the middle");
+    }
+
+    /// Waits until the state has failed, which may be never.
+    pub async fn failed(&self) {
+        self.state.failed().await;
+    }
+
+    /// Waits for what is being written and closes the state.
+    pub fn close(&self) {
+        self.state.close();
+    }
+}

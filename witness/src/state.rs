@@ -1,0 +1,402 @@
+//! What this witness has cosigned, and [`State::advance`], the one operation that cosigns.
+//!
+//! ```text
+//! witness.redb   table "cosigned-v1": origin -> blake3 <64 hex digits>\n<note>
+//! note           the checkpoint, the log's verified lines, this witness's cosignature
+//! ```
+//!
+//! C2SP tlog-witness: "the witness MUST persist the new checkpoint before responding", and comparing with what is stored
+//! and storing the new one "must be performed atomically". So both happen in one write transaction, committed in two
+//! phases; the cosignature is made inside and handed out only after the commit has succeeded.
+//!
+//! **An error is not absence.** A row that cannot be read is an error, and so is a table that is not there; only a row
+//! that was looked for and found missing means "never cosigned". After a commit that failed nobody knows what is on the
+//! disk: no signature leaves any more until the file is opened again and read back. At opening every page and every row,
+//! down to our own signature, is checked.
+//!
+//! What this does not see: a file that was put back to an earlier moment as a whole, nor the one bit in the store's header
+//! that says which of its last two commits is the newer.
+
+use std::{
+    collections::HashMap,
+    fs::OpenOptions,
+    io,
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock, RwLockReadGuard},
+};
+
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use tokio::sync::watch;
+use waymark_log::{
+    checkpoint::{Checkpoint, Origin, SignedCheckpoint},
+    cosignature::{self, Cosigner},
+    note::{Note, SignatureLine, Vkey},
+    time::UnixSeconds,
+    witness::{Advance, Head, Refusal},
+};
+use waymark_runtime::{clock::Clock, durable};
+
+/// Memory for the store's pages, in bytes: some ten thousand logs. The store's own default is a gigabyte.
+pub const CACHE_BYTES_MAX: usize = 32 << 20;
+
+const COSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("cosigned-v1");
+
+/// What can be wrong with the state. Each is a fault of this witness or its disk, never of a request.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// There is no file.
+    #[error(
+        "{0}: there is no such file. `init` makes one with a new witness. If it was lost, this witness's promises are \
+         lost with it: make a new witness under a new name"
+    )]
+    Missing(PathBuf),
+    /// The file system.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What happened.
+        error: io::Error,
+    },
+    /// The store: locked by another process, damaged, or the disk failed.
+    #[error("the store: {0}")]
+    Store(#[from] Box<redb::Error>),
+    /// The file is a store, and not a witness's.
+    #[error("the store has no table of cosigned checkpoints")]
+    NoTable,
+    /// A row does not hold what this witness writes.
+    #[error("the row of {origin} is damaged: {what}")]
+    Damaged {
+        /// Which row.
+        origin: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A row was cosigned under another name or key.
+    #[error("the row of {0} was not cosigned under this name with this key")]
+    OtherWitness(Origin),
+    /// An earlier write failed.
+    #[error("an earlier write failed; nothing is cosigned until a new start has read back what is on the disk")]
+    Failed,
+    /// The state was closed.
+    #[error("the witness is stopping")]
+    Closed,
+}
+
+/// Why there is no cosignature.
+#[derive(Debug, thiserror::Error)]
+pub enum AdvanceError {
+    /// The judgement, beside what it was made against.
+    #[error("{refusal}")]
+    Refused {
+        /// The reason.
+        refusal: Refusal,
+        /// What was stored.
+        stored: Option<Box<Cosigned>>,
+    },
+    /// The clock stands before this log's last cosignature.
+    #[error("the clock went back: it is {now:?}, and this log's last cosignature is of {last:?}")]
+    ClockWentBack {
+        /// The last cosignature's time; zero seconds if there is none and the clock stands at zero.
+        last: UnixSeconds,
+        /// The clock.
+        now: UnixSeconds,
+    },
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Any of the store's errors.
+fn store(error: impl Into<redb::Error>) -> StateError {
+    StateError::Store(Box::new(error.into()))
+}
+
+/// A checkpoint that this witness has cosigned **and** that is on the disk. Made only by [`State`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cosigned {
+    /// The log's lines and ours.
+    note: Note,
+    head: Head,
+    time: UnixSeconds,
+    line: SignatureLine,
+}
+
+impl Cosigned {
+    /// Its size and root.
+    pub const fn head(&self) -> Head {
+        self.head
+    }
+
+    /// When it was cosigned.
+    pub const fn time(&self) -> UnixSeconds {
+        self.time
+    }
+
+    /// The cosignature.
+    pub const fn line(&self) -> &SignatureLine {
+        &self.line
+    }
+
+    /// The checkpoint's text.
+    pub fn text(&self) -> &str {
+        self.note.text()
+    }
+
+    /// The checkpoint with the log's verified lines and ours.
+    pub fn to_note(&self) -> String {
+        self.note.format()
+    }
+
+    /// Whether one of these keys has signed it as its log.
+    pub fn is_signed_by(&self, keys: &[Vkey]) -> bool {
+        Checkpoint::parse(self.text()).and_then(|c| SignedCheckpoint::open(&self.note, &c.origin, keys)).is_ok()
+    }
+
+    /// Reads a row of `origin`. The checksum stands in for our signature, which is verified once, at opening.
+    fn decode(origin: &Origin, row: &[u8], vkey: &Vkey) -> Result<Self, StateError> {
+        let damaged = |what| StateError::Damaged { origin: origin.to_string(), what };
+        let bytes = durable::check_checksum(row).ok_or_else(|| damaged("the checksum"))?;
+        let note = Note::parse(bytes).map_err(|_| damaged("not a note"))?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(|_| damaged("not a checkpoint"))?;
+        if checkpoint.origin != *origin {
+            return Err(damaged("a checkpoint of another log"));
+        }
+        let line = note.line_by(vkey).map_err(|_| damaged("two cosignatures"))?.cloned();
+        let line = line.ok_or_else(|| StateError::OtherWitness(origin.clone()))?;
+        let time = line.body().first_chunk::<8>().ok_or_else(|| damaged("the cosignature"))?;
+        let time = UnixSeconds::new(u64::from_be_bytes(*time));
+        Ok(Self { head: Head { size: checkpoint.size, root: checkpoint.root }, time, line, note })
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        durable::with_checksum(self.to_note().as_bytes())
+    }
+}
+
+/// The database of cosigned checkpoints, with the key that cosigns.
+///
+/// Every method may block on the disk: none is for an async thread.
+#[derive(Debug)]
+pub struct State {
+    /// `None` after [`State::close`].
+    db: RwLock<Option<Database>>,
+    cosigner: Cosigner,
+    clock: Clock,
+    /// Origins by their hash, for the monitors' retrieval: as many as there are rows.
+    by_hash: RwLock<HashMap<String, Origin>>,
+    failed: watch::Sender<bool>,
+}
+
+impl State {
+    /// Makes the database of a new witness.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] if there is a file already; [`StateError::Store`].
+    pub fn create(path: &Path) -> Result<(), StateError> {
+        let io = |error| StateError::Io { path: path.to_owned(), error };
+        OpenOptions::new().write(true).create_new(true).open(path).map_err(io)?;
+        create_table(&builder().create(path).map_err(store)?)
+    }
+
+    /// Opens the database and checks all of it.
+    ///
+    /// # Errors
+    /// [`StateError`] if it is missing, in use, damaged in any page or row, or another witness's.
+    pub fn open(path: &Path, cosigner: Cosigner, clock: Clock) -> Result<Self, StateError> {
+        let there = path.try_exists().map_err(|error| StateError::Io { path: path.to_owned(), error })?;
+        if !there {
+            return Err(StateError::Missing(path.to_owned()));
+        }
+        Self::with_database(builder().open(path).map_err(store)?, cosigner, clock)
+    }
+
+    fn with_database(db: Database, cosigner: Cosigner, clock: Clock) -> Result<Self, StateError> {
+        let by_hash = RwLock::new(check_rows(&db, cosigner.vkey())?);
+        Ok(Self { db: RwLock::new(Some(db)), cosigner, clock, by_hash, failed: watch::Sender::new(false) })
+    }
+
+    /// The verifier key of its cosignatures.
+    pub const fn vkey(&self) -> &Vkey {
+        self.cosigner.vkey()
+    }
+
+    /// All logs of which something was cosigned.
+    pub fn origins(&self) -> Vec<Origin> {
+        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// The log with this [`Origin::hash_hex`], if something of it was cosigned.
+    pub fn origin_by_hash(&self, hash_hex: &str) -> Option<Origin> {
+        self.by_hash.read().unwrap_or_else(PoisonError::into_inner).get(hash_hex).cloned()
+    }
+
+    /// What was cosigned last, `None` only if nothing ever was.
+    ///
+    /// # Errors
+    /// [`StateError`]; the state has then failed for good.
+    pub fn latest(&self, origin: &Origin) -> Result<Option<Cosigned>, StateError> {
+        let guard = self.open_db()?;
+        let db = guard.as_ref().ok_or(StateError::Closed)?;
+        read_latest(db, origin, self.vkey()).inspect_err(|error| self.fail(error))
+    }
+
+    /// Cosigns the next checkpoint of `origin`, if `judge` finds, given what is stored at that moment, that it may be.
+    ///
+    /// Comparison, judgement and storing are one write transaction; [`Cosigned`] comes back only after it was committed.
+    ///
+    /// # Errors
+    /// [`AdvanceError`]. After [`AdvanceError::State`] it is not known whether the step is on the disk, no signature is
+    /// given out, and the state has failed for good.
+    pub fn advance(
+        &self,
+        origin: &Origin,
+        judge: impl FnOnce(Option<Head>) -> Result<Advance, Refusal>,
+    ) -> Result<Cosigned, AdvanceError> {
+        let guard = self.open_db()?;
+        let db = guard.as_ref().ok_or(StateError::Closed)?;
+        let outcome = self.transact(db, origin, judge);
+        if let Err(AdvanceError::State(error)) = &outcome {
+            self.fail(error);
+        }
+        outcome
+    }
+
+    fn transact(
+        &self,
+        db: &Database,
+        origin: &Origin,
+        judge: impl FnOnce(Option<Head>) -> Result<Advance, Refusal>,
+    ) -> Result<Cosigned, AdvanceError> {
+        let mut transaction = db.begin_write().map_err(store)?;
+        // While this one waited for its turn, another may have failed.
+        self.check_not_failed()?;
+        transaction.set_two_phase_commit(true);
+        transaction.set_quick_repair(true);
+        let cosigned = {
+            let mut table = transaction.open_table(COSIGNED).map_err(store)?;
+            let stored = match table.get(origin.as_str()).map_err(store)? {
+                Some(row) => Some(Cosigned::decode(origin, row.value(), self.vkey())?),
+                None => None,
+            };
+            let cosigned = self.cosign(origin, stored, judge)?;
+            table.insert(origin.as_str(), cosigned.encode().as_slice()).map_err(store)?;
+            cosigned
+        };
+        // "The witness MUST persist the new checkpoint before responding": the signature exists, and stays here until then.
+        transaction.commit().map_err(store)?;
+        let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
+        by_hash.entry(origin.hash_hex()).or_insert_with(|| origin.clone());
+        Ok(cosigned)
+    }
+
+    /// Judges and signs. What comes back is not yet on the disk, which is why this is no public operation.
+    fn cosign(
+        &self,
+        origin: &Origin,
+        stored: Option<Cosigned>,
+        judge: impl FnOnce(Option<Head>) -> Result<Advance, Refusal>,
+    ) -> Result<Cosigned, AdvanceError> {
+        let from = stored.as_ref().map(Cosigned::head);
+        let advance = match judge(from) {
+            Ok(advance) => advance,
+            Err(refusal) => return Err(AdvanceError::Refused { refusal, stored: stored.map(Box::new) }),
+        };
+        // The comparison of compare-and-set: the judgement must be about what is stored, under this origin.
+        if advance.from != from || advance.checkpoint.checkpoint().origin != *origin {
+            let refusal = Refusal::Conflict { size: from.map_or(0, |h| h.size) };
+            return Err(AdvanceError::Refused { refusal, stored: stored.map(Box::new) });
+        }
+        let now = self.clock.now().floor_seconds();
+        let last = stored.map_or(UnixSeconds::new(0), |s| s.time);
+        // "The cosignature MUST NOT omit the timestamp, i.e. the timestamp MUST NOT be zero", and ours never go down.
+        if now < last || now == UnixSeconds::new(0) {
+            return Err(AdvanceError::ClockWentBack { last, now });
+        }
+        let line = self.cosigner.cosign(&advance.checkpoint.checkpoint().format(), now);
+        // A note at its size limit has no room for one line more; what could not be read back is not stored.
+        let note = Note::parse(advance.checkpoint.to_note(std::slice::from_ref(&line)).as_bytes())
+            .map_err(|e| AdvanceError::Refused { refusal: Refusal::Malformed(e.to_string()), stored: None })?;
+        Ok(Cosigned { note, head: advance.to, time: now, line })
+    }
+
+    /// Marks the state as failed, from whatever thread: nothing is given out from now on.
+    pub fn fail(&self, why: &dyn std::fmt::Display) {
+        if !self.failed.send_replace(true) {
+            tracing::error!(%why, "the state has failed; no more cosignatures");
+        }
+    }
+
+    /// Waits until the state has failed, which may be never.
+    pub async fn failed(&self) {
+        let mut failed = self.failed.subscribe();
+        // The sender lives as long as `self`, so the only end of waiting is the failure.
+        let _ = failed.wait_for(|failed| *failed).await;
+    }
+
+    /// Waits for what is being written and closes the file. Operations after it fail with [`StateError::Closed`].
+    pub fn close(&self) {
+        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Err(error)) = db.map(Database::close) {
+            // Every commit was durable by itself; closing adds nothing that could be lost.
+            tracing::warn!(%error, "the store did not close cleanly");
+        }
+    }
+
+    fn open_db(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, StateError> {
+        self.check_not_failed()?;
+        Ok(self.db.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn check_not_failed(&self) -> Result<(), StateError> {
+        if *self.failed.borrow() { Err(StateError::Failed) } else { Ok(()) }
+    }
+}
+
+/// How the store is opened. Its integrity is checked each time, not only after a crash: else a flipped bit would be found
+/// when its page is met, or never.
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES_MAX).set_check_integrity_on_open(true);
+    builder
+}
+
+fn create_table(db: &Database) -> Result<(), StateError> {
+    let mut transaction = db.begin_write().map_err(store)?;
+    transaction.set_two_phase_commit(true);
+    transaction.set_quick_repair(true);
+    transaction.open_table(COSIGNED).map_err(store)?;
+    transaction.commit().map_err(store)
+}
+
+fn read_latest(db: &Database, origin: &Origin, vkey: &Vkey) -> Result<Option<Cosigned>, StateError> {
+    let table = db.begin_read().map_err(store)?.open_table(COSIGNED).map_err(store)?;
+    match table.get(origin.as_str()).map_err(store)? {
+        Some(row) => Cosigned::decode(origin, row.value(), vkey).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Reads every row, down to our own signature, and returns the origins by their hash.
+fn check_rows(db: &Database, vkey: &Vkey) -> Result<HashMap<String, Origin>, StateError> {
+    let table = match db.begin_read().map_err(store)?.open_table(COSIGNED) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Err(StateError::NoTable),
+        Err(error) => return Err(store(error)),
+    };
+    let mut by_hash = HashMap::new();
+    for row in table.iter().map_err(store)? {
+        let (key, row) = row.map_err(store)?;
+        let damaged = |what| StateError::Damaged { origin: key.value().to_owned(), what };
+        let origin = Origin::new(key.value()).map_err(|_| damaged("not an origin"))?;
+        let cosigned = Cosigned::decode(&origin, row.value(), vkey)?;
+        if cosignature::check(&cosigned.note, vkey) != Ok(Some(cosigned.time)) {
+            return Err(damaged("the cosignature does not verify"));
+        }
+        by_hash.insert(origin.hash_hex(), origin);
+    }
+    Ok(by_hash)
+}
+
+#[cfg(test)]
+mod tests;
