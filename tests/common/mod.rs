@@ -1,0 +1,273 @@
+//! A DP with witnesses in a temporary folder, and apps that talk to it over HTTP. Ports are the system's choice.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{path::Path, time::Duration};
+
+use tempfile::TempDir;
+use waymark::{
+    api::{ChangeRequest, OfferedConsent},
+    client::{
+        dp::DpClient,
+        recipient::{Added, MappingSpec, prove, sign_mapping},
+    },
+    config::{File, Settings, names},
+    dp, init, onboarding,
+};
+use waymark_log::{
+    checkpoint::Origin,
+    hash::Hash,
+    key::SecretKey,
+    note::{KeyName, Vkey},
+};
+use waymark_mapping::{
+    commitment::{Salt, blind},
+    entry::{Entry, ProviderRole},
+    event::{Event, EventKind, EventTbs},
+    identifier::Csi,
+    mapping::{Attestation, Consent, Mapping, Purpose, Tags},
+    names::{Account, Domain, Tag},
+    signed::{SignedStruct, UNSIGNED},
+    trust::Trust,
+    verify::{Asked, Lookup, Trail, verify},
+    wire::{List16, encode},
+};
+use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader, random};
+use waymark_witness as witness;
+
+/// An MSP that keeps its consents to itself, and one that publishes them.
+pub const QUIET: &str = "quiet.example";
+pub const LOUD: &str = "loud.example";
+/// Time between batches: short, since tests wait for them.
+const INTERVAL_MS: u32 = 50;
+
+pub fn loopback() -> std::net::SocketAddr {
+    std::net::SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+pub fn domain(name: &str) -> Domain {
+    Domain::parse(name).unwrap()
+}
+
+pub fn csi(text: &str) -> Csi {
+    Csi::parse(text).unwrap()
+}
+
+/// The key that belongs to a name.
+pub fn key(name: &str) -> SecretKey {
+    SecretKey::from_seed(Hash::sha256(&[name.as_bytes()]).as_bytes())
+}
+
+pub fn shown(tag: &str) -> Tags {
+    Tags::shown(vec![Tag::parse(tag).unwrap()]).unwrap()
+}
+
+/// Witnesses that run.
+pub struct Witnesses {
+    pub running: Vec<witness::Running>,
+    pub dirs: Vec<std::path::PathBuf>,
+}
+
+impl Witnesses {
+    pub async fn start(root: &Path, count: usize) -> Self {
+        let (mut running, mut dirs) = (vec![], vec![]);
+        for i in 1..=count {
+            let dir = root.join(format!("witness{i}"));
+            witness::init(&dir, KeyName::new(&format!("w{i}.example")).unwrap(), loopback()).unwrap();
+            running.push(witness::start(witness::load(&dir).unwrap(), Clock::System).await.unwrap());
+            dirs.push(dir);
+        }
+        Self { running, dirs }
+    }
+
+    pub fn lines(&self) -> Vec<(String, Vkey, String)> {
+        (1..).zip(&self.running).map(|(i, w)| (format!("w{i}"), w.vkey().clone(), w.url())).collect()
+    }
+
+    pub fn know(&self, log: &Vkey) {
+        for dir in &self.dirs {
+            witness::add_log(dir, log, None, None).unwrap();
+        }
+    }
+
+    pub async fn stop(self) {
+        for w in self.running {
+            w.stop().await;
+        }
+    }
+}
+
+/// Makes a DP that these witnesses know, with two MSPs to be logged.
+pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
+    let file = File {
+        domain: "dp.example".to_owned(),
+        origin: "dp.example/log".to_owned(),
+        listen: loopback(),
+        interval_ms: INTERVAL_MS,
+        store: "redb".to_owned(),
+        codes: "folder".to_owned(),
+        lookups_per_minute: 1_000_000,
+        answer_bytes_min: 8192,
+    };
+    let lines = witnesses.lines();
+    let quorum = lines.len();
+    let vkey = init::init(dir, &init::NewDp { file, witnesses: lines, quorum }, &Clock::System).unwrap();
+    witnesses.know(&vkey);
+    let origin = Origin::new("dp.example/log").unwrap();
+    for (name, publishes) in [(QUIET, false), (LOUD, true)] {
+        let entry = init::provider_entry(&domain(name), ProviderRole::Msp, publishes, 1, &origin, &key(name));
+        onboarding::submit(dir, &entry).unwrap();
+    }
+    vkey
+}
+
+/// A DP with its witnesses, running in this process.
+pub struct Stage {
+    pub root: TempDir,
+    pub witnesses: Witnesses,
+    pub dp: dp::Running,
+    pub trust: Trust,
+    pub origin: Origin,
+    pub fetcher: Fetcher,
+}
+
+impl Stage {
+    pub async fn new() -> Self {
+        Self::with_witnesses(1).await
+    }
+
+    pub async fn with_witnesses(count: usize) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let witnesses = Witnesses::start(root.path(), count).await;
+        let dir = root.path().join("dp");
+        make_dp(&dir, &witnesses);
+        let dp = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
+        let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
+        let origin = Origin::new("dp.example/log").unwrap();
+        let stage = Self { root, witnesses, dp, trust, origin, fetcher: Fetcher::new(Duration::from_secs(40)) };
+        for _ in 0..500 {
+            if [QUIET, LOUD, "dp.example"].iter().all(|d| stage.dp.knows_provider(&domain(d))) {
+                return stage;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("the providers are not logged");
+    }
+
+    pub async fn stop(self) {
+        self.dp.stop().await.unwrap();
+        self.witnesses.stop().await;
+    }
+
+    pub fn client(&self) -> DpClient {
+        client(&self.fetcher, &self.dp.url())
+    }
+
+    pub async fn look_up(&self, who: &Csi, tag: Option<&str>) -> Lookup {
+        look_up(&self.client(), &self.trust, who, tag).await
+    }
+
+    /// Proves possession over HTTP, reading the code where the DP puts it.
+    pub async fn attest(&self, secret: &SecretKey, who: &Csi) -> Attestation {
+        attest(&self.client(), &self.root.path().join("dp"), secret, who).await
+    }
+
+    pub async fn mapping(&self, secret: &SecretKey, who: &Csi, msp: &str, tags: Tags) -> Mapping {
+        let attestation = self.attest(secret, who).await;
+        mapping(&self.origin, secret, &attestation, msp, tags)
+    }
+
+    /// All entries of the published log.
+    pub async fn entries(&self) -> Vec<Entry> {
+        let reader = LogReader::new(self.fetcher.clone(), &self.dp.log_url());
+        let mut entries = vec![];
+        let size = self.dp.published_size();
+        reader
+            .entries(0, size, |more| entries.extend(more.iter().map(|e| Entry::decode(e).unwrap())))
+            .await
+            .unwrap();
+        entries
+    }
+}
+
+pub fn client(fetcher: &Fetcher, url: &str) -> DpClient {
+    DpClient::new(fetcher.clone(), url, Origin::new("dp.example/log").unwrap(), Clock::System)
+}
+
+pub async fn look_up(dp: &DpClient, trust: &Trust, who: &Csi, tag: Option<&str>) -> Lookup {
+    let asked = Asked { csi: who.clone(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
+    let bytes = dp.look_up(who, asked.tag.as_ref()).await.unwrap();
+    let verified = verify(&bytes, &asked, trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
+    verified.get().clone()
+}
+
+pub async fn attest(dp: &DpClient, dir: &Path, secret: &SecretKey, who: &Csi) -> Attestation {
+    let codes = dir.join(names::CODES);
+    let read = |id: String| async move { std::fs::read_to_string(codes.join(id)).ok() };
+    prove(dp, secret, who, 0, Purpose::Control, read).await.unwrap()
+}
+
+pub fn mapping(origin: &Origin, secret: &SecretKey, attestation: &Attestation, msp: &str, tags: Tags) -> Mapping {
+    let spec = MappingSpec {
+        msp: Domain::parse(msp),
+        account: Account::parse(if msp.is_empty() { "" } else { "mimi://x.example/u/1" }).unwrap(),
+        tags,
+    };
+    sign_mapping(origin, secret, &spec, attestation, Clock::System.now())
+}
+
+/// A consent as the MSP's adapter would give it.
+pub fn consent(origin: &Origin, mapping: &Mapping) -> (Consent, Salt) {
+    let salt = Salt(random::bytes());
+    let msp = mapping.msp.get().unwrap();
+    let secret = key(msp.as_str());
+    let mut consent = Consent {
+        msp,
+        msp_key: secret.public(),
+        blinded: blind(&salt, &encode(mapping)),
+        expiry: mapping.not_after,
+        sig: UNSIGNED,
+    };
+    consent.sign(origin, &secret);
+    (consent, salt)
+}
+
+pub fn with_consent(origin: &Origin, mapping: Mapping) -> Added {
+    let consent = mapping.msp.get().map(|_| consent(origin, &mapping));
+    Added { mapping, consent }
+}
+
+/// A change request over what a look-up showed, signed by these keys.
+pub fn request(
+    origin: &Origin,
+    current: &Lookup,
+    who: &Csi,
+    kind: EventKind,
+    added: &[Added],
+    removed: &[Hash],
+    signers: &[(&SecretKey, Option<Attestation>)],
+) -> ChangeRequest {
+    let tbs = EventTbs {
+        kind,
+        csi: who.clone(),
+        tenure: current.tenure.unwrap_or(0),
+        version: current.version.map_or(0, |v| v + 1),
+        previous: current.commitment.unwrap_or(Hash::ZERO),
+        added: List16::new(added.iter().map(|a| a.mapping.digest()).collect()).unwrap(),
+        removed: List16::new(removed.to_vec()).unwrap(),
+        reason: 0,
+        time: Clock::System.now(),
+        nonce: random::bytes(),
+    };
+    let authorities = signers.iter().map(|(secret, possession)| {
+        tbs.sign_as_recipient(origin, secret, possession.clone())
+    });
+    let authorities = List16::new(authorities.collect()).unwrap();
+    let consents = (0u8..).zip(added).filter_map(|(index, a)| {
+        a.consent.clone().map(|(consent, salt)| OfferedConsent { index, consent, salt })
+    });
+    ChangeRequest {
+        event: Event { tbs, authorities },
+        added: List16::new(added.iter().map(|a| a.mapping.clone()).collect()).unwrap(),
+        consents: List16::new(consents.collect()).unwrap(),
+    }
+}
