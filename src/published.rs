@@ -22,7 +22,7 @@ use waymark_mapping::{
     names::Tag,
     prefix::PrefixTree,
     provider::{ProviderDirectory, domain_key},
-    record::HiddenValue,
+    record::{HiddenValue, Record},
     verify::named_domains,
     vrf::VrfSecret,
     wire::{List16, Opaque16, Optional16},
@@ -117,6 +117,12 @@ impl Published {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
         current.clone().map(|snapshot| (snapshot, latest.get(csi_key).copied()))
+    }
+
+    /// Whether a record is one version after the latest that is published.
+    pub fn is_next(&self, csi_key: &[u8; 32], record: &Record) -> bool {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        latest.get(csi_key).map_or(0, |v| v + 1) == record.version
     }
 
     /// A new checkpoint takes effect, with the versions it makes the latest.

@@ -90,6 +90,7 @@ pub fn possession(error: &PossessionError) -> Problem {
 pub fn pool(error: PoolRefused) -> Problem {
     match error {
         PoolRefused::InFlight => Problem::new(CHANGE_IN_FLIGHT, "Look again in a moment.").retry_after(1),
+        PoolRefused::Overtaken => Problem::new(VERSION_STALE, "Look again, then decide."),
         PoolRefused::Full => Problem::new(problem::BUSY, "The queue is full.").retry_after(2),
         PoolRefused::ReadOnly => Problem::new(LOG_READ_ONLY, "Look-ups and proofs go on.").retry_after(60),
     }

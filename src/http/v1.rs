@@ -187,7 +187,11 @@ pub async fn change(
         let judged = authorise(&app.answering, &request, &signer, &app.origin, app.clock.now());
         match judged.map_err(|e| error::authorise(&e))? {
             Judged::AlreadyDone => {}
-            Judged::Authorized(change) => wait(app.pool.add(digest, *change).map_err(error::pool)?).await?,
+            Judged::Authorized(change) => {
+                let ticket =
+                    app.pool.add(digest, *change, |c| app.answering.published.is_next(&c.csi_key, &c.row.record));
+                wait(ticket.map_err(error::pool)?).await?;
+            }
         }
     }
     receipt(&app, &request, signer)

@@ -37,6 +37,9 @@ pub enum PoolRefused {
     /// Another change of the same CSI is on its way.
     #[error("another change is on its way")]
     InFlight,
+    /// Another change of the same CSI was published after this one was judged.
+    #[error("another change was made first")]
+    Overtaken,
     /// The queue is full.
     #[error("the queue is full")]
     Full,
@@ -92,11 +95,19 @@ impl Pool {
         self.inner().in_flight.contains(csi_key)
     }
 
-    /// Queues a change.
+    /// Queues a change, if it was judged over what is still the latest version.
+    ///
+    /// A change leaves `in_flight` only after it was published. So whoever is not in flight here sees, in `is_current`, all
+    /// that was made before: no two changes of one CSI can both become the same version.
     ///
     /// # Errors
     /// [`PoolRefused`].
-    pub fn add(&self, request: [u8; 32], change: PendingChange) -> Result<Ticket, PoolRefused> {
+    pub fn add(
+        &self,
+        request: [u8; 32],
+        change: PendingChange,
+        is_current: impl FnOnce(&PendingChange) -> bool,
+    ) -> Result<Ticket, PoolRefused> {
         let mut inner = self.inner();
         if inner.closed {
             return Err(PoolRefused::ReadOnly);
@@ -107,6 +118,9 @@ impl Pool {
         // "At most one change a CSI between two heads: a second waits or gets 409."
         if inner.in_flight.contains(&change.csi_key) {
             return Err(PoolRefused::InFlight);
+        }
+        if !is_current(&change) {
+            return Err(PoolRefused::Overtaken);
         }
         if inner.waiting.len() >= PENDING_MAX {
             return Err(PoolRefused::Full);

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use waymark_log::{
     checkpoint::{Checkpoint, CheckpointError, Origin, SignedCheckpoint},
     note::{Note, Vkey},
-    tile::{Edge, TileError},
+    tile::{Edge, Tile, TileError},
 };
 use waymark_mapping::{audit::Replay, entry::Entry};
 
@@ -148,20 +148,10 @@ fn settle_staging(rows: &dyn Rows, files: &LogFiles, signed: &SignedCheckpoint) 
 }
 
 fn replay(files: &LogFiles, origin: &Origin, vkey: &Vkey, head: &Checkpoint) -> Result<LogState, RecoverError> {
-    let edge = Edge::load(head.size, |tile| -> Result<Vec<u8>, RecoverError> {
-        let (read, bytes) = files.read(tile)?;
-        // A wider tile than asked for starts with what was asked for.
-        let is_hashes = matches!(tile.kind, waymark_log::tile::TileKind::Hashes { .. });
-        if read.width != tile.width && is_hashes {
-            return Ok(bytes[..usize::from(tile.width) * 32].to_vec());
-        }
-        Ok(bytes)
-    })?;
+    let (edge, entries) = rebuild(files, head.size)?;
     if edge.root() != head.root {
-        return Err(RecoverError::Damaged("the tiles do not lead to the signed root".to_owned()));
+        return Err(RecoverError::Damaged("the entries do not lead to the signed root".to_owned()));
     }
-    let mut entries = Vec::new();
-    files.entries(head.size, |entry| entries.push(entry))?;
     let mut replay = Replay::new(origin.clone(), *vkey.key());
     let step = replay.extend(&entries, head.size, &head.root);
     if let Some(finding) = step.findings.first() {
@@ -179,6 +169,29 @@ fn replay(files: &LogFiles, origin: &Origin, vkey: &Vkey, head: &Checkpoint) -> 
         config: latest_config(&entries),
         head: Some(*last),
     })
+}
+
+/// Reads the entries, and makes from them every tile that a checkpoint of this size needs: a tile on the disk that says
+/// something else would be served to monitors as ours.
+fn rebuild(files: &LogFiles, size: u64) -> Result<(Edge, Vec<Vec<u8>>), RecoverError> {
+    let (mut edge, mut entries, mut made) = (Edge::new(), Vec::new(), Vec::new());
+    files.entries(size, |entry| entries.push(entry))?;
+    for entry in &entries {
+        edge.append(entry, |tile, bytes| made.push((tile, bytes)))?;
+        for (tile, bytes) in made.drain(..) {
+            is_on_disk(files, tile, &bytes)?;
+        }
+    }
+    for (tile, bytes) in edge.partials(0) {
+        is_on_disk(files, tile, &bytes)?;
+    }
+    Ok((edge, entries))
+}
+
+/// Whether the disk has this tile, or one that begins like it.
+fn is_on_disk(files: &LogFiles, tile: Tile, bytes: &[u8]) -> Result<(), RecoverError> {
+    let (read, on_disk) = files.read(tile)?;
+    if on_disk.starts_with(bytes) { Ok(()) } else { Err(RecoverError::Damaged(format!("{} has changed", read.path()))) }
 }
 
 /// The latest config entry's bytes, or none.

@@ -181,10 +181,7 @@ impl Stage {
         let reader = LogReader::new(self.fetcher.clone(), &self.dp.log_url());
         let mut entries = vec![];
         let size = self.dp.published_size();
-        reader
-            .entries(0, size, |more| entries.extend(more.iter().map(|e| Entry::decode(e).unwrap())))
-            .await
-            .unwrap();
+        reader.entries(0, size, |more| entries.extend(more.iter().map(|e| Entry::decode(e).unwrap()))).await.unwrap();
         entries
     }
 }
@@ -236,16 +233,31 @@ pub fn with_consent(origin: &Origin, mapping: Mapping) -> Added {
     Added { mapping, consent }
 }
 
+/// What an app has to know of the current version to change it.
+#[derive(Clone, Copy, Default)]
+pub struct Seen {
+    pub tenure: Option<u32>,
+    pub version: Option<u32>,
+    pub commitment: Option<Hash>,
+}
+
+impl From<&Lookup> for Seen {
+    fn from(lookup: &Lookup) -> Self {
+        Self { tenure: lookup.tenure, version: lookup.version, commitment: lookup.commitment }
+    }
+}
+
 /// A change request over what a look-up showed, signed by these keys.
 pub fn request(
     origin: &Origin,
-    current: &Lookup,
+    current: impl Into<Seen>,
     who: &Csi,
     kind: EventKind,
     added: &[Added],
     removed: &[Hash],
     signers: &[(&SecretKey, Option<Attestation>)],
 ) -> ChangeRequest {
+    let current = current.into();
     let tbs = EventTbs {
         kind,
         csi: who.clone(),
@@ -258,13 +270,12 @@ pub fn request(
         time: Clock::System.now(),
         nonce: random::bytes(),
     };
-    let authorities = signers.iter().map(|(secret, possession)| {
-        tbs.sign_as_recipient(origin, secret, possession.clone())
-    });
+    let authorities =
+        signers.iter().map(|(secret, possession)| tbs.sign_as_recipient(origin, secret, possession.clone()));
     let authorities = List16::new(authorities.collect()).unwrap();
-    let consents = (0u8..).zip(added).filter_map(|(index, a)| {
-        a.consent.clone().map(|(consent, salt)| OfferedConsent { index, consent, salt })
-    });
+    let consents = (0u8..)
+        .zip(added)
+        .filter_map(|(index, a)| a.consent.clone().map(|(consent, salt)| OfferedConsent { index, consent, salt }));
     ChangeRequest {
         event: Event { tbs, authorities },
         added: List16::new(added.iter().map(|a| a.mapping.clone()).collect()).unwrap(),

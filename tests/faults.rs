@@ -1,0 +1,492 @@
+//! Every effect of a commit, made to fail: not written, written and not acknowledged, half written. Twice in a row, on a log
+//! that is about to fill its first tile. Recovery must find the batch before or the batch after, the right one of the two,
+//! and go on; and where the disk contradicts itself it must refuse.
+
+mod common;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use common::{QUIET, Seen, csi, domain, key, mapping, request, shown, with_consent};
+use waymark::{
+    authorise::{Judged, authorise},
+    config::{File, Settings, names},
+    fsck::{Report, fsck},
+    init::{NewDp, init, open_rows, provider_entry},
+    published::{Answering, Published, Snapshot},
+    row::Row,
+    sequencer::{
+        batch::{LogState, PendingChange, batch},
+        commit::{Disk, Effects, commit},
+        pool::{Pool, PoolRefused},
+        recover::{RecoverError, Recovered, recover},
+    },
+    store::{Head, LogFiles, Rows, SealedRow, Staged, StoreError, seal::Sealer},
+};
+use waymark_log::{
+    checkpoint::{Checkpoint, Origin, SignedCheckpoint},
+    hash::Hash,
+    key::Key,
+    note::{KeyName, NoteSigner, Role, Vkey},
+    tile::Tile,
+};
+use waymark_mapping::{
+    entry::ProviderRole,
+    event::EventKind,
+    identifier::Csi,
+    mapping::{Attestation, Method, Purpose},
+    signed::{SignedStruct, UNSIGNED},
+};
+use waymark_runtime::{clock::Clock, random};
+
+/// A DP without a network: the same stores, batch, commit and recovery, driven by hand.
+struct Hand {
+    dir: tempfile::TempDir,
+    settings: Settings,
+    rows: Arc<dyn Rows>,
+    answering: Answering,
+    state: LogState,
+    head_note: String,
+    signed: SignedCheckpoint,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Stage,
+    SwapHead,
+    WriteTiles,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    NotWritten,
+    HalfWritten,
+    Written,
+}
+
+/// The disk, but one step fails.
+struct Faulty<'a> {
+    disk: Disk<'a>,
+    fault: (Step, How),
+}
+
+impl Faulty<'_> {
+    fn fails(&self, step: Step) -> Option<How> {
+        (self.fault.0 == step).then_some(self.fault.1)
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Io { path: PathBuf::from("the disk"), error: std::io::Error::other("pulled out") }
+}
+
+impl Effects for Faulty<'_> {
+    fn stage(&mut self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError> {
+        match self.fails(Step::Stage) {
+            None => self.disk.stage(staged, rows),
+            Some(How::Written) => self.disk.stage(staged, rows).and(Err(broken())),
+            Some(_) => Err(broken()),
+        }
+    }
+
+    fn read_tile(&mut self, tile: Tile) -> Result<(Tile, Vec<u8>), StoreError> {
+        self.disk.read_tile(tile)
+    }
+
+    fn swap_head(&mut self, old: Option<&str>, new: &str) -> Result<(), StoreError> {
+        match self.fails(Step::SwapHead) {
+            None => self.disk.swap_head(old, new),
+            Some(How::Written) => self.disk.swap_head(old, new).and(Err(broken())),
+            Some(_) => Err(broken()),
+        }
+    }
+
+    fn write_tiles(&mut self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError> {
+        match self.fails(Step::WriteTiles) {
+            None => self.disk.write_tiles(files),
+            Some(How::NotWritten) => Err(broken()),
+            Some(How::HalfWritten) => self.disk.write_tiles(&files[..files.len() / 2]).and(Err(broken())),
+            Some(How::Written) => self.disk.write_tiles(files).and(Err(broken())),
+        }
+    }
+}
+
+fn origin() -> Origin {
+    Origin::new("dp.example/log").unwrap()
+}
+
+impl Hand {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File {
+            domain: "dp.example".to_owned(),
+            origin: "dp.example/log".to_owned(),
+            listen: common::loopback(),
+            interval_ms: 50,
+            store: "redb".to_owned(),
+            codes: "folder".to_owned(),
+            lookups_per_minute: 1,
+            answer_bytes_min: 8192,
+        };
+        // Named in the policy and never asked.
+        let witness = Vkey::new(KeyName::new("w.example").unwrap(), Role::Witness, key("w").public());
+        let witnesses = vec![("w".to_owned(), witness, "http://127.0.0.1:9".to_owned())];
+        init(dir.path(), &NewDp { file, witnesses, quorum: 1 }, &Clock::System).unwrap();
+        Self::open(dir).unwrap()
+    }
+
+    /// What a start does.
+    fn open(dir: tempfile::TempDir) -> Result<Self, (RecoverError, tempfile::TempDir)> {
+        let settings = Settings::load(dir.path()).unwrap();
+        let rows: Arc<dyn Rows> = open_rows(dir.path(), "redb", false).unwrap().into();
+        let files = LogFiles::at(&dir.path().join(names::LOG)).unwrap();
+        let head = Head::at(&dir.path().join(names::HEAD));
+        let Recovered { state, head_note, signed, head_path, latest } =
+            match recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey()) {
+                Ok(recovered) => recovered,
+                Err(why) => return Err((why, dir)),
+            };
+        let answering = Answering {
+            published: Published::new(latest),
+            rows: Arc::clone(&rows),
+            sealer: Arc::new(Sealer::new(&settings.store_key)),
+            files,
+            vrf: Arc::new(Settings::load(dir.path()).unwrap().vrf),
+            answer_bytes_min: 8192,
+        };
+        let hand = Self { dir, settings, rows, answering, state, head_note, signed };
+        hand.publish(head_path, vec![]);
+        Ok(hand)
+    }
+
+    /// Closes everything.
+    fn at_rest(self) -> tempfile::TempDir {
+        self.dir
+    }
+
+    /// Closes everything and starts again.
+    fn again(self) -> Result<Self, (RecoverError, tempfile::TempDir)> {
+        Self::open(self.at_rest())
+    }
+
+    fn publish(&self, head_path: Vec<Hash>, versions: Vec<([u8; 32], u32)>) {
+        let snapshot = Snapshot {
+            open: self.state.open.clone(),
+            config: self.state.config.clone(),
+            head: self.state.head.unwrap(),
+            head_path,
+            size: self.signed.size(),
+            checkpoint: self.head_note.clone(),
+            map: self.state.map.clone(),
+            providers: self.state.providers.clone(),
+            provider_tree: self.state.provider_tree.clone(),
+        };
+        self.answering.published.replace(snapshot, versions);
+    }
+
+    /// A look-up's result, from the row itself.
+    fn current(&self, who: &Csi) -> (Option<u32>, Option<Hash>) {
+        let row: Option<Row> = self.answering.row(who).unwrap().1;
+        (row.as_ref().map(|r| r.record.version), row.map(|r| r.commitment))
+    }
+
+    fn attestation(&self, recipient: Key, who: &Csi) -> Attestation {
+        let now = Clock::System.now();
+        let mut attestation = Attestation {
+            csi: who.clone(),
+            recipient,
+            tenure: 0,
+            purpose: Purpose::Control,
+            method: Method::CONSOLE,
+            strength: 1,
+            prover: domain("dp.example"),
+            prover_key: self.settings.prover.public(),
+            time: now,
+            expiry: now.plus_ms(600_000),
+            nonce: random::bytes(),
+            sig: UNSIGNED,
+        };
+        attestation.sign(&origin(), &self.settings.prover);
+        attestation
+    }
+
+    /// A change of `who` by his own key, judged over what is published now.
+    fn judged(&self, who: &Csi) -> PendingChange {
+        let secret = key(who.expose());
+        let (version, commitment) = self.current(who);
+        let seen = Seen { version, commitment, tenure: version.map(|_| 0) };
+        let attestation = self.attestation(secret.public(), who);
+        let tag = format!("t{}", version.map_or(0, |v| v + 1));
+        let added = with_consent(&origin(), mapping(&origin(), &secret, &attestation, QUIET, shown(&tag)));
+        let possession = version.is_none().then_some(attestation);
+        let signers = [(&secret, possession)];
+        let change = request(&origin(), seen, who, EventKind::Issue, &[added], &[], &signers);
+        match authorise(&self.answering, &change, &secret.public(), &origin(), Clock::System.now()).unwrap() {
+            Judged::Authorized(change) => *change,
+            Judged::AlreadyDone => panic!("a new event"),
+        }
+    }
+
+    /// One batch over these changes, with a fault.
+    fn commit(&mut self, changes: Vec<PendingChange>, fault: Option<(Step, How)>) -> bool {
+        let providers = match self.state.changes {
+            0 if self.state.size() == 2 => {
+                let (quiet, own) = (ProviderRole::Msp, ProviderRole::Prover);
+                vec![
+                    provider_entry(&domain("dp.example"), own, false, 0, &origin(), &self.settings.prover),
+                    provider_entry(&domain(QUIET), quiet, false, 1, &origin(), &key(QUIET)),
+                ]
+            }
+            _ => vec![],
+        };
+        let now = Clock::System.now().max(self.state.head.unwrap().time.plus_ms(1));
+        let made = batch(&self.state, changes, providers, now, &mut random::source()).unwrap();
+        assert!(made.refused.is_empty());
+        let size = made.checkpoint.size;
+        let seal =
+            |(key, row): &([u8; 32], Row)| self.answering.sealer.seal(*key, row.record.version, size, &row.encode());
+        let rows: Vec<SealedRow> = made.rows.iter().map(seal).collect();
+        let head = Head::at(&self.dir.path().join(names::HEAD));
+        let files = self.answering.files.clone();
+        let mut disk = Disk { rows: &*self.rows, head: &head, files: &files };
+        let old = Some((self.head_note.as_str(), self.signed.checkpoint()));
+        let signer = &self.settings.signer;
+        let signed = match fault {
+            None => commit(&mut disk, &made, &rows, old, signer),
+            Some(fault) => commit(&mut Faulty { disk, fault }, &made, &rows, old, signer),
+        };
+        let Ok(signed) = signed else { return false };
+        self.head_note = signed.to_note(&[]);
+        self.signed = signed;
+        self.state = made.next;
+        let versions = made.rows.iter().map(|(key, row)| (*key, row.record.version)).collect();
+        self.publish(made.head_path, versions);
+        true
+    }
+
+    fn fsck(&self) -> Report {
+        let head = Head::at(&self.dir.path().join(names::HEAD));
+        let (a, s) = (&self.answering, &self.settings);
+        fsck(&*self.rows, &head, &a.files, &a.sealer, &s.origin, s.signer.vkey()).unwrap()
+    }
+
+    #[track_caller]
+    fn holds(&self, who: &Csi, version: Option<u32>) {
+        assert_eq!(self.current(who).0, version);
+        let report = self.fsck();
+        assert!(report.faults.is_empty(), "{report:?}");
+        assert_eq!(report.entries, self.signed.size());
+    }
+}
+
+/// A log of at least `size` entries, at rest.
+fn grown_at_rest(size: u64) -> tempfile::TempDir {
+    let mut hand = Hand::new();
+    assert!(hand.commit(vec![], None));
+    let missing = size - hand.state.size() - 1;
+    let changes = (0..missing).map(|i| hand.judged(&csi(&format!("tel:+4915112{i:06}")))).collect();
+    assert!(hand.commit(changes, None));
+    hand.at_rest()
+}
+
+/// The same, open.
+fn grown(size: u64) -> Hand {
+    Hand::open(grown_at_rest(size)).map_err(|(why, _)| why).unwrap()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to.join(entry.file_name()));
+        } else {
+            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+        }
+    }
+}
+
+const FAULTS: [(Step, How, bool); 7] = [
+    (Step::Stage, How::NotWritten, false),
+    (Step::Stage, How::Written, false),
+    (Step::SwapHead, How::NotWritten, false),
+    (Step::SwapHead, How::Written, true),
+    (Step::WriteTiles, How::NotWritten, true),
+    (Step::WriteTiles, How::HalfWritten, true),
+    (Step::WriteTiles, How::Written, true),
+];
+
+#[test]
+fn every_fault_leaves_the_batch_before_or_the_one_after() {
+    let bob = csi("tel:+4915112345642");
+    // The faulty batches have 17 entries each: the first tile is filled by one of them, or by the good one after.
+    let template = grown_at_rest(210);
+    let mut crossed = 0;
+    for (first, how_first, made_first) in FAULTS {
+        for (second, how_second, made_second) in FAULTS {
+            let copy = tempfile::tempdir().unwrap();
+            copy_folder(template.path(), copy.path());
+            let mut hand = Hand::open(copy).map_err(|(why, _)| why).unwrap();
+            let before = hand.state.size();
+            let mut version = None;
+            for (step, how, made) in [(first, how_first, made_first), (second, how_second, made_second)] {
+                let size = hand.state.size();
+                let change = hand.judged(&bob);
+                assert!(!hand.commit(vec![change], Some((step, how))), "{step:?} {how:?} was to fail");
+                hand = hand.again().unwrap_or_else(|(why, _)| panic!("after {step:?} {how:?}: {why}"));
+                if made {
+                    version = Some(version.map_or(0, |v| v + 1));
+                }
+                assert_eq!(hand.state.size() > size, made, "{step:?} {how:?}");
+                hand.holds(&bob, version);
+            }
+            let change = hand.judged(&bob);
+            assert!(hand.commit(vec![change], None));
+            hand.holds(&bob, Some(version.map_or(0, |v| v + 1)));
+            crossed += u32::from(before < 256 && hand.state.size() >= 256);
+        }
+    }
+    assert!(crossed > 0, "no batch filled a tile: the test has lost its point");
+    println!("{} pairs of faults, {crossed} of them across a full tile", FAULTS.len() * FAULTS.len());
+}
+
+/// A log of some size, spoiled by this, must not be continued, and for this reason.
+#[track_caller]
+fn refused(spoil: impl FnOnce(&Hand), is_why: impl FnOnce(&RecoverError) -> bool) {
+    let hand = grown(40);
+    spoil(&hand);
+    match hand.again() {
+        Ok(_) => panic!("a spoiled log was continued"),
+        Err((why, _)) => assert!(is_why(&why), "{why:?}"),
+    }
+}
+
+/// What the files of a folder hold.
+fn copy_of(hand: &Hand, name: &str) -> Vec<u8> {
+    std::fs::read(hand.dir.path().join(name)).unwrap()
+}
+
+#[test]
+fn an_old_head_is_not_continued_once_a_newer_checkpoint_was_published() {
+    let mut hand = grown(40);
+    let old = copy_of(&hand, names::HEAD);
+    assert!(hand.commit(vec![], None));
+    hand.answering.files.publish(&hand.head_note).unwrap();
+    std::fs::write(hand.dir.path().join(names::HEAD), old).unwrap();
+    assert!(matches!(hand.again().err().unwrap().0, RecoverError::HeadIsOld { .. }));
+}
+
+#[test]
+fn an_old_record_store_is_not_continued() {
+    let dir = grown_at_rest(40);
+    let (store, kept) = (dir.path().join("records.redb"), dir.path().join("kept"));
+    assert!(store.exists(), "the record store has another name");
+    std::fs::copy(&store, &kept).unwrap();
+    let mut hand = Hand::open(dir).map_err(|(why, _)| why).unwrap();
+    assert!(hand.commit(vec![], None));
+    let dir = hand.at_rest();
+    std::fs::rename(&kept, &store).unwrap();
+    assert!(matches!(Hand::open(dir).err().unwrap().0, RecoverError::RowsAreOld { .. }));
+}
+
+#[test]
+fn a_disk_that_contradicts_itself_is_refused() {
+    let publish = |hand: &Hand, signer: &NoteSigner, root: Hash| {
+        let checkpoint = Checkpoint::new(origin(), hand.signed.size(), root);
+        let note = SignedCheckpoint::sign(checkpoint, signer).to_note(&[]);
+        hand.answering.files.publish(&note).unwrap();
+    };
+    refused(
+        |h| publish(h, &h.settings.signer, Hash::sha256(&[b"another tree"])),
+        |e| matches!(e, RecoverError::Fork(_)),
+    );
+    let other = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), key("another log"));
+    let by_other = |h: &Hand| {
+        let note = SignedCheckpoint::sign(h.signed.checkpoint().clone(), &other).to_note(&[]);
+        Head::at(&h.dir.path().join(names::HEAD)).swap(Some(&h.head_note), &note).unwrap();
+    };
+    refused(by_other, |e| matches!(e, RecoverError::NotOurs(_)));
+    refused(
+        |h| std::fs::remove_file(h.dir.path().join(names::HEAD)).unwrap(),
+        |e| matches!(e, RecoverError::NotInitialised),
+    );
+    refused(
+        |h| std::fs::write(h.dir.path().join(names::HEAD), b"blake3 00\n").unwrap(),
+        |e| matches!(e, RecoverError::Store(StoreError::Damaged(_))),
+    );
+}
+
+/// Flips a bit in the middle of a file that the last batch did not write: nothing stages it again.
+#[test]
+fn a_damaged_tile_or_entry_is_never_served_as_if_it_were_good() {
+    for kind in ["tile/0/000", "tile/entries/000"] {
+        let mut hand = grown(300);
+        assert!(hand.commit(vec![], None));
+        let path = hand.dir.path().join(names::LOG).join(kind);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+        #[allow(clippy::permissions_set_readonly_false, reason = "a test's own file")]
+        permissions.set_readonly(false);
+        std::fs::set_permissions(&path, permissions).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let why = hand.again().err().unwrap_or_else(|| panic!("{kind} was damaged and not noticed")).0;
+        assert!(matches!(why, RecoverError::Damaged(_)), "{kind}: {why:?}");
+    }
+}
+
+#[test]
+fn fsck_finds_a_row_that_was_altered_moved_or_lost() {
+    let bob = csi("tel:+4915112345642");
+    let grown_with_bob = || {
+        let mut hand = grown(20);
+        for _ in 0..3 {
+            let change = hand.judged(&bob);
+            assert!(hand.commit(vec![change], None));
+        }
+        hand.holds(&bob, Some(2));
+        hand
+    };
+    let hand = grown_with_bob();
+    let csi_key = hand.answering.sealer.csi_key(&bob);
+    let row = |version| hand.rows.row(&csi_key, version).unwrap().unwrap();
+    let staged = hand.rows.staged().unwrap().unwrap();
+    let whole = row(1);
+    for bit in 0..whole.sealed.len() * 8 {
+        if bit % 61 != 0 {
+            continue;
+        }
+        let mut altered = whole.clone();
+        altered.sealed[bit / 8] ^= 1 << (bit % 8);
+        hand.rows.stage(&staged, &[altered]).unwrap();
+        assert_eq!(hand.fsck().faults.len(), 1, "bit {bit}");
+    }
+    // Another version's row in its place; a version that nobody made; then good again.
+    hand.rows.stage(&staged, &[SealedRow { sealed: row(0).sealed, ..whole.clone() }]).unwrap();
+    assert_eq!(hand.fsck().faults.len(), 1);
+    hand.rows.stage(&staged, &[whole.clone(), SealedRow { version: 4, ..row(2) }]).unwrap();
+    assert_eq!(hand.fsck().faults.len(), 2, "it cannot be opened, and version 3 is missing");
+}
+
+#[test]
+fn two_changes_judged_over_one_version_do_not_both_get_in() {
+    let bob = csi("tel:+4915112345642");
+    let mut hand = grown(20);
+    let (first, second) = (hand.judged(&bob), hand.judged(&bob));
+    let pool = Pool::default();
+    let is_next = |hand: &Hand, c: &PendingChange| hand.answering.published.is_next(&c.csi_key, &c.row.record);
+    pool.add([1; 32], first, |c| is_next(&hand, c)).unwrap();
+    let again = hand.judged(&bob);
+    assert!(matches!(pool.add([2; 32], again, |c| is_next(&hand, c)), Err(PoolRefused::InFlight)));
+    let (changes, _, done) = pool.take().split();
+    assert!(hand.commit(changes, None));
+    let csi_key = hand.answering.sealer.csi_key(&bob);
+    pool.published(&[csi_key], done);
+    let late = pool.add([3; 32], second, |c| is_next(&hand, c));
+    assert!(matches!(late, Err(PoolRefused::Overtaken)), "it would be a second version 0, and end the sequencer");
+    let now = hand.judged(&bob);
+    pool.add([4; 32], now, |c| is_next(&hand, c)).unwrap();
+}
