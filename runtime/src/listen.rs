@@ -109,6 +109,7 @@ async fn accept(listener: TcpListener, router: Router, mut stopped: watch::Recei
         let Some((stream, peer, slot)) = accepted else { continue };
         let _ = stream.set_nodelay(true);
         let service = router.clone().map_request(move |mut request: Request<Incoming>| {
+            tracing::trace!(method = %request.method(), uri = %request.uri(), "request");
             request.extensions_mut().insert(Peer(peer));
             request.map(Body::new)
         });

@@ -44,14 +44,10 @@ pub async fn run(args: DemoArgs) -> Ended {
             _ = terminate.recv() => {}
         }
     };
-    let json = options.json;
     let report = demo::run(options, interrupted).await.map_err(|e| match e {
         DemoError::People(e) => End::Usage(e.to_string()),
         DemoError::Part(e) => End::Could(e),
         DemoError::Wrong(what) => End::Failed(what),
     })?;
-    if json {
-        println!("{}", report.to_json());
-    }
     report.check().map_err(|e| End::Failed(e.to_string()))
 }

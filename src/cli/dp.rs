@@ -234,10 +234,11 @@ fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
 fn list_providers(dir: &std::path::Path) -> Ended {
     let settings = load(dir)?;
     let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| End::Could(e.into()))?;
-    let note = Head::at(&dir.join(names::HEAD)).load().map_err(|e| End::Could(e.into()))?;
-    let note = note.ok_or_else(|| End::Could(anyhow::anyhow!("there is no log here")))?;
+    // What is published, not what is signed: the tiles of that are all there, also while the DP is running.
+    let note = files.checkpoint().map_err(|e| End::Could(e.into()))?;
+    let note = note.ok_or_else(|| End::Could(anyhow::anyhow!("nothing is published yet")))?;
     let could = |e: anyhow::Error| End::Could(e);
-    let parsed = waymark_log::note::Note::parse(note.as_bytes()).map_err(|e| could(e.into()))?;
+    let parsed = waymark_log::note::Note::parse(&note).map_err(|e| could(e.into()))?;
     let checkpoint = waymark_log::checkpoint::Checkpoint::parse(parsed.text()).map_err(|e| could(e.into()))?;
     let mut entries = Vec::new();
     files.entries(checkpoint.size, |e| entries.push(e)).map_err(|e| could(e.into()))?;

@@ -138,6 +138,9 @@ pub async fn run(options: Options, interrupted: impl Future<Output = ()>) -> Res
     let ended = match shown {
         Ok(report) => {
             report.tell(teller);
+            if options.json {
+                println!("{}", report.to_json());
+            }
             if !options.once {
                 teller.say(world.commands(&report));
                 teller.say("The demo stays up until Ctrl-C.");

@@ -3,7 +3,10 @@
 //! Bob has two apps, each with a key of its own. What one app changes, the other is asked about, and Bob (a script) says
 //! yes; only for Mallory's change it says no. The watch is blind: the monitor never learns whom it watches for.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use waymark_log::hash::Hash;
 use waymark_mapping::{
@@ -17,7 +20,7 @@ use waymark_mapping::{
     wire::List16,
 };
 
-use super::{DemoError, Teller, world::World};
+use super::{DemoError, Teller, people::Person, world::World};
 use crate::client::{
     card,
     msp::send_watch_list,
@@ -26,12 +29,8 @@ use crate::client::{
     },
 };
 
-/// Bob's number, from the range that is kept for fiction.
-pub const BOB: &str = "tel:+493023125042";
-/// As people write it.
-pub const BOB_TYPED: &str = "+49 30 23125 042";
-/// A number that nobody registered.
-const NOBODY: &str = "tel:+493023125999";
+/// Bob's number and the next, from the range of a thousand that is kept for fiction, unless the people file has them.
+const FIRST_CHOICE: u32 = 42;
 /// Where Bob is, and where he never was.
 const BLUEBIRD: &str = "bluebird.example";
 const COURIER: &str = "courier.example";
@@ -46,6 +45,35 @@ pub struct Told {
     pub first_verified_lookup_ms: u128,
     /// The entry that was staged to raise an alert.
     pub staged: Hash,
+}
+
+/// Who is in the story.
+#[derive(Clone, Debug)]
+pub struct Cast {
+    /// Bob's number.
+    bob: Csi,
+    /// As people write it.
+    pub bob_typed: String,
+    /// A number that nobody registered.
+    nobody: Csi,
+}
+
+impl Cast {
+    /// Numbers that are nobody's in the people file.
+    ///
+    /// # Errors
+    /// [`DemoError::Wrong`] if the file has the whole range.
+    pub fn beside(people: &[Person]) -> Result<Self, DemoError> {
+        let taken: HashSet<&Csi> = people.iter().map(|p| &p.csi).collect();
+        let numbers = (0..1000).map(|i| (FIRST_CHOICE + i) % 1000);
+        let mut free = numbers.filter_map(|n| Some((n, Csi::parse(&format!("tel:+493023125{n:03}")).ok()?)));
+        let mut next = || {
+            let found = free.find(|(_, csi)| !taken.contains(csi));
+            found.ok_or_else(|| DemoError::Wrong("the people file leaves no number for the story".to_owned()))
+        };
+        let ((n, bob), (_, nobody)) = (next()?, next()?);
+        Ok(Self { bob, bob_typed: format!("+49 30 23125 {n:03}"), nobody })
+    }
 }
 
 /// The MSPs of the story.
@@ -64,7 +92,7 @@ struct App<'a> {
 impl<'a> App<'a> {
     fn new(world: &'a World, msp: &str) -> Result<Self, DemoError> {
         let msp = Domain::parse(msp).ok_or_else(|| DemoError::Wrong("the cast".to_owned()))?;
-        Ok(Self { world, keys: AppKeys::generate(), msp, csi: csi(BOB)? })
+        Ok(Self { world, keys: AppKeys::generate(), msp, csi: world.cast().bob.clone() })
     }
 
     async fn prove(&self) -> Result<Attestation, DemoError> {
@@ -132,19 +160,15 @@ impl<'a> App<'a> {
     }
 }
 
-fn csi(text: &str) -> Result<Csi, DemoError> {
-    Csi::parse(text).map_err(|e| DemoError::Wrong(e.to_string()))
-}
-
 /// What Alice sees when she looks somebody up.
-async fn alice(world: &World, whom: &str) -> Result<Lookup, DemoError> {
-    let asked = Asked { csi: csi(whom)?, tag: None };
+async fn alice(world: &World, whom: &Csi) -> Result<Lookup, DemoError> {
+    let asked = Asked { csi: whom.clone(), tag: None };
     let seen = look_up(&world.dp(), &asked, world.trust(), None, &mut Trail::default()).await;
     Ok(seen.map_err(anyhow::Error::from)?.0.get().clone())
 }
 
 fn show(teller: Teller, world: &World, lookup: &Lookup) {
-    let card = card::words(lookup, BOB_TYPED, world.clock().now());
+    let card = card::words(lookup, &world.cast().bob_typed, world.clock().now());
     teller.say(card.lines().map(|l| format!("    {l}\n")).collect::<String>().trim_end());
 }
 
@@ -171,11 +195,12 @@ async fn bob_registers(
     phone: &App<'_>,
     tablet: &App<'_>,
 ) -> Result<u128, DemoError> {
-    teller.say(format!("\nBob proves that {BOB_TYPED} is his and registers his app at {BLUEBIRD}."));
+    let number = &world.cast().bob_typed;
+    teller.say(format!("\nBob proves that {number} is his and registers his app at {BLUEBIRD}."));
     let registered = phone.register("mimi://bluebird.example/u/bob").await?;
     phone.renew(&registered).await?;
     teller.say("The receipt opens his whole record; it holds what he signed and nothing else. Alice looks him up:");
-    let seen = alice(world, BOB).await?;
+    let seen = alice(world, &world.cast().bob).await?;
     let first_verified_lookup_ms = started.elapsed().as_millis();
     expect(seen.outcome == Outcome::Listed && seen.mappings.len() == 1, "Alice must find one way to Bob")?;
     show(teller, world, &seen);
@@ -188,12 +213,12 @@ async fn bob_registers(
     let registered = tablet.register("mimi://courier.example/u/bob").await?;
     tablet.renew(&registered).await?;
     phone.renew(&phone.history().await?).await?;
-    let seen = alice(world, BOB).await?;
+    let seen = alice(world, &world.cast().bob).await?;
     expect(seen.mappings.iter().filter(|m| m.holds).count() == 2, "Alice must find two ways to Bob")?;
     show(teller, world, &seen);
     teller.pause().await;
 
-    let nobody = alice(world, NOBODY).await?;
+    let nobody = alice(world, &world.cast().nobody).await?;
     expect(nobody.outcome == Outcome::Absent, "an unknown number must be proved absent")?;
     teller.say("\nA number that nobody registered is not just 'not found': its absence from the map is proved.");
     Ok(first_verified_lookup_ms)
@@ -207,7 +232,7 @@ async fn bob_withdraws(world: &World, teller: Teller, phone: &App<'_>, tablet: &
     let left = tablet.change(EventKind::Withdraw, &[], &removed, None).await?;
     tablet.retire(&left).await?;
     phone.renew(&phone.history().await?).await?;
-    let seen = alice(world, BOB).await?;
+    let seen = alice(world, &world.cast().bob).await?;
     let gone = seen.mappings.iter().all(|m| m.msp.as_ref().is_none_or(|d| d.as_str() != COURIER));
     expect(seen.outcome == Outcome::Listed && gone, "the withdrawn app must be gone")?;
     teller.say(format!(
@@ -224,7 +249,7 @@ async fn mallory(world: &World, teller: Teller, phone: &App<'_>) -> Result<Hash,
         .say(format!("\nMallory intercepts one of Bob's codes and adds a mapping at {NIGHTJAR}, where Bob never was."));
     let mallory = App::new(world, NIGHTJAR)?;
     let staged = leaf_of(&mallory.register("mimi://nightjar.example/u/not-bob").await?);
-    let seen = alice(world, BOB).await?;
+    let seen = alice(world, &world.cast().bob).await?;
     let new = seen.mappings.iter().find(|m| m.change.is_new);
     expect(new.and_then(|m| m.msp.as_ref()).is_some_and(|d| d.as_str() == NIGHTJAR), "Alice's card must say NEW")?;
     show(teller, world, &seen);
@@ -250,9 +275,26 @@ async fn mallory(world: &World, teller: Teller, phone: &App<'_>) -> Result<Hash,
     let fresh = phone.prove().await?;
     let removed = phone.change(EventKind::Withdraw, &[], &[stranger.mapping.digest()], Some(fresh)).await?;
     phone.renew(&removed).await?;
-    let seen = alice(world, BOB).await?;
+    let seen = alice(world, &world.cast().bob).await?;
     expect(seen.mappings.len() == 1 && !seen.mappings[0].change.is_new, "Mallory's mapping must be gone")?;
     show(teller, world, &seen);
     teller.pause().await;
     Ok(staged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cast_steps_aside_for_the_people() {
+        let cast = Cast::beside(&[]).unwrap();
+        assert_eq!((cast.bob.expose(), cast.bob_typed.as_str()), ("tel:+493023125042", "+49 30 23125 042"));
+        let person = |csi: &Csi| Person { csi: csi.clone(), mappings: vec![] };
+        let aside = Cast::beside(&[person(&cast.bob), person(&cast.nobody)]).unwrap();
+        assert_eq!((aside.bob.expose(), aside.nobody.expose()), ("tel:+493023125044", "tel:+493023125045"));
+        let all: Vec<Person> =
+            (0..1000).map(|n| person(&Csi::parse(&format!("tel:+493023125{n:03}")).unwrap())).collect();
+        assert!(Cast::beside(&all).is_err());
+    }
 }

@@ -46,6 +46,7 @@ pub struct World {
     msps: BTreeMap<Domain, msp::Running>,
     trust: Trust,
     origin: Origin,
+    cast: story::Cast,
 }
 
 /// What the monitor says of the log.
@@ -68,6 +69,7 @@ impl World {
     /// Whatever did not start.
     pub async fn start(dir: &Path, people: &[Person], teller: Teller) -> anyhow::Result<Self> {
         let clock = Clock::System;
+        let cast = story::Cast::beside(people)?;
         let mut domains: BTreeSet<Domain> = msps(people);
         domains.extend(story::cast_msps());
         teller.say(format!(
@@ -98,7 +100,7 @@ impl World {
         let msps = start_msps(dir, &domains, &dp, &trust, &clock).await?;
         let monitor = start_monitor(dir, &dp, &witnesses, &trust, &clock).await?;
         let fetcher = Fetcher::new(Duration::from_secs(40));
-        Ok(Self { dir: dir.to_owned(), fetcher, clock, dp, witnesses, monitor, msps, trust, origin })
+        Ok(Self { dir: dir.to_owned(), fetcher, clock, dp, witnesses, monitor, msps, trust, origin, cast })
     }
 
     /// Stops everything, senders first.
@@ -163,6 +165,11 @@ impl World {
     /// The HTTP client that the demo's apps share, as phones share a network.
     pub const fn fetcher(&self) -> &Fetcher {
         &self.fetcher
+    }
+
+    /// Who is in the story.
+    pub const fn cast(&self) -> &story::Cast {
+        &self.cast
     }
 
     /// The time.
@@ -258,7 +265,7 @@ impl World {
             "Try, from the repository's root:".to_owned(),
             format!(
                 "  cargo run --release -- lookup \"{}\" --dp {} --trust {trust} --explain",
-                story::BOB_TYPED,
+                self.cast.bob_typed,
                 self.dp_url()
             ),
             format!("  cargo run --release -- log consistency {middle} --url {} --trust {trust}", self.log_url()),

@@ -190,7 +190,7 @@ fn parse_staged(bytes: &[u8]) -> Option<Staged> {
 
 /// The conformance suite: every implementation of [`Rows`] passes it. Durability is not in it; see tests/crash.rs.
 #[cfg(test)]
-pub mod conformance {
+mod conformance {
     use waymark_log::tile::TileKind;
 
     use super::*;
@@ -204,7 +204,7 @@ pub mod conformance {
         Staged { size, root: [size as u8; 32], files: vec![(tile, vec![1, 2, 3]), (tile.full(), vec![])] }
     }
 
-    pub fn run(rows: &dyn Rows) {
+    pub(super) fn run(rows: &dyn Rows) {
         assert_eq!(rows.staged().unwrap(), None);
         assert_eq!(rows.row(&[1; 32], 0).unwrap(), None);
         rows.stage(&staged(10), &[row(2, 0, 10), row(1, 0, 10)]).unwrap();

@@ -1,3 +1,5 @@
+//! The witness state against faults, restarts and races.
+
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redb::StorageBackend;

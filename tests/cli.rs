@@ -1,0 +1,244 @@
+//! The command lines, as people use them: every subcommand of `waymark` and `waymark-dp` against a running DP, and each exit
+//! code from a cause of its own. `waymark-dp run` is in tests/crash.rs, `waymark demo` in tests/demo.rs.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use common::Stage;
+use serde_json::Value;
+use waymark::config::names;
+
+const BOB: &str = "+49 151 123 456 42";
+
+/// How a command ended.
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ended {
+    /// Requires this exit code, and gives what it printed.
+    #[track_caller]
+    fn with(self, code: i32) -> String {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
+        self.out
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Ended {
+    let ended = Command::new(program).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { code: ended.status.code().unwrap(), out: text(ended.stdout), err: text(ended.stderr) }
+}
+
+fn waymark(arguments: &[&str]) -> Ended {
+    run(env!("CARGO_BIN_EXE_waymark"), arguments)
+}
+
+fn waymark_dp(arguments: &[&str]) -> Ended {
+    run(env!("CARGO_BIN_EXE_waymark-dp"), arguments)
+}
+
+/// `waymark msp serve`, until the test ends.
+struct Adapter {
+    child: Child,
+    url: String,
+}
+
+impl Adapter {
+    fn serve(arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
+        command.args(["msp", "serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url = lines.find_map(|l| Some(l.unwrap().strip_prefix("listening on ")?.to_owned())).unwrap();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url }
+    }
+}
+
+impl Drop for Adapter {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running DP, the folder of its data, and how its clients reach it.
+struct Scene {
+    stage: Stage,
+    dp: String,
+    log: String,
+    trust: String,
+}
+
+impl Scene {
+    fn path(&self, name: &str) -> String {
+        self.stage.root.path().join(name).display().to_string()
+    }
+
+    fn look_up(&self, whom: &str, more: &[&str]) -> Ended {
+        waymark(&[&["lookup", whom, "--dp", &self.dp, "--trust", &self.trust], more].concat())
+    }
+
+    fn log(&self, words: &[&str]) -> Ended {
+        waymark(&[&["log"], words, &["--url", &self.log, "--trust", &self.trust]].concat())
+    }
+
+    fn app(&self, words: &[&str]) -> Ended {
+        let dir = self.path("bob");
+        waymark(&[&["recipient", words[0], "--dir", &dir], &words[1..]].concat())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_keys_to_a_verified_lookup_and_back() {
+    let stage = Stage::new().await;
+    let dir = stage.root.path().join("dp");
+    let trust = dir.join(names::TRUST).display().to_string();
+    let scene = Scene { dp: stage.dp.url(), log: stage.dp.log_url(), trust, stage };
+    let adapter = register(&scene, &dir);
+    look_up_and_verify(&scene);
+    logs(&scene);
+    withdraw(&scene);
+    drop(adapter);
+    operate(scene, &dir).await;
+}
+
+/// An MSP is taken in, a recipient proves possession, registers and has watchers.
+fn register(scene: &Scene, dir: &Path) -> Adapter {
+    let (dir, chat) = (dir.display().to_string(), scene.path("chat"));
+    let new =
+        ["msp", "keygen", "--dir", &chat, "--domain", "chat.example", "--origin", "dp.example/log", "--publishes"];
+    let entry = waymark(&new).with(0);
+    waymark(&new).with(1);
+    waymark_dp(&["provider", "add", "--dir", &dir, entry.trim()]).with(0);
+    for _ in 0..200 {
+        if waymark_dp(&["provider", "list", "--dir", &dir]).with(0).contains("chat.example") {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(waymark_dp(&["provider", "list", "--dir", &dir]).with(0).contains("chat.example"));
+    let adapter = Adapter::serve(&["--dir", &chat, "--log-url", &scene.log, "--trust", &scene.trust]);
+
+    scene.look_up(BOB, &[]).with(4);
+    let keygen = ["keygen", BOB, "--dp", &scene.dp, "--trust", &scene.trust];
+    assert_eq!(scene.app(&keygen).with(0).trim().len(), 64);
+    scene.app(&keygen).with(1);
+    scene.app(&["prove", "--codes", &format!("{dir}/codes")]).with(0);
+    let issue = |msp: &str| {
+        let account = format!("mimi://{msp}/u/bob");
+        let words = ["issue", "--msp", msp, "--msp-url", &adapter.url, "--account", &account, "--tag", "default"];
+        scene.app(&words)
+    };
+    // An MSP that does not exist consents to nothing.
+    issue("other.example").with(1);
+    assert!(issue("chat.example").with(0).contains("version 0 is in the log"));
+    scene.app(&["watch-list", "--send", &adapter.url]).with(0);
+    assert!(scene.app(&["history"]).with(0).contains("chat.example"));
+    adapter
+}
+
+fn look_up_and_verify(scene: &Scene) {
+    let (answer, memory) = (scene.path("answer"), scene.path("memory"));
+    let found = scene.look_up(BOB, &["--explain", "--out", &answer, "--remember", &memory]);
+    assert!(found.err.lines().count() > 10, "each check is explained: {}", found.err);
+    let card = found.with(0);
+    assert!(card.contains("chat.example") && !card.contains("15112345642"), "masked: {card}");
+    assert!(scene.look_up(BOB, &["--show", "--remember", &memory]).with(0).contains("4915112345642"));
+    let facts: Value = serde_json::from_str(&scene.look_up(BOB, &["--json"]).with(0)).unwrap();
+    assert_eq!(facts["mappings"][0]["msp"], "chat.example");
+    scene.look_up("not an identifier", &[]).with(2);
+    scene.look_up("+49 151 123 456 43", &[]).with(4);
+    waymark(&["lookup", BOB, "--dp", "http://127.0.0.1:1", "--trust", &scene.trust]).with(1);
+
+    let verify = |file: &str, more: &[&str]| waymark(&[&["verify", file, "--trust", &scene.trust], more].concat());
+    assert!(verify(&answer, &["--explain"]).with(0).contains("chat.example"));
+    verify(&answer, &["--at", "1"]).with(5);
+    verify(&scene.path("nothing here"), &[]).with(1);
+    // A bit in the middle of each kilobyte.
+    let bytes = std::fs::read(&answer).unwrap();
+    let forged = scene.path("forged");
+    for at in (500..4000).step_by(500) {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&forged, bytes).unwrap();
+        let ended = verify(&forged, &[]);
+        assert!([3, 5].contains(&ended.code), "byte {at}: {}", ended.code);
+        assert!(ended.out.is_empty(), "nothing is shown of what did not verify");
+    }
+    std::fs::write(&forged, &bytes[..bytes.len() - 1]).unwrap();
+    verify(&forged, &[]).with(3);
+}
+
+fn logs(scene: &Scene) {
+    let head: Value = serde_json::from_str(&scene.log(&["head", "--json"]).with(0)).unwrap();
+    assert!(head["size"].as_u64().unwrap() > 4, "{head}");
+    let entry: Value = serde_json::from_str(&scene.log(&["entry", "3", "--json"]).with(0)).unwrap();
+    assert!(entry["proof"].as_str().unwrap().starts_with("c2sp.org/tlog-proof@v1\n"));
+    scene.log(&["entry", "0"]).with(0);
+    scene.log(&["entry", "1000000"]).with(2);
+    scene.log(&["consistency", "2"]).with(0);
+    scene.log(&["consistency", "1000000"]).with(2);
+    assert!(waymark(&["trust", "show", &scene.trust]).with(0).contains("quorum"));
+    let none = scene.path("no-trust.toml");
+    std::fs::write(&none, "policy = \"log\"\n").unwrap();
+    assert_ne!(waymark(&["trust", "show", &none]).code, 0);
+    // Somebody else's witness: the log is right, the policy is not met.
+    let text = std::fs::read_to_string(&scene.trust).unwrap();
+    let witness = text.lines().find(|l| l.starts_with("witness ")).unwrap();
+    let key = waymark_log::note::Vkey::new(
+        waymark_log::note::KeyName::new("w1.example").unwrap(),
+        waymark_log::note::Role::Witness,
+        common::key("another witness").public(),
+    );
+    let other = format!("witness w1 {key} http://127.0.0.1:1");
+    std::fs::write(&none, text.replace(witness, &other)).unwrap();
+    waymark(&["log", "head", "--url", &scene.log, "--trust", &none]).with(5);
+    waymark(&["lookup", BOB, "--dp", &scene.dp, "--trust", &none]).with(5);
+}
+
+fn withdraw(scene: &Scene) {
+    scene.app(&["withdraw"]).with(0);
+    scene.look_up(BOB, &[]).with(4);
+    scene.app(&["withdraw"]).with(4);
+    scene.app(&["prove", "--codes", &scene.path("dp/codes")]).with(0);
+    scene.app(&["issue", "--opt-out"]).with(0);
+    assert!(scene.look_up(BOB, &["--json"]).with(4).contains("opted"));
+}
+
+async fn operate(scene: Scene, dir: &Path) {
+    let folder = dir.display().to_string();
+    assert!(waymark_dp(&["check-config", "--dir", &folder]).with(0).contains("dp.example/log"));
+    // One DP on one folder.
+    waymark_dp(&["run", "--dir", &folder]).with(1);
+    waymark_dp(&["fsck", "--dir", &folder]).with(1);
+    let root: PathBuf = scene.stage.root.path().to_owned();
+    let Scene { stage, .. } = scene;
+    let Stage { root: _kept, witnesses, dp, .. } = stage;
+    dp.stop().await.unwrap();
+    witnesses.stop().await;
+    assert!(waymark_dp(&["fsck", "--dir", &folder]).with(0).contains("1 identifiers"));
+    // A log is opened once, and none is made by running.
+    let init =
+        |dir: &str, more: &[&str]| waymark_dp(&[&["init", "--dir", dir, "--domain", "dp.example"], more].concat());
+    init(&folder, &[]).with(1);
+    let fresh = root.join("fresh").display().to_string();
+    waymark_dp(&["run", "--dir", &fresh]).with(1);
+    init(&fresh, &["--witness", "w1"]).with(2);
+    init(&fresh, &[]).with(0);
+    // `quorum none` is believed by nobody, and a DP does not listen beyond loopback.
+    waymark_dp(&["run", "--dir", &fresh]).with(1);
+    let said = waymark_dp(&["run", "--dir", &folder, "--listen", "0.0.0.0:0"]);
+    assert!(said.err.contains("beyond loopback"), "{}", said.err);
+    said.with(1);
+    waymark_dp(&["no-such-command"]).with(2);
+    waymark(&["no-such-command"]).with(2);
+}

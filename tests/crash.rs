@@ -1,0 +1,243 @@
+//! The real `waymark-dp`, killed with SIGKILL while many apps register, several times over. What it has acknowledged must be
+//! there when it runs again, proved by look-ups; the witnesses and one monitor that lives through all of it stay content;
+//! fsck finds nothing; and SIGTERM ends it with exit 0.
+//!
+//! It does not prove anything about a disk that loses what it said it had written: tests/faults.rs has some of that.
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{LOUD, QUIET, Witnesses, client, csi, key, look_up, make_dp, mapping, shown, with_consent};
+use waymark::{
+    client::{
+        dp::DpClient,
+        recipient::{self, Wish},
+    },
+    config::names,
+};
+use waymark_log::checkpoint::Origin;
+use waymark_mapping::{
+    entry::Entry,
+    event::EventKind,
+    identifier::Csi,
+    mapping::Purpose,
+    trust::Trust,
+    verify::{Asked, Trail, verify},
+};
+use waymark_monitor as monitor;
+use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
+
+/// Apps that register at once.
+const APPS: usize = 24;
+/// Times that the DP is killed.
+const KILLS: usize = 12;
+
+/// The program, running on this data.
+struct Program {
+    child: Child,
+    url: String,
+    log_url: String,
+}
+
+impl Program {
+    fn start(dir: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark-dp"));
+        command.args(["run", "--dir"]).arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = String::new();
+        let line = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("the DP did not start: {said}")).unwrap();
+            if line.contains(" listening on ") {
+                break line;
+            }
+            said += &line;
+        };
+        // Keeps reading, so that the program never waits for us.
+        std::thread::spawn(move || lines.for_each(drop));
+        let after = |what: &str| line.split(what).nth(1).unwrap().split([',', ' ']).next().unwrap().to_owned();
+        Self { url: after("listening on "), log_url: after("log at "), child }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    fn terminate(mut self) -> Option<i32> {
+        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Program {
+    /// Nothing is left running when a test fails.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What was acknowledged: each CSI's latest version for which an app has accepted a receipt.
+type Acknowledged = Arc<Mutex<BTreeMap<String, u32>>>;
+
+struct App {
+    dp: DpClient,
+    dir: std::path::PathBuf,
+    trust: Trust,
+    origin: Origin,
+    acknowledged: Acknowledged,
+    count: Arc<AtomicUsize>,
+    killed: Arc<AtomicBool>,
+}
+
+impl App {
+    /// Registers one person after the other, and adds a second mapping for each, until the DP is gone.
+    async fn run(self, round: usize, app: usize) {
+        for i in 0.. {
+            let who = csi(&format!("tel:+49151{round:02}{app:03}{i:03}"));
+            for (version, msp) in [(0, QUIET), (1, LOUD)] {
+                match self.add(&who, msp).await {
+                    Ok(()) => {
+                        self.acknowledged.lock().unwrap().insert(who.expose().to_owned(), version);
+                        self.count.fetch_add(1, Ordering::SeqCst);
+                    }
+                    Err(_) if self.killed.load(Ordering::SeqCst) => return,
+                    Err(why) => panic!("refused while the DP was running: {why}"),
+                }
+            }
+        }
+    }
+
+    async fn add(&self, who: &Csi, msp: &str) -> Result<(), String> {
+        let secret = key(who.expose());
+        let codes = self.dir.join(names::CODES);
+        let read = |id: String| {
+            let path = codes.join(id);
+            async move { std::fs::read_to_string(path).ok() }
+        };
+        let purpose = Purpose::Control;
+        let attestation =
+            recipient::prove(&self.dp, &secret, who, 0, purpose, read).await.map_err(|e| e.to_string())?;
+        let added = with_consent(&self.origin, mapping(&self.origin, &secret, &attestation, msp, shown(&msp[..4])));
+        let possession = (msp == QUIET).then_some(attestation);
+        let wish =
+            Wish { csi: who, kind: EventKind::Issue, added: &[added], removed: &[], signers: &[(&secret, possession)] };
+        recipient::change(&self.dp, wish, &self.trust, None).await.map(drop).map_err(|e| e.to_string())
+    }
+}
+
+/// A time between these, in milliseconds, different each run: a kill should come at any step.
+fn some_ms(from: u64, to: u64) -> Duration {
+    let [random] = waymark_runtime::random::bytes::<1>();
+    Duration::from_millis(from + u64::from(random) * (to - from) / 255)
+}
+
+/// Waits until the program answers look-ups and its log holds the providers.
+async fn ready(fetcher: &Fetcher, program: &Program, trust: &Trust) {
+    let reader = LogReader::new(fetcher.clone(), &program.log_url);
+    for _ in 0..500 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let who = csi("tel:+4915112345642");
+        let Ok(answer) = client(fetcher, &program.url).look_up(&who, None).await else { continue };
+        let asked = Asked { csi: who, tag: None };
+        let found = verify(&answer, &asked, trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
+        let mut providers = 0;
+        let is_provider = |e: &[u8]| matches!(Entry::decode(e), Ok(Entry::Provider(_)));
+        let count = |more: Vec<Vec<u8>>| providers += more.iter().filter(|e| is_provider(e)).count();
+        reader.entries(0, found.get().log.size, count).await.unwrap();
+        if providers == 3 {
+            return;
+        }
+    }
+    panic!("the DP answers no look-ups, or its providers are not logged");
+}
+
+/// Has the monitor, whose memory is a folder, look at the log: it must have no findings. Returns how far it has verified.
+async fn content(settings: monitor::Settings) -> u64 {
+    let status = monitor::once(settings, Clock::System).await.unwrap();
+    assert_eq!(status.findings, Vec::<String>::new());
+    status.logs[0].verified_size
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
+    let root = tempfile::tempdir().unwrap();
+    let witnesses = Witnesses::start(root.path(), 2).await;
+    let dir = root.path().join("dp");
+    make_dp(&dir, &witnesses);
+    let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
+    let origin = Origin::new("dp.example/log").unwrap();
+    let fetcher = Fetcher::new(Duration::from_secs(10));
+    let acknowledged = Acknowledged::default();
+    let watch = |url: &str| {
+        let copies = (1..).zip(&witnesses.running).map(|(i, w)| (format!("w{i}"), w.url())).collect();
+        let followed = monitor::FollowedLog { trust: trust.clone(), url: url.to_owned(), witnesses: copies };
+        monitor::Settings {
+            data_dir: root.path().join("monitor"),
+            listen: common::loopback(),
+            logs: vec![followed],
+            poll_ms: 1000,
+            renew_within_ms: 1000,
+        }
+    };
+    for round in 0..KILLS {
+        let program = Program::start(&dir);
+        ready(&fetcher, &program, &trust).await;
+        content(watch(&program.log_url)).await;
+        let (count, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let mut apps = tokio::task::JoinSet::new();
+        for app in 0..APPS {
+            let app_of = App {
+                dp: client(&fetcher, &program.url),
+                dir: dir.clone(),
+                trust: trust.clone(),
+                origin: origin.clone(),
+                acknowledged: Arc::clone(&acknowledged),
+                count: Arc::clone(&count),
+                killed: Arc::clone(&killed),
+            };
+            apps.spawn(app_of.run(round, app));
+        }
+        for _ in 0..600 {
+            if count.load(Ordering::SeqCst) >= APPS {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert!(count.load(Ordering::SeqCst) >= APPS, "no load: the test has lost its point");
+        tokio::time::sleep(some_ms(0, 400)).await;
+        killed.store(true, Ordering::SeqCst);
+        program.kill();
+        while let Some(app) = apps.join_next().await {
+            app.unwrap();
+        }
+    }
+    let program = Program::start(&dir);
+    ready(&fetcher, &program, &trust).await;
+    let dp = client(&fetcher, &program.url);
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    for (who, version) in &acknowledged {
+        let found = look_up(&dp, &trust, &csi(who), None).await;
+        assert!(found.version >= Some(*version), "version {version} was acknowledged, {:?} is there", found.version);
+    }
+    let verified = content(watch(&program.log_url)).await;
+    assert!(verified > acknowledged.len() as u64, "the monitor has seen {verified} entries only");
+    assert_eq!(program.terminate(), Some(0));
+    let fsck = Command::new(env!("CARGO_BIN_EXE_waymark-dp")).args(["fsck", "--dir"]).arg(&dir).output().unwrap();
+    assert_eq!(fsck.status.code(), Some(0), "{}", String::from_utf8_lossy(&fsck.stdout));
+    println!("{} CSIs acknowledged over {KILLS} kills; {}", acknowledged.len(), String::from_utf8_lossy(&fsck.stdout));
+    witnesses.stop().await;
+}
