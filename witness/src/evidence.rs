@@ -18,7 +18,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use waymark_log::{checkpoint::Checkpoint, hash::Hash, witness::AddCheckpoint};
+use waymark_log::{
+    checkpoint::Checkpoint,
+    hash::{EMPTY_ROOT, Hash},
+    witness::{AddCheckpoint, Head},
+};
 use waymark_runtime::durable;
 
 use crate::state::Cosigned;
@@ -44,6 +48,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    fn of(stored: Option<&Cosigned>, offered: &Checkpoint) -> Self {
+        let contradicts = |head: Head| head.size == offered.size && head.root != offered.root;
+        let of_nothing = offered.size == 0 && offered.root != EMPTY_ROOT;
+        if of_nothing || stored.map(Cosigned::head).is_some_and(contradicts) { Self::Root } else { Self::Proof }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Root => "root",
@@ -96,6 +106,11 @@ impl Refused {
     }
 }
 
+/// Whether a checkpoint that the log has signed speaks against the log, whatever old size and proof came with it.
+pub fn is_against_the_log(stored: Option<&Cosigned>, request: &AddCheckpoint) -> bool {
+    Checkpoint::parse(request.note.text()).is_ok_and(|offered| Kind::of(stored, &offered) == Kind::Root)
+}
+
 /// Keeps a request that was refused as inconsistent with `stored`.
 ///
 /// # Errors
@@ -103,11 +118,7 @@ impl Refused {
 pub fn keep(folder: &Path, stored: Option<&Cosigned>, request: &AddCheckpoint, body: &[u8]) -> io::Result<Kept> {
     let offered = Checkpoint::parse(request.note.text());
     let offered = offered.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
-    let kind = match stored.map(Cosigned::head) {
-        _ if offered.size == 0 => Kind::Root,
-        Some(head) if head.size == offered.size && head.root != offered.root => Kind::Root,
-        _ => Kind::Proof,
-    };
+    let kind = Kind::of(stored, &offered);
     let log = offered.origin.hash_hex();
     let path = folder.join(file_name(&log, kind, stored.map_or("", Cosigned::text), request.note.text()));
     if path.try_exists()? {

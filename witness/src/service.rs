@@ -1,8 +1,8 @@
 //! One request from body to verdict, without HTTP: list, quota, judgement, state and evidence put together.
 //!
 //! The order: parse; find the log; judge against what was cosigned last; charge the quota; advance, which judges again
-//! if another request came in between. So a refusal costs no write transaction, and nobody without the log's signature
-//! can make the witness write anything.
+//! if another request came in between. So a refusal costs no write transaction, and without a checkpoint that the log has
+//! signed nobody can make the witness write anything; what may be written for refusals is capped ([`evidence`]).
 
 use std::{
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use waymark_runtime::clock::Clock;
 
 use crate::{
     config::REFUSED_FOLDER,
-    evidence::{self, Kept},
+    evidence::{self, Kept, Kind},
     logs::{LogEntry, LogList},
     quota::{OverQuota, Quotas},
     state::{AdvanceError, Cosigned, State, StateError},
@@ -141,11 +141,21 @@ impl Service {
         let origin = &asked.origin;
         // "If the origin is known, and the signature is valid, the witness MAY log the request even if the checkpoint fails
         // one of the consistency checks (but MUST NOT cosign the checkpoint), as it might be proof of log misbehavior."
-        if refusal == Refusal::Inconsistent {
+        // Two roots at one size are that proof also where the old size alone was reason to refuse.
+        let is_evidence = match refusal {
+            Refusal::Inconsistent => true,
+            Refusal::Conflict { .. } | Refusal::OldSizeTooLarge => evidence::is_against_the_log(stored, &asked.request),
+            _ => false,
+        };
+        if is_evidence {
             let _one_at_a_time = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
             match evidence::keep(&self.refused, stored, &asked.request, asked.body) {
-                Ok(Kept::New(kind, file)) => {
-                    tracing::error!(%origin, ?kind, file = %file.display(), "inconsistent with what was cosigned; kept");
+                Ok(Kept::New(Kind::Root, file)) => {
+                    tracing::error!(%origin, file = %file.display(), "the log contradicts itself; kept");
+                }
+                // Anybody can send a bad proof with what the log has published.
+                Ok(Kept::New(Kind::Proof, file)) => {
+                    tracing::warn!(%origin, file = %file.display(), "a proof that does not hold; kept");
                 }
                 Ok(Kept::Already(_)) => tracing::debug!(%origin, "inconsistent with what was cosigned; kept before"),
                 Ok(Kept::Full) => tracing::error!(%origin, "inconsistent with what was cosigned; no room to keep it"),

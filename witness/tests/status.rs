@@ -148,6 +148,15 @@ async fn inconsistent_requests_are_refused_and_kept() {
         }
     }
     assert_eq!(verified_size(&latest(to, &log).await, &log, witness.vkey()), 7);
+
+    // Two roots at one size are evidence whatever old size came with them; an old size that is merely stale is not.
+    let other_fork = log.forked_at(2).body(3, 7);
+    assert_eq!(add_checkpoint(to, &other_fork).await.status, 409);
+    let file = Refused { stored: Some(stored), request: other_fork.into_bytes() };
+    assert!(evidence_files(&dir).contains(&file));
+    assert_eq!(add_checkpoint(to, &log.body(3, 7)).await.status, 409);
+    assert_eq!(add_checkpoint(to, &log.body(3, 9)).await.status, 409);
+    assert_eq!(evidence_files(&dir).len(), 6);
     witness.stop().await;
 }
 
