@@ -85,7 +85,7 @@ pub fn authorise(
     let state = rules::apply(before, Proposal { event, added: &request.added, origin, now })?;
     let proofs = request.added.iter().map(|m| &m.attestation);
     let possessions = event.authorities.iter().filter_map(|a| a.possession.0.as_ref());
-    check_provers(proofs.chain(possessions), &snapshot.providers)?;
+    check_provers(proofs.chain(possessions), &snapshot.providers, now)?;
     let consents = check_consents(request, &snapshot.providers, origin, now)?;
     let composed = compose(&state, event, &answering.vrf, &mut random::source());
     let steps = prove_ladder(answering, &state, current.as_ref())?;
@@ -95,22 +95,29 @@ pub fn authorise(
 fn check_provers<'a>(
     attestations: impl Iterator<Item = &'a Attestation>,
     providers: &ProviderDirectory,
+    now: UnixMillis,
 ) -> Result<(), NotAuthorised> {
     for a in attestations {
-        if !providers.is_valid(&a.prover, ProviderRole::Prover, &a.prover_key, a.time) {
+        // The time in it is the prover's word: a key that was stolen and has retired could date anything back. So the key must
+        // count now, too.
+        let counts = |at| providers.is_valid(&a.prover, ProviderRole::Prover, &a.prover_key, at);
+        if !counts(a.time) || !counts(now) {
             return Err(NotAuthorised::UnknownProver);
         }
     }
     Ok(())
 }
 
-/// One slot for each added mapping: the offered consent, and whether it is to be logged.
+/// An added mapping, the consent offered for it, and whether that is to be logged.
+type Checked<'a> = (&'a Mapping, Option<&'a OfferedConsent>, bool);
+
+/// Checks what is offered for each added mapping.
 fn check_consents<'a>(
     request: &'a ChangeRequest,
     providers: &ProviderDirectory,
     origin: &Origin,
     now: UnixMillis,
-) -> Result<Vec<(&'a Mapping, Option<&'a OfferedConsent>, bool)>, NotAuthorised> {
+) -> Result<Vec<Checked<'a>>, NotAuthorised> {
     let mut checked = Vec::with_capacity(request.added.len());
     for (index, mapping) in request.added.iter().enumerate() {
         let mut offered = request.consents.iter().filter(|c| usize::from(c.index) == index);
@@ -189,7 +196,7 @@ fn pending(
     composed: Composed,
     steps: Vec<KeptStep>,
     current: Option<&Row>,
-    consents: &[(&Mapping, Option<&OfferedConsent>, bool)],
+    consents: &[Checked<'_>],
 ) -> PendingChange {
     let consent_of = |mapping: &Mapping| -> Optional16<KeptConsent> {
         let offered = consents.iter().find(|(m, ..)| *m == mapping).and_then(|(_, c, _)| *c);

@@ -10,7 +10,8 @@ use std::{
 };
 
 use tokio::{sync::watch, task::JoinHandle};
-use waymark_log::note::Vkey;
+use waymark_log::{hash::Hash, note::Vkey};
+use waymark_mapping::entry::Entry;
 use waymark_runtime::{
     clock::Clock,
     listen::{self, Server},
@@ -28,6 +29,7 @@ use crate::{
     published::{Answering, Published},
     sequencer::{
         Sequencer, Stopped, Workshop,
+        batch::LogState,
         pool::Pool,
         recover::{RecoverError, Recovered, recover},
     },
@@ -58,6 +60,9 @@ pub enum StartError {
     /// The sender of codes.
     #[error(transparent)]
     Sender(#[from] SenderError),
+    /// The policy document is not the logged one.
+    #[error("policy.md is not the text whose digest is in the log: put the logged text back")]
+    OtherPolicy,
     /// No quorum is configured.
     #[error("policy.txt says `quorum none`: no client would believe this log. Name witnesses and a quorum")]
     NoQuorum,
@@ -85,6 +90,10 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     }
     let listener = listen::bind(settings.listen).await?;
     let (rows, head, files, recovered) = open_stores(&settings)?;
+    // What is promised to people is what was logged, or nothing is served.
+    if logged_policy(&recovered.state) != Some(Hash::sha256(&[settings.policy_document.as_bytes()])) {
+        return Err(StartError::OtherPolicy);
+    }
     let sealer = Arc::new(Sealer::new(&settings.store_key));
     let answering = Arc::new(Answering {
         published: Published::new(recovered.latest),
@@ -138,6 +147,16 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let server = listen::serve(listener, listen::with_problems(http::router(Arc::new(app))))?;
     let onboarding = tokio::spawn(take_in_providers(settings.dir, pool));
     Ok(Running { server, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
+}
+
+/// Digest of the policy document by the latest config entry, or by the open entry.
+fn logged_policy(state: &LogState) -> Option<Hash> {
+    let latest = if state.config.is_empty() { &state.open } else { &state.config };
+    match Entry::decode(latest).ok()? {
+        Entry::Open(open) => Some(open.policy),
+        Entry::Config(config) => Some(config.policy),
+        _ => None,
+    }
 }
 
 /// "Two sequencers on one store: exactly one proceeds."

@@ -28,7 +28,7 @@ use crate::{
     store::{Head, LogFiles, RedbRows, Rows},
 };
 
-/// The policy document that `init` writes: a fixed text, to be edited before the DP is run in earnest.
+/// The policy document: a fixed text in this version, since its digest is logged when the log is opened.
 pub const POLICY_DOCUMENT: &str = include_str!("policy.md");
 
 /// What to make.

@@ -226,6 +226,14 @@ async fn operate(scene: Scene, dir: &Path) {
     dp.stop().await.unwrap();
     witnesses.stop().await;
     assert!(waymark_dp(&["fsck", "--dir", &folder]).with(0).contains("1 identifiers"));
+    // The policy that is served is the one that was logged.
+    let policy = dir.join(names::DOCUMENT);
+    let text = std::fs::read_to_string(&policy).unwrap();
+    std::fs::write(&policy, format!("{text}- What we like.\n")).unwrap();
+    let said = waymark_dp(&["run", "--dir", &folder]);
+    assert!(said.err.contains("policy.md is not the text"), "{}", said.err);
+    said.with(1);
+    std::fs::write(&policy, text).unwrap();
     // A log is opened once, and none is made by running.
     let init =
         |dir: &str, more: &[&str]| waymark_dp(&[&["init", "--dir", dir, "--domain", "dp.example"], more].concat());

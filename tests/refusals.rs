@@ -170,8 +170,7 @@ async fn good_change(stage: &Stage, app: &str, msp: &str) -> (Added, ChangeReque
     let added = with_consent(&stage.origin, mapping);
     let current = stage.look_up(&who, None).await;
     let signers = [(&secret, None)];
-    let request =
-        request(&stage.origin, &current, &who, EventKind::Issue, std::slice::from_ref(&added), &[], &signers);
+    let request = request(&stage.origin, &current, &who, EventKind::Issue, std::slice::from_ref(&added), &[], &signers);
     (added, request)
 }
 
@@ -241,7 +240,10 @@ async fn consents_and_providers(stage: &Stage, added: &Added) {
     stage.change(&bob, &by(&[swapped])).await.is(422, "consent-invalid");
     let mut unsigned = consent;
     unsigned.expiry = UnixMillis::new(unsigned.expiry.get() + 1);
-    stage.change(&bob, &by(&[Added { mapping: foreign, consent: Some((unsigned, salt)) }])).await.is(422, "consent-invalid");
+    stage
+        .change(&bob, &by(&[Added { mapping: foreign, consent: Some((unsigned, salt)) }]))
+        .await
+        .is(422, "consent-invalid");
     let stray = OfferedConsent { index: 7, consent: added.consent.clone().unwrap().0, salt };
     let with_stray = ChangeRequest { consents: List16::new(vec![stray]).unwrap(), ..by(std::slice::from_ref(added)) };
     stage.change(&bob, &with_stray).await.is(422, "consent-required");

@@ -38,14 +38,14 @@ pub type Target = fn(&[u8]) -> bool;
 /// All of them, by name.
 pub const TARGETS: [(&str, Target); 24] = [
     ("note", |b| same(b, Note::parse(b).ok().map(|n| n.format()))),
-    ("signature line", |b| text(b, |t| SignatureLine::parse(t).ok().map(|s| s.to_string()))),
+    ("signature line", |b| text(b, |t| SignatureLine::parse(t).ok().map(|s| s.to_string().trim_end().to_owned()))),
     ("vkey", |b| text(b, |t| Vkey::parse(t).ok().map(|k| k.to_string()))),
     ("checkpoint", |b| text(b, |t| Checkpoint::parse(t).ok().map(|c| c.format()))),
     ("policy", |b| text(b, |t| Policy::parse(t).ok().map(|_| t.to_owned()))),
     ("trust file", |b| text(b, |t| Trust::parse(t).ok().map(|_| t.to_owned()))),
     ("add-checkpoint", |b| same(b, AddCheckpoint::parse(b).ok().map(|r| r.format()))),
     ("cosignatures", |b| {
-        text(b, |t| parse_cosignatures(t).ok().map(|lines| lines.iter().map(|l| format!("{l}\n")).collect()))
+        text(b, |t| parse_cosignatures(t).ok().map(|lines| lines.iter().map(ToString::to_string).collect()))
     }),
     ("tlog-proof", |b| text(b, |t| TlogProof::parse(t).ok().map(|p| p.format()))),
     ("tile path", |b| text(b, |t| Tile::parse(t).map(|t| t.path()))),
@@ -62,7 +62,10 @@ pub const TARGETS: [(&str, Target); 24] = [
         same(b, decode::<Event>("event", b).ok().map(|e| encode(&e)))
             | same(b, decode::<Record>("record", b).ok().map(|r| encode(&r)))
     }),
-    ("answer", |b| same(b, Answer::decode(b).ok().map(|a| a.encode()))),
+    ("answer", |b| {
+        same(b, Answer::from_padded(b).ok().and_then(|a| a.to_padded(b.len())))
+            | same(b, decode::<Answer>("answer", b).ok().map(|a| encode(&a)))
+    }),
     ("receipt", |b| same(b, decode::<Receipt>("receipt", b).ok().map(|r| encode(&r)))),
     ("requests", requests),
     ("watch-list", |b| same(b, WatchList::decode(b).ok().map(|l| l.encode()))),
@@ -110,8 +113,8 @@ fn typed(input: &[u8]) -> bool {
 
 fn names(input: &[u8]) -> bool {
     text(input, |t| Domain::parse(t).map(|d| d.to_string()))
-        | text(input, |t| Tag::parse(t).map(|tag| tag.as_str().to_owned()))
-        | text(input, |t| Account::parse(t).map(|a| a.as_str().to_owned()))
+        | text(input, |t| Tag::parse(t).map(|tag| tag.expose().to_owned()))
+        | text(input, |t| Account::parse(t).map(|a| a.expose().to_owned()))
 }
 
 fn requests(input: &[u8]) -> bool {
@@ -120,7 +123,8 @@ fn requests(input: &[u8]) -> bool {
         | text(input, |t| RequestSignature::parse(t).map(|s| s.format()))
 }
 
-/// Every string in these JSON documents: as text, and as bytes where it is hex.
+/// Every string in these JSON documents: as text, as its lines, as a note's text, as a
+/// note handed to a witness; and where it is hex as bytes, and as the only entry of a bundle.
 pub fn seeds<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Vec<Vec<u8>> {
     let mut seeds = vec![Vec::new()];
     let mut open: Vec<&Value> = documents.into_iter().collect();
@@ -130,7 +134,15 @@ pub fn seeds<'a>(documents: impl IntoIterator<Item = &'a Value>) -> Vec<Vec<u8>>
             Value::Object(fields) => open.extend(fields.values()),
             Value::String(text) => {
                 seeds.push(text.as_bytes().to_vec());
-                seeds.extend(data_encoding::HEXLOWER.decode(text.as_bytes()));
+                if let Ok(bytes) = data_encoding::HEXLOWER.decode(text.as_bytes()) {
+                    seeds.push([&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat());
+                    seeds.push(bytes);
+                }
+                seeds.extend(text.lines().flat_map(|l| [l.as_bytes().to_vec(), format!("{l}\n").into_bytes()]));
+                if let Some((before, _)) = text.split_once("\n\n") {
+                    seeds.push(format!("{before}\n").into_bytes());
+                    seeds.push(format!("old 0\n\n{text}").into_bytes());
+                }
             }
             _ => {}
         }

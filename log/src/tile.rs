@@ -364,7 +364,8 @@ impl Default for Edge {
     }
 }
 
-fn encode_hashes(hashes: &[Hash]) -> Vec<u8> {
+/// A tile of hashes: one after the other.
+pub fn encode_hashes(hashes: &[Hash]) -> Vec<u8> {
     hashes.iter().flat_map(|h| *h.as_bytes()).collect()
 }
 

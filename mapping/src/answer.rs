@@ -14,7 +14,7 @@
 //! struct { ProviderLeaf leaves<0..2^14>; PrefixProof proof; }                                        Providers
 //! struct { uint8 format = 1; opaque open<1..2^10>; opaque config<0..2^10>; Head head; Hash head_path<0..2^11>;
 //!          opaque checkpoint<1..2^13>; uint32 version; LadderStep ladder<0..2^13>; PrefixProof map;
-//!          Body body<0..2^16-1>; Providers providers; opaque full<0>; }                              Answer
+//!          Body body<0..2^16-1>; Providers providers; opaque full<0..2^16-1>; }                      Answer
 //! Answer | uint16 length | zeros                                               4, 8, 16, 32 or 64 KiB in all
 //! struct { Answer now; Event event<0..2^16-1>; Salt event_salt; Body previous<0..2^16-1>; }          Receipt
 //! ```

@@ -4,7 +4,7 @@
 //! struct { EventKind kind; Csi csi; uint32 tenure; uint32 version; Hash previous;
 //!          Hash added<0..2^10>; Hash removed<0..2^10>; uint8 reason; Ms time; opaque nonce[16]; }     EventTbs
 //! struct { uint8 role; Key key; Attestation possession<0..2^16-1>; Sig sig; }                         Authority
-//! struct { EventTbs tbs; Authority authorities<1..2^14>; }                                            Event
+//! struct { EventTbs tbs; Authority authorities<0..2^14>; }                                            Event
 //! ```
 //!
 //! `previous` is the commitment of version - 1 (zero at version 0), `added` and `removed` are SHA-256 of Mappings. Each

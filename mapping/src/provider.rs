@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! struct { uint8 role; uint8 class; uint8 publishes; Key key; Ms due; Ms retired; }    ProviderKey
-//! struct { opaque domain<1..253>; ProviderKey keys<1..2^12>; }                          ProviderLeaf
+//! struct { opaque domain<1..253>; ProviderKey keys<0..2^12-1>; }                          ProviderLeaf
 //! provider root = prefix tree from SHA-256(domain) to SHA-256(ProviderLeaf)
 //! ```
 //!
@@ -80,6 +80,18 @@ impl ProviderLeaf {
     /// The keys of a role that count at a time.
     pub fn valid(&self, role: ProviderRole, now: UnixMillis) -> impl Iterator<Item = &ProviderKey> {
         self.keys.iter().filter(move |k| k.role == role && k.is_valid_at(now))
+    }
+}
+
+impl ProviderLeaf {
+    /// Whether this MSP publishes its consents, by its keys that count; one without any by those that did. So an MSP that
+    /// has retired all its keys does not become fair game.
+    pub fn publishes(&self, now: UnixMillis) -> bool {
+        let mut valid = self.valid(ProviderRole::Msp, now).peekable();
+        if valid.peek().is_some() {
+            return valid.any(|k| k.publishes.0);
+        }
+        self.keys.iter().any(|k| k.role == ProviderRole::Msp && k.due <= now && k.publishes.0)
     }
 }
 

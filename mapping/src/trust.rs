@@ -31,6 +31,10 @@ use crate::{entry::ProviderRole, names::Domain};
 pub const MAX_AGE_S_DEFAULT: u64 = 600;
 /// How far clocks may differ, unless the file says otherwise: half a minute.
 pub const SKEW_S_DEFAULT: u64 = 30;
+/// Largest age that is taken, in seconds: a week. Beyond that "fresh" says nothing.
+pub const MAX_AGE_S_MAX: u64 = 7 * 24 * 3600;
+/// Largest difference of clocks that is taken, in seconds: an hour. A clock further off is to be set.
+pub const SKEW_S_MAX: u64 = 3600;
 /// Most bytes in a trust file.
 pub const TRUST_BYTES_MAX: usize = 1 << 20;
 
@@ -98,6 +102,9 @@ impl Trust {
             max_age_s: file.max_age_s.unwrap_or(MAX_AGE_S_DEFAULT),
             skew_s: file.skew_s.unwrap_or(SKEW_S_DEFAULT),
         };
+        if freshness.max_age_s > MAX_AGE_S_MAX || freshness.skew_s > SKEW_S_MAX {
+            return Err(error(format!("max_age_s is at most {MAX_AGE_S_MAX}, skew_s at most {SKEW_S_MAX}")));
+        }
         let pinned = file.provider.iter().map(|p| {
             let role = match p.role.as_str() {
                 "msp" => ProviderRole::Msp,
@@ -137,6 +144,11 @@ impl Trust {
 
 #[cfg(test)]
 mod tests {
+    use waymark_log::{
+        key::SecretKey,
+        note::{KeyName, Role, Vkey},
+    };
+
     use super::*;
 
     #[test]
@@ -150,5 +162,20 @@ mod tests {
         ] {
             assert!(Trust::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_bounded() {
+        let key = |role, seed| {
+            let name = KeyName::new("x.example").unwrap();
+            Vkey::new(name, role, SecretKey::from_seed(&[seed; 32]).public())
+        };
+        let policy = format!("log {}\nwitness w {}\nquorum w\n", key(Role::Log, 1), key(Role::Witness, 2));
+        let parse = |max_age_s: u64, skew_s: u64| {
+            Trust::parse(&format!("policy = \"\"\"\n{policy}\"\"\"\nmax_age_s = {max_age_s}\nskew_s = {skew_s}\n"))
+        };
+        assert!(parse(MAX_AGE_S_MAX, SKEW_S_MAX).is_ok());
+        assert!(parse(MAX_AGE_S_MAX + 1, 0).is_err());
+        assert!(parse(0, SKEW_S_MAX + 1).is_err());
     }
 }

@@ -13,9 +13,10 @@
 //! 7. each mapping: the recipient's signature, the prover's, the MSP's consent
 
 use waymark_log::{
-    checkpoint::Origin,
+    checkpoint::{CheckpointError, Origin},
     hash::{Hash, leaf_hash},
     key::Key,
+    note::NoteError,
     policy::{CosignedCheckpoint, Unmet},
     proof::verify_inclusion,
     time::{UnixMillis, UnixSeconds},
@@ -274,7 +275,10 @@ fn prove_checkpoint(
     let cosigned = judged.map_err(|e| match e {
         Unmet::Stale { .. } | Unmet::Quorum { .. } => Rejected::Stale(e.to_string()),
         Unmet::UnknownLog => Rejected::Untrusted(e.to_string()),
-        Unmet::Checkpoint(_) => Rejected::NotProven(e.to_string()),
+        Unmet::Checkpoint(CheckpointError::NotSignedByLog | CheckpointError::Note(NoteError::BadSignature(_))) => {
+            Rejected::NotProven(e.to_string())
+        }
+        Unmet::Checkpoint(_) => Rejected::Malformed(e.to_string()),
     })?;
     let checkpoint = cosigned.signed().checkpoint();
     trail.held("log signature", format!("{} at {} entries", checkpoint.origin, checkpoint.size));
@@ -354,6 +358,7 @@ fn check_head_time(head: UnixMillis, quorum: UnixSeconds, interval_ms: u64, trus
     if head.floor_seconds() > quorum.plus_s(skew_s) {
         return Err(Rejected::NotProven("the head is dated after its cosignatures".to_owned()));
     }
+    // Both are bounded: the interval by its type, the skew by the trust file's parser.
     let slack_ms = HEAD_INTERVAL_MS_MAX + interval_ms + skew_s * 1000;
     if head.plus_ms(slack_ms) < quorum.to_millis() {
         return Err(Rejected::Stale("the head is much older than its cosignatures".to_owned()));
@@ -683,7 +688,7 @@ impl Judge<'_> {
         };
         let head_time = self.answer.head.time;
         let keys: Vec<_> = self.leaf(&msp).into_iter().flat_map(|l| l.valid(ProviderRole::Msp, head_time)).collect();
-        let publishes = keys.iter().any(|k| k.publishes.0);
+        let publishes = self.leaf(&msp).is_some_and(|leaf| leaf.publishes(head_time));
         let Some(opened) = consent else {
             // "No sender counts a visible mapping naming me unless I could see it."
             return Ok(if publishes && !held.is_hidden() { Service::NotShownToMsp } else { Service::Unconfirmed });

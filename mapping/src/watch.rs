@@ -196,6 +196,11 @@ impl WatchBook {
         self.lists.is_empty()
     }
 
+    /// Whether a list stands under this name.
+    pub fn holds(&self, id: &WatchId) -> bool {
+        self.lists.contains_key(id)
+    }
+
     /// Hits that may still be claimed.
     pub fn open_hits(&self) -> usize {
         self.lists.values().map(|w| w.hits.len()).sum()

@@ -1,1 +1,55 @@
-//! (to be written)
+//! A monitor: it follows logs, replays every entry, compares what it is shown with what others are shown, and watches for
+//! labels on behalf of people it knows nothing about.
+//!
+//! It promises four things. Nothing is believed that does not lead to a signed root that a fresh quorum has cosigned. What
+//! a log did wrong is never forgotten. No alert is lost and none is raised twice, also when the monitor is stopped at any
+//! point. And it never learns an identifier: all it is given are labels.
+//!
+//! Reading order (each module may use those of its own line and above):
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`report`] | what a monitor has to say |
+//! | `tree` | roots of earlier sizes |
+//! | `journal`, `watching` | watch-lists: what happened to them, who is to be told |
+//! | [`evidence`] | checkpoints that speak against whoever signed them, in a file |
+//! | `store` | what is remembered, in transactions |
+//! | `notices`, `desk` | what stands, what is told |
+//! | `settings` | what is to be followed |
+//! | `state`, `past`, `findings`, `views` | one log: as it is believed, as it was, what it did wrong, as others see it |
+//! | `hub` | all logs and the directory they are kept in |
+//! | `follow` | the network side |
+//! | `http` | what is served |
+//! | `monitor` | all of it together: [`start`], [`once`] |
+//! | [`config`], [`cli`] | the program |
+
+pub mod cli;
+pub mod config;
+mod desk;
+pub mod evidence;
+mod findings;
+mod follow;
+mod http;
+mod hub;
+mod journal;
+mod monitor;
+mod notices;
+mod past;
+pub mod report;
+mod settings;
+mod state;
+mod store;
+mod tree;
+mod views;
+mod watching;
+
+pub use follow::{BACKOFF_MS_MAX, TICK_MS_MAX};
+pub use http::{ALERTS_PER_ANSWER_MAX, WATCH_LIST_MEDIA_TYPE};
+pub use hub::{LOCK_FILE, POLL_MS_MIN, StartError};
+pub use monitor::{Running, once, start};
+pub use report::{AlertRecord, Status};
+pub use settings::{FollowedLog, Settings};
+pub use state::{FINDINGS_MAX, STEP_BYTES_MAX, STEP_ENTRIES_MAX};
+pub use store::{STORE_FILE, StoreError};
+pub use views::{BEYOND_MAX, WITHHELD_POLLS};
+pub use watching::{RENEWALS_OPEN_MAX, WATCH_LISTS_MAX};

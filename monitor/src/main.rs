@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `waymark-monitor`; see [`waymark_monitor::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    waymark_monitor::cli::main()
+}

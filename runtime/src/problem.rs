@@ -8,7 +8,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -54,6 +54,18 @@ pub const TOO_MANY: Kind = Kind::new(429, "too-many-requests", "Too many request
 pub const BUSY: Kind = Kind::new(503, "busy", "Too much work at once");
 /// A fault of ours.
 pub const INTERNAL: Kind = Kind::new(500, "internal", "A fault of this server");
+
+/// Checks that a body is of this media type, parameters aside, before it is read as something that it is not.
+///
+/// # Errors
+/// 415.
+pub fn check_media_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if given.split(';').next().unwrap_or_default().trim() == wanted {
+        return Ok(());
+    }
+    Err(Problem::new(CONTENT_TYPE, format!("Send {wanted}.")))
+}
 
 /// An error on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]

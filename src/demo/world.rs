@@ -237,9 +237,8 @@ impl World {
     /// If the monitor does not answer.
     pub async fn monitor_alerts(&self) -> anyhow::Result<BTreeSet<Hash>> {
         let answer = self.fetcher.get(&format!("{}/v1/alerts", self.monitor.url()), 1 << 20).await?;
-        let alerts: Value = serde_json::from_slice(&answer.body)?;
-        let list = alerts.get("alerts").unwrap_or(&alerts).as_array().cloned().unwrap_or_default();
-        let unexpected = list.iter().filter(|a| a["kind"] == "unexpected");
+        let alerts: Vec<Value> = serde_json::from_slice(&answer.body)?;
+        let unexpected = alerts.iter().filter(|a| a["kind"] == "unexpected");
         let leaf = |a: &Value| a["leaf"].as_str().and_then(Hash::from_hex).context("an alert without its entry");
         unexpected.map(leaf).collect()
     }

@@ -44,15 +44,6 @@ const RECEIPT_S_MAX: u64 = 30;
 
 type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
-/// Requests are small; anything else than the media type asked for is refused before it is read as something it is not.
-fn check_media_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if given.split(';').next().unwrap_or_default().trim() == wanted {
-        return Ok(());
-    }
-    Err(Problem::new(problem::CONTENT_TYPE, format!("Send {wanted}.")))
-}
-
 fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde's own message may quote the input, so only the place is told.
     serde_json::from_slice(body).map_err(|e| {
@@ -94,7 +85,7 @@ pub async fn look_up(
         Problem::new(problem::TOO_MANY, "Too many look-ups from this address in a minute.").retry_after(wait)
     })?;
     let _slot = take_slot(&app.lookup_slots)?;
-    check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let request: LookupRequest = parse_json(&body?.0)?;
     let csi = parse_csi(&request.csi)?;
     let tag =
@@ -114,7 +105,7 @@ pub async fn start_challenge(
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
-    check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, app.clock.now());
     let request: ChallengeRequest = parse_json(&body)?;
     let csi = parse_csi(&request.csi)?;
@@ -142,7 +133,7 @@ pub async fn check_challenge(
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
-    check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, app.clock.now());
     let request: CheckRequest = parse_json(&body)?;
     let decoded = HEXLOWER.decode(id.as_bytes()).ok().and_then(|b| b.try_into().ok());
@@ -171,7 +162,7 @@ pub async fn change(
     body: Bytes<CHANGE_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
     let _slot = take_slot(&app.change_slots)?;
-    check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
+    problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
     let body = body?.0;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::malformed(&e))?;
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, app.clock.now())?;
@@ -223,7 +214,7 @@ pub async fn history(
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
-    check_media_type(&headers, HISTORY_MEDIA_TYPE)?;
+    problem::check_media_type(&headers, HISTORY_MEDIA_TYPE)?;
     let body = body?.0;
     let request: HistoryRequest = decode("history request", &body).map_err(|e| error::malformed(&e))?;
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/history", &body, app.clock.now())?;

@@ -52,7 +52,10 @@ use waymark_runtime::{
     problem::{self, Kind, Problem},
 };
 
-use self::{accounts::Accounts, watching::Watching};
+use self::{
+    accounts::Accounts,
+    watching::{ImportRefused, Watching},
+};
 use crate::api::{RECIPIENT_HEADER, REQUEST_WINDOW_MS, RequestSignature, WATCH_LIST_MEDIA_TYPE};
 
 /// Media type of a request for consent.
@@ -213,17 +216,12 @@ impl Running {
     }
 }
 
-fn check_media_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if given == wanted { Ok(()) } else { Err(Problem::new(problem::CONTENT_TYPE, format!("Send {wanted}."))) }
-}
-
 async fn consent(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Result<Capped<CONSENT_BYTES_MAX>, Problem>,
 ) -> Result<Response<Body>, Problem> {
-    check_media_type(&headers, CONSENT_MEDIA_TYPE)?;
+    problem::check_media_type(&headers, CONSENT_MEDIA_TYPE)?;
     let body = body?.0;
     let request: ConsentRequest =
         decode("request for consent", &body).map_err(|e| Problem::new(problem::MALFORMED, e.to_string()))?;
@@ -238,9 +236,12 @@ async fn watch_list(
     headers: HeaderMap,
     body: Result<Capped<WATCH_LIST_BYTES_MAX>, Problem>,
 ) -> Result<StatusCode, Problem> {
-    check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
+    problem::check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
     let list = WatchList::decode(&body?.0).map_err(|e| Problem::new(problem::MALFORMED, e.to_string()))?;
-    app.watching.import(list, app.clock.now()).map_err(|e| Problem::new(WATCH_LIST_REFUSED, e.to_string()))?;
+    app.watching.import(list, app.clock.now()).map_err(|e| match e {
+        ImportRefused::Full => Problem::new(problem::BUSY, "No more lists are held here."),
+        ImportRefused::Rule(e) => Problem::new(WATCH_LIST_REFUSED, e.to_string()),
+    })?;
     Ok(StatusCode::NO_CONTENT)
 }
 

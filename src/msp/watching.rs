@@ -23,6 +23,17 @@ use waymark_mapping::{
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
 
+/// Why a list is not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ImportRefused {
+    /// By the rules of watch-lists.
+    #[error(transparent)]
+    Rule(#[from] WatchRefused),
+    /// There is no room.
+    #[error("no more lists are held here")]
+    Full,
+}
+
 /// Most watch-lists kept.
 const LISTS_MAX: usize = 1_000_000;
 
@@ -68,14 +79,15 @@ impl Watching {
     /// Takes a user's list.
     ///
     /// # Errors
-    /// [`WatchRefused`].
-    pub fn import(&self, list: WatchList, now: UnixMillis) -> Result<(), WatchRefused> {
+    /// [`ImportRefused`].
+    pub fn import(&self, list: WatchList, now: UnixMillis) -> Result<(), ImportRefused> {
         let mut inner = self.inner();
         let Inner { book, range, places, .. } = &mut *inner;
-        if book.len() >= LISTS_MAX {
-            return Err(WatchRefused::Lifetime);
+        // Whoever is in may renew: a renewal that is refused would end in an alert.
+        if book.len() >= LISTS_MAX && !book.holds(&list.id) {
+            return Err(ImportRefused::Full);
         }
-        book.import(list, now, range.size(), |label| places.get(label).copied())
+        Ok(book.import(list, now, range.size(), |label| places.get(label).copied())?)
     }
 
     /// Follows the log until it is aborted.

@@ -1,7 +1,7 @@
 //! One batch, computed and nothing else: pending changes in, entries, tiles, map and head out.
 //!
 //! Pure: no clock, no store, random bytes from an argument. What is computed here is checked by other code and made
-//! durable in [`super::commit`].
+//! durable in [`mod@super::commit`].
 
 use rand_core::CryptoRng;
 use waymark_log::{

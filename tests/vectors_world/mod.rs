@@ -607,10 +607,10 @@ pub fn handle(version: u32, ordinal: u8) -> (waymark_mapping::vrf::VrfProof, Han
 }
 
 fn record(version: u32, held: &[Held], event: &Event) -> Record {
-    let visible = held.iter().filter(|h| h.mapping.tags.as_exact().is_none()).map(|h| VisibleSlot {
-        standing: h.standing,
-        digest: blind(&visible_salt(version, h), &encode(&h.mapping)),
-    });
+    let visible = held
+        .iter()
+        .filter(|h| h.mapping.tags.as_exact().is_none())
+        .map(|h| VisibleSlot { standing: h.standing, digest: blind(&visible_salt(version, h), &encode(&h.mapping)) });
     let hidden: Vec<HiddenSlot> = (0..HIDDEN_SLOTS)
         .map(|slot| {
             let random = Hash::new(seed(&format!("handle {version} {slot}")));

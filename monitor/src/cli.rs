@@ -1,0 +1,360 @@
+//! The program `waymark-monitor`: results on stdout, messages on stderr.
+//!
+//! Exit codes: 0 ok, 1 could not, 2 usage or a configuration that cannot be used, 3 a file is no evidence, 5 a log's policy
+//! or freshness is not met, 6 a finding or an unexpected change.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use waymark_mapping::watch::{WATCH_LIST_BYTES_MAX, WatchList};
+use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, telemetry};
+
+use crate::{
+    config::{
+        self, Init, LISTEN_DEFAULT, POLL_MS_DEFAULT, POLL_MS_MAX, RENEW_WITHIN_S_DEFAULT, RENEW_WITHIN_S_MAX,
+        SetupError,
+    },
+    evidence::{EVIDENCE_BYTES_MAX, Evidence, Shown, Unshown},
+    http::WATCH_LIST_MEDIA_TYPE,
+    hub::{self, StartError},
+    monitor::{Running, once, start},
+    report::{Status, Verdict},
+};
+
+/// Most bytes in a status that is read from a running monitor: a thousand findings for each of some dozens of logs.
+const STATUS_BYTES_MAX: usize = 16 << 20;
+/// Most bytes in a problem that a running monitor answers.
+const PROBLEM_BYTES_MAX: usize = 64 << 10;
+
+/// Follows transparency logs, replays them, compares views, and watches for labels.
+#[derive(Debug, Parser)]
+#[command(name = "waymark-monitor", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new monitor for one log; more logs can be added to its monitor.toml
+    Init(InitArgs),
+    /// Run until SIGINT or SIGTERM; prints alerts, findings and notices as JSON lines
+    ///
+    /// Each alert and finding has a number. One that is printed twice, because the monitor was stopped in between, bears
+    /// the same number. Exit code 6 if there were findings or unexpected changes when it was stopped.
+    Run(RunArgs),
+    /// Look once at all logs and all witnesses' copies and print where everything stands
+    ///
+    /// Exit code 6 if there are findings or unexpected changes, also earlier ones; 5 if a log's policy or freshness is not
+    /// met; 1 if a log cannot be read.
+    Once(OnceArgs),
+    /// Watch-lists
+    #[command(subcommand)]
+    Watch(WatchCommand),
+    /// Where a monitor stands, without looking at any log
+    ///
+    /// The exit codes are those of `once`; a monitor that is not running has looked at nothing, so that of it only what was
+    /// found counts.
+    Status(StatusArgs),
+    /// Check a file of evidence, offline; exit code 3 if it speaks against nobody
+    Evidence(EvidenceArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum WatchCommand {
+    /// Hand in a watch-list or a renewal
+    Add(AddArgs),
+    /// The lists in a data directory on which no monitor is running
+    List(OnceArgs),
+}
+
+#[derive(Debug, Args)]
+struct Dir {
+    /// The monitor's data directory
+    #[arg(long = "dir", value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// The trust file, which is copied
+    #[arg(long, value_name = "TRUSTFILE")]
+    trust: PathBuf,
+    /// The log's prefix
+    #[arg(long, value_name = "URL")]
+    log_url: String,
+    /// Where a witness of the policy shows its own copy, before what the policy says; may be given many times
+    #[arg(long, value_name = "NAME=URL", value_parser = name_and_url)]
+    witness_url: Vec<(String, String)>,
+    /// Address and port of the listener; loopback only
+    #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT)]
+    listen: SocketAddr,
+    /// How long the holder of a list may claim a change, in seconds
+    #[arg(long, value_name = "N", default_value_t = RENEW_WITHIN_S_DEFAULT,
+          value_parser = clap::value_parser!(u64).range(1..=RENEW_WITHIN_S_MAX))]
+    renew_within_s: u64,
+    /// Pause between two looks, in milliseconds
+    #[arg(long, value_name = "N", default_value_t = POLL_MS_DEFAULT,
+          value_parser = clap::value_parser!(u64).range(1..=POLL_MS_MAX))]
+    poll_ms: u64,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// Address and port of the listener, before what monitor.toml says
+    #[arg(long, value_name = "ADDRESS", env = "WAYMARK_MONITOR_LISTEN")]
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+struct OnceArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    /// The data directory of a monitor that is not running
+    #[arg(long, value_name = "DIR", required_unless_present = "url")]
+    dir: Option<PathBuf>,
+    /// The list's file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// A running monitor, to which the list is sent instead
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// The data directory of a monitor that is not running
+    #[arg(long, value_name = "DIR", required_unless_present = "url", conflicts_with = "url")]
+    dir: Option<PathBuf>,
+    /// A running monitor
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct EvidenceArgs {
+    /// Whose signatures count
+    #[arg(long, value_name = "TRUSTFILE")]
+    trust: PathBuf,
+    /// A file from a monitor's folder `evidence`
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// The first line of `run`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename = "listening")]
+struct Listening {
+    url: String,
+}
+
+#[derive(Serialize)]
+struct ListLine {
+    id: String,
+    origin: String,
+    made_ms: u64,
+    expiry_ms: u64,
+    labels: usize,
+    open_hits: usize,
+}
+
+fn name_and_url(text: &str) -> Result<(String, String), String> {
+    let (name, url) = text.split_once('=').ok_or("not NAME=URL")?;
+    Ok((name.to_owned(), url.to_owned()))
+}
+
+/// Runs the program with the arguments and the environment of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init(false);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(act(cli.command)));
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // Nobody is left to tell if stderr is gone.
+            let _ = writeln!(io::stderr(), "waymark-monitor: {error:#}");
+            ExitCode::from(code_of(&error))
+        }
+    }
+}
+
+/// 2 for what the operator wrote and has to mend, 3 for a file that proves nothing, 1 for everything else.
+fn code_of(error: &anyhow::Error) -> u8 {
+    let is_setup = matches!(error.downcast_ref(), Some(SetupError::Config(_) | SetupError::Trust { .. }));
+    if is_setup || matches!(error.downcast_ref(), Some(StartError::Settings(_))) {
+        2
+    } else if error.downcast_ref::<Unshown>().is_some() {
+        3
+    } else {
+        1
+    }
+}
+
+async fn act(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Init(args) => make(args).map(|()| 0),
+        Command::Run(args) => run(args).await,
+        Command::Once(args) => report(&once(config::load(&args.dir.dir)?, Clock::System).await?, args.json),
+        Command::Watch(WatchCommand::Add(args)) => add(args).await.map(|()| 0),
+        Command::Watch(WatchCommand::List(args)) => list(args).await.map(|()| 0),
+        Command::Status(args) => status(args).await,
+        Command::Evidence(args) => evidence(&args).map(|()| 0),
+    }
+}
+
+/// Prints a result. Whoever reads stdout may have gone, which is an error and no panic.
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// Prints a status and says what it comes to.
+fn report(status: &Status, json: bool) -> anyhow::Result<u8> {
+    let text = if json { serde_json::to_string(status)? } else { status.to_string().trim_end().to_owned() };
+    print(&text)?;
+    Ok(status.verdict().exit_code())
+}
+
+fn make(args: InitArgs) -> anyhow::Result<()> {
+    let InitArgs { dir: Dir { dir }, trust, log_url, witness_url, listen, renew_within_s, poll_ms } = args;
+    config::init(&dir, &Init { trust, log_url, witnesses: witness_url, listen, renew_within_s, poll_ms })?;
+    Ok(())
+}
+
+async fn run(args: RunArgs) -> anyhow::Result<u8> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut settings = config::load(&args.dir.dir)?;
+    settings.listen = args.listen.unwrap_or(settings.listen);
+    let monitor = start(settings, Clock::System).await?;
+    print(&serde_json::to_string(&Listening { url: monitor.url() })?)?;
+    let told = loop {
+        if let Err(e) = tell(&monitor) {
+            break Err(e);
+        }
+        tokio::select! {
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            () = monitor.news_arrived() => {}
+            () = monitor.failed() => break Err(StartError::Failed.into()),
+        }
+    };
+    let verdict = monitor.status().verdict();
+    monitor.stop().await;
+    told.map(|()| if verdict == Verdict::Alarm { verdict.exit_code() } else { 0 })
+}
+
+/// Prints what was not told yet, then remembers that it was told: better twice than never.
+fn tell(monitor: &Running) -> anyhow::Result<()> {
+    let mut last = None;
+    for news in monitor.untold() {
+        print(&serde_json::to_string(&news)?)?;
+        last = last.max(news.id());
+    }
+    last.map_or(Ok(()), |id| Ok(monitor.set_told(id)?))
+}
+
+async fn add(args: AddArgs) -> anyhow::Result<()> {
+    let bytes = durable::read(&args.file, WATCH_LIST_BYTES_MAX)?;
+    let bytes = bytes.with_context(|| format!("{}: there is no such file", args.file.display()))?;
+    let list = WatchList::decode(&bytes)?;
+    if let Some(url) = args.url {
+        return send(&url, bytes).await;
+    }
+    let dir = args.dir.context("neither --dir nor --url")?;
+    let hub = hub::open(config::load(&dir)?, Clock::System).await?;
+    let taken = hub.import(list);
+    hub.close();
+    Ok(taken?)
+}
+
+async fn send(url: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
+    let url = format!("{}/v1/watch-lists", url.trim_end_matches('/'));
+    let answer = Fetcher::default().post(&url, WATCH_LIST_MEDIA_TYPE, &[], bytes, PROBLEM_BYTES_MAX).await?;
+    if !answer.is_success() {
+        bail!("the monitor answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+    }
+    Ok(())
+}
+
+async fn list(args: OnceArgs) -> anyhow::Result<()> {
+    let hub = hub::open(config::load(&args.dir.dir)?, Clock::System).await?;
+    let lists = hub.lists();
+    hub.close();
+    for (list, open_hits) in lists {
+        let line = ListLine {
+            id: HEXLOWER.encode(&list.id.0),
+            origin: list.origin.get().to_string(),
+            made_ms: list.made.get(),
+            expiry_ms: list.expiry.get(),
+            labels: list.labels.len(),
+            open_hits,
+        };
+        print(&if args.json { serde_json::to_string(&line)? } else { plain(&line) })?;
+    }
+    Ok(())
+}
+
+fn plain(line: &ListLine) -> String {
+    let ListLine { id, origin, expiry_ms, labels, open_hits, .. } = line;
+    format!("{id}  {origin}  {labels} labels, {open_hits} open hits, until {} s", expiry_ms / 1000)
+}
+
+async fn status(args: StatusArgs) -> anyhow::Result<u8> {
+    let status = match (args.dir, args.url) {
+        (_, Some(url)) => {
+            let url = format!("{}/status", url.trim_end_matches('/'));
+            let answer = Fetcher::default().get(&url, STATUS_BYTES_MAX).await?;
+            if answer.status != 200 {
+                bail!("the monitor answered {}", answer.status);
+            }
+            serde_json::from_slice(&answer.body).context("the monitor's status")?
+        }
+        (Some(dir), None) => {
+            let hub = hub::open(config::load(&dir)?, Clock::System).await?;
+            let status = hub.status();
+            hub.close();
+            status
+        }
+        (None, None) => bail!("neither --dir nor --url"),
+    };
+    report(&status, args.json)
+}
+
+fn evidence(args: &EvidenceArgs) -> anyhow::Result<()> {
+    let (trust, _) = config::read_trust(&args.trust)?;
+    let bytes = durable::read(&args.file, EVIDENCE_BYTES_MAX)?;
+    let bytes = bytes.with_context(|| format!("{}: there is no such file", args.file.display()))?;
+    let evidence = Evidence::parse(&bytes)?;
+    let (kind, origin) = (evidence.kind.slug(), &evidence.origin);
+    let against = match evidence.verify(&trust)? {
+        Shown::Log => "against the log, to anybody".to_owned(),
+        Shown::Witnesses(names) => format!("against {}, to anybody", names.join(", ")),
+        Shown::WithEntries => "against the log, to whoever replays its entries; it has signed them".to_owned(),
+    };
+    Ok(print(&format!("{kind} at {origin}: {against}"))?)
+}

@@ -1,0 +1,271 @@
+//! What all tasks of a monitor share: the logs, the store, the directory.
+
+use std::{
+    collections::HashSet,
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+use waymark_mapping::watch::{WatchList, WatchRefused};
+use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
+
+use crate::{
+    desk::{Desk, Reports},
+    report::{AlertCounts, Notice, STATUS_SCHEMA, Status},
+    settings::{Settings, Target, targets},
+    state::{LogState, PassError},
+    store::{STORE_FILE, Store, StoreError},
+    watching::ImportRefused,
+};
+
+/// The lock, in the data directory: whoever holds it runs on this directory.
+pub const LOCK_FILE: &str = "lock";
+/// Shortest pause between two looks, in milliseconds, whatever the configuration says.
+pub const POLL_MS_MIN: u64 = 10;
+
+/// Why a monitor does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings contradict themselves.
+    #[error("{0}")]
+    Settings(String),
+    /// Another monitor runs on the directory.
+    #[error("another monitor runs on {0}")]
+    Locked(PathBuf),
+    /// The file system or the listener.
+    #[error("{what}: {error}")]
+    Io {
+        /// What it is about.
+        what: String,
+        /// What happened.
+        error: io::Error,
+    },
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It failed while it ran; the log says how.
+    #[error("the monitor failed; start it again, so that it reads back what is on the disk")]
+    Failed,
+}
+
+/// Why a watch-list was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImportError {
+    #[error(transparent)]
+    Refused(#[from] ImportRefused),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+}
+
+/// One log: what is fixed, and what moves.
+#[derive(Debug)]
+pub(crate) struct Followed {
+    pub(crate) target: Arc<Target>,
+    pub(crate) reader: LogReader,
+    state: Mutex<LogState>,
+}
+
+/// What all tasks share.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) logs: Vec<Followed>,
+    pub(crate) fetcher: Fetcher,
+    pub(crate) poll_ms: u64,
+    pub(crate) store: Store,
+    pub(crate) reports: Reports,
+    data_dir: PathBuf,
+    clock: Clock,
+    lock: Mutex<Option<File>>,
+    pub(crate) failed: watch::Sender<bool>,
+}
+
+impl Hub {
+    /// Takes the directory and rebuilds all logs from what is stored, without any network. Blocks.
+    pub(crate) fn open(settings: Settings, clock: Clock) -> Result<Self, StartError> {
+        let targets = targets(settings.logs).map_err(StartError::Settings)?;
+        let data_dir = settings.data_dir;
+        let lock = take_lock(&data_dir)?;
+        let path = data_dir.join(STORE_FILE);
+        let there = path.try_exists().map_err(|error| io_error(&path, error))?;
+        let store = if there { Store::open(&path)? } else { Store::create(&path)? };
+        let reports = Reports::load(&store)?;
+        let fetcher = Fetcher::default();
+        let mut logs = Vec::new();
+        for target in targets {
+            let found: HashSet<String> = reports.found(&target.origin);
+            let desk = Desk { store: &store, reports: &reports, data_dir: &data_dir, now: clock.now() };
+            let target = Arc::new(target);
+            let state = LogState::restore(Arc::clone(&target), &desk, found, settings.renew_within_ms)?;
+            let reader = LogReader::new(fetcher.clone(), &target.url);
+            logs.push(Followed { target, reader, state: Mutex::new(state) });
+        }
+        let (poll_ms, failed) = (settings.poll_ms.max(POLL_MS_MIN), watch::channel(false).0);
+        Ok(Self { logs, fetcher, poll_ms, store, reports, data_dir, clock, lock: Mutex::new(Some(lock)), failed })
+    }
+
+    /// Gives store and directory back, whoever still holds the hub.
+    pub(crate) fn close(&self) {
+        self.store.close();
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// The state of one log, to be looked at; also after a panic, since what was found must be told.
+    fn state(&self, log: usize) -> MutexGuard<'_, LogState> {
+        self.logs[log].state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the state of one log, on this thread. After an error of the store or a panic, what is held in
+    /// memory may be ahead of the disk, so nothing is done any more.
+    fn at_once<T>(
+        &self,
+        log: usize,
+        job: impl FnOnce(&mut LogState, &Desk<'_>) -> Result<T, PassError>,
+    ) -> Result<T, PassError> {
+        let mut state = self.logs[log].state.lock().map_err(|_| self.fail(PassError::Panicked))?;
+        if self.has_failed() {
+            return Err(PassError::Failed);
+        }
+        let (store, reports, data_dir) = (&self.store, &self.reports, self.data_dir.as_path());
+        let done = job(&mut state, &Desk { store, reports, data_dir, now: self.clock.now() });
+        for (text, since) in state.notices.take_news() {
+            let origin = state.target.origin.to_string();
+            tracing::warn!(%origin, "{text}");
+            self.reports.notice(Notice { origin, text, since_ms: since.get() });
+        }
+        // While the state is locked: whoever comes next finds it.
+        done.map_err(|e| if matches!(e, PassError::Store(_)) { self.fail(e) } else { e })
+    }
+
+    /// Does something with the state of one log, on a thread that may block.
+    pub(crate) async fn work<T: Send + 'static>(
+        self: &Arc<Self>,
+        log: usize,
+        job: impl FnOnce(&mut LogState, &Desk<'_>) -> Result<T, PassError> + Send + 'static,
+    ) -> Result<T, PassError> {
+        let hub = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || hub.at_once(log, job)).await;
+        done.unwrap_or_else(|_| Err(self.fail(PassError::Panicked)))
+    }
+
+    fn fail(&self, error: PassError) -> PassError {
+        if !matches!(error, PassError::Store(StoreError::Closed)) {
+            tracing::error!(%error, "the monitor failed");
+            self.failed.send_replace(true);
+        }
+        error
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        *self.failed.borrow()
+    }
+
+    /// Takes a watch-list for whichever log it is for. When this returns, it is on the disk. Blocks.
+    pub(crate) fn import(&self, list: WatchList) -> Result<(), ImportError> {
+        let origin = list.origin.get();
+        let log = self.logs.iter().position(|l| l.target.origin == origin);
+        let log = log.ok_or(ImportRefused::Rule(WatchRefused::OtherLog))?;
+        Ok(self.at_once(log, |state, desk| Ok(state.import(desk, list)?))??)
+    }
+
+    /// The lists that are held, each with its open hits.
+    pub(crate) fn lists(&self) -> Vec<(WatchList, usize)> {
+        let of = |log: usize| self.state(log).watches.lists().map(|(l, hits)| (l.clone(), hits)).collect::<Vec<_>>();
+        (0..self.logs.len()).flat_map(of).collect()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        let mut status = Status {
+            schema: STATUS_SCHEMA.to_owned(),
+            logs: Vec::new(),
+            watch_lists: 0,
+            open_hits: 0,
+            alerts: AlertCounts::default(),
+            findings: Vec::new(),
+            notices: Vec::new(),
+        };
+        for log in 0..self.logs.len() {
+            let state = self.state(log);
+            status.logs.push(state.status(self.clock.now()));
+            status.watch_lists += state.watches.len();
+            status.open_hits += state.watches.open_hits();
+            let origin = &state.target.origin;
+            status.notices.extend(state.notices.texts().map(|text| format!("{origin}: {text}")));
+        }
+        // After the logs, so that whatever their states show stands here as well.
+        self.reports.sum_up(&mut status);
+        status
+    }
+
+    pub(crate) fn is_anything_withheld(&self) -> bool {
+        (0..self.logs.len()).any(|log| self.state(log).is_anything_withheld())
+    }
+}
+
+fn io_error(path: &Path, error: io::Error) -> StartError {
+    StartError::Io { what: path.display().to_string(), error }
+}
+
+/// Makes the directory if need be, and locks it for as long as the file is open.
+fn take_lock(data_dir: &Path) -> Result<File, StartError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|e| io_error(data_dir, e))?;
+    let path = data_dir.join(LOCK_FILE);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|e| io_error(&path, e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Locked(data_dir.to_owned())),
+        Err(TryLockError::Error(e)) => Err(io_error(&path, e)),
+    }
+}
+
+/// [`Hub::open`] on a thread that may block.
+pub(crate) async fn open(settings: Settings, clock: Clock) -> Result<Arc<Hub>, StartError> {
+    let opened = tokio::task::spawn_blocking(move || Hub::open(settings, clock)).await;
+    Ok(Arc::new(opened.unwrap_or(Err(StartError::Failed))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use waymark_log::{
+        cosignature::Cosigner,
+        key::SecretKey,
+        note::{KeyName, NoteSigner},
+    };
+    use waymark_mapping::trust::Trust;
+
+    use super::*;
+    use crate::settings::FollowedLog;
+
+    fn settings(data_dir: &Path) -> Settings {
+        let log = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), SecretKey::from_seed(&[1; 32]));
+        let witness = Cosigner::new(KeyName::new("w1.example").unwrap(), SecretKey::from_seed(&[2; 32]));
+        let policy = format!("log {}\nwitness w1 {}\nquorum w1\n", log.vkey(), witness.vkey());
+        let trust = Trust::parse(&format!("policy = \"\"\"\n{policy}\"\"\"\n")).unwrap();
+        let logs = vec![FollowedLog { trust, url: "http://127.0.0.1:1".to_owned(), witnesses: vec![] }];
+        let listen = "127.0.0.1:0".parse().unwrap();
+        Settings { data_dir: data_dir.to_owned(), listen, logs, poll_ms: 10, renew_within_ms: 1 }
+    }
+
+    #[tokio::test]
+    async fn after_a_fault_nothing_is_done_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        for panics in [false, true] {
+            let hub = open(settings(folder.path()), Clock::System).await.unwrap();
+            hub.work(0, |_, _| Ok(())).await.unwrap();
+            let fault = hub.work(0, move |_, _| -> Result<(), _> {
+                assert!(!panics, "a panic in the middle of a change");
+                Err(StoreError::Damaged("no more".to_owned()).into())
+            });
+            assert!(matches!(fault.await, Err(PassError::Store(_) | PassError::Panicked)));
+            assert!(hub.has_failed());
+            assert!(matches!(hub.work(0, |_, _| Ok(())).await, Err(PassError::Failed | PassError::Panicked)));
+            // What was found can still be asked for, and another start finds the directory free.
+            assert_eq!(hub.status().logs.len(), 1);
+            hub.close();
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! A monitor as a whole: any number of logs, one store, one listener; running, or once.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
+use waymark_runtime::{
+    clock::Clock,
+    listen::{self, Server},
+};
+
+use crate::{
+    follow, http,
+    hub::{Hub, StartError, open},
+    report::{AlertRecord, News, Status},
+    settings::Settings,
+    state::PassError,
+    store::StoreError,
+    views::WITHHELD_POLLS,
+};
+
+/// Longest pause between the passes of [`once`], in milliseconds.
+const ONCE_PAUSE_MS_MAX: u64 = 1000;
+
+/// A monitor that is running. [`Running::stop`] stops it; dropping it stops it soon.
+#[derive(Debug)]
+pub struct Running {
+    hub: Arc<Hub>,
+    server: Server,
+    tasks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+}
+
+/// Starts a monitor: takes up what is stored, then follows its logs and listens.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
+    let address = settings.listen;
+    let hub = open(settings, clock).await?;
+    let listener = listen::bind(address).await;
+    let server = listener.and_then(|listener| listen::serve(listener, http::router(Arc::clone(&hub))));
+    let server = server.map_err(|error| StartError::Io { what: format!("the listener at {address}"), error })?;
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = Vec::new();
+    for (log, followed) in hub.logs.iter().enumerate() {
+        tasks.push(tokio::spawn(follow::tick(Arc::clone(&hub), log, stopped.clone())));
+        tasks.push(tokio::spawn(follow::follow_log(Arc::clone(&hub), log, stopped.clone())));
+        for i in 0..followed.target.copies.len() {
+            tasks.push(tokio::spawn(follow::follow_copy(Arc::clone(&hub), log, i, stopped.clone())));
+        }
+    }
+    Ok(Running { hub, server, tasks, stop })
+}
+
+/// One full pass over all logs and copies; what is found is stored as by a monitor that runs.
+///
+/// A log that shows less than a witness, or than it did before, is given the looks that it is given by a monitor that runs,
+/// in quick succession.
+///
+/// # Errors
+/// [`StartError`]; what is wrong with the logs stands in the status.
+pub async fn once(settings: Settings, clock: Clock) -> Result<Status, StartError> {
+    let hub = open(settings, clock).await?;
+    for _ in 0..WITHHELD_POLLS {
+        pass_all(&hub).await;
+        if hub.has_failed() || !hub.is_anything_withheld() {
+            break;
+        }
+        sleep(Duration::from_millis(hub.poll_ms.min(ONCE_PAUSE_MS_MAX))).await;
+    }
+    let status = hub.status();
+    hub.close();
+    if hub.has_failed() { Err(StartError::Failed) } else { Ok(status) }
+}
+
+async fn pass_all(hub: &Arc<Hub>) {
+    let mut passes = JoinSet::new();
+    for log in 0..hub.logs.len() {
+        let hub = Arc::clone(hub);
+        passes.spawn(async move { pass_one(&hub, log).await });
+    }
+    // What is fatal the hub knows.
+    while passes.join_next().await.is_some() {}
+}
+
+/// All copies at once, then the log, which may have grown since; then the time. Only what is fatal is an error.
+async fn pass_one(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
+    let mut looks = JoinSet::new();
+    for i in 0..hub.logs[log].target.copies.len() {
+        let hub = Arc::clone(hub);
+        looks.spawn(async move { follow::look(&hub, log, i).await });
+    }
+    while let Some(looked) = looks.join_next().await {
+        looked.unwrap_or(Err(PassError::Panicked))?;
+    }
+    match follow::pass(hub, log).await {
+        Err(e @ (PassError::Store(_) | PassError::Panicked | PassError::Failed)) => return Err(e),
+        Ok(()) | Err(PassError::Read(_) | PassError::Unmet | PassError::Contradicted) => {}
+    }
+    hub.work(log, |state, desk| Ok(state.tick(desk)?)).await
+}
+
+impl Running {
+    /// Where it listens, without a final slash.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// Where it stands: the same as `GET /status`. Waits for a step of a replay to end.
+    pub fn status(&self) -> Status {
+        self.hub.status()
+    }
+
+    /// Every alert so far, oldest first.
+    pub fn alerts(&self) -> Vec<AlertRecord> {
+        self.hub.reports.alerts(0, usize::MAX)
+    }
+
+    /// Waits until there may be something to tell.
+    pub async fn news_arrived(&self) {
+        self.hub.reports.arrived.notified().await;
+    }
+
+    /// What was not told yet: notices once, alerts and findings until [`Running::set_told`]. Whoever tells them may do so
+    /// twice if he stops in between; the number of each stays the same.
+    pub fn untold(&self) -> Vec<News> {
+        self.hub.reports.untold()
+    }
+
+    /// The alerts and findings up to this number were told.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_told(&self, id: u64) -> Result<(), StoreError> {
+        self.hub.reports.set_told(&self.hub.store, id)
+    }
+
+    /// Waits until the monitor has failed for good: its store, say. It must be started again.
+    pub async fn failed(&self) {
+        let mut failed = self.hub.failed.subscribe();
+        // The sender lives as long as `self`.
+        let _ = failed.wait_for(|f| *f).await;
+    }
+
+    /// Stops following and listening, and gives the directory back.
+    pub async fn stop(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        self.server.stop().await;
+        self.hub.close();
+    }
+}

@@ -1,0 +1,381 @@
+//! One log as this monitor believes it: replayed, stored, watched. The judgement is `waymark-mapping`'s; what is added here
+//! is the order of things.
+//!
+//! 1. A checkpoint is opened with the log's key and compared with the replay, whatever else may be wrong with it: two roots
+//!    that the log has signed for one size are evidence without any witness (`views`, `findings`).
+//! 2. Only a checkpoint that meets the policy is followed.
+//! 3. Entries are believed when they lead to its root. Then, in **one transaction**, they are stored with the hits of
+//!    watch-lists and the findings that follow from them.
+//!
+//! All methods may block on the disk; a [`StoreError`] is fatal, since the replay in memory is then ahead of the disk.
+
+use std::{collections::HashSet, sync::Arc};
+
+use waymark_log::{
+    checkpoint::{Origin, SignedCheckpoint},
+    hash::{Hash, leaf_hash},
+    policy::Unmet,
+    proof::verify_consistency,
+    time::{UnixMillis, UnixSeconds},
+};
+use waymark_mapping::{
+    audit::{Finding, Replay, Step},
+    entry::{Entry, HEAD_INTERVAL_MS_MAX},
+    watch::{Alert, WatchList},
+};
+use waymark_runtime::follow::FollowError;
+
+use crate::{
+    desk::Desk,
+    evidence::Kind,
+    notices::{Notices, Subject},
+    report::{AlertKind, AlertRecord, Condition, LogStatus},
+    settings::Target,
+    store::{Batch, StoreError, StoredHead},
+    tree::Tree,
+    views::{Beyond, View},
+    watching::{ImportRefused, Plan, Watches},
+};
+
+/// Most entries in one step: eight times what may stand between two heads, 64 bundles.
+pub const STEP_ENTRIES_MAX: usize = 16_384;
+/// Bytes of entries after which a step ends: as many entries of 2 KiB, which no honest one has.
+pub const STEP_BYTES_MAX: usize = 32 << 20;
+/// Most findings that are recorded for one log: the first say what it is, and each may come with a file.
+pub const FINDINGS_MAX: usize = 1000;
+
+/// Why a pass did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PassError {
+    /// The log could not be read, or what was read has no form. Tried again.
+    #[error(transparent)]
+    Read(#[from] FollowError),
+    /// The checkpoint does not meet the policy; a notice says so.
+    #[error("the checkpoint does not meet the policy")]
+    Unmet,
+    /// The log contradicts itself; a finding says so.
+    #[error("the log contradicts itself")]
+    Contradicted,
+    /// Fatal.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Fatal.
+    #[error("a task of this monitor has panicked")]
+    Panicked,
+    /// Something fatal came before.
+    #[error("the monitor failed before")]
+    Failed,
+}
+
+/// A checkpoint that the log has signed, as somebody shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub(crate) signed: SignedCheckpoint,
+    /// The note, byte for byte.
+    pub(crate) note: Vec<u8>,
+    /// Where it was seen, for evidence.
+    pub(crate) place: String,
+}
+
+/// Entries on their way to a goal, not yet believed.
+#[derive(Debug)]
+pub(crate) struct Fetched {
+    pub(crate) from: u64,
+    pub(crate) entries: Vec<Vec<u8>>,
+    /// If they do not reach the goal: how the tree that they end in is the beginning of the goal's.
+    pub(crate) proof: Vec<Hash>,
+    /// Whether they neither reach the goal nor hold a head at which to stop.
+    pub(crate) headless: bool,
+}
+
+/// Where one log stands.
+#[derive(Debug)]
+pub(crate) struct LogState {
+    pub(crate) target: Arc<Target>,
+    pub(crate) replay: Replay,
+    pub(crate) tree: Tree,
+    pub(crate) watches: Watches,
+    /// The checkpoint that the replay has reached or is on its way to; never smaller than the replay.
+    pub(crate) anchor: Option<Claim>,
+    pub(crate) quorum: Option<UnixSeconds>,
+    pub(crate) cosignatures: usize,
+    pub(crate) started: UnixMillis,
+    pub(crate) last_success: Option<UnixMillis>,
+    pub(crate) condition: Condition,
+    /// Looks at the log's checkpoint, whatever came of them.
+    pub(crate) passes: u64,
+    /// The greatest size that the log has signed for, as far as anybody has shown.
+    pub(crate) signed_size_max: u64,
+    pub(crate) views: Vec<View>,
+    /// What the log has signed beyond the replay, to whomever.
+    pub(crate) beyond: Vec<Beyond>,
+    /// The largest tree that each of the policy's witnesses was seen to cosign.
+    pub(crate) largest: Vec<Option<Claim>>,
+    /// The pass since which the log shows less than it has shown before.
+    pub(crate) behind: Option<u64>,
+    pub(crate) notices: Notices,
+    /// Texts of the findings that are stored.
+    pub(crate) found: HashSet<String>,
+}
+
+impl LogState {
+    pub(crate) fn append(&mut self, entry: &[u8], full: impl FnMut(u64, Vec<u8>)) {
+        self.tree.append(entry, full).expect("an entry from a bundle fits into a bundle");
+    }
+
+    /// Judges what the log serves as its checkpoint. `Some` if there are entries to fetch.
+    pub(crate) fn receive(&mut self, desk: &Desk<'_>, bytes: &[u8]) -> Result<Option<Claim>, PassError> {
+        let target = Arc::clone(&self.target);
+        let (_, signed) = target.open(bytes).map_err(|e| self.unmet(e.to_string(), desk.now))?;
+        let place = format!("the log at {}", target.url);
+        let claim = Claim { signed, note: bytes.to_vec(), place };
+        if !self.weigh(desk, claim.clone(), None)? {
+            self.condition = Condition::Contradicted;
+            return Err(PassError::Contradicted);
+        }
+        let judged = target.trust.policy().judge(bytes, desk.now.floor_seconds(), target.trust.freshness());
+        let cosigned = judged.map_err(|unmet| match unmet {
+            Unmet::Stale { .. } => {
+                self.notices.clear(&Subject::Policy);
+                self.stale(unmet.to_string(), desk.now)
+            }
+            other => self.unmet(other.to_string(), desk.now),
+        })?;
+        self.quorum = self.quorum.max(Some(cosigned.quorum_time()));
+        self.cosignatures = cosigned.cosignatures();
+        self.last_success = Some(desk.now);
+        self.notices.clear(&Subject::Policy);
+        self.notices.clear(&Subject::Stale);
+        if claim.signed.size() > self.replay.size() {
+            return Ok(Some(claim));
+        }
+        if claim.signed.size() < self.replay.size() {
+            self.behind.get_or_insert(self.passes);
+        } else {
+            self.caught_up();
+        }
+        self.reached(desk.now);
+        Ok(None)
+    }
+
+    /// Judges fetched entries; those that lead to the goal are replayed, stored and believed.
+    ///
+    /// `false` if they do not lead there and nobody `doubted` the goal before: bytes may have been spoilt on their way, and
+    /// it takes a second fetch to hold them against the log.
+    pub(crate) fn believe(
+        &mut self,
+        desk: &Desk<'_>,
+        fetched: &Fetched,
+        goal: &Claim,
+        doubted: bool,
+    ) -> Result<bool, PassError> {
+        let (from, count) = (self.replay.size(), fetched.entries.len());
+        if fetched.from != from {
+            // Fetched for another state than this: nobody's fault, and fetched again.
+            return Ok(true);
+        }
+        let against = if fetched.headless {
+            format!("no head among {count} entries from {from} on: not followed further")
+        } else if let Some((size, root)) = self.led_to(fetched, goal) {
+            let step = self.replay.extend(&fetched.entries, size, &root);
+            self.store_step(desk, &fetched.entries, goal, step)?;
+            if size == goal.signed.size() {
+                self.caught_up();
+                self.reached(desk.now);
+            }
+            return Ok(true);
+        } else {
+            Finding::RootMismatch { size: goal.signed.size() }.to_string()
+        };
+        if doubted { Err(self.contradicted(desk, against, goal)) } else { Ok(false) }
+    }
+
+    /// The tree that fetched entries end in, if that is the goal's or is proved to be its beginning.
+    fn led_to(&self, fetched: &Fetched, goal: &Claim) -> Option<(u64, Hash)> {
+        let mut range = self.tree.range().clone();
+        for entry in &fetched.entries {
+            range.append(leaf_hash(entry));
+        }
+        let (size, root, goal) = (range.size(), range.root(), &goal.signed);
+        verify_consistency(size, goal.size(), &root, goal.root(), &fetched.proof).ok().map(|()| (size, root))
+    }
+
+    fn store_step(&mut self, desk: &Desk<'_>, entries: &[Vec<u8>], goal: &Claim, step: Step) -> Result<(), StoreError> {
+        let mut bundles = Vec::new();
+        for entry in entries {
+            self.append(entry, |n, bytes| bundles.push((n, bytes)));
+        }
+        bundles.extend(self.tree.partial());
+        let head = StoredHead {
+            size: self.tree.size(),
+            root: self.tree.root().to_base64(),
+            note: String::from_utf8_lossy(&goal.note).into_owned(),
+            quorum_time_s: self.quorum.map_or(0, UnixSeconds::get),
+        };
+        let plan = self.watches.on_changes(&step.changes, desk.now);
+        let mut findings = self.unrecorded(step.findings.iter().map(Finding::to_string).collect(), desk.now);
+        if !findings.is_empty() {
+            let evidence = self.keep(desk, Kind::Entries, &[goal], None)?;
+            findings.iter_mut().for_each(|finding| finding.evidence = Some(evidence.clone()));
+        }
+        let batch = Batch { bundles, head: Some(head), findings, ..self.batch(&plan, desk.now) };
+        desk.commit(&self.target.origin, batch)?;
+        self.anchor = Some(goal.clone());
+        self.watches.install(plan);
+        for notice in step.notices {
+            self.notices.late_head(notice, desk.now);
+        }
+        Ok(())
+    }
+
+    /// The log shows as much as it ever did.
+    fn caught_up(&mut self) {
+        self.behind = None;
+        self.notices.clear(&Subject::Behind);
+    }
+
+    /// The replay is where the log's checkpoint is, or beyond.
+    fn reached(&mut self, now: UnixMillis) {
+        let untimely = self.untimely();
+        self.condition = if untimely.is_some() { Condition::Stale } else { Condition::Good };
+        match untimely {
+            Some(text) => self.notices.set(Subject::HeadTime, text.to_owned(), now),
+            None => self.notices.clear(&Subject::HeadTime),
+        }
+    }
+
+    /// Why senders reject the last head, if they do, by the same rule: floor(head time / 1000) <= quorum time + skew, and
+    /// head time >= quorum time - (60 s + promised interval + skew).
+    fn untimely(&self) -> Option<&'static str> {
+        let ((_, head), quorum, open) = (self.replay.last_head()?, self.quorum?, self.replay.open()?);
+        let skew_s = self.target.trust.freshness().skew_s;
+        let slack_ms = HEAD_INTERVAL_MS_MAX + u64::from(open.interval_ms) + skew_s.saturating_mul(1000);
+        if head.time.floor_seconds() > quorum.plus_s(skew_s) {
+            Some("the last head is dated after its cosignatures")
+        } else if head.time.plus_ms(slack_ms) < quorum.to_millis() {
+            Some("the log is silent: its cosignatures are refreshed, and no head follows")
+        } else {
+            None
+        }
+    }
+
+    /// Nothing could be read.
+    pub(crate) fn unreachable(&mut self, why: String, now: UnixMillis) {
+        self.condition = Condition::Unreachable;
+        self.notices.set(Subject::Reading, format!("the log cannot be read: {why}"), now);
+    }
+
+    fn unmet(&mut self, why: String, now: UnixMillis) -> PassError {
+        self.condition = Condition::Unmet;
+        self.notices.set(Subject::Policy, format!("the checkpoint is not accepted: {why}"), now);
+        PassError::Unmet
+    }
+
+    fn stale(&mut self, why: String, now: UnixMillis) -> PassError {
+        self.condition = Condition::Stale;
+        self.notices.set(Subject::Stale, format!("the checkpoint is stale: {why}"), now);
+        PassError::Unmet
+    }
+
+    /// Whether there was no fresh quorum for longer than allowed. While this monitor was down nobody could tell.
+    fn is_stale(&self, now: UnixMillis) -> bool {
+        let started = self.started.floor_seconds();
+        let since = self.quorum.map_or(started, |t| t.max(started));
+        now.floor_seconds().since(since) > self.target.trust.freshness().max_age_s
+    }
+
+    /// Time has passed: what is overdue becomes an alert, and silence a notice.
+    pub(crate) fn tick(&mut self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        if self.is_stale(desk.now) {
+            let max_age_s = self.target.trust.freshness().max_age_s;
+            let text = format!("no checkpoint with a fresh quorum for more than {max_age_s} s");
+            self.notices.set(Subject::Stale, text, desk.now);
+        }
+        let plan = self.watches.tick(self.replay.size(), desk.now);
+        self.carry_out(desk, plan)
+    }
+
+    /// Takes a watch-list. When this returns, it is on the disk.
+    pub(crate) fn import(&mut self, desk: &Desk<'_>, list: WatchList) -> Result<Result<(), ImportRefused>, StoreError> {
+        let replay = &self.replay;
+        match self.watches.import(list, desk.now, replay.size(), |label| replay.place(label)) {
+            Ok(plan) => self.carry_out(desk, plan).map(Ok),
+            Err(refused) => Ok(Err(refused)),
+        }
+    }
+
+    fn carry_out(&mut self, desk: &Desk<'_>, plan: Plan) -> Result<(), StoreError> {
+        if !plan.is_empty() {
+            desk.commit(&self.target.origin, self.batch(&plan, desk.now))?;
+            self.watches.install(plan);
+        }
+        Ok(())
+    }
+
+    /// What a plan asks to be stored.
+    fn batch(&self, plan: &Plan, now: UnixMillis) -> Batch {
+        Batch {
+            journals: plan.journals().map(|(id, journal)| (*id, journal.cloned())).collect(),
+            alerts: plan.alerts.iter().map(|alert| alert_record(alert, &self.target.origin, now)).collect(),
+            ..Batch::default()
+        }
+    }
+
+    pub(crate) fn status(&self, now: UnixMillis) -> LogStatus {
+        LogStatus {
+            origin: self.target.origin.to_string(),
+            url: self.target.url.clone(),
+            condition: match self.condition {
+                Condition::Unmet | Condition::Contradicted => self.condition,
+                _ if self.is_stale(now) => Condition::Stale,
+                condition => condition,
+            },
+            verified_size: self.replay.size(),
+            map_root: self.replay.map().root().to_hex(),
+            head_time: self.replay.last_head().map(|(_, head)| head.time.get()),
+            replayed_changes: self.replay.map().len(),
+            cosignatures: self.cosignatures,
+            quorum_age_s: self.quorum.map(|t| now.floor_seconds().since(t)),
+            last_success_ms: self.last_success.map(UnixMillis::get),
+            lag: self.signed_size_max.saturating_sub(self.replay.size()),
+            views: self.views.iter().zip(&self.target.copies).map(|(v, c)| v.status(&c.witness)).collect(),
+            findings: self.found.len(),
+            notices: self.notices.texts().count(),
+        }
+    }
+}
+
+/// How many of these entries end in a head: up to and including the last one.
+pub(crate) fn last_head(entries: &[Vec<u8>]) -> Option<usize> {
+    entries.iter().rposition(|e| matches!(Entry::decode(e), Ok(Entry::Head(_)))).map(|at| at + 1)
+}
+
+fn alert_record(alert: &Alert, origin: &Origin, now: UnixMillis) -> AlertRecord {
+    let (kind, id, hit, what_to_do) = match alert {
+        Alert::Unexpected { id, place, time } => (
+            AlertKind::Unexpected,
+            id,
+            Some((place, time)),
+            "A change was logged for what this list watches, and nobody claimed it in time. Open the record in each of \
+             your apps and see what changed and by whose authority. If it was none of you: remove it after a fresh proof \
+             of possession, and tell your providers.",
+        ),
+        Alert::Expired { id } => (
+            AlertKind::Expired,
+            id,
+            None,
+            "This list has run out: nobody watches for its labels any more. Let the app that made it renew it.",
+        ),
+    };
+    AlertRecord {
+        id: 0,
+        kind,
+        list: data_encoding::HEXLOWER.encode(&id.0),
+        origin: origin.to_string(),
+        entry: hit.map(|(place, _)| place.index),
+        leaf: hit.map(|(place, _)| place.leaf.to_hex()),
+        head_time_ms: hit.map(|(_, time)| time.get()),
+        raised_ms: now.get(),
+        what_to_do: what_to_do.to_owned(),
+    }
+}

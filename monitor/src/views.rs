@@ -1,0 +1,177 @@
+//! Vantage points: the log's own checkpoint and each witness's own copy of it, compared with the replay and each other.
+//!
+//! A checkpoint at a size that was replayed must have the root that the replay had there. One beyond the replay must have
+//! the root that anybody else was shown for that size, and is compared with the replay once it gets there. What a witness
+//! has seen must be reached by the log's own checkpoint within a bounded number of polls; else the log withholds from us
+//! what it has shown to others. So it does if it shows us less than it did before. A copy is compared whenever the log has signed it: a contradiction is the log's, whoever
+//! hands it over.
+
+use std::sync::Arc;
+
+use waymark_log::cosignature;
+
+use crate::{
+    desk::Desk,
+    evidence::Kind,
+    notices::Subject,
+    report::{Condition, ViewStatus},
+    state::{Claim, LogState},
+    store::StoreError,
+};
+
+/// How many looks at its checkpoint the log has to reach what a witness has seen, before it counts as withheld: enough for
+/// a witness that is told before the log publishes, at any poll interval.
+pub const WITHHELD_POLLS: u64 = 10;
+/// Most checkpoints beyond the replay that are kept to be compared; more come only while the log shows us less.
+pub const BEYOND_MAX: usize = 64;
+
+/// What a witness answered.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// A note, unjudged.
+    Note(Vec<u8>),
+    /// It has none of this log.
+    None,
+    /// It could not be read.
+    Unreadable(String),
+}
+
+/// A witness's copy as it was last seen.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    size: Option<u64>,
+    agrees: Option<bool>,
+    /// The first size beyond the replay that the log has not reached since, and the pass before it was seen.
+    ahead: Option<(u64, u64)>,
+}
+
+/// A checkpoint beyond the replay.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    claim: Claim,
+    /// Which witness has shown it, if it was one.
+    view: Option<usize>,
+}
+
+impl View {
+    pub(crate) fn status(&self, witness: &str) -> ViewStatus {
+        ViewStatus { witness: witness.to_owned(), size: self.size, agrees: self.agrees }
+    }
+}
+
+impl LogState {
+    /// Judges the copy of witness `i` of the target.
+    pub(crate) fn look(&mut self, desk: &Desk<'_>, i: usize, answer: Answer) -> Result<(), StoreError> {
+        let target = Arc::clone(&self.target);
+        let at = &target.copies[i];
+        let subject = Subject::Copy(at.witness.clone());
+        let note = match answer {
+            Answer::Note(bytes) => bytes,
+            Answer::None => {
+                let text = format!("witness {}: it has no checkpoint of this log", at.witness);
+                self.notices.set(subject, text, desk.now);
+                return Ok(());
+            }
+            Answer::Unreadable(why) => {
+                let text = format!("witness {}: its copy cannot be read: {why}", at.witness);
+                self.notices.set(subject, text, desk.now);
+                return Ok(());
+            }
+        };
+        let opened = target.open(&note).and_then(|(note, signed)| {
+            let cosigned = cosignature::check(&note, &at.vkey)?;
+            Ok((signed, cosigned))
+        });
+        let (signed, cosigned) = match opened {
+            Ok(opened) => opened,
+            Err(e) => {
+                self.notices.set(subject, format!("witness {}: {e}", at.witness), desk.now);
+                return Ok(());
+            }
+        };
+        match cosigned {
+            Some(_) => self.notices.clear(&subject),
+            None => {
+                let text = format!("witness {}: it has not cosigned the copy that it shows", at.witness);
+                self.notices.set(subject, text, desk.now);
+            }
+        }
+        let place = format!("witness {} at {}", at.witness, at.url);
+        self.weigh(desk, Claim { signed, note, place }, Some(i))?;
+        Ok(())
+    }
+
+    /// Compares a checkpoint that the log has signed with the replay or with others beyond it. Whether they agree.
+    pub(crate) fn weigh(&mut self, desk: &Desk<'_>, claim: Claim, view: Option<usize>) -> Result<bool, StoreError> {
+        let size = claim.signed.size();
+        self.signed_size_max = self.signed_size_max.max(size);
+        self.weigh_cosignatures(desk, &claim)?;
+        if size <= self.replay.size() {
+            return self.settle(desk, &claim, view);
+        }
+        let same = |b: &Beyond| b.claim.signed.size() == size && b.claim.signed.root() == claim.signed.root();
+        let other = self.beyond.iter().find(|b| b.claim.signed.size() == size && !same(b)).map(|b| b.claim.clone());
+        let agrees = other.is_none();
+        if let Some(other) = other {
+            self.contradiction(desk, Kind::SplitView, &claim, other.signed.root(), Some(&other), None)?;
+        }
+        if let Some(view) = view.map(|i| &mut self.views[i]) {
+            (view.size, view.agrees) = (Some(size), if agrees { None } else { Some(false) });
+            view.ahead.get_or_insert((size, self.passes));
+        }
+        let known = self.beyond.iter().any(|b| same(b) && b.view == view);
+        if !known && self.beyond.len() < BEYOND_MAX {
+            self.beyond.push(Beyond { claim, view });
+        }
+        // What was shown to others does not stop us from following what a quorum has cosigned.
+        Ok(agrees || view.is_none())
+    }
+
+    /// Whether somebody has seen more than the log shows now, which gives it some more looks.
+    pub(crate) fn is_anything_withheld(&self) -> bool {
+        self.behind.is_some() || self.views.iter().any(|view| view.ahead.is_some())
+    }
+
+    /// Compares a checkpoint that the replay has reached.
+    fn settle(&mut self, desk: &Desk<'_>, claim: &Claim, view: Option<usize>) -> Result<bool, StoreError> {
+        let agrees = self.compare(desk, claim)?;
+        if let Some(view) = view.map(|i| &mut self.views[i]) {
+            (view.size, view.agrees) = (Some(claim.signed.size()), Some(agrees));
+        }
+        Ok(agrees)
+    }
+
+    /// The log's own checkpoint was looked at: what it has reached is compared, what it has not may count as withheld.
+    pub(crate) fn passed(&mut self, desk: &Desk<'_>) -> Result<(), StoreError> {
+        self.passes += 1;
+        let replayed = self.replay.size();
+        let (reached, beyond) =
+            std::mem::take(&mut self.beyond).into_iter().partition(|b: &Beyond| b.claim.signed.size() <= replayed);
+        self.beyond = beyond;
+        for Beyond { claim, view } in reached {
+            self.settle(desk, &claim, view)?;
+        }
+        let mut withheld = false;
+        for (view, at) in self.views.iter_mut().zip(&self.target.copies) {
+            let Some((size, since_pass)) = view.ahead else { continue };
+            let subject = Subject::Withheld(at.witness.clone());
+            if size <= replayed {
+                view.ahead = None;
+                self.notices.clear(&subject);
+            } else if self.passes - since_pass >= WITHHELD_POLLS {
+                let text = format!("withheld: witness {} has seen size {size}, the log shows us less", at.witness);
+                self.notices.set(subject, text, desk.now);
+                withheld = true;
+            }
+        }
+        if self.behind.is_some_and(|since_pass| self.passes - since_pass >= WITHHELD_POLLS) {
+            let text = format!("withheld: the log has shown size {replayed} before and shows less now");
+            self.notices.set(Subject::Behind, text, desk.now);
+            withheld = true;
+        }
+        if withheld && self.condition == Condition::Good {
+            self.condition = Condition::Withheld;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,254 @@
+//! The program from outside: its commands, what it prints where, its exit codes.
+
+mod world;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use waymark_log::hash::Hash;
+use waymark_runtime::clock::Clock;
+use world::{Log, Web, label};
+
+/// A log that is fresh by the system's clock, and its files.
+struct Site {
+    log: Log,
+    web: Web,
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    async fn new() -> Self {
+        let log = Log::new("dp.example/log", now() - 1000);
+        let (web, folder) = (Web::new().await, tempfile::tempdir().unwrap());
+        web.publish("log", &log);
+        web.put_copies(&log);
+        fs::write(folder.path().join("trust.toml"), log.trust_text()).unwrap();
+        Self { log, web, folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn init(&self, name: &str) -> Output {
+        let (dir, trust) = (self.path(name), self.path("trust.toml"));
+        let (log, w1, w2) = (self.web.url("log"), self.web.url("w1"), self.web.url("w2"));
+        let witnesses = [format!("--witness-url=w1={w1}"), format!("--witness-url=w2={w2}")];
+        let args = ["init", "--dir", text(&dir), "--trust", text(&trust), "--log-url", &log, "--poll-ms", "50"];
+        program(&[&args[..], &["--listen", "127.0.0.1:0", &witnesses[0], &witnesses[1]]].concat()).await
+    }
+}
+
+fn now() -> u64 {
+    Clock::System.now().get()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Runs the program to its end, off the threads that serve it.
+async fn program(args: &[&str]) -> Output {
+    let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+    let run = move || Command::new(env!("CARGO_BIN_EXE_waymark-monitor")).args(args).output().unwrap();
+    tokio::task::spawn_blocking(run).await.unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_once_status_and_their_exit_codes() {
+    let mut site = Site::new().await;
+    let dir = site.path("m");
+    assert_eq!(code(&program(&["frobnicate"]).await), 2);
+    assert_eq!(code(&program(&["status"]).await), 2);
+    assert_eq!(code(&program(&["once", "--dir", text(&dir)]).await), 2);
+    let made = site.init("m").await;
+    assert_eq!((code(&made), made.stdout.len()), (0, 0), "{made:?}");
+    let again = site.init("m").await;
+    assert_eq!(code(&again), 1);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
+
+    let once = program(&["once", "--dir", text(&dir), "--json"]).await;
+    assert_eq!(code(&once), 0, "{once:?}");
+    let status = json(&once);
+    assert_eq!(status["schema"], "waymark.monitor.status/1");
+    assert_eq!((&status["logs"][0]["verified_size"], &status["logs"][0]["condition"]), (&2.into(), &"good".into()));
+    assert_eq!(status["logs"][0]["views"][1]["agrees"], true);
+    let plain = program(&["once", "--dir", text(&dir)]).await;
+    assert!(String::from_utf8_lossy(&plain.stdout).contains("2 entries replayed"));
+    let offline = program(&["status", "--dir", text(&dir), "--json"]).await;
+    assert_eq!((code(&offline), &json(&offline)["logs"][0]["verified_size"]), (0, &2.into()));
+
+    // Too few cosignatures: 5. Nothing there: 1. Another root: 6, and for ever.
+    let t = now() / 1000;
+    let note = site.log.note(2, site.log.root_at(2), [t, t, 0, 0]);
+    site.web.put("log/checkpoint", note);
+    assert_eq!(code(&program(&["once", "--dir", text(&dir)]).await), 5);
+    site.web.put("log/checkpoint", site.log.note(2, site.log.root_at(2), [t - 700, t - 700, t - 700, 0]));
+    assert_eq!(code(&program(&["once", "--dir", text(&dir)]).await), 5);
+    site.web.lock().files.remove("log/checkpoint");
+    assert_eq!(code(&program(&["once", "--dir", text(&dir)]).await), 1);
+    site.log.now = now();
+    site.web.publish("log", &site.log);
+    site.web.put_copy(1, &site.log, site.log.copy(1, 2, Hash::ZERO));
+    let found = program(&["once", "--dir", text(&dir), "--json"]).await;
+    assert_eq!(code(&found), 6);
+    assert!(json(&found)["findings"][0].as_str().unwrap().contains("split view at size 2"));
+    assert_eq!(code(&program(&["status", "--dir", text(&dir)]).await), 6);
+
+    // What was found is in a file that is checked offline, by the log's key and nothing else.
+    let trust = site.path("trust.toml");
+    let file = fs::read_dir(dir.join("evidence")).unwrap().next().unwrap().unwrap().path();
+    let check = async |file: &Path| program(&["evidence", "--trust", text(&trust), text(file)]).await;
+    let checked = check(&file).await;
+    assert_eq!(code(&checked), 0, "{checked:?}");
+    assert_eq!(String::from_utf8_lossy(&checked.stdout), "split-view at dp.example/log: against the log, to anybody\n");
+    let forged = site.path("forged");
+    let other = Hash::sha256(&[b"other"]).to_base64();
+    let bytes = fs::read_to_string(&file).unwrap().replace(&Hash::ZERO.to_base64(), &other);
+    fs::write(&forged, bytes).unwrap();
+    assert_eq!(code(&check(&forged).await), 3);
+    assert_eq!(code(&check(&site.path("nothing")).await), 1);
+
+    // What cannot be used is the operator's to mend.
+    let config = dir.join("monitor.toml");
+    let good = fs::read_to_string(&config).unwrap();
+    for bad in
+        [good.replace("poll_ms = 50", "poll_ms = 0"), good.replace("http://", "https://"), good.replace('[', "(")]
+    {
+        fs::write(&config, bad).unwrap();
+        for command in ["once", "status", "run"] {
+            assert_eq!(code(&program(&[command, "--dir", text(&dir)]).await), 2);
+        }
+    }
+    fs::write(&config, good).unwrap();
+    let url = site.web.url("log");
+    let new = site.path("new");
+    let args = ["init", "--dir", text(&new), "--trust", text(&trust), "--log-url", &url, "--witness-url=w9=http://x"];
+    assert_eq!((code(&program(&args).await), new.exists()), (2, false));
+
+    // A store that is gone is not begun again from nothing.
+    fs::remove_file(dir.join("monitor.redb")).unwrap();
+    let lost = program(&["once", "--dir", text(&dir)]).await;
+    assert_eq!(code(&lost), 1);
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("hand them in again"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_added_and_listed_and_a_running_monitor_tells() {
+    let mut site = Site::new().await;
+    let dir = site.path("m");
+    assert_eq!(code(&site.init("m").await), 0);
+    let file = |name: &str, bytes: Vec<u8>| {
+        let path = site.path(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let first = file("first", site.log.list(1, now(), &[label("one")], None).encode());
+    let second = file("second", site.log.list(2, now(), &[label("two")], None).encode());
+    let garbage = file("garbage", vec![1, 2, 3]);
+    assert_eq!(code(&program(&["watch", "add", "--dir", text(&dir), text(&first)]).await), 0);
+    assert_eq!(code(&program(&["watch", "add", "--dir", text(&dir), text(&first)]).await), 1);
+    assert_eq!(code(&program(&["watch", "add", "--dir", text(&dir), text(&garbage)]).await), 1);
+    assert_eq!(code(&program(&["watch", "add", text(&first)]).await), 2);
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_waymark-monitor"))
+        .args(["run", "--dir", text(&dir)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|l| {
+        let line = l.unwrap();
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|e| panic!("{e}: {line}"))
+    });
+    let listening = lines.next().unwrap();
+    assert_eq!(listening["event"], "listening");
+    let url = listening["url"].as_str().unwrap().to_owned();
+    let content = program(&["status", "--url", &url]).await;
+    assert_eq!(code(&content), 0, "{content:?}");
+    assert_eq!(code(&program(&["watch", "add", "--url", &url, text(&second)]).await), 0);
+    assert_eq!(code(&program(&["watch", "add", "--url", &url, text(&second)]).await), 1);
+    // The directory is taken while it runs.
+    let locked = program(&["watch", "list", "--dir", text(&dir)]).await;
+    assert_eq!(code(&locked), 1);
+    assert!(String::from_utf8_lossy(&locked.stderr).contains("another monitor runs"));
+    site.log.now = now();
+    site.web.publish("log", &site.log);
+    site.web.put_copy(1, &site.log, site.log.copy(1, 2, Hash::ZERO));
+    let told = lines.find(|line| line["event"] == "finding").unwrap();
+    assert!(told["text"].as_str().unwrap().contains("split view"));
+    let status = program(&["status", "--url", &url, "--json"]).await;
+    assert_eq!((code(&status), &json(&status)["watch_lists"]), (6, &2.into()));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stopped = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    assert_eq!(child.wait().unwrap().code(), Some(6));
+
+    let list = program(&["watch", "list", "--dir", text(&dir), "--json"]).await;
+    let ids: Vec<Value> =
+        String::from_utf8(list.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(ids.iter().map(|l| l["id"].as_str().unwrap()).collect::<Vec<_>>(), ["01".repeat(16), "02".repeat(16)]);
+    assert_eq!(code(&program(&["status", "--url", &url]).await), 1);
+}
+
+/// Stopped without warning again and again, wherever it happens to be: each hit is one alert, under one number.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_at_any_moment_no_alert_is_lost_and_none_is_doubled() {
+    let mut site = Site::new().await;
+    let dir = site.path("m");
+    assert_eq!(code(&site.init("m").await), 0);
+    let config = dir.join("monitor.toml");
+    let short = fs::read_to_string(&config).unwrap().replace("renew_within_s = 600", "renew_within_s = 1");
+    fs::write(&config, short.replace("poll_ms = 50", "poll_ms = 10")).unwrap();
+    let rounds: u64 = 12;
+    let labels: Vec<_> = (0..rounds).map(|i| label(&i.to_string())).collect();
+    let file = site.path("list");
+    fs::write(&file, site.log.list(1, now(), &labels, None).encode()).unwrap();
+    assert_eq!(code(&program(&["watch", "add", "--dir", text(&dir), text(&file)]).await), 0);
+
+    let mut told = Vec::new();
+    for round in 0..rounds {
+        let child = Command::new(env!("CARGO_BIN_EXE_waymark-monitor"))
+            .args(["run", "--dir", text(&dir)])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn();
+        let mut child = child.unwrap();
+        site.log.now = site.log.now.max(now() - 1000);
+        site.log.grow(16, &labels[round as usize..=round as usize]);
+        site.web.publish("log", &site.log);
+        // From the middle of its start to the middle of a commit.
+        tokio::time::sleep(Duration::from_millis(20 + 37 * round)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        told.extend(BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok));
+    }
+    // It sees the last hit, and the deadlines of all pass.
+    assert_eq!(code(&program(&["once", "--dir", text(&dir)]).await) & !6, 0);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let status = program(&["once", "--dir", text(&dir), "--json"]).await;
+    assert_eq!(code(&status), 6);
+    let status = json(&status);
+    assert_eq!((&status["alerts"]["unexpected"], &status["open_hits"]), (&rounds.into(), &0.into()), "{status}");
+    assert_eq!(status["findings"], Value::Array(vec![]));
+    // A line may be told twice, but then under the same number; never two numbers for one entry.
+    let mut numbers = std::collections::BTreeMap::new();
+    for line in told.iter().filter_map(|l| serde_json::from_str::<Value>(l).ok()).filter(|l| l["event"] == "alert") {
+        let number = numbers.insert(line["entry"].as_u64(), line["id"].as_u64());
+        assert!(number.is_none_or(|n| n == line["id"].as_u64()), "{line}");
+    }
+}

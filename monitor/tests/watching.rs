@@ -1,0 +1,369 @@
+//! Watch-lists: what is told, when, and how often; also when the monitor is stopped in between.
+
+mod world;
+
+use std::time::Duration;
+
+use waymark_log::{key::SecretKey, time::UnixMillis};
+use waymark_mapping::{
+    signed::SignedStruct,
+    watch::{WATCH_LIST_BYTES_MAX, WatchList},
+};
+use waymark_monitor::{
+    AlertRecord, Running, WATCH_LIST_MEDIA_TYPE, once,
+    report::{AlertKind, Status, Verdict},
+};
+use waymark_runtime::fetch::{Fetched, Fetcher};
+use world::{Log, MINUTE, NOW, RENEW_WITHIN, World, caught_up, label, wait_for};
+
+async fn post(monitor: &Running, media_type: &str, body: Vec<u8>) -> Fetched {
+    let url = format!("{}/v1/watch-lists", monitor.url());
+    Fetcher::default().post(&url, media_type, &[], body, 1 << 16).await.unwrap()
+}
+
+/// Hands in a list; 204, or status and code of the problem.
+async fn hand_in(monitor: &Running, list: &WatchList) -> (u16, String) {
+    let answer = post(monitor, WATCH_LIST_MEDIA_TYPE, list.encode()).await;
+    (answer.status, code(&answer))
+}
+
+fn code(answer: &Fetched) -> String {
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    assert!(answer.is_success() || answer.media_type == "application/problem+json", "{answer:?}");
+    problem["code"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn take(monitor: &Running, list: &WatchList) {
+    assert_eq!(hand_in(monitor, list).await, (204, String::new()));
+}
+
+/// The alerts after the clock's tick has certainly been seen.
+async fn settled_alerts(monitor: &Running) -> Vec<AlertRecord> {
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    monitor.alerts()
+}
+
+fn unexpected(alerts: &[AlertRecord]) -> Vec<u64> {
+    alerts.iter().filter(|a| a.kind == AlertKind::Unexpected).filter_map(|a| a.entry).collect()
+}
+
+impl World {
+    fn time(&self) -> u64 {
+        self.clock.now().get()
+    }
+
+    /// The clock alone: nobody needs the log for a deadline.
+    fn wait(&self, ms: u64) {
+        self.clock.advance(ms);
+    }
+}
+
+#[tokio::test]
+async fn a_hit_nobody_claims_is_exactly_one_alert() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    let labels = [label("one"), label("two")];
+    take(&monitor, &world.log.list(1, world.time(), &labels, None)).await;
+    world.grow(16, &[label("two")]);
+    let status = wait_for(&monitor, |s| s.open_hits == 1).await;
+    assert_eq!((status.watch_lists, status.alerts.unexpected), (1, 0));
+    world.wait(RENEW_WITHIN - 1);
+    assert_eq!(settled_alerts(&monitor).await, []);
+    world.wait(1);
+    wait_for(&monitor, |s| s.alerts.unexpected == 1).await;
+    world.wait(RENEW_WITHIN);
+    let alerts = settled_alerts(&monitor).await;
+    let (index, leaf) = world.log.find(label("two"));
+    assert_eq!(unexpected(&alerts), [index]);
+    let alert = &alerts[0];
+    assert_eq!((alert.id, &alert.list[..], &alert.origin[..]), (1, &"01".repeat(16)[..], "dp.example/log"));
+    assert_eq!((alert.leaf.as_deref(), alert.head_time_ms), (Some(&leaf.to_hex()[..]), Some(world.log.now)));
+    assert!(alert.what_to_do.contains("nobody claimed it in time"));
+    assert_eq!((monitor.status().open_hits, monitor.status().verdict()), (0, Verdict::Alarm));
+    monitor.stop().await;
+    let monitor = world.start().await;
+    assert_eq!(settled_alerts(&monitor).await, alerts);
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_deadline_survives_restarts_before_and_after_it() {
+    for after in [false, true] {
+        let mut world = World::new().await;
+        let monitor = world.start().await;
+        take(&monitor, &world.log.list(1, world.time(), &[label("one")], None)).await;
+        monitor.stop().await;
+        // The list is remembered and hits what is logged later.
+        let monitor = world.start().await;
+        world.grow(16, &[label("one")]);
+        wait_for(&monitor, |s| s.open_hits == 1).await;
+        monitor.stop().await;
+        world.wait(RENEW_WITHIN - 1000);
+        if after {
+            world.wait(1000);
+        }
+        let monitor = world.start().await;
+        if !after {
+            assert_eq!(settled_alerts(&monitor).await, []);
+            assert_eq!(monitor.status().open_hits, 1);
+            world.wait(1000);
+        }
+        wait_for(&monitor, |s| s.alerts.unexpected == 1 && s.open_hits == 0).await;
+        monitor.stop().await;
+        let monitor = world.start().await;
+        world.wait(RENEW_WITHIN);
+        assert_eq!(settled_alerts(&monitor).await.len(), 1);
+        monitor.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn another_time_to_claim_does_not_move_deadlines_that_run() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("one"), label("two")], None)).await;
+    world.grow(16, &[label("one")]);
+    wait_for(&monitor, |s| s.open_hits == 1).await;
+    monitor.stop().await;
+    let mut longer = world.settings();
+    longer.renew_within_ms = 10 * RENEW_WITHIN;
+    let monitor = waymark_monitor::start(longer.clone(), world.clock.clone()).await.unwrap();
+    world.wait(RENEW_WITHIN);
+    wait_for(&monitor, |s| s.alerts.unexpected == 1).await;
+    monitor.stop().await;
+    // The next hit has the new time.
+    let monitor = waymark_monitor::start(longer, world.clock.clone()).await.unwrap();
+    world.log.now += RENEW_WITHIN;
+    world.grow(16, &[label("two")]);
+    wait_for(&monitor, |s| s.open_hits == 1).await;
+    world.wait(RENEW_WITHIN);
+    assert_eq!(settled_alerts(&monitor).await.len(), 1);
+    monitor.stop().await;
+    let monitor = world.start().await;
+    world.wait(9 * RENEW_WITHIN);
+    wait_for(&monitor, |s| s.alerts.unexpected == 2).await;
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_in_time_makes_a_hit_expected_for_good() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("one")], None)).await;
+    take(&monitor, &world.log.list(2, world.time(), &[label("one")], None)).await;
+    world.grow(16, &[label("one")]);
+    wait_for(&monitor, |s| s.open_hits == 2).await;
+    let (_, leaf) = world.log.find(label("one"));
+    take(&monitor, &world.log.list(1, world.time(), &[label("two")], Some(leaf))).await;
+    // Only the holder who claims is content.
+    assert_eq!(monitor.status().open_hits, 1);
+    monitor.stop().await;
+    let monitor = world.start().await;
+    world.wait(RENEW_WITHIN);
+    let alerts = settled_alerts(&monitor).await;
+    assert_eq!(alerts.iter().map(|a| &a.list[..2]).collect::<Vec<_>>(), ["02"]);
+    // The renewed list watches on.
+    world.log.now += RENEW_WITHIN;
+    world.grow(16, &[label("two")]);
+    wait_for(&monitor, |s| s.open_hits == 1).await;
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_before_the_replay_gets_there_counts_and_others_do_not() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("one"), label("other")], None)).await;
+    take(&monitor, &world.log.list(2, world.time(), &[label("one"), label("other")], None)).await;
+    caught_up(&monitor, &world.log).await;
+    // The log goes on; the monitor does not see it yet.
+    world.log.grow(16, &[label("one"), label("other")]);
+    world.log.grow(16, &[label("two")]);
+    let (_, one) = world.log.find(label("one"));
+    let (index_other, _) = world.log.find(label("other"));
+    let (_, two) = world.log.find(label("two"));
+    let made = world.log.now;
+    take(&monitor, &world.log.list(1, made, &[label("two")], Some(one))).await;
+    // The same holder once more before the replay gets there: both claims count.
+    take(&monitor, &world.log.list(1, made + 1, &[label("three")], Some(two))).await;
+    monitor.stop().await;
+    let monitor = world.start().await;
+    world.clock.advance(2000);
+    world.web.publish("log", &world.log);
+    world.web.put_copies(&world.log);
+    let status = caught_up(&monitor, &world.log).await;
+    // List 1: the other label, which nobody claimed. List 2: both.
+    assert_eq!(status.open_hits, 3);
+    world.wait(RENEW_WITHIN);
+    let alerts = settled_alerts(&monitor).await;
+    let of_one: Vec<_> = alerts.iter().filter(|a| a.list.starts_with("01")).collect();
+    assert_eq!(of_one.iter().map(|a| a.entry).collect::<Vec<_>>(), [Some(index_other)]);
+    assert_eq!(alerts.len(), 3);
+    // Passed: the old labels are no longer watched, the new one is.
+    monitor.stop().await;
+    let monitor = world.start().await;
+    world.log.now += RENEW_WITHIN;
+    world.grow(16, &[label("three")]);
+    wait_for(&monitor, |s| s.open_hits == 1).await;
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_that_comes_after_the_event_fires_once_however_often_it_is_renewed() {
+    let mut world = World::new().await;
+    world.grow(16, &[label("used")]);
+    let monitor = world.start().await;
+    caught_up(&monitor, &world.log).await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("used"), label("free")], None)).await;
+    assert_eq!(monitor.status().open_hits, 1);
+    // A renewal that claims nothing neither forgets nor doubles the hit, and does not move its deadline.
+    world.wait(MINUTE);
+    take(&monitor, &world.log.list(1, world.time(), &[label("used")], None)).await;
+    assert_eq!(monitor.status().open_hits, 1);
+    world.wait(RENEW_WITHIN - MINUTE);
+    wait_for(&monitor, |s| s.alerts.unexpected == 1).await;
+    // Told is told: a later renewal with the same label is no second alert, not even after a restart.
+    take(&monitor, &world.log.list(1, world.time(), &[label("used")], None)).await;
+    monitor.stop().await;
+    let monitor = world.start().await;
+    take(&monitor, &world.log.list(1, world.time() + 1, &[label("used")], None)).await;
+    assert_eq!(monitor.status().open_hits, 0);
+    world.wait(RENEW_WITHIN);
+    assert_eq!(settled_alerts(&monitor).await.len(), 1);
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn expiry_is_told_once_and_again_after_a_renewal() {
+    let world = World::new().await;
+    let monitor = world.start().await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("one")], None)).await;
+    world.wait(1000 * MINUTE);
+    wait_for(&monitor, |s| s.alerts.expired == 1).await;
+    monitor.stop().await;
+    let monitor = world.start().await;
+    world.wait(1000 * MINUTE);
+    let alerts = settled_alerts(&monitor).await;
+    assert_eq!((alerts.len(), alerts[0].kind, alerts[0].entry), (1, AlertKind::Expired, None));
+    // An earlier list of this name that has not expired does not come back in its place.
+    let mut earlier = world.log.list(1, NOW, &[label("one")], None);
+    earlier.expiry = UnixMillis::new(world.time() + MINUTE);
+    earlier.sign(&world.log.origin, &world::secret("holder 1"));
+    assert_eq!(hand_in(&monitor, &earlier).await.1, "watch-list-superseded");
+    take(&monitor, &world.log.list(1, world.time(), &[label("one")], None)).await;
+    world.wait(1000 * MINUTE);
+    wait_for(&monitor, |s| s.alerts.expired == 2).await;
+    assert_eq!(settled_alerts(&monitor).await.len(), 2);
+    assert_eq!(monitor.status().watch_lists, 1);
+    // When nothing earlier can come back under its name, the list is forgotten.
+    world.wait(180 * 24 * 60 * MINUTE);
+    wait_for(&monitor, |s| s.watch_lists == 0).await;
+    monitor.stop().await;
+    let monitor = world.start().await;
+    assert_eq!((monitor.status().watch_lists, settled_alerts(&monitor).await.len()), (0, 2));
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_retired_list_watches_no_more() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("one")], None)).await;
+    take(&monitor, &world.log.list(1, world.time() + 1, &[], None)).await;
+    wait_for(&monitor, |s| s.watch_lists == 0).await;
+    monitor.stop().await;
+    let monitor = world.start().await;
+    world.grow(16, &[label("one")]);
+    caught_up(&monitor, &world.log).await;
+    world.wait(RENEW_WITHIN);
+    assert_eq!(settled_alerts(&monitor).await, []);
+    assert_eq!((monitor.status().watch_lists, monitor.status().open_hits), (0, 0));
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn lists_that_are_not_taken_are_problems_with_codes() {
+    let world = World::new().await;
+    let monitor = world.start().await;
+    let good = world.log.list(1, world.time(), &[label("one")], None);
+    let refused = async |list: &WatchList| hand_in(&monitor, list).await;
+    let problem = |status: u16, code: &str| (status, code.to_owned());
+
+    let mut forged = good.clone();
+    forged.made = UnixMillis::new(5);
+    assert_eq!(refused(&forged).await, problem(422, "watch-list-signature"));
+    let other = Log::new("other.example/log", NOW).list(1, world.time(), &[label("one")], None);
+    assert_eq!(refused(&other).await, problem(422, "watch-list-other-log"));
+    assert_eq!(refused(&world.log.list(1, 5, &[label("one")], None)).await, problem(422, "watch-list-lifetime"));
+    assert_eq!(refused(&world.log.list(1, world.time(), &[], None)).await, problem(422, "watch-list-lifetime"));
+    take(&monitor, &good).await;
+    assert_eq!(refused(&good).await, problem(409, "watch-list-superseded"));
+    let mut stolen = good.clone();
+    let thief = SecretKey::from_seed(&[3; 32]);
+    (stolen.holder, stolen.made) = (thief.public(), UnixMillis::new(world.time() + 1));
+    stolen.sign(&world.log.origin, &thief);
+    assert_eq!(refused(&stolen).await, problem(409, "watch-list-superseded"));
+
+    for body in [vec![], vec![0; 100], good.encode()[1..].to_vec(), [good.encode(), vec![0]].concat()] {
+        let answer = post(&monitor, WATCH_LIST_MEDIA_TYPE, body).await;
+        assert_eq!((answer.status, code(&answer)), problem(400, "malformed"));
+    }
+    let answer = post(&monitor, "application/octet-stream", good.encode()).await;
+    assert_eq!((answer.status, code(&answer)), problem(415, "content-type"));
+    let answer = post(&monitor, WATCH_LIST_MEDIA_TYPE, vec![0; WATCH_LIST_BYTES_MAX + 1]).await;
+    assert_eq!((answer.status, code(&answer)), problem(413, "body-too-large"));
+    let with_parameter = format!("{WATCH_LIST_MEDIA_TYPE}; v=1");
+    let next = world.log.list(1, world.time() + 2, &[label("one")], None);
+    assert_eq!(post(&monitor, &with_parameter, next.encode()).await.status, 204);
+    assert_eq!(monitor.status().watch_lists, 1);
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn status_and_alerts_are_served() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    for (name, text) in [(1, "one"), (2, "two"), (3, "three")] {
+        take(&monitor, &world.log.list(name, world.time(), &[label(text)], None)).await;
+    }
+    world.grow(16, &[label("one"), label("two"), label("three")]);
+    wait_for(&monitor, |s| s.open_hits == 3).await;
+    world.wait(RENEW_WITHIN);
+    wait_for(&monitor, |s| s.alerts.unexpected == 3).await;
+    let get = async |path: &str| Fetcher::default().get(&format!("{}{path}", monitor.url()), 1 << 20).await.unwrap();
+    let served = get("/status").await;
+    assert_eq!((served.status, &served.media_type[..]), (200, "application/json"));
+    let json: serde_json::Value = serde_json::from_slice(&served.body).unwrap();
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(keys(&json), "alerts findings logs notices open_hits schema watch_lists");
+    assert_eq!(keys(&json["alerts"]), "expired unexpected");
+    assert_eq!(
+        keys(&json["logs"][0]),
+        "condition cosignatures findings head_time lag last_success_ms map_root notices origin quorum_age_s \
+         replayed_changes url verified_size views"
+    );
+    assert_eq!(keys(&json["logs"][0]["views"][0]), "agrees size witness");
+    let status: Status = serde_json::from_slice(&served.body).unwrap();
+    assert_eq!((&status.schema[..], status.alerts.unexpected), ("waymark.monitor.status/1", 3));
+    let alerts = async |path: &str| serde_json::from_slice::<Vec<AlertRecord>>(&get(path).await.body).unwrap();
+    assert_eq!(alerts("/v1/alerts").await, monitor.alerts());
+    assert_eq!(alerts("/v1/alerts?after=2").await, monitor.alerts()[2..]);
+    for bad in ["/v1/alerts?after=x", "/v1/alerts?since=1", "/v1/alerts?after=1&x=1"] {
+        assert_eq!(code(&get(bad).await), "malformed", "{bad}");
+    }
+    for path in ["/nothing", "/", "/v1", "/status/x"] {
+        let answer = get(path).await;
+        assert_eq!((answer.status, code(&answer)), (404, "route-unknown".to_owned()), "{path}");
+    }
+    let url = format!("{}/status", monitor.url());
+    let answer = Fetcher::default().post(&url, "text/plain", &[], vec![], 1 << 16).await.unwrap();
+    assert_eq!((answer.status, code(&answer)), (405, "method-not-allowed".to_owned()));
+    // No identifier can be in any of this; the labels themselves stay inside as well.
+    let text = String::from_utf8(served.body).unwrap() + &String::from_utf8(get("/v1/alerts").await.body).unwrap();
+    assert!(!text.contains(&label("one").0.to_hex()));
+    monitor.stop().await;
+    // A pass on its own takes part in all this.
+    let status = once(world.settings(), world.clock.clone()).await.unwrap();
+    assert_eq!((status.alerts.unexpected, status.watch_lists), (3, 3));
+    world.log.now += MINUTE;
+}
