@@ -10,15 +10,18 @@ use waymark::{
         RECIPIENT_HEADER, RequestSignature,
     },
     client::recipient::Added,
+    config::Settings,
+    init, onboarding,
 };
 use waymark_log::{key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
-    entry::Entry,
+    entry::{Entry, Provider, ProviderAction, ProviderRole},
     event::EventKind,
     mapping::Tags,
     names::Tag,
-    signed::SignedStruct,
-    wire::{List16, encode},
+    provider::ProviderDirectory,
+    signed::{SignedStruct, UNSIGNED},
+    wire::{List16, Opaque8, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -47,6 +50,37 @@ impl Stage {
         let body = encode(request);
         let header = self.header(secret, "/v1/changes", &body);
         self.post("/v1/changes", CHANGE_MEDIA_TYPE, Some(header), body).await
+    }
+}
+
+impl Stage {
+    /// A prover who is logged, and then retired.
+    async fn prover_who_retires(&self, name: &str) -> SecretKey {
+        let (secret, dir) = (key(name), self.root.path().join("dp"));
+        let add = init::provider_entry(&domain(name), ProviderRole::Prover, false, 0, &self.origin, &secret);
+        onboarding::submit(&dir, &add).unwrap();
+        self.providers_say(name, |p| p["retired_ms"] == 0).await;
+        let mut logged = ProviderDirectory::new();
+        logged.apply(&add, &self.origin, Clock::System.now()).unwrap();
+        let previous_leaf = logged.previous_leaf(&domain(name));
+        let mut retire = Provider { action: ProviderAction::Retire, previous_leaf, by_key: UNSIGNED, ..add };
+        let by_valid = secret.sign(&retire.valid_message(&self.origin));
+        retire.by_valid = Opaque8::new(*by_valid.as_bytes()).unwrap();
+        onboarding::submit(&dir, &retire).unwrap();
+        self.providers_say(name, |p| p["retired_ms"] != 0).await;
+        secret
+    }
+
+    async fn providers_say(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
+        for _ in 0..500 {
+            let answer = self.fetcher.get(&format!("{}/v1/providers", self.dp.url()), 1 << 20).await.unwrap();
+            let providers: Vec<Value> = serde_json::from_slice(&answer.body).unwrap();
+            if providers.iter().any(|p| p["domain"] == name && is_so(p)) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the providers do not say so of {name}");
     }
 }
 
@@ -258,12 +292,22 @@ async fn consents_and_providers(stage: &Stage, added: &Added) {
     attestation.sign(&stage.origin, &key("prover"));
     let mapping = common::mapping(&stage.origin, &bob, &attestation, QUIET, shown("default"));
     stage.change(&bob, &by(&[with_consent(&stage.origin, mapping)])).await.is(422, "prover-unknown");
-    // And by the DP, but used after it ran out.
+    // By the DP, but used after it ran out.
+    let dp_prover = Settings::load(&stage.root.path().join("dp")).unwrap().prover;
     let mut old = stage.attest(&bob, &who).await;
     old.expiry = UnixMillis::new(1);
-    old.sign(&stage.origin, &key("prover"));
+    old.sign(&stage.origin, &dp_prover);
     let mapping = common::mapping(&stage.origin, &bob, &old, QUIET, shown("default"));
     stage.change(&bob, &by(&[with_consent(&stage.origin, mapping)])).await.is(422, "mapping-invalid");
+    // By a prover who has retired, whatever time the statement bears.
+    let retired = stage.prover_who_retires("retired.example").await;
+    let mut back_dated = stage.attest(&bob, &who).await;
+    back_dated.prover = domain("retired.example");
+    back_dated.prover_key = retired.public();
+    back_dated.time = UnixMillis::new(back_dated.time.get() - 60_000);
+    back_dated.sign(&stage.origin, &retired);
+    let mapping = common::mapping(&stage.origin, &bob, &back_dated, QUIET, shown("default"));
+    stage.change(&bob, &by(&[with_consent(&stage.origin, mapping)])).await.is(422, "prover-unknown");
 }
 
 /// Room for eight visible and eight hidden mappings; the ninth is refused.
@@ -293,7 +337,7 @@ async fn look_ups_are_limited_by_address() {
     let witnesses = common::Witnesses::start(root.path(), 1).await;
     let dir = root.path().join("dp");
     common::make_dp(&dir, &witnesses);
-    let mut settings = waymark::config::Settings::load(&dir).unwrap();
+    let mut settings = Settings::load(&dir).unwrap();
     settings.lookups_per_minute = 3;
     let dp = waymark::dp::start(settings, Clock::System).await.unwrap();
     while dp.published_size() == 0 {

@@ -62,8 +62,7 @@ impl Hash {
 
     /// The hash whose base64 form is exactly `text`; `None` for any other spelling.
     pub fn from_base64(text: &str) -> Option<Self> {
-        // data-encoding's BASE64 is strict: padding required, trailing bits zero, no white space.
-        Self::from_slice(&BASE64.decode(text.as_bytes()).ok()?)
+        Self::from_slice(&decode_base64(text)?)
     }
 
     /// Lower-case hex.
@@ -99,6 +98,12 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     Hash::sha256(&[&[1], &left.0, &right.0])
 }
 
+/// Reads standard base64 in its one form: padded, trailing bits zero, no white space, and no padding but at the end. The
+/// library's decoder takes several padded texts one after the other, so what it read is written again and compared.
+pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.as_bytes()).ok().filter(|bytes| BASE64.encode(bytes) == text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,5 +124,14 @@ mod tests {
         let mut loose = text.into_bytes();
         loose[42] += 1;
         assert_eq!(Hash::from_base64(std::str::from_utf8(&loose).unwrap()), None);
+    }
+
+    #[test]
+    fn base64_has_one_form() {
+        assert_eq!(decode_base64("AAEC"), Some(vec![0, 1, 2]));
+        assert_eq!(decode_base64("AA=="), Some(vec![0]));
+        for bad in ["AA==AA==", "AA==AAEC", "AB==", "AA=", "AA", "AAEC\n", "AA EC", "AA-_"] {
+            assert_eq!(decode_base64(bad), None, "{bad}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use std::fmt;
 use data_encoding::{BASE64, HEXLOWER};
 
 use crate::{
-    hash::Hash,
+    hash::{Hash, decode_base64},
     key::{BadSignature, KEY_BYTES, Key, SecretKey, Signature},
 };
 
@@ -154,7 +154,7 @@ impl Vkey {
         let name = KeyName::new(name)?;
         let id = HEXLOWER.decode(id.as_bytes()).ok().and_then(|b| b.try_into().ok()).map(KeyId);
         let id = id.ok_or(NoteError::BadVkey("the key ID is not eight lower-case hex digits"))?;
-        let bytes = BASE64.decode(key.as_bytes()).map_err(|_| NoteError::BadVkey("the key is not base64"))?;
+        let bytes = decode_base64(key).ok_or(NoteError::BadVkey("the key is not base64"))?;
         let role = match bytes.first() {
             Some(&signature_type::ED25519) => Role::Log,
             Some(&signature_type::COSIGNATURE_ED25519) => Role::Witness,
@@ -225,7 +225,7 @@ impl SignatureLine {
         let malformed = || NoteError::Malformed("a signature line is not: dash, name, base64");
         let (name, encoded) =
             line.strip_prefix("\u{2014} ").ok_or_else(malformed)?.split_once(' ').ok_or_else(malformed)?;
-        let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| malformed())?;
+        let bytes = decode_base64(encoded).ok_or_else(malformed)?;
         let (id, body) = bytes.split_first_chunk::<4>().ok_or_else(malformed)?;
         if body.is_empty() {
             return Err(malformed());

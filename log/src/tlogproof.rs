@@ -15,7 +15,7 @@ use data_encoding::BASE64;
 
 use crate::{
     checkpoint::parse_size,
-    hash::Hash,
+    hash::{Hash, decode_base64},
     note::NOTE_BYTES_MAX,
     policy::{CosignedCheckpoint, Freshness, Policy, Unmet},
     proof::{PROOF_HASHES_MAX, ProofError, verify_inclusion},
@@ -71,7 +71,7 @@ impl TlogProof {
         let extra = match lines.peek().and_then(|l| l.strip_prefix("extra ")) {
             Some(encoded) => {
                 lines.next();
-                Some(BASE64.decode(encoded.as_bytes()).map_err(|_| Malformed("the extra line"))?)
+                Some(decode_base64(encoded).ok_or(Malformed("the extra line"))?)
             }
             None => None,
         };

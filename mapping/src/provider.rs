@@ -312,6 +312,18 @@ mod tests {
     }
 
     #[test]
+    fn what_publishing_bought_outlives_the_last_key() {
+        let mut d = ProviderDirectory::new();
+        let publishes = |d: &ProviderDirectory, day| {
+            d.get(&Domain::parse("chat.example").unwrap()).is_some_and(|leaf| leaf.publishes(at(day)))
+        };
+        d.apply(&entry(&d, ProviderAction::Add, 1, None), &origin(), at(100)).unwrap();
+        assert!(publishes(&d, 100));
+        d.apply(&entry(&d, ProviderAction::Retire, 1, Some(1)), &origin(), at(101)).unwrap();
+        assert!(!valid(&d, 1, 101) && publishes(&d, 101));
+    }
+
+    #[test]
     fn an_unsigned_key_waits_seven_days_and_can_be_cancelled() {
         let mut d = ProviderDirectory::new();
         d.apply(&entry(&d, ProviderAction::Add, 1, None), &origin(), at(100)).unwrap();

@@ -4,6 +4,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`world`] | starts and stops the parts |
+//! | [`cast`] | who is in the story, and under which numbers |
 //! | [`story`] | Bob, Alice, and somebody who intercepted a code |
 //! | [`people`] | the people file, and the built-in sample |
 //! | [`bulk`] | everybody in it: registered, looked up, some withdrawn |
@@ -13,6 +14,7 @@
 //! look-ups are not limited, and watchers raise an alert after seconds instead of ten minutes.
 
 pub mod bulk;
+pub mod cast;
 pub mod people;
 pub mod report;
 pub mod story;

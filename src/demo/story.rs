@@ -3,10 +3,7 @@
 //! Bob has two apps, each with a key of its own. What one app changes, the other is asked about, and Bob (a script) says
 //! yes; only for Mallory's change it says no. The watch is blind: the monitor never learns whom it watches for.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use waymark_log::hash::Hash;
 use waymark_mapping::{
@@ -20,7 +17,11 @@ use waymark_mapping::{
     wire::List16,
 };
 
-use super::{DemoError, Teller, people::Person, world::World};
+use super::{
+    DemoError, Teller,
+    cast::{BLUEBIRD, COURIER, NIGHTJAR},
+    world::World,
+};
 use crate::client::{
     card,
     msp::send_watch_list,
@@ -29,12 +30,6 @@ use crate::client::{
     },
 };
 
-/// Bob's number and the next, from the range of a thousand that is kept for fiction, unless the people file has them.
-const FIRST_CHOICE: u32 = 42;
-/// Where Bob is, and where he never was.
-const BLUEBIRD: &str = "bluebird.example";
-const COURIER: &str = "courier.example";
-const NIGHTJAR: &str = "nightjar.example";
 /// Longest the story waits for the monitor's alert.
 const ALERT_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -45,40 +40,6 @@ pub struct Told {
     pub first_verified_lookup_ms: u128,
     /// The entry that was staged to raise an alert.
     pub staged: Hash,
-}
-
-/// Who is in the story.
-#[derive(Clone, Debug)]
-pub struct Cast {
-    /// Bob's number.
-    bob: Csi,
-    /// As people write it.
-    pub bob_typed: String,
-    /// A number that nobody registered.
-    nobody: Csi,
-}
-
-impl Cast {
-    /// Numbers that are nobody's in the people file.
-    ///
-    /// # Errors
-    /// [`DemoError::Wrong`] if the file has the whole range.
-    pub fn beside(people: &[Person]) -> Result<Self, DemoError> {
-        let taken: HashSet<&Csi> = people.iter().map(|p| &p.csi).collect();
-        let numbers = (0..1000).map(|i| (FIRST_CHOICE + i) % 1000);
-        let mut free = numbers.filter_map(|n| Some((n, Csi::parse(&format!("tel:+493023125{n:03}")).ok()?)));
-        let mut next = || {
-            let found = free.find(|(_, csi)| !taken.contains(csi));
-            found.ok_or_else(|| DemoError::Wrong("the people file leaves no number for the story".to_owned()))
-        };
-        let ((n, bob), (_, nobody)) = (next()?, next()?);
-        Ok(Self { bob, bob_typed: format!("+49 30 23125 {n:03}"), nobody })
-    }
-}
-
-/// The MSPs of the story.
-pub fn cast_msps() -> Vec<Domain> {
-    [BLUEBIRD, COURIER, NIGHTJAR].into_iter().filter_map(Domain::parse).collect()
 }
 
 /// One app of the story.
@@ -280,21 +241,4 @@ async fn mallory(world: &World, teller: Teller, phone: &App<'_>) -> Result<Hash,
     show(teller, world, &seen);
     teller.pause().await;
     Ok(staged)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cast_steps_aside_for_the_people() {
-        let cast = Cast::beside(&[]).unwrap();
-        assert_eq!((cast.bob.expose(), cast.bob_typed.as_str()), ("tel:+493023125042", "+49 30 23125 042"));
-        let person = |csi: &Csi| Person { csi: csi.clone(), mappings: vec![] };
-        let aside = Cast::beside(&[person(&cast.bob), person(&cast.nobody)]).unwrap();
-        assert_eq!((aside.bob.expose(), aside.nobody.expose()), ("tel:+493023125044", "tel:+493023125045"));
-        let all: Vec<Person> =
-            (0..1000).map(|n| person(&Csi::parse(&format!("tel:+493023125{n:03}")).unwrap())).collect();
-        assert!(Cast::beside(&all).is_err());
-    }
 }

@@ -14,7 +14,13 @@ use waymark_monitor as monitor;
 use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, follow::LogReader};
 use waymark_witness as witness;
 
-use super::{DemoError, Teller, people::Person, people::msps, report::Report, story};
+use super::{
+    DemoError, Teller,
+    cast::{self, Cast},
+    people::Person,
+    people::msps,
+    report::Report,
+};
 use crate::{
     client::{dp::DpClient, logs, msp::MspClient},
     config::{File, Settings, names},
@@ -46,7 +52,7 @@ pub struct World {
     msps: BTreeMap<Domain, msp::Running>,
     trust: Trust,
     origin: Origin,
-    cast: story::Cast,
+    cast: Cast,
 }
 
 /// What the monitor says of the log.
@@ -69,9 +75,9 @@ impl World {
     /// Whatever did not start.
     pub async fn start(dir: &Path, people: &[Person], teller: Teller) -> anyhow::Result<Self> {
         let clock = Clock::System;
-        let cast = story::Cast::beside(people)?;
+        let cast = Cast::beside(people)?;
         let mut domains: BTreeSet<Domain> = msps(people);
-        domains.extend(story::cast_msps());
+        domains.extend(cast::msps());
         teller.say(format!(
             "starting a DP (a batch every {INTERVAL_MS} ms), {WITNESSES} witnesses ({QUORUM} must cosign), a monitor and {} \
              messaging providers",
@@ -168,7 +174,7 @@ impl World {
     }
 
     /// Who is in the story.
-    pub const fn cast(&self) -> &story::Cast {
+    pub const fn cast(&self) -> &Cast {
         &self.cast
     }
 

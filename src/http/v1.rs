@@ -34,9 +34,9 @@ use crate::{
         CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer,
         CheckRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
     },
-    authorise::{Judged, authorise},
+    authorise::{Judged, NotAuthorised, authorise},
     possession::{CHECKS_MAX, Claim, PossessionError},
-    sequencer::pool::{Outcome, Ticket},
+    sequencer::pool::{Outcome, PoolRefused, Ticket},
 };
 
 /// Longest a change waits for its receipt: the client may then ask again with the same request.
@@ -166,6 +166,10 @@ pub async fn change(
     let body = body?.0;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::malformed(&e))?;
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, app.clock.now())?;
+    // Before anything is told of the change, also on a retry.
+    if !request.event.authorities.iter().any(|a| a.key == signer) {
+        return Err(error::authorise(&NotAuthorised::OtherSigner));
+    }
     // Same request, same ticket: a retry while the first try is on its way waits with it.
     let digest = *blake3::hash(&body).as_bytes();
     if let Some(ticket) = app.pool.ticket(&digest) {
@@ -173,7 +177,7 @@ pub async fn change(
     } else {
         let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
         if app.pool.is_in_flight(&csi_key) {
-            return Err(error::pool(crate::sequencer::pool::PoolRefused::InFlight));
+            return Err(error::pool(PoolRefused::InFlight));
         }
         let judged = authorise(&app.answering, &request, &signer, &app.origin, app.clock.now());
         match judged.map_err(|e| error::authorise(&e))? {

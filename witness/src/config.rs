@@ -32,8 +32,6 @@ use crate::{
 pub const CONFIG_FILE: &str = "witness.toml";
 /// The secret key, mode 0600.
 pub const KEY_FILE: &str = "witness.key";
-/// The list of logs.
-pub const LOGS_FILE: &str = "logs.toml";
 /// The database.
 pub const STATE_FILE: &str = "witness.redb";
 /// Folder of refused requests.

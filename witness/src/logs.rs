@@ -28,7 +28,10 @@ use waymark_log::{
 };
 use waymark_runtime::durable;
 
-use crate::{config::LOGS_FILE, quota::REQUESTS_PER_DAY_DEFAULT};
+use crate::quota::REQUESTS_PER_DAY_DEFAULT;
+
+/// The list of logs.
+pub const LOGS_FILE: &str = "logs.toml";
 
 /// Most bytes in the list: 40,000 logs (the larger profile of the public witness network) at 400 bytes.
 pub const LOGS_BYTES_MAX: usize = 16 << 20;
