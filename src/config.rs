@@ -19,6 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use waymark_log::{
     checkpoint::Origin,
@@ -57,11 +58,11 @@ pub struct File {
     #[serde(default = "interval_default")]
     pub interval_ms: u32,
     /// Which record store.
-    #[serde(default = "store_default")]
-    pub store: String,
+    #[serde(default)]
+    pub store: StoreKind,
     /// Where codes go.
-    #[serde(default = "codes_default")]
-    pub codes: String,
+    #[serde(default)]
+    pub codes: Codes,
     /// Look-ups a minute for each address.
     #[serde(default = "lookups_default")]
     pub lookups_per_minute: u32,
@@ -78,14 +79,6 @@ fn interval_default() -> u32 {
     INTERVAL_MS_DEFAULT
 }
 
-fn store_default() -> String {
-    "redb".to_owned()
-}
-
-fn codes_default() -> String {
-    "console".to_owned()
-}
-
 fn lookups_default() -> u32 {
     LOOKUPS_PER_MINUTE_DEFAULT
 }
@@ -95,21 +88,47 @@ fn answer_default() -> usize {
 }
 
 /// Which record store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum StoreKind {
-    /// redb.
+    /// Durable.
+    #[default]
     Redb,
-    /// sled, behind its feature.
+    /// Not durable, and only in a build with the cargo feature `sled`.
     Sled,
 }
 
 /// Where codes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Codes {
     /// To stdout.
+    #[default]
     Console,
     /// To files in a folder.
     Folder,
+}
+
+impl File {
+    /// Checks what the types leave open, and gives the names in it.
+    ///
+    /// # Errors
+    /// What to mend.
+    pub fn check(&self) -> Result<(Domain, Origin, KeyName), String> {
+        let domain = Domain::parse(&self.domain).ok_or("domain: not a lower-case domain name")?;
+        let origin = Origin::new(&self.origin).map_err(|e| format!("origin: {e}"))?;
+        let key_name = KeyName::new(&self.origin).map_err(|_| "origin: it must have no spaces and no plus")?;
+        if !(INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&self.interval_ms) {
+            return Err(format!("interval_ms: {INTERVAL_MS_MIN} to {INTERVAL_MS_MAX}"));
+        }
+        if !ANSWER_SIZES.contains(&self.answer_bytes_min) {
+            return Err(format!("answer_bytes_min: one of {ANSWER_SIZES:?}"));
+        }
+        if self.store == StoreKind::Sled && !cfg!(feature = "sled") {
+            return Err("store: built without the cargo feature `sled`".to_owned());
+        }
+        Ok((domain, origin, key_name))
+    }
 }
 
 /// A checked configuration with its keys.
@@ -188,27 +207,7 @@ impl Settings {
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
         let path = dir.join(names::CONFIG);
         let file: File = config::load(&path)?;
-        let wrong = |what: &str| ConfigError::new(&path, what);
-        let domain = Domain::parse(&file.domain).ok_or_else(|| wrong("domain: not a lower-case domain name"))?;
-        let origin = Origin::new(&file.origin).map_err(|e| wrong(&format!("origin: {e}")))?;
-        let key_name = KeyName::new(&file.origin).map_err(|_| wrong("origin: it must have no spaces and no plus"))?;
-        if !(INTERVAL_MS_MIN..=INTERVAL_MS_MAX).contains(&file.interval_ms) {
-            return Err(wrong(&format!("interval_ms: {INTERVAL_MS_MIN} to {INTERVAL_MS_MAX}")));
-        }
-        if !ANSWER_SIZES.contains(&file.answer_bytes_min) {
-            return Err(wrong(&format!("answer_bytes_min: one of {ANSWER_SIZES:?}")));
-        }
-        let store = match file.store.as_str() {
-            "redb" => StoreKind::Redb,
-            "sled" if cfg!(feature = "sled") => StoreKind::Sled,
-            "sled" => return Err(wrong("store: built without the cargo feature `sled`")),
-            _ => return Err(wrong("store: \"redb\", or \"sled\" with its feature")),
-        };
-        let codes = match file.codes.as_str() {
-            "console" => Codes::Console,
-            "folder" => Codes::Folder,
-            _ => return Err(wrong("codes: \"console\" or \"folder\"")),
-        };
+        let (domain, origin, key_name) = file.check().map_err(|what| ConfigError::new(&path, what))?;
         let key = |name: &str| {
             let path = dir.join(names::KEYS).join(name);
             keyfile::load(&path).map_err(|e| ConfigError::new(&path, e))
@@ -228,8 +227,8 @@ impl Settings {
             origin,
             listen: file.listen,
             interval_ms: file.interval_ms,
-            store,
-            codes,
+            store: file.store,
+            codes: file.codes,
             lookups_per_minute: file.lookups_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             policy,

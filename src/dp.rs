@@ -18,7 +18,7 @@ use waymark_runtime::{
 };
 
 use crate::{
-    config::{Codes, Settings, StoreKind, names},
+    config::{Codes, Settings, names},
     http::{self, App},
     init::open_rows,
     onboarding,
@@ -63,6 +63,9 @@ pub enum StartError {
     /// The policy document is not the logged one.
     #[error("policy.md is not the text whose digest is in the log: put the logged text back")]
     OtherPolicy,
+    /// Batches would come later than promised.
+    #[error("interval_ms is more than the {0} that are promised in the log")]
+    Slower(u32),
     /// No quorum is configured.
     #[error("policy.txt says `quorum none`: no client would believe this log. Name witnesses and a quorum")]
     NoQuorum,
@@ -91,8 +94,12 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let listener = listen::bind(settings.listen).await?;
     let (rows, head, files, recovered) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
-    if logged_policy(&recovered.state) != Some(Hash::sha256(&[settings.policy_document.as_bytes()])) {
+    let (policy, interval_ms) = logged_promises(&recovered.state).ok_or(StartError::OtherPolicy)?;
+    if policy != Hash::sha256(&[settings.policy_document.as_bytes()]) {
         return Err(StartError::OtherPolicy);
+    }
+    if settings.interval_ms > interval_ms {
+        return Err(StartError::Slower(interval_ms));
     }
     let sealer = Arc::new(Sealer::new(&settings.store_key));
     let answering = Arc::new(Answering {
@@ -149,12 +156,12 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     Ok(Running { server, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
 }
 
-/// Digest of the policy document by the latest config entry, or by the open entry.
-fn logged_policy(state: &LogState) -> Option<Hash> {
+/// Digest of the policy document and the interval, by the latest config entry or by the open entry.
+fn logged_promises(state: &LogState) -> Option<(Hash, u32)> {
     let latest = if state.config.is_empty() { &state.open } else { &state.config };
     match Entry::decode(latest).ok()? {
-        Entry::Open(open) => Some(open.policy),
-        Entry::Config(config) => Some(config.policy),
+        Entry::Open(open) => Some((open.policy, open.interval_ms)),
+        Entry::Config(config) => Some((config.policy, config.interval_ms)),
         _ => None,
     }
 }
@@ -173,15 +180,11 @@ fn lock(dir: &Path) -> Result<File, StartError> {
 type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered);
 
 fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
-    let kind = match settings.store {
-        StoreKind::Redb => "redb",
-        StoreKind::Sled => "sled",
-    };
     let head = Head::at(&settings.dir.join(names::HEAD));
     if head.load()?.is_none() {
         return Err(RecoverError::NotInitialised.into());
     }
-    let rows: Arc<dyn Rows> = open_rows(&settings.dir, kind, false)?.into();
+    let rows: Arc<dyn Rows> = open_rows(&settings.dir, settings.store, false)?.into();
     let files = LogFiles::at(&settings.dir.join(names::LOG))?;
     let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey())?;
     Ok((rows, head, files, recovered))

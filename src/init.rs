@@ -6,7 +6,7 @@ use waymark_log::{
     checkpoint::Origin,
     hash::Hash,
     key::SecretKey,
-    note::{KeyName, NoteSigner, Vkey},
+    note::{NoteSigner, Vkey},
     policy::Policy,
 };
 use waymark_mapping::{
@@ -19,7 +19,7 @@ use waymark_mapping::{
 use waymark_runtime::{clock::Clock, durable, keyfile, random};
 
 use crate::{
-    config::{File, names},
+    config::{File, StoreKind, names},
     onboarding,
     sequencer::{
         batch::{LogState, batch},
@@ -72,10 +72,8 @@ pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
             return Err(InitError::Exists(dir.join(name).display().to_string()));
         }
     }
-    let config = |e: &dyn std::fmt::Display| InitError::Config(e.to_string());
-    let domain = Domain::parse(&new.file.domain).ok_or_else(|| config(&"not a lower-case domain name"))?;
-    let origin = Origin::new(&new.file.origin).map_err(|e| config(&e))?;
-    let key_name = KeyName::new(&new.file.origin).map_err(|e| config(&e))?;
+    // What will not be read later is not written now.
+    let (domain, origin, key_name) = new.file.check().map_err(InitError::Config)?;
     fs::create_dir_all(dir.join(names::KEYS))?;
     let key = |name: &str| keyfile::create(&dir.join(names::KEYS).join(name));
     let signer = NoteSigner::new(key_name, SecretKey::from_seed(&*key("log.key")?));
@@ -90,7 +88,6 @@ pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
 
 fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey) -> Result<(), InitError> {
     let policy = policy_text(vkey, &new.witnesses, new.quorum);
-    // What will not be read later is not written now.
     Policy::parse(&policy).map_err(|e| InitError::Config(e.to_string()))?;
     let toml = toml::to_string_pretty(&new.file).map_err(|e| InitError::Config(e.to_string()))?;
     durable::replace(&dir.join(names::POLICY), policy.as_bytes())?;
@@ -141,7 +138,7 @@ fn open_log(
     };
     let state = LogState::opening(origin.clone(), open);
     let made = batch(&state, vec![], vec![], clock.now(), &mut random::source()).map_err(|e| log(&e))?;
-    let rows = open_rows(dir, &new.file.store, true).map_err(|e| log(&e))?;
+    let rows = open_rows(dir, new.file.store, true).map_err(|e| log(&e))?;
     let head = Head::at(&dir.join(names::HEAD));
     let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| log(&e))?;
     let mut disk = Disk { rows: &*rows, head: &head, files: &files };
@@ -153,13 +150,14 @@ fn open_log(
 ///
 /// # Errors
 /// What the store said.
-pub fn open_rows(dir: &Path, kind: &str, create: bool) -> Result<Box<dyn Rows>, crate::store::StoreError> {
+pub fn open_rows(dir: &Path, kind: StoreKind, create: bool) -> Result<Box<dyn Rows>, crate::store::StoreError> {
     match kind {
         #[cfg(feature = "sled")]
-        "sled" => {
+        StoreKind::Sled => {
             tracing::warn!("store = \"sled\" is not durable: a power cut may lose acknowledged records");
             Ok(Box::new(crate::store::SledRows::open(&dir.join(format!("{}.sled", names::ROWS)))?))
         }
+        // Without the feature no configuration with sled is good.
         _ => {
             let path = dir.join(format!("{}.redb", names::ROWS));
             let rows = if create { RedbRows::create(&path)? } else { RedbRows::open(&path)? };

@@ -11,7 +11,7 @@ use std::{
 
 use common::Stage;
 use serde_json::Value;
-use waymark::config::names;
+use waymark::config::{StoreKind, names};
 
 const BOB: &str = "+49 151 123 456 42";
 
@@ -217,6 +217,8 @@ fn withdraw(scene: &Scene) {
 async fn operate(scene: Scene, dir: &Path) {
     let folder = dir.display().to_string();
     assert!(waymark_dp(&["check-config", "--dir", &folder]).with(0).contains("dp.example/log"));
+    let rows = if common::store() == StoreKind::Sled { "records.sled" } else { "records.redb" };
+    assert!(dir.join(rows).exists());
     // One DP on one folder.
     waymark_dp(&["run", "--dir", &folder]).with(1);
     waymark_dp(&["fsck", "--dir", &folder]).with(1);
@@ -234,6 +236,14 @@ async fn operate(scene: Scene, dir: &Path) {
     assert!(said.err.contains("policy.md is not the text"), "{}", said.err);
     said.with(1);
     std::fs::write(&policy, text).unwrap();
+    // And the interval is at most the promised one.
+    let config = dir.join(names::CONFIG);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("interval_ms = 50", "interval_ms = 60")).unwrap();
+    let said = waymark_dp(&["run", "--dir", &folder]);
+    assert!(said.err.contains("promised in the log"), "{}", said.err);
+    said.with(1);
+    std::fs::write(&config, text).unwrap();
     // A log is opened once, and none is made by running.
     let init =
         |dir: &str, more: &[&str]| waymark_dp(&[&["init", "--dir", dir, "--domain", "dp.example"], more].concat());
@@ -241,6 +251,11 @@ async fn operate(scene: Scene, dir: &Path) {
     let fresh = root.join("fresh").display().to_string();
     waymark_dp(&["run", "--dir", &fresh]).with(1);
     init(&fresh, &["--witness", "w1"]).with(2);
+    init(&fresh, &["--interval-ms", "1"]).with(1);
+    if !cfg!(feature = "sled") {
+        assert!(init(&fresh, &["--store", "sled"]).err.contains("cargo feature"));
+    }
+    assert!(!Path::new(&fresh).exists(), "nothing is made of what would not run");
     init(&fresh, &[]).with(0);
     // `quorum none` is believed by nobody, and a DP does not listen beyond loopback.
     waymark_dp(&["run", "--dir", &fresh]).with(1);

@@ -12,7 +12,7 @@ use std::{
 use common::{QUIET, Seen, csi, domain, key, mapping, request, shown, with_consent};
 use waymark::{
     authorise::{Judged, authorise},
-    config::{File, Settings, names},
+    config::{Codes, File, Settings, StoreKind, names},
     fsck::{Report, fsck},
     init::{NewDp, init, open_rows, provider_entry},
     published::{Answering, Published, Snapshot},
@@ -125,8 +125,8 @@ impl Hand {
             origin: "dp.example/log".to_owned(),
             listen: common::loopback(),
             interval_ms: 50,
-            store: "redb".to_owned(),
-            codes: "folder".to_owned(),
+            store: StoreKind::Redb,
+            codes: Codes::Folder,
             lookups_per_minute: 1,
             answer_bytes_min: 8192,
         };
@@ -140,7 +140,7 @@ impl Hand {
     /// What a start does.
     fn open(dir: tempfile::TempDir) -> Result<Self, (RecoverError, tempfile::TempDir)> {
         let settings = Settings::load(dir.path()).unwrap();
-        let rows: Arc<dyn Rows> = open_rows(dir.path(), "redb", false).unwrap().into();
+        let rows: Arc<dyn Rows> = open_rows(dir.path(), StoreKind::Redb, false).unwrap().into();
         let files = LogFiles::at(&dir.path().join(names::LOG)).unwrap();
         let head = Head::at(&dir.path().join(names::HEAD));
         let Recovered { state, head_note, signed, head_path, latest } =

@@ -9,7 +9,7 @@ use waymark_runtime::{clock::Clock, durable, telemetry};
 
 use super::{End, Ended, end, runtime};
 use crate::{
-    config::{File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
+    config::{Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
     dp,
     fsck::fsck,
     init::{NewDp, init, open_rows},
@@ -51,9 +51,12 @@ enum Command {
         /// Time between batches, milliseconds: a promise, logged in the open entry.
         #[arg(long, default_value_t = INTERVAL_MS_DEFAULT)]
         interval_ms: u32,
-        /// Where codes go: console or folder.
-        #[arg(long, default_value = "console")]
-        codes: String,
+        /// Where codes go.
+        #[arg(long, value_enum, default_value_t)]
+        codes: Codes,
+        /// Which record store.
+        #[arg(long, value_enum, default_value_t)]
+        store: StoreKind,
     },
     /// Run the DP until interrupted.
     Run {
@@ -108,7 +111,7 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     end(runtime(async {
         match cli.command {
-            Command::Init { dir, domain, origin, witnesses, quorum, listen, interval_ms, codes } => {
+            Command::Init { dir, domain, origin, witnesses, quorum, listen, interval_ms, codes, store } => {
                 let witnesses = parse_witnesses(&witnesses)?;
                 let quorum = quorum.unwrap_or(witnesses.len().saturating_sub(1).max(1));
                 let file = File {
@@ -116,7 +119,7 @@ pub fn run() -> ExitCode {
                     domain,
                     listen,
                     interval_ms,
-                    store: "redb".to_owned(),
+                    store,
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
@@ -204,8 +207,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
 fn run_fsck(dir: &std::path::Path) -> Ended {
     let settings = load(dir)?;
     let could = |e: anyhow::Error| End::Could(e);
-    let kind = if settings.store == StoreKind::Sled { "sled" } else { "redb" };
-    let rows = open_rows(dir, kind, false).map_err(|e| could(e.into()))?;
+    let rows = open_rows(dir, settings.store, false).map_err(|e| could(e.into()))?;
     let head = Head::at(&dir.join(names::HEAD));
     let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| could(e.into()))?;
     let sealer = Sealer::new(&settings.store_key);

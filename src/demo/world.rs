@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     client::{dp::DpClient, logs, msp::MspClient},
-    config::{File, Settings, names},
+    config::{Codes, File, Settings, StoreKind, names},
     dp, init, msp, onboarding,
 };
 
@@ -317,8 +317,8 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
         interval_ms: INTERVAL_MS,
-        store: "redb".to_owned(),
-        codes: "folder".to_owned(),
+        store: StoreKind::Redb,
+        codes: Codes::Folder,
         lookups_per_minute: LOOKUPS_PER_MINUTE,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
     };

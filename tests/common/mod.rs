@@ -10,7 +10,7 @@ use waymark::{
         dp::DpClient,
         recipient::{Added, MappingSpec, prove, sign_mapping},
     },
-    config::{File, Settings, names},
+    config::{Codes, File, Settings, StoreKind, names},
     dp, init, onboarding,
 };
 use waymark_log::{
@@ -96,6 +96,14 @@ impl Witnesses {
     }
 }
 
+/// The record store to test: sled if the environment says so and the feature is there.
+pub fn store() -> StoreKind {
+    match std::env::var("WAYMARK_TEST_STORE").as_deref() {
+        Ok("sled") => StoreKind::Sled,
+        _ => StoreKind::Redb,
+    }
+}
+
 /// Makes a DP that these witnesses know, with two MSPs to be logged.
 pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
     let file = File {
@@ -103,8 +111,8 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
         interval_ms: INTERVAL_MS,
-        store: "redb".to_owned(),
-        codes: "folder".to_owned(),
+        store: store(),
+        codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
         answer_bytes_min: 8192,
     };
