@@ -183,7 +183,12 @@ fn logs(scene: &Scene) {
     assert!(head["size"].as_u64().unwrap() > 4, "{head}");
     let entry: Value = serde_json::from_str(&scene.log(&["entry", "3", "--json"]).with(0)).unwrap();
     assert!(entry["proof"].as_str().unwrap().starts_with("c2sp.org/tlog-proof@v1\n"));
-    scene.log(&["entry", "0"]).with(0);
+    let open = scene.log(&["entry", "0"]);
+    assert!(open.err.contains("dp.example/log"), "{}", open.err);
+    open.with(0);
+    let size = head["size"].as_u64().unwrap();
+    let last: Value = serde_json::from_str(&scene.log(&["entry", &(size - 1).to_string(), "--json"]).with(0)).unwrap();
+    assert_eq!((&last["decoded"]["kind"], &entry["decoded"]["kind"]), (&"head".into(), &"provider".into()));
     scene.log(&["entry", "1000000"]).with(2);
     scene.log(&["consistency", "2"]).with(0);
     scene.log(&["consistency", "1000000"]).with(2);

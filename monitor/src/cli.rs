@@ -143,7 +143,7 @@ struct AddArgs {
 
 #[derive(Debug, Args)]
 struct StatusArgs {
-    /// The data directory of a monitor that is not running
+    /// The monitor's data directory; a monitor that runs there is asked where monitor.toml says that it listens
     #[arg(long, value_name = "DIR", required_unless_present = "url", conflicts_with = "url")]
     dir: Option<PathBuf>,
     /// A running monitor
@@ -326,23 +326,34 @@ fn plain(line: &ListLine) -> String {
 
 async fn status(args: StatusArgs) -> anyhow::Result<u8> {
     let status = match (args.dir, args.url) {
-        (_, Some(url)) => {
-            let url = format!("{}/status", url.trim_end_matches('/'));
-            let answer = Fetcher::default().get(&url, STATUS_BYTES_MAX).await?;
-            if answer.status != 200 {
-                bail!("the monitor answered {}", answer.status);
-            }
-            serde_json::from_slice(&answer.body).context("the monitor's status")?
-        }
+        (_, Some(url)) => status_of(&url).await?,
         (Some(dir), None) => {
-            let hub = hub::open(config::load(&dir)?, Clock::System).await?;
-            let status = hub.status();
-            hub.close();
-            status
+            let settings = config::load(&dir)?;
+            let url = format!("http://{}", settings.listen);
+            match hub::open(settings, Clock::System).await {
+                Ok(hub) => {
+                    let status = hub.status();
+                    hub.close();
+                    status
+                }
+                // The one that runs knows; it listens where its configuration says, unless told otherwise.
+                Err(locked @ StartError::Locked(_)) => status_of(&url).await.context(locked)?,
+                Err(error) => return Err(error.into()),
+            }
         }
         (None, None) => bail!("neither --dir nor --url"),
     };
     report(&status, args.json)
+}
+
+/// The status of a running monitor.
+async fn status_of(url: &str) -> anyhow::Result<Status> {
+    let url = format!("{}/status", url.trim_end_matches('/'));
+    let answer = Fetcher::default().get(&url, STATUS_BYTES_MAX).await?;
+    if answer.status != 200 {
+        bail!("the monitor answered {}", answer.status);
+    }
+    serde_json::from_slice(&answer.body).context("the monitor's status")
 }
 
 fn evidence(args: &EvidenceArgs) -> anyhow::Result<()> {

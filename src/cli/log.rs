@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use data_encoding::HEXLOWER;
-use serde_json::json;
-use waymark_log::policy::CosignedCheckpoint;
+use serde_json::{Value, json};
+use waymark_log::{hash::Hash, policy::CosignedCheckpoint};
 use waymark_mapping::{entry::Entry, trust::Trust};
 use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
 
@@ -70,37 +70,65 @@ pub async fn run(command: LogCommand) -> Ended {
         LogCommand::Head(source) => head(&cosigned, &trust, source.json),
         LogCommand::Entry { index, source } => {
             let (bytes, proof) = logs::entry(&reader, &cosigned, index).await?;
-            let decoded = Entry::decode(&bytes).map_or_else(|e| e.to_string(), |e| format!("{e:?}"));
-            if source.json {
-                let proof = proof.format();
-                println!(
-                    "{}",
-                    json!({"index": index, "entry": HEXLOWER.encode(&bytes), "decoded": decoded, "proof": proof})
-                );
-            } else {
-                eprintln!("{decoded}");
-                print!("{}", proof.format());
-            }
+            entry(index, &bytes, &proof.format(), source.json);
         }
         LogCommand::Consistency { old, source } => {
             let (root, proof) = logs::consistency(&reader, &cosigned, old).await?;
-            let (size, new_root) = (cosigned.size(), cosigned.root());
-            if source.json {
-                let proof: Vec<String> = proof.iter().map(|h| h.to_base64()).collect();
-                let (old_root, new_root) = (root.to_base64(), new_root.to_base64());
-                println!(
-                    "{}",
-                    json!({"old": old, "old_root": old_root, "new": size, "new_root": new_root, "proof": proof})
-                );
-            } else {
-                println!(
-                    "{size} entries extend {old} entries: root {root} is in root {new_root}, {} hashes",
-                    proof.len()
-                );
-            }
+            consistency(old, root, &cosigned, &proof, source.json);
         }
     }
     Ok(())
+}
+
+fn entry(index: u64, bytes: &[u8], proof: &str, json: bool) {
+    let facts = Entry::decode(bytes).map_or_else(|e| json!({"kind": "unknown", "error": e.to_string()}), |e| facts(&e));
+    if json {
+        println!("{}", json!({"index": index, "entry": HEXLOWER.encode(bytes), "decoded": facts, "proof": proof}));
+        return;
+    }
+    for (field, value) in facts.as_object().into_iter().flatten() {
+        eprintln!("{field:14} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+    }
+    print!("{proof}");
+}
+
+/// What an entry says, in the names of FORMATS.md; signatures are left out.
+fn facts(entry: &Entry) -> Value {
+    match entry {
+        Entry::Open(e) => json!({
+            "kind": "open", "domain": e.domain.as_str(), "origin": e.origin.get().as_str(), "vrf": e.vrf.to_hex(),
+            "interval_ms": e.interval_ms, "policy": e.policy.to_hex(), "not_before_ms": e.not_before.get(),
+        }),
+        Entry::Config(e) => json!({
+            "kind": "config", "interval_ms": e.interval_ms, "policy": e.policy.to_hex(), "log_key": e.log_key.to_hex(),
+            "previous": e.previous.to_hex(),
+        }),
+        Entry::Provider(e) => json!({
+            "kind": "provider", "role": format!("{:?}", e.role).to_lowercase(),
+            "action": format!("{:?}", e.action).to_lowercase(), "domain": e.domain.as_str(), "class": e.class,
+            "publishes": e.publishes.0, "key": e.key.to_hex(), "previous_leaf": e.previous_leaf.to_hex(),
+        }),
+        Entry::Consent(e) => json!({
+            "kind": "consent", "msp": e.msp.as_str(), "msp_key": e.msp_key.to_hex(), "blinded": e.blinded.to_hex(),
+            "expiry_ms": e.expiry.get(),
+        }),
+        Entry::Change(e) => json!({"kind": "change", "label": e.label.0.to_hex(), "commitment": e.commitment.to_hex()}),
+        Entry::Head(e) => json!({
+            "kind": "head", "time_ms": e.time.get(), "changes": e.changes, "map_root": e.map_root.to_hex(),
+            "open": e.open.to_hex(), "config": e.config.to_hex(), "provider_root": e.provider_root.to_hex(),
+        }),
+    }
+}
+
+fn consistency(old: u64, root: Hash, cosigned: &CosignedCheckpoint, proof: &[Hash], json: bool) {
+    let (size, new_root) = (cosigned.size(), cosigned.root());
+    if json {
+        let proof: Vec<String> = proof.iter().map(|h| h.to_base64()).collect();
+        let (old_root, new_root) = (root.to_base64(), new_root.to_base64());
+        println!("{}", json!({"old": old, "old_root": old_root, "new": size, "new_root": new_root, "proof": proof}));
+    } else {
+        println!("{size} entries extend {old} entries: root {root} is in root {new_root}, {} hashes", proof.len());
+    }
 }
 
 fn head(cosigned: &CosignedCheckpoint, trust: &Trust, json: bool) {
