@@ -4,8 +4,15 @@ use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, redirect};
 
+use crate::listen::HEADER_S_MAX;
+
 /// Longest a request may take, answer included, unless said otherwise.
 pub const REQUEST_S_MAX: u64 = 10;
+
+/// Longest a connection is kept without a request on it. Our servers close theirs after [`HEADER_S_MAX`]; whoever sent a request
+/// at that moment would lose it, and not know whether it was heard.
+pub const IDLE_S_MAX: u64 = 4;
+const _: () = assert!(IDLE_S_MAX * 2 < HEADER_S_MAX);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +79,7 @@ impl Fetcher {
             .no_proxy()
             .timeout(longest)
             .connect_timeout(Duration::from_secs(5))
+            .pool_idle_timeout(Duration::from_secs(IDLE_S_MAX))
             .pool_max_idle_per_host(512)
             .tcp_nodelay(true)
             .build();
