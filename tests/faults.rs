@@ -4,12 +4,9 @@
 
 mod common;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
-use common::{QUIET, Seen, csi, domain, key, mapping, request, shown, with_consent};
+use common::{QUIET, Seen, copy_folder, csi, domain, key, mapping, request, shown, with_consent};
 use waymark::{
     authorise::{Judged, authorise},
     config::{Codes, File, Settings, StoreKind, names},
@@ -294,18 +291,6 @@ fn grown_at_rest(size: u64) -> tempfile::TempDir {
 /// The same, open.
 fn grown(size: u64) -> Hand {
     Hand::open(grown_at_rest(size)).map_err(|(why, _)| why).unwrap()
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &to.join(entry.file_name()));
-        } else {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-        }
-    }
 }
 
 const FAULTS: [(Step, How, bool); 7] = [

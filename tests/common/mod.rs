@@ -52,6 +52,20 @@ pub fn csi(text: &str) -> Csi {
     Csi::parse(text).unwrap()
 }
 
+/// Copies a folder and all in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
 /// The key that belongs to a name.
 pub fn key(name: &str) -> SecretKey {
     SecretKey::from_seed(Hash::sha256(&[name.as_bytes()]).as_bytes())

@@ -1,0 +1,212 @@
+//! A DP that shows two people two logs, with all of its witnesses in league: the same keys run twice, each twin with a state of
+//! its own. Whoever compares two views catches it: a sender who remembers, a monitor that looks at one twin's log and the
+//! other's witness; and what the monitor keeps convinces anybody who has the trust file.
+//!
+//! With one honest witness in the quorum it does not come that far: the twin that comes second is refused, and stops.
+
+mod common;
+
+use std::{fs, path::Path, time::Duration};
+
+use common::{
+    LOUD, QUIET, Witnesses, attest, client, copy_folder, csi, domain, key, look_up, make_dp, mapping, request, shown,
+    with_consent,
+};
+use waymark::{
+    config::{Settings, names},
+    dp,
+};
+use waymark_log::checkpoint::Origin;
+use waymark_mapping::{
+    event::EventKind,
+    trust::Trust,
+    verify::{Asked, Rejected, Trail, verify},
+};
+use waymark_monitor::{
+    self as monitor,
+    evidence::{Evidence, Shown},
+};
+use waymark_runtime::{clock::Clock, fetch::Fetcher};
+use waymark_witness as witness;
+
+const BOB: &str = "tel:+4915112345642";
+
+/// One of the two: a DP on its own data, with witnesses that have seen nothing else.
+struct Twin {
+    dir: std::path::PathBuf,
+    dp: dp::Running,
+    witnesses: Vec<witness::Running>,
+    fetcher: Fetcher,
+    trust: Trust,
+    origin: Origin,
+}
+
+impl Twin {
+    /// On copies of these folders.
+    async fn start(root: &Path, name: &str, origin: &Origin) -> Self {
+        let dir = root.join(name);
+        let mut witnesses = vec![];
+        let mut policy = fs::read_to_string(dir.join("dp").join(names::POLICY)).unwrap();
+        for i in 1..=2 {
+            let running = witness::start(witness::load(&dir.join(format!("witness{i}"))).unwrap(), Clock::System);
+            let running = running.await.unwrap();
+            let line = policy.lines().find(|l| l.starts_with(&format!("witness w{i} "))).unwrap().to_owned();
+            let moved = format!("{} {}", line.rsplit_once(' ').unwrap().0, running.url());
+            policy = policy.replace(&line, &moved);
+            witnesses.push(running);
+        }
+        fs::write(dir.join("dp").join(names::POLICY), policy).unwrap();
+        let dp = dp::start(Settings::load(&dir.join("dp")).unwrap(), Clock::System).await.unwrap();
+        let trust = Trust::parse(&fs::read_to_string(dir.join("dp").join(names::TRUST)).unwrap()).unwrap();
+        let twin = Self { dir, dp, witnesses, fetcher: Fetcher::default(), trust, origin: origin.clone() };
+        twin.published(1).await;
+        twin
+    }
+
+    async fn published(&self, size: u64) {
+        for _ in 0..500 {
+            if self.dp.published_size() >= size && self.dp.knows_provider(&domain(LOUD)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nothing is published at {size}");
+    }
+
+    /// Bob adds a mapping here.
+    async fn add(&self, msp: &str) {
+        let (dp, who, secret) = (client(&self.fetcher, &self.dp.url()), csi(BOB), key("bob"));
+        let seen = look_up(&dp, &self.trust, &who, None).await;
+        let attestation = attest(&dp, &self.dir.join("dp"), &secret, &who).await;
+        let added = with_consent(&self.origin, mapping(&self.origin, &secret, &attestation, msp, shown("work")));
+        let possession = seen.version.is_none().then_some(attestation);
+        let signers = [(&secret, possession)];
+        let change = request(&self.origin, &seen, &who, EventKind::Issue, &[added], &[], &signers);
+        dp.change(&secret, &change).await.unwrap();
+    }
+
+    async fn answer(&self) -> Vec<u8> {
+        client(&self.fetcher, &self.dp.url()).look_up(&csi(BOB), None).await.unwrap()
+    }
+
+    /// What a monitor says that follows this log and looks at these witnesses' copies.
+    async fn monitored(&self, data_dir: &Path, copies: &[witness::Running]) -> monitor::Status {
+        let copies = (1..).zip(copies).map(|(i, w)| (format!("w{i}"), w.url())).collect();
+        let followed = monitor::FollowedLog { trust: self.trust.clone(), url: self.dp.log_url(), witnesses: copies };
+        let settings = monitor::Settings {
+            data_dir: data_dir.to_owned(),
+            listen: common::loopback(),
+            logs: vec![followed],
+            poll_ms: 1000,
+            renew_within_ms: 1000,
+        };
+        monitor::once(settings, Clock::System).await.unwrap()
+    }
+
+    async fn stop(self) {
+        self.dp.stop().await.unwrap();
+        for w in self.witnesses {
+            w.stop().await;
+        }
+    }
+}
+
+/// A DP with Bob's first mapping and two witnesses, at rest, in `one/` and once more in `two/`.
+async fn twins(root: &Path) -> Origin {
+    let one = root.join("one");
+    fs::create_dir(&one).unwrap();
+    let witnesses = Witnesses::start(&one, 2).await;
+    make_dp(&one.join("dp"), &witnesses);
+    witnesses.stop().await;
+    let origin = Origin::new("dp.example/log").unwrap();
+    let honest = Twin::start(root, "one", &origin).await;
+    honest.add(QUIET).await;
+    honest.stop().await;
+    copy_folder(&one, &root.join("two"));
+    origin
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_logs_of_one_dp_are_caught_and_proved() {
+    let root = tempfile::tempdir().unwrap();
+    let origin = twins(root.path()).await;
+    let (one, two) = (Twin::start(root.path(), "one", &origin).await, Twin::start(root.path(), "two", &origin).await);
+    let folder = |name: &str| root.path().join(name);
+
+    // So far both show the same, and nobody has anything against it.
+    assert_eq!(one.monitored(&folder("before"), &two.witnesses).await.findings, Vec::<String>::new());
+    one.add(LOUD).await;
+    two.add(LOUD).await;
+    assert_eq!(one.dp.published_size(), two.dp.published_size());
+
+    // Each answer by itself is flawless. A sender who remembers one does not take the other.
+    let asked = Asked { csi: csi(BOB), tag: None };
+    let now = Clock::System.now();
+    let first = verify(&one.answer().await, &asked, &one.trust, None, now, &mut Trail::default()).unwrap();
+    verify(&two.answer().await, &asked, &two.trust, None, now, &mut Trail::default()).unwrap();
+    let remembered = Some(first.remember());
+    let second = verify(&two.answer().await, &asked, &two.trust, remembered, now, &mut Trail::default());
+    assert!(matches!(second, Err(Rejected::SplitView { .. })), "{second:?}");
+
+    // A monitor of one log finds nothing as long as it sees that log's friends only.
+    assert_eq!(one.monitored(&folder("blind"), &one.witnesses).await.findings, Vec::<String>::new());
+    let status = one.monitored(&folder("monitor"), &two.witnesses).await;
+    assert!(status.findings.iter().any(|f| f.contains("split view")), "{:?}", status.findings);
+    is_proved(&folder("monitor"), &one.trust);
+
+    // At other sizes it is a fork; also for a monitor that has known one of them for long.
+    two.add(LOUD).await;
+    one.add(QUIET).await;
+    one.add(LOUD).await;
+    let status = one.monitored(&folder("before"), &two.witnesses).await;
+    assert!(status.findings.iter().any(|f| f.contains("fork")), "{:?}", status.findings);
+    is_proved(&folder("before"), &one.trust);
+    one.stop().await;
+    two.stop().await;
+}
+
+/// Every file that the monitor kept shows it to anybody, with the trust file alone.
+#[track_caller]
+fn is_proved(monitor: &Path, trust: &Trust) {
+    let files: Vec<_> = fs::read_dir(monitor.join("evidence")).unwrap().map(|f| f.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let bytes = fs::read(&file).unwrap();
+        let evidence = Evidence::parse(&bytes).unwrap();
+        assert!(matches!(evidence.verify(trust), Ok(Shown::Log)), "{}", file.display());
+        println!("{:?}: {} bytes of evidence", evidence.kind, bytes.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_twin_does_not_get_past_honest_witnesses() {
+    let root = tempfile::tempdir().unwrap();
+    let origin = twins(root.path()).await;
+    let one = Twin::start(root.path(), "one", &origin).await;
+    // The twin asks the same witnesses.
+    let (policy, dir) = (names::POLICY, root.path().join("two").join("dp"));
+    fs::copy(root.path().join("one").join("dp").join(policy), dir.join(policy)).unwrap();
+    let two = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
+    one.add(LOUD).await;
+    let trust = one.trust.clone();
+    let twin = client(&one.fetcher, &two.url());
+    // It answers from before, until it has something to publish: then it learns that a witness knows more, and stops.
+    let (who, secret) = (csi(BOB), key("bob"));
+    for _ in 0..500 {
+        if two.published_size() > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let seen = look_up(&twin, &trust, &who, None).await;
+    let attestation = attest(&twin, &dir, &secret, &who).await;
+    let added = with_consent(&origin, mapping(&origin, &secret, &attestation, QUIET, shown("work")));
+    let change = request(&origin, &seen, &who, EventKind::Issue, &[added], &[], &[(&secret, None)]);
+    let before = two.published_size();
+    assert!(twin.change(&secret, &change).await.is_err(), "acknowledged without a quorum");
+    let why = tokio::time::timeout(Duration::from_secs(20), two.stopped()).await.unwrap();
+    assert!(why.contains("witness"), "{why}");
+    assert_eq!(two.published_size(), before, "a fork was published");
+    assert!(two.stop().await.is_err());
+    one.stop().await;
+}
