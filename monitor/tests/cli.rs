@@ -183,11 +183,11 @@ async fn lists_are_added_and_listed_and_a_running_monitor_tells() {
     // By its directory it is asked where its configuration says that it listens.
     assert_eq!(code(&program(&["status", "--dir", text(&dir)]).await), 1);
     let config = dir.join("monitor.toml");
-    let as_made = std::fs::read_to_string(&config).unwrap();
+    let as_made = fs::read_to_string(&config).unwrap();
     assert!(as_made.contains("127.0.0.1:0"));
-    std::fs::write(&config, as_made.replace("127.0.0.1:0", url.trim_start_matches("http://"))).unwrap();
+    fs::write(&config, as_made.replace("127.0.0.1:0", url.trim_start_matches("http://"))).unwrap();
     assert_eq!(code(&program(&["status", "--dir", text(&dir)]).await), 0);
-    std::fs::write(&config, as_made).unwrap();
+    fs::write(&config, as_made).unwrap();
     assert_eq!(code(&program(&["watch", "add", "--url", &url, text(&second)]).await), 0);
     assert_eq!(code(&program(&["watch", "add", "--url", &url, text(&second)]).await), 1);
     // The directory is taken while it runs.
