@@ -22,6 +22,7 @@ use waymark_log::{
     proof,
     witness::{AddCheckpoint, parse_cosignatures},
 };
+use waymark_mapping::trust::{MAX_AGE_S_DEFAULT, SKEW_S_DEFAULT};
 use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
 use crate::store::LogFiles;
@@ -32,6 +33,8 @@ const WITNESS_S_MAX: u64 = 5;
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long to wait for the remaining witnesses once the quorum is met, so that a checkpoint usually bears them all.
 const GRACE: Duration = Duration::from_millis(25);
+/// How fresh cosignatures are asked to be, as in the trust files that `init` writes.
+const FRESHNESS: Freshness = Freshness { max_age_s: MAX_AGE_S_DEFAULT, skew_s: SKEW_S_DEFAULT };
 /// Pauses between tries with a witness that fails.
 const RETRY: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
@@ -136,15 +139,19 @@ impl Witnessing {
         }
     }
 
+    /// Whether a note is this checkpoint, cosigned, and meets the policy now.
+    pub fn is_good(&self, note: &[u8], signed: &SignedCheckpoint) -> bool {
+        let judged = self.policy.judge(note, self.clock.now().floor_seconds(), FRESHNESS);
+        judged.is_ok_and(|cosigned| cosigned.signed().checkpoint() == signed.checkpoint())
+    }
+
     /// Whether these cosignatures meet the policy now.
     fn is_met(&self, signed: &SignedCheckpoint, lines: &[Option<SignatureLine>]) -> bool {
         let lines: Vec<SignatureLine> = lines.iter().flatten().cloned().collect();
         if lines.len() < self.policy.cosignatures_min() {
             return false;
         }
-        let note = signed.to_note(&lines);
-        let freshness = Freshness { max_age_s: 600, skew_s: 30 };
-        self.policy.judge(note.as_bytes(), self.clock.now().floor_seconds(), freshness).is_ok()
+        self.is_good(signed.to_note(&lines).as_bytes(), signed)
     }
 }
 
