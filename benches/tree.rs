@@ -13,7 +13,7 @@ use rs_merkle::{Hasher, MerkleProof, MerkleTree};
 use waymark_log::{
     hash::{Hash, leaf_hash, node_hash},
     proof::{Plan, consistency, inclusion, verify_consistency, verify_inclusion},
-    tile::{Edge, Tile, TileKind, decode_hashes, node_in_tile},
+    tile::{Edge, HashTiles, TileKind},
 };
 
 /// Entries in the log.
@@ -117,7 +117,7 @@ fn append_in_batches(entries: &[Vec<u8>]) {
 
 /// The log as a client meets it: tiles by path.
 struct Tiles {
-    tiles: HashMap<(TileKind, u64), (Tile, Vec<Hash>)>,
+    tiles: HashTiles,
     root: Hash,
     roots: HashMap<u64, Hash>,
     leaves: Vec<Hash>,
@@ -131,24 +131,15 @@ impl Tiles {
             edge.append(entry, |tile, bytes| files.push((tile, bytes))).expect("short entries");
         }
         files.extend(edge.partials(0));
-        let hashes = files.into_iter().filter(|(tile, _)| matches!(tile.kind, TileKind::Hashes { .. }));
-        let decoded = |(tile, bytes): (Tile, Vec<u8>)| {
-            ((tile.kind, tile.index), (tile, decode_hashes(&bytes, tile.width).expect("our own tile")))
-        };
-        Self {
-            tiles: hashes.map(decoded).collect(),
-            root: edge.root(),
-            roots,
-            leaves: entries.iter().map(|e| leaf_hash(e)).collect(),
+        let mut tiles = HashTiles::default();
+        for (tile, bytes) in files.into_iter().filter(|(tile, _)| matches!(tile.kind, TileKind::Hashes { .. })) {
+            tiles.insert(tile, &bytes).expect("our own tile");
         }
+        Self { tiles, root: edge.root(), roots, leaves: entries.iter().map(|e| leaf_hash(e)).collect() }
     }
 
     fn build(&self, plan: &Plan) -> Vec<Hash> {
-        let node = |node| {
-            let tile = Tile::holding(node, ENTRIES).expect("in the tree");
-            let (tile, hashes) = &self.tiles[&(tile.kind, tile.index)];
-            node_in_tile(node, *tile, hashes).expect("in its tile")
-        };
+        let node = |node| self.tiles.node(node).expect("all tiles are there");
         plan.build(&plan.nodes().map(node).collect::<Vec<_>>()).expect("all nodes are there")
     }
 

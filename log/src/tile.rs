@@ -11,6 +11,8 @@
 //! `x001/x234/067`. C2SP tlog-tiles. Paths are parsed into numbers and built again from numbers; text from outside never
 //! reaches a file system.
 
+use std::collections::HashMap;
+
 use crate::{
     TREE_SIZE_MAX,
     hash::{HASH_BYTES, Hash, leaf_hash},
@@ -182,10 +184,7 @@ pub fn decode_hashes(bytes: &[u8], width: u16) -> Result<Vec<Hash>, TileError> {
 }
 
 /// The hash of `node`, folded from the hashes of the tile that holds it. The tile may be wider than it was asked for.
-///
-/// # Errors
-/// [`TileError::NotInTile`] if the tile does not cover the node.
-pub fn node_in_tile(node: Node, tile: Tile, hashes: &[Hash]) -> Result<Hash, TileError> {
+fn node_in_tile(node: Node, tile: Tile, hashes: &[Hash]) -> Result<Hash, TileError> {
     let level = node.level / TILE_HEIGHT;
     let first = node.index << (node.level % TILE_HEIGHT);
     let width = 1usize << (node.level % TILE_HEIGHT);
@@ -194,6 +193,38 @@ pub fn node_in_tile(node: Node, tile: Tile, hashes: &[Hash]) -> Result<Hash, Til
         return Err(TileError::NotInTile);
     }
     Ok(naive_root(&hashes[offset..offset + width]))
+}
+
+/// The hash tiles that a proof is built from, each decoded once: [`Tile::holding`] says which one a node needs, somebody
+/// reads it, and from here comes the node.
+#[derive(Clone, Debug, Default)]
+pub struct HashTiles(HashMap<(TileKind, u64), (Tile, Vec<Hash>)>);
+
+impl HashTiles {
+    /// Whether a tile of this kind and index was put in, however wide.
+    pub fn has(&self, tile: Tile) -> bool {
+        self.0.contains_key(&(tile.kind, tile.index))
+    }
+
+    /// Puts in a tile as it was read.
+    ///
+    /// # Errors
+    /// [`TileError::WrongSize`].
+    pub fn insert(&mut self, tile: Tile, bytes: &[u8]) -> Result<(), TileError> {
+        self.0.insert((tile.kind, tile.index), (tile, decode_hashes(bytes, tile.width)?));
+        Ok(())
+    }
+
+    /// The hash of a node.
+    ///
+    /// # Errors
+    /// [`TileError::NotInTile`] if no tile covers it.
+    pub fn node(&self, node: Node) -> Result<Hash, TileError> {
+        let (level, below) = (node.level / TILE_HEIGHT, node.level % TILE_HEIGHT);
+        let place = (TileKind::Hashes { level }, (node.index << below) / TILE_WIDTH);
+        let (tile, hashes) = self.0.get(&place).ok_or(TileError::NotInTile)?;
+        node_in_tile(node, *tile, hashes)
+    }
 }
 
 /// Appends one entry to a bundle.
@@ -371,8 +402,6 @@ pub fn encode_hashes(hashes: &[Hash]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -497,6 +526,26 @@ mod tests {
         }
         let loaded = Edge::load(70_000, |tile| store.get(&tile).cloned().ok_or(TileError::NotInTile)).unwrap();
         assert_eq!(loaded, edge);
+    }
+
+    #[test]
+    fn hash_tiles_give_the_nodes_of_what_was_read_and_no_others() {
+        let entries: Vec<Vec<u8>> = (0u32..300).map(|i| i.to_be_bytes().to_vec()).collect();
+        let leaves: Vec<Hash> = entries.iter().map(|e| leaf_hash(e)).collect();
+        let (_, store) = grow(&entries, 300);
+        let (first, second) = (Node { level: 3, index: 5 }, Node { level: 2, index: 64 });
+        let tile = Tile::holding(first, 300).unwrap();
+        let mut tiles = HashTiles::default();
+        assert_eq!((tiles.has(tile), tiles.node(first)), (false, Err(TileError::NotInTile)));
+        assert!(tiles.insert(tile, &store[&tile][1..]).is_err() && !tiles.has(tile));
+        tiles.insert(tile, &store[&tile]).unwrap();
+        assert_eq!((tiles.has(tile), tiles.node(first)), (true, Ok(node_from_leaves(&leaves, first))));
+        assert_eq!(tiles.node(second), Err(TileError::NotInTile));
+        let tile = Tile::holding(second, 300).unwrap();
+        tiles.insert(tile, &store[&tile]).unwrap();
+        assert_eq!(tiles.node(second), Ok(node_from_leaves(&leaves, second)));
+        // Not complete at this size, so not in the tile.
+        assert_eq!(tiles.node(Node { level: 6, index: 4 }), Err(TileError::NotInTile));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use waymark_log::{
     hash::Hash,
     note::NOTE_BYTES_MAX,
     proof::{Node, Plan},
-    tile::{self, BUNDLE_BYTES_MAX, TILE_BYTES, TILE_WIDTH, Tile},
+    tile::{self, BUNDLE_BYTES_MAX, HashTiles, TILE_BYTES, TILE_WIDTH, Tile},
 };
 
 use crate::fetch::{FetchError, Fetcher};
@@ -108,24 +108,15 @@ impl LogReader {
     /// # Panics
     /// If a subtree is not complete at that size.
     pub async fn nodes(&self, nodes: &[Node], size: u64) -> Result<Vec<Hash>, FollowError> {
-        let mut fetched: Vec<(Tile, Vec<Hash>)> = Vec::new();
-        let mut hashes = Vec::new();
+        let fault = |tile: Tile| move |error| FollowError::Tile { path: tile.path(), error };
+        let (mut tiles, mut hashes) = (HashTiles::default(), Vec::with_capacity(nodes.len()));
         for node in nodes.iter().copied() {
             let wanted = Tile::holding(node, size).expect("a planned node is complete");
-            let known = fetched.iter().position(|(t, _)| t.kind == wanted.kind && t.index == wanted.index);
-            let at = match known {
-                Some(at) => at,
-                None => {
-                    let (tile, bytes) = self.tile(wanted, TILE_BYTES).await?;
-                    let decoded = tile::decode_hashes(&bytes, tile.width)
-                        .map_err(|error| FollowError::Tile { path: tile.path(), error })?;
-                    fetched.push((tile, decoded));
-                    fetched.len() - 1
-                }
-            };
-            let (tile, decoded) = &fetched[at];
-            let hash = tile::node_in_tile(node, *tile, decoded);
-            hashes.push(hash.map_err(|error| FollowError::Tile { path: tile.path(), error })?);
+            if !tiles.has(wanted) {
+                let (tile, bytes) = self.tile(wanted, TILE_BYTES).await?;
+                tiles.insert(tile, &bytes).map_err(fault(tile))?;
+            }
+            hashes.push(tiles.node(node).map_err(fault(wanted))?);
         }
         Ok(hashes)
     }

@@ -9,14 +9,12 @@
 //! Any error from 1 on is fatal for the sequencer: what is on the disk is then unknown, and only reading it back tells.
 //! Recovery ([`super::recover`]) and the fault tests run these same functions.
 
-use std::collections::HashMap;
-
 use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     hash::{Hash, leaf_hash},
     note::NoteSigner,
     proof::{self, ProofError},
-    tile::{TILE_WIDTH, Tile, TileKind, decode_bundle, decode_hashes, node_in_tile},
+    tile::{HashTiles, TILE_WIDTH, Tile, decode_bundle},
 };
 
 use super::batch::Batch;
@@ -122,7 +120,7 @@ fn check_extends(
     entries: &[Vec<u8>],
 ) -> Result<(), CommitError> {
     let not_an_extension = |what: &str| CommitError::NotAnExtension(what.to_owned());
-    let mut tiles = Tiles { effects, staged: &staged.files, decoded: HashMap::new() };
+    let mut tiles = Tiles { effects, staged: &staged.files, hashes: HashTiles::default() };
     let old_size = old.map_or(0, |c| c.size);
     if old.is_some_and(|c| c.origin != new.origin) || old_size + entries.len() as u64 != new.size {
         return Err(not_an_extension("another origin or size"));
@@ -151,7 +149,7 @@ fn check_extends(
 struct Tiles<'a, E: Effects> {
     effects: &'a mut E,
     staged: &'a [(Tile, Vec<u8>)],
-    decoded: HashMap<(TileKind, u64), (Tile, Vec<Hash>)>,
+    hashes: HashTiles,
 }
 
 impl<E: Effects> Tiles<'_, E> {
@@ -163,20 +161,14 @@ impl<E: Effects> Tiles<'_, E> {
         }
     }
 
-    fn hashes(&mut self, wanted: Tile) -> Result<&(Tile, Vec<Hash>), CommitError> {
-        let key = (wanted.kind, wanted.index);
-        if !self.decoded.contains_key(&key) {
-            let (tile, bytes) = self.bytes(wanted)?;
-            let fault = |error| StoreError::Tile { path: tile.path(), error };
-            self.decoded.insert(key, (tile, decode_hashes(&bytes, tile.width).map_err(fault)?));
-        }
-        self.decoded.get(&key).ok_or_else(|| StoreError::Missing(wanted.path()).into())
-    }
-
     fn node(&mut self, node: proof::Node, size: u64) -> Result<Hash, CommitError> {
+        let fault = |tile: Tile| move |error| StoreError::Tile { path: tile.path(), error };
         let wanted = Tile::holding(node, size).ok_or_else(|| StoreError::Missing("a node".to_owned()))?;
-        let (tile, hashes) = self.hashes(wanted)?;
-        node_in_tile(node, *tile, hashes).map_err(|error| StoreError::Tile { path: tile.path(), error }.into())
+        if !self.hashes.has(wanted) {
+            let (tile, bytes) = self.bytes(wanted)?;
+            self.hashes.insert(tile, &bytes).map_err(fault(tile))?;
+        }
+        Ok(self.hashes.node(node).map_err(fault(wanted))?)
     }
 
     fn leaf(&mut self, index: u64, size: u64) -> Result<Hash, CommitError> {

@@ -13,7 +13,7 @@ use waymark_log::{
     hash::Hash,
     note::NOTE_BYTES_MAX,
     proof::Plan,
-    tile::{BUNDLE_BYTES_MAX, Tile, decode_bundle, decode_hashes, node_in_tile},
+    tile::{BUNDLE_BYTES_MAX, HashTiles, Tile, decode_bundle},
 };
 use waymark_runtime::durable;
 
@@ -94,22 +94,15 @@ impl LogFiles {
     /// # Errors
     /// [`StoreError`].
     pub fn hashes(&self, plan: &Plan, size: u64) -> Result<Vec<Hash>, StoreError> {
-        let mut read: Vec<(Tile, Vec<Hash>)> = Vec::new();
-        let mut hashes = Vec::new();
+        let fault = |tile: Tile| move |error| StoreError::Tile { path: tile.path(), error };
+        let (mut tiles, mut hashes) = (HashTiles::default(), Vec::new());
         for node in plan.nodes() {
             let wanted = Tile::holding(node, size).ok_or_else(|| StoreError::Missing("a node".to_owned()))?;
-            let fault = |tile: Tile| move |error| StoreError::Tile { path: tile.path(), error };
-            let known = read.iter().position(|(t, _)| t.kind == wanted.kind && t.index == wanted.index);
-            let at = match known {
-                Some(at) => at,
-                None => {
-                    let (tile, bytes) = self.read(wanted)?;
-                    read.push((tile, decode_hashes(&bytes, tile.width).map_err(fault(tile))?));
-                    read.len() - 1
-                }
-            };
-            let (tile, decoded) = &read[at];
-            hashes.push(node_in_tile(node, *tile, decoded).map_err(fault(*tile))?);
+            if !tiles.has(wanted) {
+                let (tile, bytes) = self.read(wanted)?;
+                tiles.insert(tile, &bytes).map_err(fault(tile))?;
+            }
+            hashes.push(tiles.node(node).map_err(fault(wanted))?);
         }
         Ok(hashes)
     }
