@@ -15,8 +15,9 @@ use std::collections::HashMap;
 
 use waymark_log::{
     checkpoint::{Checkpoint, CheckpointError, Origin, SignedCheckpoint},
+    hash::Hash,
     note::{Note, Vkey},
-    tile::{Edge, Tile, TileError},
+    tile::{Edge, Tile, TileError, TileKind},
 };
 use waymark_mapping::{audit::Replay, entry::Entry};
 
@@ -81,7 +82,7 @@ pub struct Recovered {
     /// The signed head.
     pub signed: SignedCheckpoint,
     /// The last head's path as the last leaf.
-    pub head_path: Vec<waymark_log::hash::Hash>,
+    pub head_path: Vec<Hash>,
     /// The latest version of each CSI.
     pub latest: HashMap<[u8; 32], u32>,
 }
@@ -101,8 +102,7 @@ pub fn recover(
     let signed = open_note(head_note.as_bytes(), origin, vkey)?;
     check_published(files, &signed)?;
     settle_staging(rows, files, &signed)?;
-    let state = replay(files, origin, vkey, signed.checkpoint())?;
-    let head_path = path_of_last(files, signed.size())?;
+    let (state, head_path) = replay(files, origin, vkey, signed.checkpoint())?;
     let mut latest = HashMap::new();
     rows.for_each(&mut |row| {
         let version = latest.entry(row.csi_key).or_insert(row.version);
@@ -147,8 +147,15 @@ fn settle_staging(rows: &dyn Rows, files: &LogFiles, signed: &SignedCheckpoint) 
     Ok(files.write(&staged.files)?)
 }
 
-fn replay(files: &LogFiles, origin: &Origin, vkey: &Vkey, head: &Checkpoint) -> Result<LogState, RecoverError> {
-    let (edge, entries) = rebuild(files, head.size)?;
+fn replay(
+    files: &LogFiles,
+    origin: &Origin,
+    vkey: &Vkey,
+    head: &Checkpoint,
+) -> Result<(LogState, Vec<Hash>), RecoverError> {
+    let mut entries = Vec::new();
+    files.entries(head.size, |entry| entries.push(entry))?;
+    let (edge, head_path) = rebuild(files, &entries)?;
     if edge.root() != head.root {
         return Err(RecoverError::Damaged("the entries do not lead to the signed root".to_owned()));
     }
@@ -158,7 +165,7 @@ fn replay(files: &LogFiles, origin: &Origin, vkey: &Vkey, head: &Checkpoint) -> 
         return Err(RecoverError::Damaged(finding.to_string()));
     }
     let (_, last) = replay.last_head().ok_or_else(|| RecoverError::Damaged("there is no head".to_owned()))?;
-    Ok(LogState {
+    let state = LogState {
         origin: origin.clone(),
         edge,
         map: replay.map().clone(),
@@ -168,28 +175,30 @@ fn replay(files: &LogFiles, origin: &Origin, vkey: &Vkey, head: &Checkpoint) -> 
         open: entries.first().cloned().unwrap_or_default(),
         config: latest_config(&entries),
         head: Some(*last),
-    })
+    };
+    Ok((state, head_path))
 }
 
-/// Reads the entries, and makes from them every tile that a checkpoint of this size needs: a tile on the disk that says
-/// something else would be served to monitors as ours.
-fn rebuild(files: &LogFiles, size: u64) -> Result<(Edge, Vec<Vec<u8>>), RecoverError> {
-    let (mut edge, mut entries, mut made) = (Edge::new(), Vec::new(), Vec::new());
-    files.entries(size, |entry| entries.push(entry))?;
-    for entry in &entries {
-        edge.append(entry, |tile, bytes| made.push((tile, bytes)))?;
-        for (tile, bytes) in made.drain(..) {
-            is_on_disk(files, tile, &bytes)?;
+/// Makes from the entries every tile of hashes that a checkpoint of this size needs, and the last one's path: a tile on the
+/// disk that says something else would be served to monitors as ours.
+fn rebuild(files: &LogFiles, entries: &[Vec<u8>]) -> Result<(Edge, Vec<Hash>), RecoverError> {
+    let (mut edge, mut path, mut made) = (Edge::new(), Vec::new(), Vec::new());
+    for entry in entries {
+        if edge.size() + 1 == entries.len() as u64 {
+            path = edge.range().path_of_next();
         }
+        edge.append(entry, |tile, bytes| made.push((tile, bytes)))?;
+        made.drain(..).try_for_each(|(tile, bytes)| is_on_disk(files, tile, &bytes))?;
     }
-    for (tile, bytes) in edge.partials(0) {
-        is_on_disk(files, tile, &bytes)?;
-    }
-    Ok((edge, entries))
+    edge.partials(0).into_iter().try_for_each(|(tile, bytes)| is_on_disk(files, tile, &bytes))?;
+    Ok((edge, path))
 }
 
-/// Whether the disk has this tile, or one that begins like it.
+/// Whether the disk has this tile, or one that begins like it. The entries themselves were just read from there.
 fn is_on_disk(files: &LogFiles, tile: Tile, bytes: &[u8]) -> Result<(), RecoverError> {
+    if tile.kind == TileKind::Entries {
+        return Ok(());
+    }
     let (read, on_disk) = files.read(tile)?;
     if on_disk.starts_with(bytes) { Ok(()) } else { Err(RecoverError::Damaged(format!("{} has changed", read.path()))) }
 }
@@ -198,11 +207,4 @@ fn is_on_disk(files: &LogFiles, tile: Tile, bytes: &[u8]) -> Result<(), RecoverE
 fn latest_config(entries: &[Vec<u8>]) -> Vec<u8> {
     let is_config = |e: &&Vec<u8>| matches!(Entry::decode(e), Ok(Entry::Config(_)));
     entries.iter().rev().find(is_config).cloned().unwrap_or_default()
-}
-
-fn path_of_last(files: &LogFiles, size: u64) -> Result<Vec<waymark_log::hash::Hash>, RecoverError> {
-    let damaged = |e: waymark_log::proof::ProofError| RecoverError::Damaged(e.to_string());
-    let plan = waymark_log::proof::inclusion(size - 1, size).map_err(damaged)?;
-    let hashes = files.hashes(&plan, size)?;
-    plan.build(&hashes).map_err(damaged)
 }
