@@ -24,7 +24,7 @@ use waymark_log::{
     checkpoint::Origin,
     hash::Hash,
     key::{Key, Signature},
-    time::UnixMillis,
+    time::{UnixMillis, UnixSeconds},
 };
 
 use crate::{
@@ -196,6 +196,29 @@ pub struct Head {
     pub config: Hash,
     /// Root of the provider tree.
     pub provider_root: Hash,
+}
+
+/// How the time of a head does not fit the cosignatures over it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Untimely {
+    /// It is later than they are.
+    After,
+    /// It is so much earlier that a newer head is due.
+    Overdue,
+}
+
+impl Head {
+    /// floor(head time / 1000) <= quorum time + skew, and head time >= quorum time - (60 s + promised interval + skew).
+    ///
+    /// # Errors
+    /// [`Untimely`].
+    pub fn check_time(&self, quorum: UnixSeconds, interval_ms: u32, skew_s: u64) -> Result<(), Untimely> {
+        if self.time.floor_seconds() > quorum.plus_s(skew_s) {
+            return Err(Untimely::After);
+        }
+        let slack_ms = HEAD_INTERVAL_MS_MAX + u64::from(interval_ms) + skew_s.saturating_mul(1000);
+        if self.time.plus_ms(slack_ms) < quorum.to_millis() { Err(Untimely::Overdue) } else { Ok(()) }
+    }
 }
 
 /// One entry of the log.

@@ -20,7 +20,7 @@ use waymark_log::{
 };
 use waymark_mapping::{
     audit::{Finding, Replay, Step},
-    entry::{Entry, HEAD_INTERVAL_MS_MAX},
+    entry::{Entry, Untimely},
     watch::{Alert, WatchList},
 };
 use waymark_runtime::follow::FollowError;
@@ -244,18 +244,13 @@ impl LogState {
         }
     }
 
-    /// Why senders reject the last head, if they do, by the same rule: floor(head time / 1000) <= quorum time + skew, and
-    /// head time >= quorum time - (60 s + promised interval + skew).
+    /// Why senders reject the last head, if they do.
     fn untimely(&self) -> Option<&'static str> {
         let ((_, head), quorum, open) = (self.replay.last_head()?, self.quorum?, self.replay.open()?);
-        let skew_s = self.target.trust.freshness().skew_s;
-        let slack_ms = HEAD_INTERVAL_MS_MAX + u64::from(open.interval_ms) + skew_s.saturating_mul(1000);
-        if head.time.floor_seconds() > quorum.plus_s(skew_s) {
-            Some("the last head is dated after its cosignatures")
-        } else if head.time.plus_ms(slack_ms) < quorum.to_millis() {
-            Some("the log is silent: its cosignatures are refreshed, and no head follows")
-        } else {
-            None
+        match head.check_time(quorum, open.interval_ms, self.target.trust.freshness().skew_s) {
+            Ok(()) => None,
+            Err(Untimely::After) => Some("the last head is dated after its cosignatures"),
+            Err(Untimely::Overdue) => Some("the log is silent: its cosignatures are refreshed, and no head follows"),
         }
     }
 

@@ -1,0 +1,423 @@
+//! **The** judgement: an answer, a question, a trust file, what is remembered and the time in; what is proved, or who is at
+//! fault, out.
+//!
+//! No clock, no network, no logger. Each check is written into a [`Trail`] as it is made, so that the same run that decides
+//! also explains. The order is that of dependence: nothing is used before it is proved.
+//!
+//! 1. form and padding
+//! 2. the checkpoint: a log of the policy signed it, a fresh quorum cosigned it
+//! 3. the head is the last leaf, names this open entry, and its time fits the cosignatures
+//! 4. the ladder: each version's label is proved, and the map root shows which are there
+//! 5. the record opens the commitment of the latest version; every visible slot is opened; hidden ones by the tag
+//! 6. the providers named are proved, present or absent
+//! 7. each mapping: the recipient's signature, the prover's, the MSP's consent
+
+mod mappings;
+mod record;
+
+use waymark_log::{
+    checkpoint::{CheckpointError, Origin},
+    hash::{Hash, leaf_hash},
+    key::Key,
+    note::NoteError,
+    policy::{CosignedCheckpoint, Unmet},
+    proof::verify_inclusion,
+    time::UnixMillis,
+};
+
+pub use self::mappings::named_domains;
+use self::mappings::{Judge, no_providers, prove_providers};
+pub(crate) use self::record::{Opened, Shown, open_body};
+use crate::{
+    answer::Answer,
+    entry::{Config, Entry, Open, Untimely},
+    facts::{LogFacts, MappingFacts},
+    identifier::Csi,
+    label::{Label, verify_label},
+    ladder,
+    names::Tag,
+    record::RecordState,
+    trust::Trust,
+};
+
+/// What was asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// About whom.
+    pub csi: Csi,
+    /// With which tag, if one was presented.
+    pub tag: Option<Tag>,
+}
+
+/// Why an answer is not believed, by whose fault.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Rejected {
+    /// It does not have the form.
+    #[error("malformed: {0}")]
+    Malformed(String),
+    /// It is of a log, or signed by somebody, that the trust file does not know.
+    #[error("untrusted: {0}")]
+    Untrusted(String),
+    /// It does not prove what it says: treat as an attack.
+    #[error("not proven: {0}")]
+    NotProven(String),
+    /// It was good once: too old, or too few have vouched yet.
+    #[error("stale: {0}")]
+    Stale(String),
+    /// The log has signed two trees of one size. Both notes are evidence: keep them.
+    #[error("split view: the log has signed two different trees of {size} entries")]
+    SplitView {
+        /// Their size.
+        size: u64,
+        /// The note remembered.
+        ours: String,
+        /// The note in the answer.
+        theirs: String,
+    },
+}
+
+/// One check that was made and held.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// What was checked.
+    pub name: &'static str,
+    /// What was found.
+    pub detail: String,
+}
+
+/// The checks that held, in order. On a rejection the next one is what failed.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Trail(Vec<Check>);
+
+impl Trail {
+    /// The checks.
+    pub fn checks(&self) -> &[Check] {
+        &self.0
+    }
+
+    fn held(&mut self, name: &'static str, detail: impl Into<String>) {
+        self.0.push(Check { name, detail: detail.into() });
+    }
+}
+
+/// What a client keeps of a log between look-ups.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remembered {
+    /// The log.
+    pub origin: Origin,
+    /// Size of the latest tree seen.
+    pub size: u64,
+    /// Its root.
+    pub root: Hash,
+    /// The checkpoint that said so.
+    pub note: String,
+}
+
+/// Something that this module has proved. Made nowhere else.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified<T> {
+    value: T,
+    remember: Remembered,
+}
+
+impl<T> Verified<T> {
+    /// What is proved.
+    pub const fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// What to remember of the log.
+    pub const fn remember(&self) -> &Remembered {
+        &self.remember
+    }
+}
+
+/// What a look-up has shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lookup {
+    /// Which of the possible answers it is.
+    pub outcome: Outcome,
+    /// The mappings, visible ones first, with what is known of each.
+    pub mappings: Vec<MappingFacts>,
+    /// The latest version, if there is one.
+    pub version: Option<u32>,
+    /// Its commitment: what the next event must name.
+    pub commitment: Option<Hash>,
+    /// The tenure, if there is a record.
+    pub tenure: Option<u32>,
+    /// Whether somebody else claims the CSI.
+    pub contested: bool,
+    /// The labels that must be absent while this version is the latest.
+    pub watched: Vec<Label>,
+    /// What is known of the log.
+    pub log: LogFacts,
+}
+
+/// The answers that are told apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// No version of this CSI exists. Proved.
+    Absent,
+    /// The recipient has signed that they do not want to be found.
+    OptedOut,
+    /// A record exists and lists nothing that holds; no reason is proved.
+    NoneListed,
+    /// At least one mapping holds.
+    Listed,
+    /// What was there has been erased.
+    Erased,
+}
+
+/// Verifies an answer.
+///
+/// `now` is the judge's clock. What was remembered of another log is ignored.
+///
+/// # Errors
+/// [`Rejected`]; `trail` then ends with the last check that held.
+pub fn verify(
+    bytes: &[u8],
+    asked: &Asked,
+    trust: &Trust,
+    remembered: Option<&Remembered>,
+    now: UnixMillis,
+    trail: &mut Trail,
+) -> Result<Verified<Lookup>, Rejected> {
+    let answer = Answer::from_padded(bytes).map_err(|e| Rejected::Malformed(e.to_string()))?;
+    trail.held("form", format!("{} bytes, padding all zero", bytes.len()));
+    let shown = match &asked.tag {
+        None => Shown::Visible,
+        Some(tag) => Shown::Tag(tag),
+    };
+    let proved = prove(&answer, &asked.csi, shown, trust, remembered, now, trail)?;
+    let remember = proved.remember.clone();
+    Ok(Verified { value: proved.into_lookup(now), remember })
+}
+
+/// Everything that one answer proves.
+pub(crate) struct Proved {
+    pub(crate) remember: Remembered,
+    pub(crate) origin: Origin,
+    pub(crate) vrf: Key,
+    pub(crate) head_time: UnixMillis,
+    pub(crate) label: Option<Label>,
+    pub(crate) watched: Vec<Label>,
+    pub(crate) opened: Option<Opened>,
+    mappings: Vec<MappingFacts>,
+    log: LogFacts,
+}
+
+pub(crate) fn prove(
+    answer: &Answer,
+    csi: &Csi,
+    shown: Shown<'_>,
+    trust: &Trust,
+    remembered: Option<&Remembered>,
+    now: UnixMillis,
+    trail: &mut Trail,
+) -> Result<Proved, Rejected> {
+    let cosigned = prove_checkpoint(answer, trust, now, trail)?;
+    let remember = check_remembered(answer, &cosigned, remembered, trail)?;
+    let (open, interval_ms) = prove_head(answer, &cosigned, trust, trail)?;
+    let origin = remember.origin.clone();
+    let opened = match &answer.body.0 {
+        None => None,
+        Some(body) => Some(open_body(body, csi, answer.version, &open.vrf, shown)?),
+    };
+    let (label, watched) = prove_ladder(answer, csi, &open.vrf, opened.as_ref(), trail)?;
+    let mut mappings = Vec::new();
+    if let (Some(body), Some(opened)) = (&answer.body.0, &opened) {
+        record::describe(opened, trail);
+        let leaves = prove_providers(&answer.providers, &opened.state, &answer.head.provider_root, trail)?;
+        let judge = Judge { answer, trust, origin: &origin, open: &open, leaves: &leaves, now, cosigned: &cosigned };
+        mappings = judge.all(body, &opened.state, trail)?;
+    } else {
+        no_providers(&answer.providers)?;
+    }
+    let log = log_facts(&cosigned, trust, &answer.head.time, interval_ms, now);
+    Ok(Proved { remember, origin, vrf: open.vrf, head_time: answer.head.time, label, watched, opened, mappings, log })
+}
+
+fn prove_checkpoint(
+    answer: &Answer,
+    trust: &Trust,
+    now: UnixMillis,
+    trail: &mut Trail,
+) -> Result<CosignedCheckpoint, Rejected> {
+    let judged = trust.policy().judge(answer.checkpoint.as_slice(), now.floor_seconds(), trust.freshness());
+    let cosigned = judged.map_err(|e| match e {
+        Unmet::Stale { .. } | Unmet::Quorum { .. } => Rejected::Stale(e.to_string()),
+        Unmet::UnknownLog => Rejected::Untrusted(e.to_string()),
+        Unmet::Checkpoint(CheckpointError::NotSignedByLog | CheckpointError::Note(NoteError::BadSignature(_))) => {
+            Rejected::NotProven(e.to_string())
+        }
+        Unmet::Checkpoint(_) => Rejected::Malformed(e.to_string()),
+    })?;
+    let checkpoint = cosigned.signed().checkpoint();
+    trail.held("log signature", format!("{} at {} entries", checkpoint.origin, checkpoint.size));
+    let witnesses = trust.policy().witnesses().len();
+    let age = now.floor_seconds().since(cosigned.quorum_time());
+    trail.held(
+        "witnesses",
+        format!("{} of {witnesses} fresh cosignatures, quorum {age} s ago", cosigned.cosignatures()),
+    );
+    Ok(cosigned)
+}
+
+fn check_remembered(
+    answer: &Answer,
+    cosigned: &CosignedCheckpoint,
+    remembered: Option<&Remembered>,
+    trail: &mut Trail,
+) -> Result<Remembered, Rejected> {
+    let checkpoint = cosigned.signed().checkpoint();
+    let note = String::from_utf8_lossy(answer.checkpoint.as_slice()).into_owned();
+    let (origin, size, root) = (checkpoint.origin.clone(), checkpoint.size, checkpoint.root);
+    if let Some(r) = remembered.filter(|r| r.origin == origin) {
+        if r.size == size && r.root != root {
+            return Err(Rejected::SplitView { size, ours: r.note.clone(), theirs: note });
+        }
+        if r.size == size {
+            trail.held("same view", "the tree remembered has the same size and root");
+        }
+        if r.size > size {
+            return Ok(r.clone());
+        }
+    }
+    Ok(Remembered { origin, size, root, note })
+}
+
+fn prove_head(
+    answer: &Answer,
+    cosigned: &CosignedCheckpoint,
+    trust: &Trust,
+    trail: &mut Trail,
+) -> Result<(Open, u64), Rejected> {
+    let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
+    let head = &answer.head;
+    // "A verifier rejects unless head index = size - 1, so that an old head cannot ride in a fresh checkpoint."
+    let leaf = leaf_hash(&Entry::Head(*head).encode());
+    let last = cosigned.size().checked_sub(1).ok_or_else(|| not_proven("the log is empty"))?;
+    verify_inclusion(last, cosigned.size(), &leaf, &answer.head_path, cosigned.root())
+        .map_err(|_| not_proven("the head is not the last entry of the checkpoint"))?;
+    trail.held("head", format!("entry {last} of {}, {} changes", cosigned.size(), head.changes));
+
+    let sha256 = |bytes: &[u8]| Hash::sha256(&[bytes]);
+    let open = match Entry::decode(answer.open.as_slice()) {
+        Ok(Entry::Open(open)) if sha256(answer.open.as_slice()) == head.open => open,
+        _ => return Err(not_proven("the open entry is not the one that the head names")),
+    };
+    if open.origin.get() != cosigned.signed().checkpoint().origin {
+        return Err(not_proven("the open entry is of another log"));
+    }
+    let config: Option<Config> = match (answer.config.as_slice(), head.config) {
+        ([], Hash::ZERO) => None,
+        (bytes, digest) if sha256(bytes) == digest => match Entry::decode(bytes) {
+            Ok(Entry::Config(config)) => Some(config),
+            _ => return Err(not_proven("the config entry is none")),
+        },
+        _ => return Err(not_proven("the config entry is not the one that the head names")),
+    };
+    let interval_ms = config.map_or(open.interval_ms, |c| c.interval_ms);
+    trail.held("open entry", format!("{} runs the log", open.domain));
+    head.check_time(cosigned.quorum_time(), interval_ms, trust.freshness().skew_s).map_err(
+        |untimely| match untimely {
+            Untimely::After => not_proven("the head is dated after its cosignatures"),
+            Untimely::Overdue => Rejected::Stale("the head is much older than its cosignatures".to_owned()),
+        },
+    )?;
+    trail.held("head time", format!("{} ms before the quorum", cosigned.quorum_time().to_millis().since(head.time)));
+    Ok((open, interval_ms.into()))
+}
+
+/// Proves that the answer's version is the latest, and returns its label and those that must stay absent.
+fn prove_ladder(
+    answer: &Answer,
+    csi: &Csi,
+    vrf: &Key,
+    opened: Option<&Opened>,
+    trail: &mut Trail,
+) -> Result<(Option<Label>, Vec<Label>), Rejected> {
+    let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
+    if opened.is_none() && answer.version != 0 {
+        // "A latest version that is not opened is NotProven."
+        return Err(not_proven("a version is claimed and not opened"));
+    }
+    let latest = opened.map(|_| answer.version);
+    let versions = ladder::base(latest);
+    if versions.len() != answer.ladder.len() {
+        return Err(not_proven("the ladder has not one step for each version"));
+    }
+    let (mut searched, mut own, mut watched) = (Vec::with_capacity(versions.len()), None, Vec::new());
+    for (version, step) in versions.into_iter().zip(answer.ladder.iter()) {
+        let label = verify_label(vrf, csi, version, &step.vrf_proof)
+            .map_err(|_| not_proven("a label's proof does not verify"))?;
+        let present = latest.is_some_and(|n| version <= n);
+        let commitment = match (present, opened) {
+            (true, Some(opened)) if version == opened.state.version => {
+                own = Some(label);
+                Some(opened.commitment)
+            }
+            (true, _) => Some(step.commitment.ok_or_else(|| not_proven("a version's commitment is missing"))?),
+            (false, _) => {
+                watched.push(label);
+                None
+            }
+        };
+        if step.commitment.is_some() && (!present || latest == Some(version)) {
+            return Err(not_proven("a commitment is given where none belongs"));
+        }
+        searched.push((label.0, commitment));
+    }
+    answer
+        .map
+        .verify(&searched, &answer.head.map_root)
+        .map_err(|e| Rejected::NotProven(format!("the map does not show the ladder: {e}")))?;
+    let claim = latest.map_or("no version exists".to_owned(), |n| format!("version {n} is the latest"));
+    trail.held("map", format!("{claim}: {} labels proved and looked up", searched.len()));
+    Ok((own, watched))
+}
+
+fn log_facts(
+    cosigned: &CosignedCheckpoint,
+    trust: &Trust,
+    head: &UnixMillis,
+    interval_ms: u64,
+    now: UnixMillis,
+) -> LogFacts {
+    let auditors: Vec<usize> = trust.auditors().collect();
+    let fresh = |i: &usize| cosigned.times().get(*i).copied().flatten().is_some();
+    LogFacts {
+        origin: cosigned.signed().checkpoint().origin.clone(),
+        size: cosigned.size(),
+        head_time: *head,
+        interval_ms,
+        witnesses: (0..cosigned.times().len()).filter(|i| !auditors.contains(i) && fresh(i)).count(),
+        witnesses_known: cosigned.times().len() - auditors.len(),
+        auditors: auditors.iter().filter(|i| fresh(i)).count(),
+        auditors_known: auditors.len(),
+        age_s: now.floor_seconds().since(cosigned.quorum_time()),
+    }
+}
+
+impl Proved {
+    fn into_lookup(self, now: UnixMillis) -> Lookup {
+        let outcome = match &self.opened {
+            None => Outcome::Absent,
+            Some(opened) if opened.record.state == RecordState::Erased => Outcome::Erased,
+            Some(_) if self.mappings.iter().any(|m| m.holds && m.msp.is_some()) => Outcome::Listed,
+            Some(_) if self.mappings.iter().any(|m| m.msp.is_none() && now < m.not_after) => Outcome::OptedOut,
+            Some(_) => Outcome::NoneListed,
+        };
+        let opened = self.opened.as_ref();
+        Lookup {
+            outcome,
+            mappings: self.mappings,
+            version: opened.map(|o| o.state.version),
+            commitment: opened.map(|o| o.commitment),
+            tenure: opened.map(|o| o.state.tenure),
+            contested: opened.is_some_and(|o| o.record.state == RecordState::Contested),
+            watched: self.watched,
+            log: self.log,
+        }
+    }
+}
