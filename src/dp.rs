@@ -1,19 +1,13 @@
 //! A discovery provider, running: the stores opened and recovered, the sequencer on its thread, the routes on a listener.
 
-use std::{
-    fs::File,
-    io,
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 use waymark_log::{hash::Hash, note::Vkey};
 use waymark_mapping::entry::Entry;
 use waymark_runtime::{
     clock::Clock,
+    durable,
     listen::{self, Server},
 };
 
@@ -168,13 +162,7 @@ fn logged_promises(state: &LogState) -> Option<(Hash, u32)> {
 
 /// "Two sequencers on one store: exactly one proceeds."
 fn lock(dir: &Path) -> Result<File, StartError> {
-    let path = dir.join(names::LOCK);
-    let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked),
-        Err(std::fs::TryLockError::Error(e)) => Err(e.into()),
-    }
+    durable::lock(&dir.join(names::LOCK))?.ok_or(StartError::Locked)
 }
 
 type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered);
@@ -192,17 +180,16 @@ fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
 
 async fn take_in_providers(dir: std::path::PathBuf, pool: Arc<Pool>) {
     let mut every = tokio::time::interval(ONBOARDING_EVERY);
-    let failed = Mutex::new(false);
+    let mut failed = false;
     loop {
         every.tick().await;
         let taken = onboarding::take_in(&dir, &pool);
-        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = &taken
-            && !*failed
+            && !failed
         {
             tracing::warn!(%error, "the folder of provider entries cannot be read");
         }
-        *failed = taken.is_err();
+        failed = taken.is_err();
     }
 }
 

@@ -16,9 +16,8 @@
 //! ```
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -155,8 +154,7 @@ pub fn init(dir: &Path, init: &Init) -> Result<(), SetupError> {
     // What cannot be followed is refused before anything is made.
     let followed = FollowedLog { trust, url: init.log_url.clone(), witnesses: init.witnesses.clone() };
     targets(vec![followed]).map_err(|what| SetupError::Config(ConfigError::new(&init.trust, what)))?;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| io(dir, e))?;
-    if fs::read_dir(dir).map_err(|e| io(dir, e))?.next().is_some() {
+    if !durable::private_folder(dir).map_err(|e| io(dir, e))? {
         return Err(SetupError::NotEmpty(dir.to_owned()));
     }
     let path = dir.join(TRUST_FILE);

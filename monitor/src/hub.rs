@@ -2,16 +2,15 @@
 
 use std::{
     collections::HashSet,
-    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    fs::File,
     io,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
 use waymark_mapping::watch::{WatchList, WatchRefused};
-use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
+use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, follow::LogReader};
 
 use crate::{
     desk::{Desk, Reports},
@@ -211,15 +210,10 @@ fn io_error(path: &Path, error: io::Error) -> StartError {
 
 /// Makes the directory if need be, and locks it for as long as the file is open.
 fn take_lock(data_dir: &Path) -> Result<File, StartError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(|e| io_error(data_dir, e))?;
+    durable::private_folder(data_dir).map_err(|e| io_error(data_dir, e))?;
     let path = data_dir.join(LOCK_FILE);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|e| io_error(&path, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::Locked(data_dir.to_owned())),
-        Err(TryLockError::Error(e)) => Err(io_error(&path, e)),
-    }
+    let lock = durable::lock(&path).map_err(|e| io_error(&path, e))?;
+    lock.ok_or_else(|| StartError::Locked(data_dir.to_owned()))
 }
 
 /// [`Hub::open`] on a thread that may block.

@@ -18,11 +18,14 @@ use std::{
     sync::{PoisonError, RwLock, RwLockReadGuard},
 };
 
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use waymark_log::{checkpoint::Origin, hash::Hash};
 use waymark_mapping::watch::WatchId;
-use waymark_runtime::durable;
+use waymark_runtime::{
+    database::{begin_write, builder},
+    durable,
+};
 
 use crate::{
     journal::Journal,
@@ -31,8 +34,6 @@ use crate::{
 
 /// The store, in the data directory.
 pub const STORE_FILE: &str = "monitor.redb";
-/// Memory for the store's pages, in bytes: bundles are read once, at the start. The store's own default is a gigabyte.
-const CACHE_BYTES_MAX: usize = 32 << 20;
 /// The one layout of this file.
 const SCHEMA: u64 = 1;
 
@@ -267,17 +268,8 @@ fn write_reports(
     Ok(written)
 }
 
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES_MAX);
-    builder
-}
-
 fn begin(database: &Database) -> Result<WriteTransaction, StoreError> {
-    let mut write = database.begin_write().map_err(fault)?;
-    write.set_two_phase_commit(true);
-    write.set_quick_repair(true);
-    Ok(write)
+    begin_write(database).map_err(fault)
 }
 
 fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {

@@ -4,8 +4,9 @@
 //! an error nothing is known about what is on the disk; callers treat it as fatal or start from what they read back.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -74,6 +75,28 @@ pub fn read(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// Makes a folder for its owner alone, if it is not there, and says whether it is empty.
+///
+/// # Errors
+/// The operation that failed.
+pub fn private_folder(path: &Path) -> io::Result<bool> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    Ok(fs::read_dir(path)?.next().is_none())
+}
+
+/// Locks a file for as long as what it returns is held: `None` if another process has it.
+///
+/// # Errors
+/// The operation that failed.
+pub fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
 /// Puts a BLAKE3 checksum in front of bytes that are to be stored.
 ///
 /// ```text
@@ -110,6 +133,8 @@ fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -129,6 +154,20 @@ mod tests {
         write_once(&deep, b"deep").unwrap();
         assert_eq!(read(&deep, 10).unwrap(), Some(b"deep".to_vec()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_lock_is_held_once_and_a_private_folder_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let (lock_file, private) = (folder.path().join("lock"), folder.path().join("of/its/own"));
+        let held = lock(&lock_file).unwrap();
+        assert!(held.is_some() && lock(&lock_file).unwrap().is_none());
+        drop(held);
+        assert!(lock(&lock_file).unwrap().is_some());
+        assert!(private_folder(&private).unwrap() && private_folder(&private).unwrap());
+        write_once(&private.join("a letter"), b"dear").unwrap();
+        assert!(!private_folder(&private).unwrap());
+        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

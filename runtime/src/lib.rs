@@ -5,6 +5,7 @@
 //! | [`clock`] | the one place that reads the time |
 //! | [`random`] | the one place that draws random bytes |
 //! | [`durable`] | files that are wholly there or not at all |
+//! | [`database`] | redb, with commits that are on the disk when they return |
 //! | [`keyfile`] | secret keys in files of mode 0600 |
 //! | [`config`] | TOML files whose errors name the file |
 //! | [`telemetry`] | log lines on stderr |
@@ -15,6 +16,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod database;
 pub mod durable;
 pub mod fetch;
 pub mod follow;

@@ -4,7 +4,6 @@
 use std::{
     fs,
     io::{BufRead, Write},
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -202,9 +201,7 @@ pub async fn run(command: RecipientCommand) -> Ended {
 fn keygen(dir: &Path, typed: &str, dp: String, trust: &Path, region: Option<&str>) -> Ended {
     let csi = read_csi(typed, region)?;
     origin_of(&read_trust(trust)?)?;
-    if !dir.exists() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
+    durable::private_folder(dir)?;
     let could = |e: keyfile::KeyFileError| End::Could(e.into());
     let recipient = SecretKey::from_seed(&*keyfile::create(&dir.join("recipient.key")).map_err(could)?);
     keyfile::create(&dir.join("watcher.key")).map_err(could)?;

@@ -123,6 +123,17 @@ pub trait Rows: Send + Sync {
     fn drop_above(&self, size: u64) -> Result<u64, StoreError>;
 }
 
+/// The keys of rows that were staged for a size above `size`.
+fn keys_above(rows: &dyn Rows, size: u64) -> Result<Vec<[u8; 36]>, StoreError> {
+    let mut keys = Vec::new();
+    rows.for_each(&mut |row| {
+        if row.size > size {
+            keys.push(row_key(&row.csi_key, row.version));
+        }
+    })?;
+    Ok(keys)
+}
+
 /// Where rows lie in an ordered store: key, then version.
 fn row_key(csi_key: &[u8; 32], version: u32) -> [u8; 36] {
     let mut key = [0; 36];

@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use waymark_runtime::database::{begin_write, builder};
 
-use super::{Rows, SealedRow, Staged, StoreError, decode_row, decode_staged, encode_row, encode_staged, row_key};
+use super::{
+    Rows, SealedRow, Staged, StoreError, decode_row, decode_staged, encode_row, encode_staged, keys_above, row_key,
+};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 const STAGED: TableDefinition<'_, (), &[u8]> = TableDefinition::new("staged");
-/// Bytes of cache: small, since the working set of look-ups is the operating system's to keep.
-const CACHE_BYTES: usize = 32 << 20;
 
 /// Rows in a redb database.
 pub struct RedbRows {
@@ -46,18 +47,8 @@ impl RedbRows {
     }
 
     fn write(&self) -> Result<redb::WriteTransaction, StoreError> {
-        let mut write = self.database.begin_write().map_err(fault)?;
-        write.set_durability(Durability::Immediate).map_err(fault)?;
-        write.set_two_phase_commit(true);
-        write.set_quick_repair(true);
-        Ok(write)
+        begin_write(&self.database).map_err(fault)
     }
-}
-
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
 }
 
 impl Rows for RedbRows {
@@ -101,12 +92,7 @@ impl Rows for RedbRows {
     }
 
     fn drop_above(&self, size: u64) -> Result<u64, StoreError> {
-        let mut keys = Vec::new();
-        self.for_each(&mut |row| {
-            if row.size > size {
-                keys.push(row_key(&row.csi_key, row.version));
-            }
-        })?;
+        let keys = keys_above(self, size)?;
         let write = self.write()?;
         {
             let mut table = write.open_table(ROWS).map_err(fault)?;

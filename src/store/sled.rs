@@ -5,7 +5,9 @@ use std::path::Path;
 
 use sled::transaction::{TransactionError, Transactional};
 
-use super::{Rows, SealedRow, Staged, StoreError, decode_row, decode_staged, encode_row, encode_staged, row_key};
+use super::{
+    Rows, SealedRow, Staged, StoreError, decode_row, decode_staged, encode_row, encode_staged, keys_above, row_key,
+};
 
 /// Rows in a sled database.
 pub struct SledRows {
@@ -63,12 +65,7 @@ impl Rows for SledRows {
     }
 
     fn drop_above(&self, size: u64) -> Result<u64, StoreError> {
-        let mut keys = Vec::new();
-        self.for_each(&mut |row| {
-            if row.size > size {
-                keys.push(row_key(&row.csi_key, row.version));
-            }
-        })?;
+        let keys = keys_above(self, size)?;
         for key in &keys {
             self.rows.remove(key).map_err(fault)?;
         }

@@ -4,9 +4,8 @@
 //! from nothing under a name whose cosignatures are out in the world.
 
 use std::{
-    fs, io,
+    io,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -86,8 +85,7 @@ const fn listen_default() -> SocketAddr {
 /// can be removed: without its configuration, which is written last, nothing has ever been cosigned from it.
 pub fn init(dir: &Path, name: KeyName, listen: SocketAddr) -> Result<Vkey, SetupError> {
     let io = |error| SetupError::Io { path: dir.to_owned(), error };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
-    if fs::read_dir(dir).map_err(io)?.next().is_some() {
+    if !durable::private_folder(dir).map_err(io)? {
         return Err(SetupError::NotEmpty(dir.to_owned()));
     }
     let seed = keyfile::create(&dir.join(KEY_FILE))?;
@@ -129,7 +127,7 @@ pub fn load(dir: &Path) -> Result<Settings, SetupError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
 

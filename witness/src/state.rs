@@ -34,10 +34,11 @@ use waymark_log::{
     time::UnixSeconds,
     witness::{Advance, Head, Refusal},
 };
-use waymark_runtime::{clock::Clock, durable};
-
-/// Memory for the store's pages, in bytes: some ten thousand logs. The store's own default is a gigabyte.
-pub const CACHE_BYTES_MAX: usize = 32 << 20;
+use waymark_runtime::{
+    clock::Clock,
+    database::{self, begin_write},
+    durable,
+};
 
 const COSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("cosigned-v1");
 
@@ -268,11 +269,9 @@ impl State {
         origin: &Origin,
         judge: impl FnOnce(Option<Head>) -> Result<Advance, Refusal>,
     ) -> Result<Cosigned, AdvanceError> {
-        let mut transaction = db.begin_write().map_err(store)?;
+        let transaction = begin_write(db).map_err(store)?;
         // While this one waited for its turn, another may have failed.
         self.check_not_failed()?;
-        transaction.set_two_phase_commit(true);
-        transaction.set_quick_repair(true);
         let cosigned = {
             let mut table = transaction.open_table(COSIGNED).map_err(store)?;
             let stored = match table.get(origin.as_str()).map_err(store)? {
@@ -356,15 +355,13 @@ impl State {
 /// How the store is opened. Its integrity is checked each time, not only after a crash: else a flipped bit would be found
 /// when its page is met, or never.
 fn builder() -> Builder {
-    let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES_MAX).set_check_integrity_on_open(true);
+    let mut builder = database::builder();
+    builder.set_check_integrity_on_open(true);
     builder
 }
 
 fn create_table(db: &Database) -> Result<(), StateError> {
-    let mut transaction = db.begin_write().map_err(store)?;
-    transaction.set_two_phase_commit(true);
-    transaction.set_quick_repair(true);
+    let transaction = begin_write(db).map_err(store)?;
     transaction.open_table(COSIGNED).map_err(store)?;
     transaction.commit().map_err(store)
 }

@@ -10,6 +10,7 @@ use waymark_log::{
     range::CompactRange,
     witness::{AddCheckpoint, decide},
 };
+use waymark_runtime::database::CACHE_BYTES_MAX;
 
 use super::*;
 
