@@ -61,6 +61,15 @@ pub enum Judged {
     AlreadyDone,
 }
 
+/// Whether who signed the request has a part in its event. To nobody else is anything told of it.
+///
+/// # Errors
+/// [`NotAuthorised::OtherSigner`].
+pub fn check_signer(request: &ChangeRequest, signer: &Key) -> Result<(), NotAuthorised> {
+    let has_part = request.event.authorities.iter().any(|a| a.key == *signer);
+    if has_part { Ok(()) } else { Err(NotAuthorised::OtherSigner) }
+}
+
 /// Judges a change and prepares it.
 ///
 /// # Errors
@@ -68,14 +77,10 @@ pub enum Judged {
 pub fn authorise(
     answering: &Answering,
     request: &ChangeRequest,
-    signer: &Key,
     origin: &Origin,
     now: UnixMillis,
 ) -> Result<Judged, NotAuthorised> {
     let event = &request.event;
-    if !event.authorities.iter().any(|a| a.key == *signer) {
-        return Err(NotAuthorised::OtherSigner);
-    }
     let (snapshot, current) = answering.row(&event.tbs.csi)?;
     if current.as_ref().is_some_and(|row| row.event == *event) {
         return Ok(Judged::AlreadyDone);
@@ -129,17 +134,14 @@ fn check_consents<'a>(
             checked.push((mapping, None, false));
             continue;
         };
-        let keys = providers.get(&msp).into_iter().flat_map(|leaf| leaf.valid(ProviderRole::Msp, now));
-        let keys: Vec<_> = keys.collect();
-        if keys.is_empty() {
-            return Err(NotAuthorised::UnknownMsp);
-        }
-        let publishes = keys.iter().any(|k| k.publishes.0) && mapping.tags.as_exact().is_none();
+        let leaf = providers.get(&msp).filter(|leaf| leaf.valid(ProviderRole::Msp, now).next().is_some());
+        let leaf = leaf.ok_or(NotAuthorised::UnknownMsp)?;
+        let publishes = leaf.publishes(now) && mapping.tags.as_exact().is_none();
         if consent.is_none() && publishes {
             return Err(NotAuthorised::ConsentRequired);
         }
         let good = consent.is_none_or(|c| {
-            keys.iter().any(|k| k.key == c.consent.msp_key)
+            leaf.valid(ProviderRole::Msp, now).any(|k| k.key == c.consent.msp_key)
                 && now < c.consent.expiry
                 && c.consent.is_for(mapping, &c.salt, origin)
         });

@@ -12,13 +12,14 @@ use waymark::{
     config::{Codes, File, Settings, StoreKind, names},
     fsck::{Report, fsck},
     init::{NewDp, init, open_rows, provider_entry},
-    published::{Answering, Published, Snapshot},
+    published::{Answering, Published},
     row::Row,
     sequencer::{
         batch::{LogState, PendingChange, batch},
         commit::{Disk, Effects, commit},
-        pool::{Pool, PoolRefused},
+        pool::{Pool, PoolRefused, Taken},
         recover::{RecoverError, Recovered, recover},
+        snapshot,
     },
     store::{Head, LogFiles, Rows, SealedRow, Staged, StoreError, seal::Sealer},
 };
@@ -169,17 +170,7 @@ impl Hand {
     }
 
     fn publish(&self, head_path: Vec<Hash>, versions: Vec<([u8; 32], u32)>) {
-        let snapshot = Snapshot {
-            open: self.state.open.clone(),
-            config: self.state.config.clone(),
-            head: self.state.head.unwrap(),
-            head_path,
-            size: self.signed.size(),
-            checkpoint: self.head_note.clone(),
-            map: self.state.map.clone(),
-            providers: self.state.providers.clone(),
-            provider_tree: self.state.provider_tree.clone(),
-        };
+        let snapshot = snapshot(&self.state, head_path, self.head_note.clone()).unwrap();
         self.answering.published.replace(snapshot, versions);
     }
 
@@ -220,7 +211,7 @@ impl Hand {
         let possession = version.is_none().then_some(attestation);
         let signers = [(&secret, possession)];
         let change = request(&origin(), seen, who, EventKind::Issue, &[added], &[], &signers);
-        match authorise(&self.answering, &change, &secret.public(), &origin(), Clock::System.now()).unwrap() {
+        match authorise(&self.answering, &change, &origin(), Clock::System.now()).unwrap() {
             Judged::Authorized(change) => *change,
             Judged::AlreadyDone => panic!("a new event"),
         }
@@ -466,7 +457,7 @@ fn two_changes_judged_over_one_version_do_not_both_get_in() {
     pool.add([1; 32], first, |c| is_next(&hand, c)).unwrap();
     let again = hand.judged(&bob);
     assert!(matches!(pool.add([2; 32], again, |c| is_next(&hand, c)), Err(PoolRefused::InFlight)));
-    let (changes, _, done) = pool.take().split();
+    let Taken { changes, done, .. } = pool.take();
     assert!(hand.commit(changes, None));
     let csi_key = hand.answering.sealer.csi_key(&bob);
     pool.published(&[csi_key], done);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! struct { uint8 role; uint8 class; uint8 publishes; Key key; Ms due; Ms retired; }    ProviderKey
-//! struct { opaque domain<1..253>; ProviderKey keys<0..2^12-1>; }                          ProviderLeaf
+//! struct { opaque domain<1..253>; ProviderKey keys<0..2^12-1>; }                        ProviderLeaf
 //! provider root = prefix tree from SHA-256(domain) to SHA-256(ProviderLeaf)
 //! ```
 //!
@@ -81,9 +81,7 @@ impl ProviderLeaf {
     pub fn valid(&self, role: ProviderRole, now: UnixMillis) -> impl Iterator<Item = &ProviderKey> {
         self.keys.iter().filter(move |k| k.role == role && k.is_valid_at(now))
     }
-}
 
-impl ProviderLeaf {
     /// Whether this MSP publishes its consents, by its keys that count; one without any by those that did. So an MSP that
     /// has retired all its keys does not become fair game.
     pub fn publishes(&self, now: UnixMillis) -> bool {

@@ -34,7 +34,7 @@ use crate::{
         CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer,
         CheckRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
     },
-    authorise::{Judged, NotAuthorised, authorise},
+    authorise::{Judged, authorise, check_signer},
     possession::{CHECKS_MAX, Claim, PossessionError},
     sequencer::pool::{Outcome, PoolRefused, Ticket},
 };
@@ -166,10 +166,8 @@ pub async fn change(
     let body = body?.0;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::malformed(&e))?;
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, app.clock.now())?;
-    // Before anything is told of the change, also on a retry.
-    if !request.event.authorities.iter().any(|a| a.key == signer) {
-        return Err(error::authorise(&NotAuthorised::OtherSigner));
-    }
+    // First, so that a retry tells a stranger nothing either.
+    check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
     // Same request, same ticket: a retry while the first try is on its way waits with it.
     let digest = *blake3::hash(&body).as_bytes();
     if let Some(ticket) = app.pool.ticket(&digest) {
@@ -179,7 +177,7 @@ pub async fn change(
         if app.pool.is_in_flight(&csi_key) {
             return Err(error::pool(PoolRefused::InFlight));
         }
-        let judged = authorise(&app.answering, &request, &signer, &app.origin, app.clock.now());
+        let judged = authorise(&app.answering, &request, &app.origin, app.clock.now());
         match judged.map_err(|e| error::authorise(&e))? {
             Judged::AlreadyDone => {}
             Judged::Authorized(change) => {

@@ -26,7 +26,7 @@ use waymark_runtime::{clock::Clock, random};
 use self::{
     batch::{BatchError, LogState, batch},
     commit::{CommitError, Disk, commit},
-    pool::{Done, Pool},
+    pool::{Done, Pool, Taken},
 };
 use crate::{
     published::{Published, Snapshot},
@@ -189,7 +189,7 @@ impl Run {
             tracing::warn!("the clock is not after the last head; waiting");
             return Ok(());
         }
-        let (changes, providers, done) = self.workshop.pool.take().split();
+        let Taken { changes, providers, done } = self.workshop.pool.take();
         match self.commit_batch(changes, providers, now) {
             Ok(versions) => self.publish(versions, done),
             Err(why) => {
@@ -251,16 +251,21 @@ impl Run {
     }
 
     fn snapshot(&self, checkpoint: String) -> Option<Snapshot> {
-        Some(Snapshot {
-            open: self.state.open.clone(),
-            config: self.state.config.clone(),
-            head: self.state.head?,
-            head_path: self.head_path.clone(),
-            size: self.signed.size(),
-            checkpoint,
-            map: self.state.map.clone(),
-            providers: self.state.providers.clone(),
-            provider_tree: self.state.provider_tree.clone(),
-        })
+        snapshot(&self.state, self.head_path.clone(), checkpoint)
     }
+}
+
+/// What the world may see of a log whose checkpoint is cosigned; `None` before its first head.
+pub fn snapshot(state: &LogState, head_path: Vec<Hash>, checkpoint: String) -> Option<Snapshot> {
+    Some(Snapshot {
+        open: state.open.clone(),
+        config: state.config.clone(),
+        head: state.head?,
+        head_path,
+        size: state.size(),
+        checkpoint,
+        map: state.map.clone(),
+        providers: state.providers.clone(),
+        provider_tree: state.provider_tree.clone(),
+    })
 }

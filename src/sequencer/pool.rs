@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::sync::watch;
-use waymark_mapping::entry::{CHANGES_PER_HEAD_MAX, ENTRIES_PER_HEAD_MAX, Provider};
+use waymark_mapping::entry::{CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, ENTRIES_PER_HEAD_MAX, Provider};
 
 use super::batch::PendingChange;
 
@@ -77,7 +77,8 @@ pub struct Taken {
     pub changes: Vec<PendingChange>,
     /// The provider entries.
     pub providers: Vec<Provider>,
-    done: Vec<watch::Sender<Outcome>>,
+    /// Those who wait for it.
+    pub done: Done,
 }
 
 impl Pool {
@@ -156,8 +157,8 @@ impl Pool {
         let mut fits = 0;
         for waiting in inner.waiting.iter().take(CHANGES_PER_HEAD_MAX) {
             let more = 1 + waiting.change.to_log.len();
-            // Sixteen places are kept for dummies.
-            if entries + more > ENTRIES_PER_HEAD_MAX - 16 {
+            // Places are kept for dummies.
+            if entries + more > ENTRIES_PER_HEAD_MAX - CHANGES_PER_BATCH_MIN {
                 break;
             }
             entries += more;
@@ -165,7 +166,7 @@ impl Pool {
         }
         for waiting in inner.waiting.drain(..fits) {
             taken.changes.push(waiting.change);
-            taken.done.push(waiting.done);
+            taken.done.0.push(waiting.done);
         }
         taken
     }
@@ -204,10 +205,3 @@ impl Pool {
 /// Those who wait for one batch.
 #[derive(Default)]
 pub struct Done(Vec<watch::Sender<Outcome>>);
-
-impl Taken {
-    /// Splits off those who wait.
-    pub fn split(self) -> (Vec<PendingChange>, Vec<Provider>, Done) {
-        (self.changes, self.providers, Done(self.done))
-    }
-}
