@@ -34,8 +34,6 @@ use waymark_mapping::{
 pub const CHANGE_MEDIA_TYPE: &str = "application/vnd.waymark.change";
 /// Media type of a history request.
 pub const HISTORY_MEDIA_TYPE: &str = "application/vnd.waymark.history";
-/// Media type of a watch-list.
-pub const WATCH_LIST_MEDIA_TYPE: &str = "application/vnd.waymark.watch-list";
 /// Media type of JSON.
 pub const JSON_MEDIA_TYPE: &str = "application/json";
 /// Most bytes in a change: sixteen mappings of at most 2 KiB with consents, and an event.
@@ -188,6 +186,11 @@ impl RequestSignature {
     ) -> Self {
         let bytes = signed_bytes(origin, method, path, body, time, nonce).expect("our own paths are short");
         Self { key: secret.public(), time, nonce, sig: secret.sign(&bytes) }
+    }
+
+    /// Whether its time is near enough to ours for its nonce to be remembered.
+    pub fn is_timely(&self, now: UnixMillis) -> bool {
+        now.since(self.time).max(self.time.since(now)) <= REQUEST_WINDOW_MS
     }
 
     /// Whether it is under this request.

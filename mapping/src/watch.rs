@@ -7,7 +7,8 @@
 //!
 //! `labels` are those that must be absent while the version the holder knows is the latest ([`crate::ladder::watched`]):
 //! VRF outputs, never proofs, since a proof would let its reader test guesses. `size` and `root` are the tree they were
-//! proved absent in. A list without labels retires the one of the same name. `renews` is the leaf hash of the change entry that this renewal claims; it lies below `size`. A newer version that any sender accepts must hit one of them.
+//! proved absent in. A newer version that any sender accepts must hit one of them. A list without labels retires the one of
+//! the same name. `renews` is the leaf hash of the change entry that this renewal claims; it lies below `size`.
 //!
 //! A **hit** is expected only if the same holder renews the list within `renew_within_ms`, naming the very entry that hit.
 //! Everything else becomes one alert. [`WatchBook`] is that rule as a pure state machine: lists and entries in, alerts out.
@@ -29,6 +30,8 @@ use crate::{
     wire::{List16, Malformed, Optional16, decode, encode},
 };
 
+/// Media type of a watch-list.
+pub const WATCH_LIST_MEDIA_TYPE: &str = "application/vnd.waymark.watch-list";
 /// Most bytes in an encoded watch-list.
 pub const WATCH_LIST_BYTES_MAX: usize = 4096;
 /// Longest a list may be held without renewal: as long as a mapping lives.

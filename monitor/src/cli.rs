@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
-use waymark_mapping::watch::{WATCH_LIST_BYTES_MAX, WatchList};
+use waymark_mapping::watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList};
 use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, telemetry};
 
 use crate::{
@@ -24,7 +24,6 @@ use crate::{
         SetupError,
     },
     evidence::{EVIDENCE_BYTES_MAX, Evidence, Shown, Unshown},
-    http::WATCH_LIST_MEDIA_TYPE,
     hub::{self, StartError},
     monitor::{Running, once, start},
     report::{Status, Verdict},

@@ -13,10 +13,10 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, StatusCode, Uri},
     routing::{get, post},
 };
-use waymark_mapping::watch::{WATCH_LIST_BYTES_MAX, WatchList, WatchRefused};
+use waymark_mapping::watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList, WatchRefused};
 use waymark_runtime::{
     listen::{self, Capped},
     problem::{self, Kind, Problem},
@@ -28,8 +28,6 @@ use crate::{
     watching::ImportRefused,
 };
 
-/// Media type of a watch-list.
-pub const WATCH_LIST_MEDIA_TYPE: &str = "application/vnd.waymark.watch-list";
 /// Most alerts in one answer; `?after=` gets the next.
 pub const ALERTS_PER_ANSWER_MAX: usize = 1000;
 /// When to try again while there is no room for a list.
@@ -78,10 +76,7 @@ async fn import(
     headers: HeaderMap,
     Capped(body): Capped<WATCH_LIST_BYTES_MAX>,
 ) -> Result<StatusCode, Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if media_type.split(';').next().map(str::trim) != Some(WATCH_LIST_MEDIA_TYPE) {
-        return Err(Problem::new(problem::CONTENT_TYPE, format!("Send {WATCH_LIST_MEDIA_TYPE}.")));
-    }
+    problem::check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
     let list = WatchList::decode(&body).map_err(|e| Problem::new(problem::MALFORMED, format!("{e}.")))?;
     blocking(move || hub.import(list)).await?.map_err(|e| problem_of(&e))?;
     Ok(StatusCode::NO_CONTENT)

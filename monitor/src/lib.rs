@@ -44,7 +44,7 @@ mod views;
 mod watching;
 
 pub use follow::{BACKOFF_MS_MAX, TICK_MS_MAX};
-pub use http::{ALERTS_PER_ANSWER_MAX, WATCH_LIST_MEDIA_TYPE};
+pub use http::ALERTS_PER_ANSWER_MAX;
 pub use hub::{LOCK_FILE, POLL_MS_MIN, StartError};
 pub use monitor::{Running, once, start};
 pub use report::{AlertRecord, Status};

@@ -6,9 +6,12 @@ use std::fs;
 
 use redb::{Database, ReadableTable, TableDefinition};
 use waymark_log::{hash::Hash, tile};
-use waymark_mapping::entry::{Change, Entry};
+use waymark_mapping::{
+    entry::{Change, Entry},
+    watch::WATCH_LIST_MEDIA_TYPE,
+};
 use waymark_monitor::{
-    FINDINGS_MAX, Running, STEP_ENTRIES_MAX, STORE_FILE, StartError, WATCH_LIST_MEDIA_TYPE, WITHHELD_POLLS,
+    FINDINGS_MAX, Running, STEP_ENTRIES_MAX, STORE_FILE, StartError, WITHHELD_POLLS,
     evidence::{Kind, Shown},
     once,
     report::{Condition, News, Verdict},

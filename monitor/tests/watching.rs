@@ -7,10 +7,10 @@ use std::time::Duration;
 use waymark_log::{key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     signed::SignedStruct,
-    watch::{WATCH_LIST_BYTES_MAX, WatchList},
+    watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
 };
 use waymark_monitor::{
-    AlertRecord, Running, WATCH_LIST_MEDIA_TYPE, once,
+    AlertRecord, Running, once,
     report::{AlertKind, Status, Verdict},
 };
 use waymark_runtime::fetch::{Fetched, Fetcher};

@@ -9,12 +9,12 @@ use waymark_mapping::{
     names::Tag,
     wire::{decode, encode},
 };
-use waymark_runtime::{clock::Clock, fetch::Fetcher, random};
+use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
-use super::{ClientError, success};
+use super::{ClientError, Line, success};
 use crate::api::{
     CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, HISTORY_MEDIA_TYPE,
-    HistoryRequest, JSON_MEDIA_TYPE, LookupRequest, RECIPIENT_HEADER, RequestSignature,
+    HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
 };
 
 /// Most bytes in a JSON answer.
@@ -22,27 +22,22 @@ const JSON_ANSWER_BYTES_MAX: usize = 64 << 10;
 
 /// A DP, as an app calls it.
 #[derive(Clone, Debug)]
-pub struct DpClient {
-    fetcher: Fetcher,
-    url: String,
-    origin: Origin,
-    clock: Clock,
-}
+pub struct DpClient(Line);
 
 impl DpClient {
     /// The DP at this URL, whose log has this origin.
     pub fn new(fetcher: Fetcher, url: &str, origin: Origin, clock: Clock) -> Self {
-        Self { fetcher, url: url.trim_end_matches('/').to_owned(), origin, clock }
+        Self(Line::new(fetcher, url, origin, clock))
     }
 
     /// Its log's origin.
     pub const fn origin(&self) -> &Origin {
-        &self.origin
+        &self.0.origin
     }
 
     /// The time by which requests are signed and answers judged.
     pub const fn clock(&self) -> &Clock {
-        &self.clock
+        &self.0.clock
     }
 
     /// Looks a CSI up: the answer's bytes, to be verified.
@@ -52,9 +47,9 @@ impl DpClient {
     pub async fn look_up(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
         let request = LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()) };
         let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
-        let url = format!("{}/v1/lookups", self.url);
+        let url = format!("{}/v1/lookups", self.0.url);
         let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
-        success(self.fetcher.post(&url, JSON_MEDIA_TYPE, &[], body, longest).await?)
+        success(self.0.fetcher.post(&url, JSON_MEDIA_TYPE, &[], body, longest).await?)
     }
 
     /// Asks for a code to be sent to a CSI.
@@ -74,7 +69,7 @@ impl DpClient {
         };
         let request = ChallengeRequest { csi: csi.expose().to_owned(), tenure, purpose: purpose.to_owned() };
         let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
-        let answer = self.signed(secret, "/v1/challenges", JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
+        let answer = self.0.post_signed(secret, "/v1/challenges", JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
         serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
     }
 
@@ -91,7 +86,7 @@ impl DpClient {
         let body = serde_json::to_vec(&CheckRequest { code: code.to_owned() });
         let body = body.map_err(|e| ClientError::Malformed(e.to_string()))?;
         let path = format!("/v1/challenges/{id}/check");
-        let answer = self.signed(secret, &path, JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
+        let answer = self.0.post_signed(secret, &path, JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
         let answer: CheckAnswer = serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let Some(encoded) = answer.attestation else { return Ok(None) };
         let bytes = BASE64.decode(encoded.as_bytes()).map_err(|e| ClientError::Malformed(e.to_string()))?;
@@ -104,7 +99,7 @@ impl DpClient {
     /// [`ClientError`].
     pub async fn change(&self, secret: &SecretKey, request: &ChangeRequest) -> Result<Receipt, ClientError> {
         let body = encode(request);
-        let answer = self.signed(secret, "/v1/changes", CHANGE_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
+        let answer = self.0.post_signed(secret, "/v1/changes", CHANGE_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
     }
 
@@ -114,22 +109,7 @@ impl DpClient {
     /// [`ClientError`].
     pub async fn history(&self, secret: &SecretKey, csi: &Csi) -> Result<Receipt, ClientError> {
         let body = encode(&HistoryRequest { csi: csi.clone() });
-        let answer = self.signed(secret, "/v1/history", HISTORY_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
+        let answer = self.0.post_signed(secret, "/v1/history", HISTORY_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
-    }
-
-    async fn signed(
-        &self,
-        secret: &SecretKey,
-        path: &str,
-        media_type: &str,
-        body: Vec<u8>,
-        bytes_max: usize,
-    ) -> Result<Vec<u8>, ClientError> {
-        let (time, nonce) = (self.clock.now(), random::bytes());
-        let signature = RequestSignature::sign(&self.origin, secret, ("POST", path), &body, time, nonce);
-        let headers = [(RECIPIENT_HEADER, signature.format())];
-        let url = format!("{}{path}", self.url);
-        success(self.fetcher.post(&url, media_type, &headers, body, bytes_max).await?)
     }
 }

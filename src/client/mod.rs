@@ -17,7 +17,14 @@ pub mod msp;
 pub mod recipient;
 pub mod saved;
 
-use waymark_runtime::fetch::FetchError;
+use waymark_log::{checkpoint::Origin, key::SecretKey};
+use waymark_runtime::{
+    clock::Clock,
+    fetch::{FetchError, Fetched, Fetcher},
+    random,
+};
+
+use crate::api::{RECIPIENT_HEADER, RequestSignature};
 
 /// Why something could not be had from a server.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +57,42 @@ impl ClientError {
     }
 }
 
+/// Most bytes in a problem, and so in an answer that says nothing else.
+const PROBLEM_BYTES_MAX: usize = 4096;
+
+/// What a recipient's app speaks with: where to, for which log, by which clock.
+#[derive(Clone, Debug)]
+struct Line {
+    fetcher: Fetcher,
+    url: String,
+    origin: Origin,
+    clock: Clock,
+}
+
+impl Line {
+    fn new(fetcher: Fetcher, url: &str, origin: Origin, clock: Clock) -> Self {
+        Self { fetcher, url: url.trim_end_matches('/').to_owned(), origin, clock }
+    }
+
+    /// Posts a request that is signed with a recipient key.
+    async fn post_signed(
+        &self,
+        secret: &SecretKey,
+        path: &str,
+        media_type: &str,
+        body: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, ClientError> {
+        let (time, nonce) = (self.clock.now(), random::bytes());
+        let signature = RequestSignature::sign(&self.origin, secret, ("POST", path), &body, time, nonce);
+        let headers = [(RECIPIENT_HEADER, signature.format())];
+        let url = format!("{}{path}", self.url);
+        success(self.fetcher.post(&url, media_type, &headers, body, bytes_max).await?)
+    }
+}
+
 /// The answer if it is a success, else the problem it tells.
-fn success(fetched: waymark_runtime::fetch::Fetched) -> Result<Vec<u8>, ClientError> {
+fn success(fetched: Fetched) -> Result<Vec<u8>, ClientError> {
     if fetched.is_success() {
         return Ok(fetched.body);
     }

@@ -4,30 +4,25 @@ use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_mapping::{
     commitment::Salt,
     mapping::{Consent, Mapping},
-    watch::WatchList,
+    watch::{WATCH_LIST_MEDIA_TYPE, WatchList},
     wire::{decode, encode},
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher, random};
 
-use super::{ClientError, success};
-use crate::{
-    api::{RECIPIENT_HEADER, RequestSignature, WATCH_LIST_MEDIA_TYPE},
-    msp::{CONSENT_MEDIA_TYPE, ConsentRequest},
-};
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
+use crate::msp::{CONSENT_MEDIA_TYPE, ConsentRequest};
+
+/// Most bytes in an answer to a request for consent: a domain, a key, a digest, a signature.
+const CONSENT_BYTES_MAX: usize = 1024;
 
 /// An MSP's adapter, as a user's app calls it.
 #[derive(Clone, Debug)]
-pub struct MspClient {
-    fetcher: Fetcher,
-    url: String,
-    origin: Origin,
-    clock: Clock,
-}
+pub struct MspClient(Line);
 
 impl MspClient {
     /// The adapter at this URL, for the log with this origin.
     pub fn new(fetcher: Fetcher, url: &str, origin: Origin, clock: Clock) -> Self {
-        Self { fetcher, url: url.trim_end_matches('/').to_owned(), origin, clock }
+        Self(Line::new(fetcher, url, origin, clock))
     }
 
     /// Asks for consent to a mapping. The salt is drawn here, fresh for each consent.
@@ -37,13 +32,9 @@ impl MspClient {
     pub async fn consent(&self, secret: &SecretKey, mapping: &Mapping) -> Result<(Consent, Salt), ClientError> {
         let salt = Salt(random::bytes());
         let body = encode(&ConsentRequest { mapping: mapping.clone(), salt });
-        let (time, nonce) = (self.clock.now(), random::bytes());
-        let signature = RequestSignature::sign(&self.origin, secret, ("POST", "/v1/consents"), &body, time, nonce);
-        let headers = [(RECIPIENT_HEADER, signature.format())];
-        let url = format!("{}/v1/consents", self.url);
-        let answer = success(self.fetcher.post(&url, CONSENT_MEDIA_TYPE, &headers, body, 1024).await?)?;
+        let answer = self.0.post_signed(secret, "/v1/consents", CONSENT_MEDIA_TYPE, body, CONSENT_BYTES_MAX).await?;
         let consent: Consent = decode("consent", &answer).map_err(|e| ClientError::Malformed(e.to_string()))?;
-        if !consent.is_for(mapping, &salt, &self.origin) {
+        if !consent.is_for(mapping, &salt, &self.0.origin) {
             return Err(ClientError::Malformed("the consent is not under this mapping".to_owned()));
         }
         Ok((consent, salt))
@@ -54,7 +45,7 @@ impl MspClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn watch(&self, list: &WatchList) -> Result<(), ClientError> {
-        send_watch_list(&self.fetcher, &self.url, list).await
+        send_watch_list(&self.0.fetcher, &self.0.url, list).await
     }
 }
 
@@ -64,5 +55,5 @@ impl MspClient {
 /// [`ClientError`].
 pub async fn send_watch_list(fetcher: &Fetcher, url: &str, list: &WatchList) -> Result<(), ClientError> {
     let url = format!("{}/v1/watch-lists", url.trim_end_matches('/'));
-    success(fetcher.post(&url, WATCH_LIST_MEDIA_TYPE, &[], list.encode(), 4096).await?).map(|_| ())
+    success(fetcher.post(&url, WATCH_LIST_MEDIA_TYPE, &[], list.encode(), PROBLEM_BYTES_MAX).await?).map(|_| ())
 }

@@ -39,8 +39,7 @@ impl Nonces {
         })?;
         let invalid = || Problem::new(SIGNATURE_INVALID, "Method, path, body, time and nonce are signed.");
         let signature = value.to_str().ok().and_then(RequestSignature::parse).ok_or_else(invalid)?;
-        let off = now.since(signature.time).max(signature.time.since(now));
-        if off > REQUEST_WINDOW_MS {
+        if !signature.is_timely(now) {
             return Err(Problem::new(REPLAYED, "The request's time is over five minutes off."));
         }
         if !signature.is_under(origin, "POST", path, body) {

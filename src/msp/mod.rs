@@ -41,7 +41,7 @@ use waymark_mapping::{
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
-    watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WatchList},
+    watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
     wire::{decode, encode},
 };
 use waymark_runtime::{
@@ -56,7 +56,7 @@ use self::{
     accounts::Accounts,
     watching::{ImportRefused, Watching},
 };
-use crate::api::{RECIPIENT_HEADER, REQUEST_WINDOW_MS, RequestSignature, WATCH_LIST_MEDIA_TYPE};
+use crate::api::{RECIPIENT_HEADER, RequestSignature};
 
 /// Media type of a request for consent.
 pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
@@ -263,10 +263,7 @@ impl App {
         let (mapping, now) = (&request.mapping, self.clock.now());
         let signature = headers.get(RECIPIENT_HEADER).and_then(|v| v.to_str().ok()).and_then(RequestSignature::parse);
         let signed = signature.filter(|s| {
-            let off = now.since(s.time).max(s.time.since(now));
-            s.key == mapping.recipient
-                && off <= REQUEST_WINDOW_MS
-                && s.is_under(&self.origin, "POST", "/v1/consents", body)
+            s.key == mapping.recipient && s.is_timely(now) && s.is_under(&self.origin, "POST", "/v1/consents", body)
         });
         if signed.is_none() {
             return Err(Problem::new(SIGNATURE_INVALID, "Sign the request with the mapping's recipient key."));

@@ -63,7 +63,7 @@ impl Watching {
 
     /// Number of lists.
     pub fn lists(&self) -> usize {
-        self.inner().book.lists().count()
+        self.inner().book.len()
     }
 
     /// Entries read.
