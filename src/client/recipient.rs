@@ -15,6 +15,7 @@ use waymark_mapping::{
     entry::{Change, Entry},
     event::{Event, EventKind, EventTbs},
     identifier::Csi,
+    label::Label,
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region},
     receipt::{Current, ReceiptRefused, accept, open_current},
@@ -57,6 +58,16 @@ pub struct MappingSpec {
     pub account: Account,
     /// What for.
     pub tags: Tags,
+}
+
+impl MappingSpec {
+    /// Says that the recipient does not want to be found.
+    ///
+    /// # Panics
+    /// Never: no tags are a good list of tags.
+    pub fn opt_out() -> Self {
+        Self { msp: None, account: Account::NONE, tags: Tags::shown(vec![]).expect("no tags") }
+    }
 }
 
 /// One mapping to be added, with its MSP's consent if there is one.
@@ -250,6 +261,22 @@ pub fn watch_list(
 ) -> WatchList {
     let mut labels = current.watched.clone();
     labels.sort_unstable();
+    list_of(origin, keys, current, List16::new(labels).expect("64 labels fit"), claims, now)
+}
+
+/// The list with which an app that leaves takes its watch-list along. It claims the change that made this version.
+pub fn retirement(origin: &Origin, keys: &AppKeys, current: &Current, now: UnixMillis) -> WatchList {
+    list_of(origin, keys, current, List16::empty(), Some(leaf_of(current)), now)
+}
+
+fn list_of(
+    origin: &Origin,
+    keys: &AppKeys,
+    current: &Current,
+    labels: List16<Label, 2048>,
+    claims: Option<Hash>,
+    now: UnixMillis,
+) -> WatchList {
     let mut list = WatchList {
         origin: origin.into(),
         id: keys.watch_id,
@@ -258,7 +285,7 @@ pub fn watch_list(
         root: current.remember.root,
         made: now,
         expiry: now.plus_ms(WATCH_LIFETIME_MS_MAX),
-        labels: List16::new(labels).expect("64 labels fit"),
+        labels,
         renews: Optional16(claims),
         sig: UNSIGNED,
     };

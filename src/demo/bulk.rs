@@ -13,7 +13,7 @@ use waymark_mapping::{
     event::EventKind,
     identifier::Csi,
     mapping::{Attestation, Mapping, Purpose, Tags},
-    names::{Account, Domain, Tag},
+    names::Tag,
     receipt::Current,
     verify::{Asked, Lookup, Outcome, Trail},
 };
@@ -25,7 +25,7 @@ use super::{
     world::World,
 };
 use crate::client::recipient::{
-    Added, AppKeys, MappingSpec, Wish, change, leaf_of, look_up, prove, sign_mapping, watch_list,
+    Added, AppKeys, MappingSpec, Wish, change, leaf_of, look_up, prove, retirement, sign_mapping, watch_list,
 };
 
 /// People in work at a time: the DP keeps at least 256 issuances in flight.
@@ -139,16 +139,11 @@ async fn withdraw_some(
 /// Registers one person: every app proves possession and signs its mapping, then all sign one change.
 async fn register(world: &World, person: &Person) -> Result<Registered, DemoError> {
     let opted_out = person.mappings.is_empty();
-    let none = [PersonMapping {
-        msp: Domain::parse("none.example").ok_or_else(cast)?,
-        account: Account::NONE,
-        tags: Tags::shown(vec![]).ok_or_else(cast)?,
-    }];
-    let wanted: &[PersonMapping] = if opted_out { &none } else { &person.mappings };
+    let wanted: Vec<_> = if opted_out { vec![None] } else { person.mappings.iter().map(Some).collect() };
     let (mut apps, mut added) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
     for mapping in wanted {
         let keys = AppKeys::generate();
-        let one = author(world, &person.csi, &keys, mapping, opted_out).await?;
+        let one = author(world, &person.csi, &keys, mapping).await?;
         apps.push((keys, one.mapping.clone()));
         added.push(one);
     }
@@ -158,31 +153,19 @@ async fn register(world: &World, person: &Person) -> Result<Registered, DemoErro
     Ok(Registered { apps, opted_out })
 }
 
-fn cast() -> DemoError {
-    DemoError::Wrong("a constant of the demo".to_owned())
-}
-
-/// One app: possession, mapping, and the MSP's consent.
-async fn author(
-    world: &World,
-    csi: &Csi,
-    keys: &AppKeys,
-    wanted: &PersonMapping,
-    opted_out: bool,
-) -> Result<Added, DemoError> {
+/// One app: possession, mapping, and the MSP's consent; without anything wanted, the opt-out.
+async fn author(world: &World, csi: &Csi, keys: &AppKeys, wanted: Option<&PersonMapping>) -> Result<Added, DemoError> {
     let read = |id| world.read_code(id);
     let attestation: Attestation =
         prove(&world.dp(), &keys.recipient, csi, 0, Purpose::Control, read).await.map_err(anyhow::Error::from)?;
-    let spec = MappingSpec {
-        msp: (!opted_out).then(|| wanted.msp.clone()),
-        account: wanted.account.clone(),
-        tags: wanted.tags.clone(),
+    let spec = match wanted {
+        Some(m) => MappingSpec { msp: Some(m.msp.clone()), account: m.account.clone(), tags: m.tags.clone() },
+        None => MappingSpec::opt_out(),
     };
     let mapping = sign_mapping(world.origin(), &keys.recipient, &spec, &attestation, world.clock().now());
-    let consent = if opted_out {
-        None
-    } else {
-        Some(world.msp(&wanted.msp)?.consent(&keys.recipient, &mapping).await.map_err(anyhow::Error::from)?)
+    let consent = match wanted {
+        Some(m) => Some(world.msp(&m.msp)?.consent(&keys.recipient, &mapping).await.map_err(anyhow::Error::from)?),
+        None => None,
     };
     Ok(Added { mapping, consent })
 }
@@ -277,7 +260,8 @@ async fn prove_absent(world: &World, csi: &Csi) -> Result<(), DemoError> {
 
 /// One person's first app withdraws its mapping; the next look-up proves it.
 async fn withdraw(world: &World, person: &Person, registered: &Registered) -> Result<(), DemoError> {
-    let Some((first, rest)) = registered.apps.split_first() else { return Err(cast()) };
+    let nobody = || DemoError::Wrong("somebody without an app cannot withdraw".to_owned());
+    let (first, rest) = registered.apps.split_first().ok_or_else(nobody)?;
     let removed = [first.1.digest()];
     let current = submit(world, &person.csi, EventKind::Withdraw, &[], &removed, std::slice::from_ref(first)).await?;
     renew(world, rest, &current).await?;
@@ -288,9 +272,7 @@ async fn withdraw(world: &World, person: &Person, registered: &Registered) -> Re
 /// The app that left takes its watch-list along.
 async fn retire(world: &World, (keys, mapping): &(AppKeys, Mapping), current: &Current) -> Result<(), DemoError> {
     let Some(msp) = mapping.msp.get() else { return Ok(()) };
-    let mut list = watch_list(world.origin(), keys, current, Some(leaf_of(current)), world.clock().now());
-    list.labels = waymark_mapping::wire::List16::empty();
-    waymark_mapping::signed::SignedStruct::sign(&mut list, world.origin(), &keys.watcher);
+    let list = retirement(world.origin(), keys, current, world.clock().now());
     Ok(world.msp(&msp)?.watch(&list).await.map_err(anyhow::Error::from)?)
 }
 

@@ -14,7 +14,6 @@ use waymark_mapping::{
     receipt::Current,
     verify::{Asked, Lookup, Outcome, Trail},
     watch::WatchList,
-    wire::List16,
 };
 
 use super::{
@@ -26,7 +25,8 @@ use crate::client::{
     card,
     msp::send_watch_list,
     recipient::{
-        Added, AppKeys, MappingSpec, Wish, change, history, leaf_of, look_up, prove, sign_mapping, watch_list,
+        Added, AppKeys, MappingSpec, Wish, change, history, leaf_of, look_up, prove, retirement, sign_mapping,
+        watch_list,
     },
 };
 
@@ -107,9 +107,7 @@ impl<'a> App<'a> {
     /// An app that leaves takes its list along: one without labels retires the one before it.
     async fn retire(&self, current: &Current) -> Result<(), DemoError> {
         let now = self.world.clock().now();
-        let mut list = watch_list(self.world.origin(), &self.keys, current, Some(leaf_of(current)), now);
-        list.labels = List16::empty();
-        waymark_mapping::signed::SignedStruct::sign(&mut list, self.world.origin(), &self.keys.watcher);
+        let list = retirement(self.world.origin(), &self.keys, current, now);
         self.send(&list).await
     }
 
