@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use common::{LOUD, QUIET, Witnesses, client, csi, key, look_up, make_dp, mapping, shown, with_consent};
+use common::{LOUD, QUIET, Witnesses, client, csi, key, look_up, make_dp, mapping, shown, until, with_consent};
 use waymark::{
     client::{
         dp::DpClient,
@@ -148,21 +148,18 @@ fn some_ms(from: u64, to: u64) -> Duration {
 /// Waits until the program answers look-ups and its log holds the providers.
 async fn ready(fetcher: &Fetcher, program: &Program, trust: &Trust) {
     let reader = LogReader::new(fetcher.clone(), &program.log_url);
-    for _ in 0..500 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    until("look-ups and providers", async || {
         let who = csi("tel:+4915112345642");
-        let Ok(answer) = client(fetcher, &program.url).look_up(&who, None).await else { continue };
+        let Ok(answer) = client(fetcher, &program.url).look_up(&who, None).await else { return false };
         let asked = Asked { csi: who, tag: None };
         let found = verify(&answer, &asked, trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
         let mut providers = 0;
         let is_provider = |e: &[u8]| matches!(Entry::decode(e), Ok(Entry::Provider(_)));
         let count = |more: Vec<Vec<u8>>| providers += more.iter().filter(|e| is_provider(e)).count();
         reader.entries(0, found.get().log.size, count).await.unwrap();
-        if providers == 3 {
-            return;
-        }
-    }
-    panic!("the DP answers no look-ups, or its providers are not logged");
+        providers == 3
+    })
+    .await;
 }
 
 /// Has the monitor, whose memory is a folder, look at the log: it must have no findings. Returns how far it has verified.
@@ -211,13 +208,8 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
             };
             apps.spawn(app_of.run(round, app));
         }
-        for _ in 0..600 {
-            if count.load(Ordering::SeqCst) >= APPS {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        assert!(count.load(Ordering::SeqCst) >= APPS, "no load: the test has lost its point");
+        // Under no load the test would have lost its point.
+        until("a change for each app", async || count.load(Ordering::SeqCst) >= APPS).await;
         tokio::time::sleep(some_ms(0, 400)).await;
         killed.store(true, Ordering::SeqCst);
         program.kill();

@@ -10,7 +10,7 @@ use std::{fs, path::Path, time::Duration};
 
 use common::{
     LOUD, QUIET, Witnesses, attest, client, copy_folder, csi, domain, key, look_up, make_dp, mapping, request, shown,
-    with_consent,
+    until, with_consent,
 };
 use waymark::{
     config::{Settings, names},
@@ -64,13 +64,10 @@ impl Twin {
     }
 
     async fn published(&self, size: u64) {
-        for _ in 0..500 {
-            if self.dp.published_size() >= size && self.dp.knows_provider(&domain(LOUD)) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("nothing is published at {size}");
+        until("a checkpoint with the providers", async || {
+            self.dp.published_size() >= size && self.dp.knows_provider(&domain(LOUD))
+        })
+        .await;
     }
 
     /// Bob adds a mapping here.
@@ -192,12 +189,7 @@ async fn a_twin_does_not_get_past_honest_witnesses() {
     let twin = client(&one.fetcher, &two.url());
     // It answers from before, until it has something to publish: then it learns that a witness knows more, and stops.
     let (who, secret) = (csi(BOB), key("bob"));
-    for _ in 0..500 {
-        if two.published_size() > 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("the twin to answer", async || two.published_size() > 0).await;
     let seen = look_up(&twin, &trust, &who, None).await;
     let attestation = attest(&twin, &dir, &secret, &who).await;
     let added = with_consent(&origin, mapping(&origin, &secret, &attestation, QUIET, shown("work")));

@@ -5,7 +5,7 @@ mod common;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use common::{QUIET, Stage, client, csi, key, look_up, request, shown, with_consent};
+use common::{QUIET, Stage, client, csi, key, look_up, request, shown, until, with_consent};
 use waymark::{config::Settings, dp};
 use waymark_log::note::Note;
 use waymark_mapping::{event::EventKind, verify::Outcome};
@@ -55,6 +55,7 @@ async fn lookups_go_on_without_witnesses_and_nothing_is_acknowledged() {
     dp.stop().await.unwrap();
     let dir = root.path().join("dp");
     let running = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
+    // There is no event for what does not happen: six batches' time.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(running.published_size(), 0);
     let published = std::fs::read(dir.join("log/checkpoint")).unwrap();
@@ -62,22 +63,20 @@ async fn lookups_go_on_without_witnesses_and_nothing_is_acknowledged() {
 
     let witnesses = start(places).await;
     let client = client(&fetcher, &running.url());
-    let receipt = tokio::time::timeout(Duration::from_secs(20), async {
-        loop {
-            match client.change(&secret, &change).await {
-                Ok(receipt) => break receipt,
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    });
-    assert_eq!(receipt.await.unwrap().now.version, 0);
+    let mut receipt = None;
+    until("the receipt", async || {
+        receipt = client.change(&secret, &change).await.ok();
+        receipt.is_some()
+    })
+    .await;
+    assert_eq!(receipt.unwrap().now.version, 0);
     assert_eq!(look_up(&client, &trust, &who, None).await.outcome, Outcome::Listed);
 
     // With nothing on its way, a restart without witnesses serves what was published.
     running.stop().await.unwrap();
     let places = stop(witnesses, &dirs).await;
     let running = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("what was published", async || running.published_size() > 0).await;
     let again = common::client(&fetcher, &running.url());
     assert_eq!(look_up(&again, &trust, &who, None).await.outcome, Outcome::Listed);
     running.stop().await.unwrap();

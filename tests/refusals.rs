@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{LOUD, QUIET, Stage, csi, domain, key, request, shown, with_consent};
+use common::{LOUD, QUIET, Stage, csi, domain, key, request, shown, until, with_consent};
 use serde_json::Value;
 use waymark::{
     api::{
@@ -72,15 +72,12 @@ impl Stage {
     }
 
     async fn providers_say(&self, name: &str, is_so: impl Fn(&Value) -> bool) {
-        for _ in 0..500 {
+        until(name, async || {
             let answer = self.fetcher.get(&format!("{}/v1/providers", self.dp.url()), 1 << 20).await.unwrap();
             let providers: Vec<Value> = serde_json::from_slice(&answer.body).unwrap();
-            if providers.iter().any(|p| p["domain"] == name && is_so(p)) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        panic!("the providers do not say so of {name}");
+            providers.iter().any(|p| p["domain"] == name && is_so(p))
+        })
+        .await;
     }
 }
 
@@ -340,9 +337,7 @@ async fn look_ups_are_limited_by_address() {
     let mut settings = Settings::load(&dir).unwrap();
     settings.lookups_per_minute = 3;
     let dp = waymark::dp::start(settings, Clock::System).await.unwrap();
-    while dp.published_size() == 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    until("a checkpoint", async || dp.published_size() > 0).await;
     let client = common::client(&waymark_runtime::fetch::Fetcher::default(), &dp.url());
     let mut refused = 0;
     for _ in 0..8 {

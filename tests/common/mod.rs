@@ -110,6 +110,22 @@ impl Witnesses {
     }
 }
 
+/// Waits until something is so: looks fifty times a second, for half a minute, since parts tell each other over HTTP and files
+/// and not us.
+#[track_caller]
+pub fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let from = std::panic::Location::caller();
+    async move {
+        for _ in 0..1500 {
+            if is_so().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{from}: waited half a minute for {what}");
+    }
+}
+
 /// The record store to test: sled if the environment says so and the feature is there.
 pub fn store() -> StoreKind {
     match std::env::var("WAYMARK_TEST_STORE").as_deref() {
@@ -166,13 +182,9 @@ impl Stage {
         let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
         let origin = Origin::new("dp.example/log").unwrap();
         let stage = Self { root, witnesses, dp, trust, origin, fetcher: Fetcher::new(Duration::from_secs(40)) };
-        for _ in 0..500 {
-            if [QUIET, LOUD, "dp.example"].iter().all(|d| stage.dp.knows_provider(&domain(d))) {
-                return stage;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("the providers are not logged");
+        let known = async || [QUIET, LOUD, "dp.example"].iter().all(|d| stage.dp.knows_provider(&domain(d)));
+        until("the providers to be logged", known).await;
+        stage
     }
 
     pub async fn stop(self) {
