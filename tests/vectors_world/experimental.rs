@@ -33,9 +33,9 @@ use waymark_mapping::{
 };
 
 use crate::{
-    answer_case, check_answer,
+    answers::{answer_case, check_answer, judge_answer},
     files::{array, bytes, hash, hex, key, list, millis, number, settle, short, text},
-    hand, judge_answer,
+    hand,
     vectors_world::{
         ANN, HIDDEN_AT, Held, Records, START_MS, Shows, TAG, Version, World, csi, event_salt, handle, hidden_salt,
         hidden_value, origin, record_opening, salt, secret, seed, signed, trust_text, visible_salt, vrf,

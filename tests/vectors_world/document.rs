@@ -1,0 +1,81 @@
+//! The document against the code: its limits and its problem codes.
+
+use std::{fs, path::PathBuf};
+
+use waymark_log::hash::Hash;
+use waymark_mapping::{answer::ANSWER_SIZES, ladder};
+
+fn document() -> String {
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/FORMATS.md")).unwrap()
+}
+
+/// The rows of the document that name a limit, with the constant that sets it.
+#[test]
+fn the_document_names_the_limits_of_the_code() {
+    use waymark::api;
+    use waymark_log::{checkpoint, note, policy, proof, tile, tlogproof, witness as w};
+    use waymark_mapping::{entry, identifier, mapping, names, prefix, provider, record, trust, watch};
+    let hours = |h: u64| h * 3600 * 1000;
+    let same = [
+        (identifier::CSI_BYTES_MAX as u64, 255, "| CSI | 255 bytes |"),
+        (names::DOMAIN_BYTES_MAX as u64, 253, "| local part, domain | 64, 253 bytes |"),
+        (names::TAGS_MAX as u64, 8, "| tags of a mapping | 8 of 64 bytes, 256 bytes in all |"),
+        (names::TAG_BYTES_MAX as u64, 64, "| tags of a mapping | 8 of 64 bytes, 256 bytes in all |"),
+        (names::TAGS_BYTES_MAX as u64, 256, "| tags of a mapping | 8 of 64 bytes, 256 bytes in all |"),
+        (record::VISIBLE_SLOTS_MAX as u64, 8, "| visible, hidden mappings | 8, 8 |"),
+        (record::HIDDEN_SLOTS as u64, 8, "| visible, hidden mappings | 8, 8 |"),
+        (mapping::MAPPING_LIFETIME_MS_MAX, hours(180 * 24), "| mapping's life | 180 days after possession |"),
+        (record::NEW_MS, hours(72), "| newcomer | 72 h |"),
+        (provider::UNSIGNED_WAIT_MS, hours(7 * 24), "| unsigned provider key | due after 7 days |"),
+        (provider::KEYS_PER_DOMAIN_MAX as u64, 64, "| keys of a domain | 64 |"),
+        (tile::ENTRY_BYTES_MAX as u64, 65_535, "| entry | 65,535 bytes |"),
+        (entry::CHANGES_PER_HEAD_MAX as u64, 1024, "| between heads | 1,024 changes, 2,048 entries, 60 s |"),
+        (entry::ENTRIES_PER_HEAD_MAX as u64, 2048, "| between heads | 1,024 changes, 2,048 entries, 60 s |"),
+        (entry::HEAD_INTERVAL_MS_MAX, 60_000, "| between heads | 1,024 changes, 2,048 entries, 60 s |"),
+        (entry::CHANGES_PER_BATCH_MIN as u64, 16, "| changes of a batch | at least 16, or none |"),
+        (waymark_log::TREE_SIZE_MAX, 1 << 62, "| tree | 2^62 leaves; proofs of 63 hashes |"),
+        (proof::PROOF_HASHES_MAX as u64, 63, "| tree | 2^62 leaves; proofs of 63 hashes |"),
+        (note::NOTE_BYTES_MAX as u64, 128 << 10, "| note | 128 KiB, 64 lines |"),
+        (note::SIGNATURES_MAX as u64, 64, "| note | 128 KiB, 64 lines |"),
+        (note::KEY_NAME_BYTES_MAX as u64, 255, "| key name, origin | 255 bytes |"),
+        (checkpoint::ORIGIN_BYTES_MAX as u64, 255, "| key name, origin | 255 bytes |"),
+        (policy::POLICY_BYTES_MAX as u64, 256 << 10, "| policy, trust file | 256 KiB, 1 MiB |"),
+        (trust::TRUST_BYTES_MAX as u64, 1 << 20, "| policy, trust file | 256 KiB, 1 MiB |"),
+        (tlogproof::TLOG_PROOF_BYTES_MAX as u64, 256 << 10, "| tlog-proof | 256 KiB |"),
+        (ladder::STEPS_MAX as u64, 64, "| ladder | 64 steps |"),
+        (ANSWER_SIZES[0] as u64, 4 << 10, "| answer | 4, 8, 16, 32 or 64 KiB |"),
+        (ANSWER_SIZES[4] as u64, 64 << 10, "| answer | 4, 8, 16, 32 or 64 KiB |"),
+        (waymark_mapping::answer::RECEIPT_BYTES_MAX as u64, 192 << 10, "| receipt | 192 KiB |"),
+        (watch::WATCH_LIST_BYTES_MAX as u64, 4096, "| watch-list | 4,096 bytes, 64 labels, 180 days |"),
+        (watch::WATCH_LIFETIME_MS_MAX, hours(180 * 24), "| watch-list | 4,096 bytes, 64 labels, 180 days |"),
+        (api::JSON_BYTES_MAX as u64, 4 << 10, "| JSON or history request | 4 KiB |"),
+        (api::CHANGE_BYTES_MAX as u64, 64 << 10, "| change request | 64 KiB |"),
+        (api::REQUEST_WINDOW_MS, 300_000, "| request's time | 5 minutes off |"),
+        (w::REQUEST_BYTES_MAX as u64, 125_824, "A request has at most 125,824 bytes"),
+    ];
+    let document = document();
+    for (code, document_says, row) in same {
+        assert_eq!(code, document_says, "{row}");
+        assert!(document.contains(row), "{row}");
+    }
+    assert_eq!(prefix::EMPTY, Hash::ZERO);
+}
+
+#[test]
+fn the_document_names_every_problem() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let (document, mut seen) = (document(), 0);
+    let table = document.split("## 25.").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    for source in ["src/http/error.rs", "src/msp/mod.rs", "runtime/src/problem.rs", "monitor/src/http.rs"] {
+        let text = fs::read_to_string(root.join(source)).unwrap();
+        // Each is made as `Kind::new(409, "version-stale", "...")`, on one line or several.
+        for made in text.split("Kind::new(").skip(1) {
+            let Some((status, rest)) = made.split_once(',').filter(|(s, _)| s.trim().len() == 3) else { continue };
+            let code = rest.split('"').nth(1).unwrap();
+            let row = table.lines().find(|l| l.starts_with(&format!("| {} |", status.trim())));
+            assert!(row.is_some_and(|r| r.contains(&format!("`{code}`"))), "{source}: {status} {code}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "the sources make their problems in another way now");
+}
