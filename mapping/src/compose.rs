@@ -9,13 +9,13 @@ use rand_core::CryptoRng;
 use waymark_log::hash::Hash;
 
 use crate::{
-    answer::{OpenedHidden, TagProof},
+    answer::{Content, HiddenValue, OpenedHidden, TagProof},
     commitment::{Opening, Salt, blind, commit},
-    event::Event,
+    event::Cause,
     label::{Handle, prove_handle},
     names::Tag,
-    record::{HIDDEN_SLOTS, HiddenSlot, HiddenSlots, HiddenValue, Record, VisibleSlot},
-    rules::State,
+    record::{Contents, HIDDEN_SLOTS, HiddenSlot, HiddenSlots, Record, Slot, hidden_bytes},
+    rules::{Held, State},
     vrf::VrfSecret,
     wire::{List16, Optional16, encode},
 };
@@ -29,12 +29,23 @@ pub struct Composed {
     pub commitment: Hash,
     /// Opens the commitment.
     pub opening: Opening,
-    /// Opens `recipient_only`.
-    pub event_salt: Salt,
+    /// What is inside the record.
+    pub contents: Contents,
+    /// Opens the record's `contents`.
+    pub contents_salt: Salt,
+    /// Opens the contents' `cause`.
+    pub cause_salt: Salt,
     /// Opens the visible slots, in order.
     pub visible: Vec<Salt>,
-    /// All eight hidden slots, opened, without consents.
+    /// All eight hidden slots, opened, without consents and statements.
     pub hidden: Vec<OpenedHidden>,
+}
+
+impl Held {
+    /// What stands for it in a record.
+    pub fn slot(&self) -> Slot {
+        Slot { standing: self.standing, mapping: self.mapping.digest() }
+    }
 }
 
 fn draw<const N: usize>(rng: &mut (impl CryptoRng + ?Sized)) -> [u8; N] {
@@ -43,62 +54,82 @@ fn draw<const N: usize>(rng: &mut (impl CryptoRng + ?Sized)) -> [u8; N] {
     bytes
 }
 
-/// Composes the record for a state and the event that led to it.
+/// Composes the record for a state and what led to it.
 ///
 /// # Panics
 /// If the state has more mappings than a record has slots, which [`crate::rules::apply`] excludes.
-pub fn compose(state: &State, event: &Event, vrf: &VrfSecret, rng: &mut (impl CryptoRng + ?Sized)) -> Composed {
-    let mut slots = Vec::new();
+pub fn compose(state: &State, cause: &Cause, vrf: &VrfSecret, rng: &mut (impl CryptoRng + ?Sized)) -> Composed {
+    let mut digests = Vec::new();
     let mut visible = Vec::new();
     for held in state.held.iter().filter(|h| !h.is_hidden()) {
         let salt = Salt(draw(rng));
-        slots.push(VisibleSlot { standing: held.standing, digest: blind(&salt, &encode(&held.mapping)) });
+        digests.push(blind(&salt, &encode(&held.slot())));
         visible.push(salt);
     }
     let (hidden_slots, hidden) = hide(state, vrf, rng);
-    let event_salt = Salt(draw(rng));
-    let record = Record {
-        csi: state.csi.clone(),
-        version: state.version,
-        tenure: state.tenure,
+    let (cause_salt, contents_salt) = (Salt(draw(rng)), Salt(draw(rng)));
+    let contents = Contents {
         start: state.start.clone(),
-        state: state.state,
-        visible: List16::new(slots).expect("at most eight visible mappings"),
+        visible: List16::new(digests).expect("at most eight visible mappings"),
         hidden: hidden_slots,
-        recipient_only: blind(&event_salt, &encode(event)),
+        cause: blind(&cause_salt, &encode(cause)),
+    };
+    let record = Record {
+        time: state.time,
+        tenure: state.tenure,
+        state: state.state,
+        contents: blind(&contents_salt, &encode(&contents)),
     };
     let opening = Opening(draw(rng));
-    let commitment = commit(&opening, &record.csi, record.version, &encode(&record));
-    Composed { record, commitment, opening, event_salt, visible, hidden }
+    let commitment = commit(&opening, &state.csi, state.version, &encode(&record));
+    Composed { record, commitment, opening, contents, contents_salt, cause_salt, visible, hidden }
+}
+
+/// What will be in a hidden slot.
+struct Hidden {
+    handle: Handle,
+    slot: Option<Slot>,
+    value: HiddenValue,
+    proof: Option<TagProof>,
 }
 
 /// Places the hidden mappings at random among the eight slots and fills the rest with nothing.
 fn hide(state: &State, vrf: &VrfSecret, rng: &mut (impl CryptoRng + ?Sized)) -> (HiddenSlots, Vec<OpenedHidden>) {
     let mut ordinals: BTreeMap<&Tag, u8> = BTreeMap::new();
-    let mut contents = Vec::with_capacity(HIDDEN_SLOTS);
+    let mut places = Vec::with_capacity(HIDDEN_SLOTS);
     for held in &state.held {
         let Some(tag) = held.mapping.tags.as_exact() else { continue };
         let ordinal = ordinals.entry(tag).or_insert(0);
         let (vrf_proof, handle) = prove_handle(vrf, &state.csi, state.version, tag, *ordinal);
-        let value = HiddenValue::Present(held.standing, Box::new(held.mapping.clone()));
-        contents.push((handle, value, Some(TagProof { ordinal: *ordinal, vrf_proof })));
+        let value = HiddenValue::Present(held.standing, Content::Shown(Box::new(held.mapping.clone())));
+        let proof = Some(TagProof { ordinal: *ordinal, vrf_proof });
+        places.push(Hidden { handle, slot: Some(held.slot()), value, proof });
         *ordinal += 1;
     }
-    assert!(contents.len() <= HIDDEN_SLOTS, "at most eight hidden mappings");
-    while contents.len() < HIDDEN_SLOTS {
-        contents.push((Handle(draw(rng)), HiddenValue::Empty, None));
+    assert!(places.len() <= HIDDEN_SLOTS, "at most eight hidden mappings");
+    while places.len() < HIDDEN_SLOTS {
+        places.push(Hidden { handle: Handle(draw(rng)), slot: None, value: HiddenValue::Empty, proof: None });
     }
     // Fisher and Yates; the bias of a 64-bit draw over eight places is 2^-61.
-    for i in (1..contents.len()).rev() {
+    for i in (1..places.len()).rev() {
         let j = (u64::from_be_bytes(draw(rng)) % (i as u64 + 1)) as usize;
-        contents.swap(i, j);
+        places.swap(i, j);
     }
     let mut slots = Vec::with_capacity(HIDDEN_SLOTS);
     let mut opened = Vec::with_capacity(HIDDEN_SLOTS);
-    for (slot, (handle, value, proof)) in (0u8..).zip(contents) {
+    for (slot, place) in (0u8..).zip(places) {
         let salt = Salt(draw(rng));
-        slots.push(HiddenSlot { handle, digest: blind(&salt, &encode(&value)) });
-        opened.push(OpenedHidden { slot, salt, value, handle: Optional16(proof), consent: Optional16(None) });
+        let digest = blind(&salt, &hidden_bytes(place.slot.as_ref()));
+        slots.push(HiddenSlot { handle: place.handle, digest });
+        let (handle, none) = (Optional16(place.proof), Optional16(None));
+        opened.push(OpenedHidden {
+            slot,
+            salt,
+            value: place.value,
+            handle,
+            consent: none,
+            statement: Optional16(None),
+        });
     }
     (HiddenSlots(slots.try_into().expect("eight slots")), opened)
 }

@@ -5,11 +5,15 @@
 //!          Hash added<0..2^10>; Hash removed<0..2^10>; uint8 reason; Ms time; opaque nonce[16]; }     EventTbs
 //! struct { uint8 role; Key key; Attestation possession<0..2^16-1>; Sig sig; }                         Authority
 //! struct { EventTbs tbs; Authority authorities<0..2^14>; }                                            Event
+//! struct { Hash previous; Event event; }                                                              Cause
 //! ```
 //!
 //! `previous` is the commitment of version - 1 (zero at version 0), `added` and `removed` are SHA-256 of Mappings. Each
 //! authority signs the whole EventTbs in its role. Since version and previous commitment are signed, an event cannot be
-//! played again or laid over a state that its signer has not seen. Experimental until the mapping issue has exercised it.
+//! played again or laid over a state that its signer has not seen. Only KeyCompromise, prepared in advance and kept offline,
+//! names no version ([`ANY_VERSION`]); the Cause in the record says what it was laid over.
+//!
+//! What `added` and `removed` mean for each kind, and who must sign, says [`crate::rules`].
 
 use tls_codec::{TlsDeserialize, TlsDeserializeBytes, TlsSerialize, TlsSize};
 use waymark_log::{
@@ -28,6 +32,9 @@ use crate::{
 
 /// Most bytes in an encoded event: sixteen authorities, each with a proof of possession.
 pub const EVENT_BYTES_MAX: usize = 20 * 1024;
+
+/// Stands for "whatever version is current" in an event that was prepared in advance.
+pub const ANY_VERSION: u32 = u32::MAX;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
@@ -133,10 +140,38 @@ pub struct Event {
     pub authorities: List16<Authority, { 1 << 14 }>,
 }
 
+/// What made a version, and over what: opens a record's `cause`. A chain of them is a CSI's history.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Cause {
+    /// Commitment of the version before; zero at version 0.
+    pub previous: Hash,
+    /// The event.
+    pub event: Event,
+}
+
 impl EventTbs {
+    /// Whether it was prepared in advance, for whatever version will be current.
+    pub fn names_no_version(&self) -> bool {
+        self.version == ANY_VERSION && self.previous == Hash::ZERO
+    }
+
     /// Signs the event as the holder of a recipient key.
     pub fn sign_as_recipient(&self, origin: &Origin, secret: &SecretKey, possession: Option<Attestation>) -> Authority {
-        let role = AuthorityRole::Recipient;
+        self.sign(AuthorityRole::Recipient, origin, secret, possession)
+    }
+
+    /// Signs the event in a role of a provider.
+    pub fn sign_as(&self, role: AuthorityRole, origin: &Origin, secret: &SecretKey) -> Authority {
+        self.sign(role, origin, secret, None)
+    }
+
+    fn sign(
+        &self,
+        role: AuthorityRole,
+        origin: &Origin,
+        secret: &SecretKey,
+        possession: Option<Attestation>,
+    ) -> Authority {
         let sig = secret.sign(&message(role.context(), origin, &encode(self)));
         Authority { role, key: secret.public(), possession: Optional16(possession), sig }
     }

@@ -8,6 +8,7 @@ use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 use crate::{
     mapping::{Method, Tags},
     names::{Account, Domain},
+    record::{Beginning, Ground},
 };
 
 /// What is known of one mapping.
@@ -66,6 +67,11 @@ pub enum Service {
     },
     /// The MSP has not signed, or its signature is over.
     Unconfirmed,
+    /// The MSP has signed that it no longer serves it. The recipient's mapping stands all the same.
+    Detached {
+        /// Why, in the MSP's code.
+        reason: u8,
+    },
     /// The MSP publishes its consents and none is logged: not to be counted.
     NotShownToMsp,
     /// The recipient does not want to be found.
@@ -75,19 +81,65 @@ pub enum Service {
 impl Service {
     /// Whether a mapping in this state is to be used.
     pub const fn counts(self) -> bool {
-        matches!(self, Self::Confirmed { .. } | Self::Unconfirmed)
+        matches!(self, Self::Confirmed { .. } | Self::Unconfirmed | Self::Detached { .. })
     }
 }
 
-/// Since when a mapping stands, by the DP's word.
+/// Since when a mapping stands, by the DP's word unless it is proved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Change {
     /// When it was added.
     pub since: UnixMillis,
     /// By which version.
     pub since_version: u32,
+    /// By when that version was logged, by proved position, if the answer shows it.
+    pub logged_by: Option<UnixMillis>,
     /// Whether it was added less than 72 hours ago, beside another key's mapping.
     pub is_new: bool,
+}
+
+/// A mapping that the DP does not show. That there is one, and that it says why, is all a sender learns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Withheld {
+    /// Why, in the DP's code.
+    pub reason: u8,
+    /// Since when the mapping stands, by the DP's word.
+    pub since: UnixMillis,
+    /// When the DP signed that it withholds it.
+    pub by_event: UnixMillis,
+}
+
+/// Somebody else claims the CSI, or it was given back without that being known elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contest {
+    /// A claim is open.
+    Claim {
+        /// Since when, by the DP's word.
+        since: UnixMillis,
+        /// When its hold is over.
+        until: UnixMillis,
+        /// What it rests on.
+        ground: Ground,
+        /// Whether somebody has objected.
+        objected: bool,
+    },
+    /// A CSIP that the trust file does not pin took it back less than 30 days ago.
+    ForeignRelease,
+}
+
+/// How the tenure began, if it is not the first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChangedHands {
+    /// How.
+    pub how: Beginning,
+    /// By when, by proved position.
+    pub time: UnixMillis,
+    /// Less than 30 days ago: how it came about was proved, the hold included.
+    pub recent: bool,
+    /// What the claim rested on, by the DP's word.
+    pub ground: Option<Ground>,
+    /// The CSIP that released it, and whether its key is in the trust file.
+    pub csip: Option<(Domain, bool)>,
 }
 
 /// What is known of the log.

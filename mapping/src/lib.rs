@@ -15,7 +15,7 @@
 //! | [`mapping`], [`event`], [`record`] | who is where, by whose word; why it changed; the whole at one version |
 //! | [`entry`], [`provider`] | what is logged; whose keys count |
 //! | [`rules`], [`compose`] | who may change what; the record that follows |
-//! | [`answer`] | what look-ups and issuances return |
+//! | [`answer`], [`tenure`] | what look-ups and issuances return; proof of the past |
 //! | [`trust`], [`facts`], [`verify`], [`receipt`] | the sender's judgement and the recipient's |
 //! | [`watch`], [`audit`] | blind watch-lists; the monitor's replay |
 //!
@@ -39,6 +39,7 @@ pub mod receipt;
 pub mod record;
 pub mod rules;
 pub mod signed;
+pub mod tenure;
 pub mod trust;
 pub mod typed;
 pub mod verify;

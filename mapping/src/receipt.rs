@@ -6,20 +6,25 @@
 //! now = previous - removed + added,   exactly, visible and hidden
 //! ```
 //!
-//! by the very function that the DP should have used ([`crate::rules::apply`]). Otherwise a DP could slip a second mapping
+//! by the very function that the DP should have used ([`crate::rules::apply`]); at a tenure's beginning there is no previous that the
+//! reader may see, and the record must be what was added and nothing else. Otherwise a DP could slip a second mapping
 //! into a change that the recipient expects and that no watch-list would therefore call out. A key that is still new is
 //! shown its own hidden slots only; its receipt says so (`complete` is false).
+//!
+//! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
+//! of the record before.
 
-use waymark_log::{hash::Hash, time::UnixMillis};
+use waymark_log::{hash::Hash, key::Key, time::UnixMillis};
 
 use crate::{
-    answer::Receipt,
+    answer::{Body, Past, Receipt},
     commitment::opens,
-    event::Event,
+    event::{Cause, Event, EventKind},
+    identifier::Csi,
     label::Label,
     mapping::Mapping,
-    record::Standing,
-    rules::{self, Held, Proposal, State},
+    record::{Beginning, Ground, Standing},
+    rules::{self, Held, Known, Proposal, State},
     trust::Trust,
     verify::{Opened, Proved, Rejected, Remembered, Shown, Trail, open_body, prove},
     wire::encode,
@@ -38,6 +43,8 @@ pub struct Current {
     pub watched: Vec<Label>,
     /// The event that made it, if it was shown.
     pub event: Option<Event>,
+    /// From where its past can be read.
+    pub anchor: Anchor,
     /// Whether every hidden slot was opened.
     pub complete: bool,
     /// When the head was made.
@@ -72,15 +79,15 @@ pub enum ReceiptRefused {
 /// [`Rejected`].
 pub fn open_current(
     receipt: &Receipt,
-    asked: &crate::identifier::Csi,
+    asked: &Csi,
     trust: &Trust,
     remembered: Option<&Remembered>,
     now: UnixMillis,
     trail: &mut Trail,
 ) -> Result<Option<Current>, Rejected> {
     let proved = prove(&receipt.now, asked, Shown::Recipient, trust, remembered, now, trail)?;
-    let event = shown_event(receipt, proved.opened.as_ref())?;
-    Ok(current(proved, event))
+    let cause = shown_cause(receipt, proved.opened.as_ref())?;
+    Ok(current(proved, cause.map(|c| c.event)))
 }
 
 /// Accepts the receipt for a change, or says what is wrong with it.
@@ -99,64 +106,148 @@ pub fn accept(
     let tbs = &signed.tbs;
     let proved = prove(&receipt.now, &tbs.csi, Shown::Recipient, trust, remembered, now, trail)?;
     let Some(opened) = &proved.opened else { return Err(ReceiptRefused::OtherChange) };
-    let event = shown_event(receipt, Some(opened))?;
-    if opened.state.version != tbs.version || event.as_ref() != Some(signed) {
+    let cause = shown_cause(receipt, Some(opened))?.filter(|c| c.event == *signed);
+    let cause = cause.ok_or(ReceiptRefused::OtherChange)?;
+    let (shown, in_advance) = (&opened.state, tbs.names_no_version());
+    if !in_advance && (shown.version != tbs.version || cause.previous != tbs.previous) {
         return Err(ReceiptRefused::OtherChange);
     }
-    let previous = open_previous(receipt, signed, &proved)?;
     check_complete(opened, signed, proved.head_time)?;
-    let before = previous.as_ref().map(|p| (&p.state, p.commitment));
-    // The DP's clock made the change; the receipt's own times say when.
-    let at = opened.state.held.iter().filter(|h| h.standing.since_version == tbs.version).map(|h| h.standing.since);
-    let at = at.max().unwrap_or(proved.head_time);
-    let proposal = Proposal { event: signed, added, origin: &proved.origin, now: at };
-    let expected = rules::apply(before, proposal).map_err(|_| ReceiptRefused::NotTheChange)?;
+    let previous = open_previous(receipt, &cause, opened, &proved)?;
+    let expected = match &previous {
+        Some(previous) => {
+            // What the DP knew from elsewhere is in the record, where everybody sees it.
+            let recycled = shown.state.claim().is_some_and(|c| c.ground == Ground::Recycled);
+            let (now, known) = (shown.time, Known { csip: None, recycled });
+            let proposal = Proposal { event: signed, added, origin: &proved.origin, now, known };
+            let before = (&previous.state, cause.previous);
+            rules::apply(Some(before), proposal).map_err(|_| ReceiptRefused::NotTheChange)?
+        }
+        None => beginning(signed, added, shown)?,
+    };
     let whole = opened.complete && previous.as_ref().is_none_or(|p| p.complete);
-    if !is_same(&expected, &opened.state, whole) {
+    if !is_same(&expected, shown, whole) || proved.head_time < shown.time {
         return Err(ReceiptRefused::NotTheChange);
     }
-    current(proved, event).ok_or(ReceiptRefused::OtherChange)
+    current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange)
 }
 
-fn shown_event(receipt: &Receipt, opened: Option<&Opened>) -> Result<Option<Event>, Rejected> {
-    let Some(event) = &receipt.event.0 else { return Ok(None) };
-    let right = opened.is_some_and(|o| opens(&o.record.recipient_only, &receipt.event_salt, &encode(event)));
-    if right { Ok(Some(event.clone())) } else { Err(Rejected::NotProven("the event is not the record's".to_owned())) }
+fn shown_cause(receipt: &Receipt, opened: Option<&Opened>) -> Result<Option<Cause>, Rejected> {
+    let Some(cause) = &receipt.cause.0 else { return Ok(None) };
+    let right = opened.is_some_and(|o| opens(&o.contents.cause, &receipt.cause_salt, &encode(cause)));
+    if right { Ok(Some(cause.clone())) } else { Err(Rejected::NotProven("the event is not the record's".to_owned())) }
 }
 
-fn open_previous(receipt: &Receipt, signed: &Event, proved: &Proved) -> Result<Option<Opened>, ReceiptRefused> {
-    let tbs = &signed.tbs;
-    match (&receipt.previous.0, tbs.version.checked_sub(1)) {
-        (None, None) => Ok(None),
-        (Some(body), Some(version)) => {
-            // What nothing here would judge must not be there.
-            let bears_consent =
-                body.visible.iter().any(|v| v.consent.0.is_some()) || body.hidden.iter().any(|h| h.consent.0.is_some());
-            if bears_consent {
-                return Err(ReceiptRefused::OtherPrevious);
-            }
-            let opened = open_body(body, &tbs.csi, version, &proved.vrf, Shown::Recipient)?;
-            let right = opened.commitment == tbs.previous;
-            if right { Ok(Some(opened)) } else { Err(ReceiptRefused::OtherPrevious) }
+/// Opens the record before. At a tenure's beginning there is none: what was before is somebody else's.
+fn open_previous(
+    receipt: &Receipt,
+    cause: &Cause,
+    opened: &Opened,
+    proved: &Proved,
+) -> Result<Option<Opened>, ReceiptRefused> {
+    let State { csi, version, start, .. } = &opened.state;
+    match (&receipt.previous.0, *version == start.version, version.checked_sub(1)) {
+        (None, true, _) => Ok(None),
+        (Some(body), false, Some(version)) => {
+            open_before(body, csi, version, &proved.vrf, cause.previous, opened.state.tenure).map(Some)
         }
         _ => Err(ReceiptRefused::OtherPrevious),
+    }
+}
+
+/// Opens a record of the past. What nothing here would judge must not be there.
+fn open_before(
+    body: &Body,
+    csi: &Csi,
+    version: u32,
+    vrf: &Key,
+    commitment: Hash,
+    tenure: u32,
+) -> Result<Opened, ReceiptRefused> {
+    let bears_consent =
+        body.visible.iter().any(|v| v.consent.0.is_some()) || body.hidden.iter().any(|h| h.consent.0.is_some());
+    if bears_consent {
+        return Err(ReceiptRefused::OtherPrevious);
+    }
+    let opened = open_body(body, csi, version, vrf, Shown::Recipient, true)?;
+    let right = opened.commitment == commitment && opened.state.tenure == tenure;
+    if right { Ok(opened) } else { Err(ReceiptRefused::OtherPrevious) }
+}
+
+/// What the first record of a tenure must be: what the change added, and nothing else.
+fn beginning(signed: &Event, added: &[Mapping], shown: &State) -> Result<State, ReceiptRefused> {
+    let tbs = &signed.tbs;
+    let (how, tenure) = match (tbs.kind, shown.version) {
+        (EventKind::Issue | EventKind::OptOut, 0) => (Beginning::First, Some(0)),
+        (EventKind::Issue | EventKind::OptOut, _) => (Beginning::Vacancy, tbs.tenure.checked_add(1)),
+        (EventKind::NewHolder, _) => (Beginning::NewHolder, tbs.tenure.checked_add(1)),
+        _ => return Err(ReceiptRefused::NotTheChange),
+    };
+    let tenure = tenure.ok_or(ReceiptRefused::NotTheChange)?;
+    rules::begin(&tbs.csi, (shown.version, tenure), how, added, shown.time).map_err(|_| ReceiptRefused::NotTheChange)
+}
+
+/// From where a CSI's past can be read: a record whose cause is not opened yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Anchor {
+    csi: Csi,
+    vrf: Key,
+    version: u32,
+    tenure: u32,
+    begins: bool,
+    cause: Hash,
+}
+
+impl Anchor {
+    /// The version whose cause is next.
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn of(opened: &Opened, vrf: Key) -> Self {
+        let State { csi, version, tenure, start, .. } = &opened.state;
+        let (csi, begins) = (csi.clone(), start.version == *version);
+        Self { csi, vrf, version: *version, tenure: *tenure, begins, cause: opened.contents.cause }
+    }
+
+    /// Takes one step back: the event that made the anchor's version, and the record before with the anchor for the next step.
+    /// That is `None` at the beginning of the tenure, or where the reader was not there yet.
+    ///
+    /// # Errors
+    /// [`ReceiptRefused`].
+    pub fn step(&self, past: &Past) -> Result<(Event, Option<(State, Self)>), ReceiptRefused> {
+        if !opens(&self.cause, &past.cause_salt, &encode(&past.cause)) {
+            return Err(ReceiptRefused::OtherChange);
+        }
+        let event = past.cause.event.clone();
+        match (&past.previous.0, self.version.checked_sub(1)) {
+            (None, _) => Ok((event, None)),
+            (Some(body), Some(version)) if !self.begins => {
+                let opened = open_before(body, &self.csi, version, &self.vrf, past.cause.previous, self.tenure)?;
+                let anchor = Self::of(&opened, self.vrf);
+                Ok((event, Some((opened.state, anchor))))
+            }
+            _ => Err(ReceiptRefused::OtherPrevious),
+        }
     }
 }
 
 /// Only a receipt for keys that are all new may keep hidden slots closed.
 fn check_complete(opened: &Opened, signed: &Event, now: UnixMillis) -> Result<(), ReceiptRefused> {
     let is_signer = |h: &Held| signed.authorities.iter().any(|a| a.key == h.mapping.recipient);
-    let established = opened.state.held.iter().any(|h| is_signer(h) && !h.standing.is_new_at(now));
+    let established = opened.state.held.iter().any(|h| is_signer(h) && !opened.state.is_new_at(h, now));
     if opened.complete || !established { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
 }
 
 /// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected and the
-/// visible ones must be equal; whether a mapping came beside one that is not shown cannot be judged then.
+/// visible ones must be equal; whether a mapping came beside one that is not shown, or one that is not shown still stands, cannot
+/// be judged then.
 fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
     let same_frame = expected.version == shown.version
+        && expected.time == shown.time
         && expected.tenure == shown.tenure
         && expected.start == shown.start
-        && expected.state == shown.state;
+        && (expected.state == shown.state || (!whole && expected.held.is_empty()));
     let alike = |e: &Held, s: &Held| {
         let unseen = !whole && e.standing.since_version == expected.version;
         let newcomer = if unseen { s.standing.newcomer } else { e.standing.newcomer };
@@ -170,7 +261,9 @@ fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
 
 fn current(proved: Proved, event: Option<Event>) -> Option<Current> {
     let opened = proved.opened?;
+    let anchor = Anchor::of(&opened, proved.vrf);
     Some(Current {
+        anchor,
         state: opened.state,
         commitment: opened.commitment,
         label: proved.label?,

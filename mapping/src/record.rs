@@ -2,30 +2,32 @@
 //!
 //! ```text
 //! struct { uint8 status; uint8 reason; uint8 newcomer; uint32 since_version; Ms since; }              Standing
-//! struct { Standing standing; Hash digest; }                    digest = HMAC(salt, Mapping)         VisibleSlot
-//! struct { opaque handle[8]; Hash digest; }                     digest = HMAC(salt, HiddenValue)     HiddenSlot
-//! struct { uint8 present; select (present) {
-//!          case 1: Standing standing; Mapping mapping; case 0: struct {}; }; }                       HiddenValue
-//! struct { uint32 version; Ms time; uint8 how; opaque prover<0..253>; uint8 strength; }              TenureStart
-//! struct { Csi csi; uint32 version; uint32 tenure; TenureStart start; uint8 state;
-//!          VisibleSlot visible<0..376>; HiddenSlot hidden[8]; Hash recipient_only; }                 Record
+//! struct { Standing standing; Hash mapping; }                   mapping = SHA-256(Mapping)           Slot
+//! struct { opaque handle[8]; Hash digest; }                     digest = HMAC(salt, present || Slot?)  HiddenSlot
+//! struct { uint32 version; Ms time; uint8 how; opaque domain<0..253>; uint8 strength; }              TenureStart
+//! struct { TenureStart start; Hash visible<0..256>; HiddenSlot hidden[8]; Hash cause; }              Contents
+//! struct { Key key; uint32 version; Ms time; Ms until; uint8 ground; uint8 strength; uint8 objected; }   Claim
+//! struct { uint8 state; select (state) { case contested: Claim claim; default: struct {}; }; }       RecordState
+//! struct { Ms time; uint32 tenure; RecordState state; Hash contents; }                               Record
 //! ```
 //!
-//! There are always eight hidden slots, in random order, filled up with `present = 0`, so that a record does not show how
-//! many hidden mappings there are. `recipient_only` = HMAC(salt, Event). Hidden slots are experimental until the mapping
-//! issue has exercised them.
+//! A record has two parts. The outer one says when it was made, in which tenure, and whether anything stands or somebody
+//! claims the CSI; `contents` = HMAC(salt, Contents) keeps the rest. So the proof that a hold was kept ([`crate::tenure`])
+//! opens the outer part of an old version and shows nothing of whose it was.
+//!
+//! Each visible digest is HMAC(salt, Slot). There are always eight hidden slots, in random order, filled up with
+//! `present = 0`, so that a record does not show how many hidden mappings there are. `cause` = HMAC(salt, Cause), the event
+//! that made the version, seen by recipients only. The log holds commitment(opening, csi, version, Record).
 
 use std::io::{Read, Write};
 
 use tls_codec::{Deserialize, Error, Serialize, Size, TlsDeserialize, TlsDeserializeBytes, TlsSerialize, TlsSize};
-use waymark_log::{hash::Hash, time::UnixMillis};
+use waymark_log::{hash::Hash, key::Key, time::UnixMillis};
 
 use crate::{
-    identifier::Csi,
     label::Handle,
-    mapping::Mapping,
     names::MaybeDomain,
-    wire::{Flag, List16, refuse},
+    wire::{Flag, List16, encode},
 };
 
 /// Most mappings that everybody sees.
@@ -34,6 +36,12 @@ pub const VISIBLE_SLOTS_MAX: usize = 8;
 pub const HIDDEN_SLOTS: usize = 8;
 /// How long a mapping is `new` if another key's mapping stood when it was added: 72 hours for the others to object.
 pub const NEW_MS: u64 = 72 * 3600 * 1000;
+/// How long a claim waits that rests on a proof as strong as the one recorded: 14 days.
+pub const HOLD_MS: u64 = 14 * 24 * 3600 * 1000;
+/// How long it waits on a stronger ground: 72 hours.
+pub const SHORT_HOLD_MS: u64 = 72 * 3600 * 1000;
+/// How long after its hold a claim may be taken up; then it is void. 14 days.
+pub const TAKE_UP_MS: u64 = 14 * 24 * 3600 * 1000;
 
 /// Whether a mapping is served.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
@@ -69,13 +77,21 @@ impl Standing {
     }
 }
 
-/// A slot that every answer opens.
+/// What a digest in a record stands for: how a mapping stands, and which one. The mapping itself may stay closed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
-pub struct VisibleSlot {
-    /// How the mapping stands.
+pub struct Slot {
+    /// How it stands.
     pub standing: Standing,
-    /// HMAC(salt, Mapping).
-    pub digest: Hash,
+    /// SHA-256(Mapping).
+    pub mapping: Hash,
+}
+
+/// The bytes under a hidden slot's digest: `present`, and the slot if there is one.
+pub fn hidden_bytes(slot: Option<&Slot>) -> Vec<u8> {
+    match slot {
+        None => vec![0],
+        Some(slot) => [&[1], encode(slot).as_slice()].concat(),
+    }
 }
 
 /// A slot that is opened to those who present its tag.
@@ -83,69 +99,150 @@ pub struct VisibleSlot {
 pub struct HiddenSlot {
     /// What the tag leads to; random where there is nothing.
     pub handle: Handle,
-    /// HMAC(salt, HiddenValue).
+    /// HMAC(salt, [`hidden_bytes`]).
     pub digest: Hash,
 }
 
-/// What a hidden slot holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum HiddenValue {
-    /// Nothing.
-    Empty,
-    /// A mapping with an exact-match tag.
-    Present(Standing, Box<Mapping>),
+/// How a tenure began.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
+#[repr(u8)]
+pub enum Beginning {
+    /// With the first mapping of the CSI.
+    First = 1,
+    /// A claim was taken up after its hold.
+    NewHolder = 2,
+    /// The CSIP took the CSI back.
+    Release = 3,
+    /// Somebody began again where nothing stood.
+    Vacancy = 4,
 }
 
-/// How the current tenure began, by the DP's word.
+/// How the current tenure began, by the DP's word unless it is proved.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct TenureStart {
     /// The version that began it.
     pub version: u32,
     /// When.
     pub time: UnixMillis,
-    /// How: 1 first mapping of the CSI, 2 new holder, 3 release by the CSIP.
-    pub how: u8,
-    /// Whose attestation it rests on.
-    pub prover: MaybeDomain,
-    /// And how strict that was.
+    /// How.
+    pub how: Beginning,
+    /// Whose word it rests on: the prover, or the CSIP of a release.
+    pub domain: MaybeDomain,
+    /// And how strict the proof of possession was; zero for a release.
     pub strength: u8,
 }
 
-/// The state of a record as a whole.
+/// What a claim rests on, which decides how long it waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
 #[repr(u8)]
+pub enum Ground {
+    /// A proof no stricter than the one recorded.
+    Equal = 1,
+    /// A stricter proof.
+    Stricter = 2,
+    /// All mappings of others have lapsed.
+    Lapsed = 3,
+    /// A register of reassigned numbers says that the number has changed hands.
+    Recycled = 4,
+}
+
+impl Ground {
+    /// How long the claim waits, and by how much an objection extends it.
+    pub const fn hold_ms(self) -> u64 {
+        match self {
+            Self::Equal => HOLD_MS,
+            Self::Stricter | Self::Lapsed | Self::Recycled => SHORT_HOLD_MS,
+        }
+    }
+}
+
+/// Somebody with fresh possession claims the CSI.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Claim {
+    /// The key that claims it.
+    pub key: Key,
+    /// The version that put it down.
+    pub version: u32,
+    /// When.
+    pub time: UnixMillis,
+    /// When its hold is over.
+    pub until: UnixMillis,
+    /// What it rests on.
+    pub ground: Ground,
+    /// How strict its proof of possession was.
+    pub strength: u8,
+    /// Whether an objection has extended it. One does so once.
+    pub objected: Flag,
+}
+
+impl Claim {
+    /// Whether nobody took it up in time.
+    pub fn is_void_at(&self, now: UnixMillis) -> bool {
+        self.until.plus_ms(TAKE_UP_MS) <= now
+    }
+}
+
+/// The state of a record as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+#[repr(u8)]
 pub enum RecordState {
-    /// Nothing special.
-    Normal = 1,
-    /// Somebody else claims the CSI.
-    Contested = 2,
+    /// Mappings stand.
+    #[tls_codec(discriminant = 1)]
+    Standing,
+    /// Mappings stand, and somebody else claims the CSI.
+    #[tls_codec(discriminant = 2)]
+    Contested(Claim),
     /// A tombstone: openings and payload of what was before are gone.
-    Erased = 3,
+    #[tls_codec(discriminant = 3)]
+    Erased,
+    /// Nothing stands: all was withdrawn, or the CSIP took the CSI back.
+    #[tls_codec(discriminant = 4)]
+    Vacant,
+}
+
+impl RecordState {
+    /// The open claim, if there is one.
+    pub const fn claim(&self) -> Option<&Claim> {
+        match self {
+            Self::Contested(claim) => Some(claim),
+            _ => None,
+        }
+    }
+
+    /// Whether no mapping stands.
+    pub const fn is_empty(&self) -> bool {
+        matches!(self, Self::Erased | Self::Vacant)
+    }
 }
 
 /// Exactly eight hidden slots.
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub struct HiddenSlots(pub [HiddenSlot; HIDDEN_SLOTS]);
 
-/// A CSI's mappings at one version.
+/// The inner part of a record.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
-pub struct Record {
-    /// Whose.
-    pub csi: Csi,
-    /// Which version.
-    pub version: u32,
-    /// Which tenure.
-    pub tenure: u32,
-    /// How that began.
+pub struct Contents {
+    /// How the tenure began.
     pub start: TenureStart,
-    /// The state of the whole.
-    pub state: RecordState,
-    /// What everybody sees.
-    pub visible: List16<VisibleSlot, 376>,
+    /// What everybody sees: a salted digest for each mapping.
+    pub visible: List16<Hash, { VISIBLE_SLOTS_MAX * 32 }>,
     /// What needs a tag.
     pub hidden: HiddenSlots,
-    /// HMAC(salt, Event): what recipients see.
-    pub recipient_only: Hash,
+    /// HMAC(salt, Cause): what recipients see.
+    pub cause: Hash,
+}
+
+/// A CSI's mappings at one version. Whose, and which version, is in the commitment.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Record {
+    /// When it was made, by the DP's word.
+    pub time: UnixMillis,
+    /// In which tenure.
+    pub tenure: u32,
+    /// The state of the whole.
+    pub state: RecordState,
+    /// HMAC(salt, Contents).
+    pub contents: Hash,
 }
 
 impl Size for HiddenSlots {
@@ -164,39 +261,5 @@ impl Deserialize for HiddenSlots {
     fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
         let slots = (0..HIDDEN_SLOTS).map(|_| HiddenSlot::tls_deserialize(reader)).collect::<Result<Vec<_>, _>>()?;
         Ok(Self(slots.try_into().map_err(|_| Error::LibraryError)?))
-    }
-}
-
-impl Size for HiddenValue {
-    fn tls_serialized_len(&self) -> usize {
-        match self {
-            Self::Empty => 1,
-            Self::Present(standing, mapping) => 1 + standing.tls_serialized_len() + mapping.tls_serialized_len(),
-        }
-    }
-}
-
-impl Serialize for HiddenValue {
-    fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
-        match self {
-            Self::Empty => Flag(false).tls_serialize(writer),
-            Self::Present(standing, mapping) => Ok(Flag(true).tls_serialize(writer)?
-                + standing.tls_serialize(writer)?
-                + mapping.tls_serialize(writer)?),
-        }
-    }
-}
-
-impl Deserialize for HiddenValue {
-    fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
-        if !Flag::tls_deserialize(reader)?.0 {
-            return Ok(Self::Empty);
-        }
-        let standing = Standing::tls_deserialize(reader)?;
-        let mapping = Mapping::tls_deserialize(reader)?;
-        if mapping.tags.as_exact().is_none() {
-            return Err(refuse("a hidden mapping has no exact-match tag"));
-        }
-        Ok(Self::Present(standing, Box::new(mapping)))
     }
 }

@@ -394,13 +394,13 @@ fn what_the_rules_refuse() {
     // Another mapping than the event names.
     let event = world.event(EventKind::Issue, one, &[], &["a"], false);
     assert_eq!(world.judge(&event, std::slice::from_ref(&b)), Err(Refused::OtherMappings));
-    // Kinds that do not fit, or are not offered.
+    // Kinds that do not fit, or have nothing to work on.
     let event = world.event(EventKind::Withdraw, one, &[], &["a"], false);
     assert_eq!(world.judge(&event, one), Err(Refused::Shape));
     let event = world.event(EventKind::OptOut, one, &[], &["a"], false);
     assert_eq!(world.judge(&event, one), Err(Refused::Shape));
     let event = world.event(EventKind::Erase, &[], &[], &["a"], false);
-    assert_eq!(world.judge(&event, &[]), Err(Refused::NotOffered));
+    assert_eq!(world.judge(&event, &[]), Err(Refused::NotThere));
     // Stale: over no version, over an old one, or played again.
     let event = world.issue(&["a"], one);
     assert_eq!(world.judge(&event, one), Err(Refused::Stale));

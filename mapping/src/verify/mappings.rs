@@ -9,28 +9,36 @@ use waymark_log::{
     time::UnixMillis,
 };
 
-use super::{Rejected, Trail};
+use super::{
+    Rejected, Trail,
+    record::{NotServed, Opened},
+};
 use crate::{
     answer::{Answer, Body, OpenedConsent, Providers},
     entry::{Entry, Open, ProviderRole},
-    facts::{Change, MappingFacts, Possession, Service},
+    event::{AuthorityRole, EventKind},
+    facts::{Change, MappingFacts, Possession, Service, Withheld},
     mapping::Mapping,
     names::Domain,
     provider::{ProviderLeaf, domain_key},
-    record::HiddenValue,
-    rules::{Held, State},
+    record::{Beginning, SlotStatus, TenureStart},
+    rules::Held,
+    tenure::{Ledger, LoggedVersion, NotShown},
     trust::Trust,
 };
 
-/// Proves the leaves of all domains that the mappings name; those without a leaf are proved to have none.
+/// Proves the leaves of all domains that the answer names; those without a leaf are proved to have none.
 pub(super) fn prove_providers(
     providers: &Providers,
-    state: &State,
+    opened: &Opened,
+    dp: &Domain,
     root: &Hash,
     trail: &mut Trail,
 ) -> Result<Vec<ProviderLeaf>, Rejected> {
     let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
-    let domains = named_domains(state.held.iter().map(|h| &h.mapping));
+    let unserved = opened.not_served.iter().any(|n| n.standing.status == SlotStatus::Unserved);
+    let mappings = opened.state.held.iter().map(|h| &h.mapping);
+    let domains = named_domains(mappings, Some(&opened.state.start), unserved.then_some(dp));
     if domains.is_empty() {
         return no_providers(providers).map(|()| Vec::new());
     }
@@ -60,10 +68,17 @@ pub(super) fn no_providers(providers: &Providers) -> Result<(), Rejected> {
     Err(Rejected::NotProven("providers are shown that no mapping names".to_owned()))
 }
 
-/// The domains that mappings name, as MSP or prover, in the order of SHA-256(domain).
-pub fn named_domains<'a>(mappings: impl Iterator<Item = &'a Mapping>) -> Vec<Domain> {
+/// The domains that an answer names: MSPs and provers of mappings that are shown, the CSIP of a release, and the DP where it
+/// withholds something. In the order of SHA-256(domain).
+pub fn named_domains<'a>(
+    mappings: impl Iterator<Item = &'a Mapping>,
+    start: Option<&TenureStart>,
+    dp: Option<&Domain>,
+) -> Vec<Domain> {
+    let csip = start.filter(|s| s.how == Beginning::Release).and_then(|s| s.domain.get());
+    let others = csip.into_iter().chain(dp.cloned());
     let mut domains: Vec<Domain> =
-        mappings.flat_map(|m| [m.msp.get(), Some(m.attestation.prover.clone())]).flatten().collect();
+        mappings.flat_map(|m| [m.msp.get(), Some(m.attestation.prover.clone())]).flatten().chain(others).collect();
     domains.sort_unstable_by_key(domain_key);
     domains.dedup();
     domains
@@ -78,20 +93,35 @@ pub(super) struct Judge<'a> {
     pub(super) leaves: &'a [ProviderLeaf],
     pub(super) now: UnixMillis,
     pub(super) cosigned: &'a CosignedCheckpoint,
+    pub(super) ledger: Ledger<'a>,
+}
+
+/// The versions that standings name, each once, ascending.
+pub fn since_versions(versions: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut versions: Vec<u32> = versions.collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions
 }
 
 impl Judge<'_> {
-    pub(super) fn all(&self, body: &Body, state: &State, trail: &mut Trail) -> Result<Vec<MappingFacts>, Rejected> {
-        let visible = body.visible.iter().map(|v| (&v.mapping, v.consent.0.as_ref()));
-        let hidden = body.hidden.iter().filter_map(|h| match &h.value {
-            HiddenValue::Present(_, mapping) => Some((&**mapping, h.consent.0.as_ref())),
-            HiddenValue::Empty => None,
-        });
-        let consents: Vec<(&Mapping, Option<&OpenedConsent>)> = visible.chain(hidden).collect();
-        let mut facts = Vec::with_capacity(state.held.len());
-        for held in &state.held {
-            let consent = consents.iter().find(|(m, _)| **m == held.mapping).and_then(|(_, c)| *c);
-            facts.push(self.one(held, consent)?);
+    pub(super) fn all(&self, body: &Body, opened: &Opened, trail: &mut Trail) -> Result<Vec<MappingFacts>, Rejected> {
+        let held = &opened.state.held;
+        for statement in &opened.not_served {
+            self.statement(statement, opened)?;
+        }
+        let visible = body.visible.iter().map(|v| (v.content.mapping(), v.consent.0.as_ref()));
+        let hidden = body.hidden.iter().map(|h| (h.value.mapping(), h.consent.0.as_ref()));
+        let consents: Vec<(Option<&Mapping>, Option<&OpenedConsent>)> = visible.chain(hidden).collect();
+        // What nothing here would judge must not be there.
+        if consents.iter().any(|(m, c)| m.is_none() && c.is_some()) {
+            return Err(Rejected::NotProven("a consent is shown under a mapping that is not".to_owned()));
+        }
+        let since = self.since(opened)?;
+        let mut facts = Vec::with_capacity(held.len());
+        for held in held {
+            let consent = consents.iter().find(|(m, _)| *m == Some(&held.mapping)).and_then(|(_, c)| *c);
+            facts.push(self.one(held, consent, &since)?);
         }
         if !facts.is_empty() {
             trail.held("mappings", format!("{} signed by their recipients and provers", facts.len()));
@@ -100,10 +130,69 @@ impl Judge<'_> {
         if confirmed > 0 {
             trail.held("consents", format!("{confirmed} mappings confirmed by their MSPs"));
         }
+        if !opened.not_served.is_empty() {
+            trail.held("statements", format!("{} by MSPs or the DP, signed", opened.not_served.len()));
+        }
         Ok(facts)
     }
 
-    fn one(&self, held: &Held, consent: Option<&OpenedConsent>) -> Result<MappingFacts, Rejected> {
+    /// What the DP withholds, as far as it may be said.
+    pub(super) fn withheld(opened: &Opened) -> Vec<Withheld> {
+        let closed = opened.not_served.iter().filter(|n| n.shown.is_none());
+        closed
+            .map(|n| Withheld { reason: n.standing.reason, since: n.standing.since, by_event: n.statement.tbs.time })
+            .collect()
+    }
+
+    /// Who says that a mapping is not served must be its MSP, or the DP.
+    fn statement(&self, n: &NotServed, opened: &Opened) -> Result<(), Rejected> {
+        let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
+        let (event, state) = (&n.statement, &opened.state);
+        let (kind, as_role, domain, role) = match n.standing.status {
+            SlotStatus::Unserved => {
+                (EventKind::DpUnserve, AuthorityRole::Dp, Some(self.open.domain.clone()), ProviderRole::Prover)
+            }
+            _ => {
+                let msp = n.shown.as_ref().and_then(|m| m.msp.get());
+                (EventKind::MspDetach, AuthorityRole::Msp, msp, ProviderRole::Msp)
+            }
+        };
+        let tbs = &event.tbs;
+        let about = tbs.kind == kind
+            && (&tbs.csi, tbs.tenure, tbs.reason) == (&state.csi, state.tenure, n.standing.reason)
+            && tbs.version <= state.version
+            && tbs.added.is_empty()
+            && tbs.removed[..] == [n.mapping];
+        let [authority] = &event.authorities[..] else {
+            return Err(not_proven("a statement has not one signature"));
+        };
+        let signed = authority.role == as_role && authority.verify(tbs, self.origin).is_ok();
+        let counts =
+            domain.and_then(|d| self.leaf(&d)).is_some_and(|l| l.valid(role, tbs.time).any(|k| k.key == authority.key));
+        if about && signed && counts {
+            Ok(())
+        } else {
+            Err(not_proven("nobody who may has said that a mapping is not served"))
+        }
+    }
+
+    /// The proved times of the versions that the standings name: all of them, or none.
+    fn since(&self, opened: &Opened) -> Result<Vec<(u32, UnixMillis)>, Rejected> {
+        let Some(full) = self.answer.full.0.as_ref().filter(|f| !f.since.is_empty()) else { return Ok(vec![]) };
+        let named = since_versions(opened.state.held.iter().map(|h| h.standing.since_version));
+        if !named.iter().eq(full.since.iter().map(|v| &v.version)) {
+            return Err(Rejected::NotProven("other versions are proved than the standings name".to_owned()));
+        }
+        let logged = |v: &LoggedVersion| Ok((v.version, self.ledger.logged(v)?));
+        full.since.iter().map(logged).collect::<Result<_, NotShown>>().map_err(|e| Rejected::NotProven(e.to_string()))
+    }
+
+    fn one(
+        &self,
+        held: &Held,
+        consent: Option<&OpenedConsent>,
+        since: &[(u32, UnixMillis)],
+    ) -> Result<MappingFacts, Rejected> {
         let m = &held.mapping;
         m.verify(self.origin).map_err(|e| Rejected::NotProven(e.to_string()))?;
         let possession = self.possession(m)?;
@@ -121,6 +210,7 @@ impl Judge<'_> {
             change: Change {
                 since: held.standing.since,
                 since_version: held.standing.since_version,
+                logged_by: since.iter().find(|(v, _)| *v == held.standing.since_version).map(|(_, time)| *time),
                 is_new: held.standing.is_new_at(self.now),
             },
         })
@@ -172,6 +262,9 @@ impl Judge<'_> {
         let leaf = self.leaf(&msp);
         let publishes = leaf.is_some_and(|leaf| leaf.publishes(head_time));
         let Some(opened) = consent else {
+            if held.standing.status == SlotStatus::Detached {
+                return Ok(Service::Detached { reason: held.standing.reason });
+            }
             // "No sender counts a visible mapping naming me unless I could see it."
             return Ok(if publishes && !held.is_hidden() { Service::NotShownToMsp } else { Service::Unconfirmed });
         };
@@ -185,6 +278,10 @@ impl Judge<'_> {
         // A key that has retired, or a consent that is over, confirms nothing any more; the mapping itself still stands.
         let is_valid = leaf.is_some_and(|leaf| leaf.valid(ProviderRole::Msp, head_time).any(|k| k.key == *key));
         let current = is_valid && self.now < opened.consent.expiry;
+        // "MspDetach is not removal": the mapping stands, and its MSP's confirmation does not.
+        if held.standing.status == SlotStatus::Detached {
+            return Ok(Service::Detached { reason: held.standing.reason });
+        }
         Ok(match (current, publishes && !held.is_hidden() && !logged) {
             (false, false) => Service::Unconfirmed,
             (_, true) => Service::NotShownToMsp,

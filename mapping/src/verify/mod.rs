@@ -10,7 +10,8 @@
 //! 4. the ladder: each version's label is proved, and the map root shows which are there
 //! 5. the record opens the commitment of the latest version; every visible slot is opened; hidden ones by the tag
 //! 6. the providers named are proved, present or absent
-//! 7. each mapping: the recipient's signature, the prover's, the MSP's consent
+//! 7. how the tenure began, if it is not the first: its place in the log, and for 30 days the hold that was kept
+//! 8. each mapping: the recipient's signature, the prover's, the MSP's consent; each statement that one is not served
 
 mod mappings;
 mod record;
@@ -25,18 +26,20 @@ use waymark_log::{
     time::UnixMillis,
 };
 
-pub use self::mappings::named_domains;
 use self::mappings::{Judge, no_providers, prove_providers};
+pub use self::mappings::{named_domains, since_versions};
 pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
     answer::Answer,
-    entry::{Config, Entry, Open, Untimely},
-    facts::{LogFacts, MappingFacts},
+    entry::{Config, Entry, Open, ProviderRole, Untimely},
+    facts::{ChangedHands, Contest, LogFacts, MappingFacts, Withheld},
     identifier::Csi,
     label::{Label, verify_label},
     ladder,
     names::Tag,
+    provider::ProviderLeaf,
     record::RecordState,
+    tenure::Ledger,
     trust::Trust,
 };
 
@@ -139,14 +142,20 @@ pub struct Lookup {
     pub outcome: Outcome,
     /// The mappings, visible ones first, with what is known of each.
     pub mappings: Vec<MappingFacts>,
+    /// What the DP withholds.
+    pub withheld: Vec<Withheld>,
     /// The latest version, if there is one.
     pub version: Option<u32>,
     /// Its commitment: what the next event must name.
     pub commitment: Option<Hash>,
     /// The tenure, if there is a record.
     pub tenure: Option<u32>,
+    /// The tenure that a mapping made now would be of.
+    pub tenure_of_next_mapping: u32,
     /// Whether somebody else claims the CSI.
-    pub contested: bool,
+    pub contested: Option<Contest>,
+    /// How the tenure began, if it is not the first.
+    pub changed_hands: Option<ChangedHands>,
     /// The labels that must be absent while this version is the latest.
     pub watched: Vec<Label>,
     /// What is known of the log.
@@ -203,6 +212,8 @@ pub(crate) struct Proved {
     pub(crate) watched: Vec<Label>,
     pub(crate) opened: Option<Opened>,
     mappings: Vec<MappingFacts>,
+    withheld: Vec<Withheld>,
+    changed_hands: Option<ChangedHands>,
     log: LogFacts,
 }
 
@@ -221,20 +232,64 @@ pub(crate) fn prove(
     let origin = remember.origin.clone();
     let opened = match &answer.body.0 {
         None => None,
-        Some(body) => Some(open_body(body, csi, answer.version, &open.vrf, shown)?),
+        Some(body) => Some(open_body(body, csi, answer.version, &open.vrf, shown, false)?),
     };
     let (label, watched) = prove_ladder(answer, csi, &open.vrf, opened.as_ref(), trail)?;
-    let mut mappings = Vec::new();
+    let (mut mappings, mut withheld, mut changed_hands) = (Vec::new(), Vec::new(), None);
     if let (Some(body), Some(opened)) = (&answer.body.0, &opened) {
         record::describe(opened, trail);
-        let leaves = prove_providers(&answer.providers, &opened.state, &answer.head.provider_root, trail)?;
-        let judge = Judge { answer, trust, origin: &origin, open: &open, leaves: &leaves, now, cosigned: &cosigned };
-        mappings = judge.all(body, &opened.state, trail)?;
+        let leaves = prove_providers(&answer.providers, opened, &open.domain, &answer.head.provider_root, trail)?;
+        let (size, root) = (cosigned.size(), cosigned.root());
+        let ledger = Ledger { csi, vrf: &open.vrf, origin: &origin, size, root };
+        changed_hands = prove_tenure(answer, opened, ledger, &leaves, trust, trail)?;
+        let judge =
+            Judge { answer, trust, origin: &origin, open: &open, leaves: &leaves, now, cosigned: &cosigned, ledger };
+        mappings = judge.all(body, opened, trail)?;
+        withheld = Judge::withheld(opened);
     } else {
         no_providers(&answer.providers)?;
+        if answer.full.0.is_some() {
+            return Err(Rejected::NotProven("the past of nothing is shown".to_owned()));
+        }
     }
     let log = log_facts(&cosigned, trust, &answer.head.time, interval_ms, now);
-    Ok(Proved { remember, origin, vrf: open.vrf, head_time: answer.head.time, label, watched, opened, mappings, log })
+    let (vrf, head_time) = (open.vrf, answer.head.time);
+    Ok(Proved { remember, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
+}
+
+/// Proves how the tenure began, if it is not the first.
+fn prove_tenure(
+    answer: &Answer,
+    opened: &Opened,
+    ledger: Ledger<'_>,
+    leaves: &[ProviderLeaf],
+    trust: &Trust,
+    trail: &mut Trail,
+) -> Result<Option<ChangedHands>, Rejected> {
+    let proof = answer.full.0.as_ref().and_then(|f| f.tenure.0.as_ref());
+    let begun = ledger.begun(&opened.state, proof, answer.head.time).map_err(|e| Rejected::NotProven(e.to_string()))?;
+    let Some(begun) = begun else { return Ok(None) };
+    let csip = match (begun.csip_key, opened.state.start.domain.get()) {
+        (Some(key), Some(domain)) => {
+            let has_pins = trust.pinned(ProviderRole::Csip, &domain).next().is_some();
+            let pinned = trust.pinned(ProviderRole::Csip, &domain).any(|k| *k == key);
+            let leaf = leaves.iter().find(|l| l.domain == domain);
+            let logged =
+                leaf.is_some_and(|l| l.valid(ProviderRole::Csip, opened.state.start.time).any(|k| k.key == key));
+            if has_pins && !pinned {
+                return Err(Rejected::Untrusted("a release is by another key than the one pinned".to_owned()));
+            }
+            if !logged && !pinned {
+                return Err(Rejected::NotProven("a release is by a key that is not the CSIP's".to_owned()));
+            }
+            Some((domain, pinned))
+        }
+        (Some(_), None) => return Err(Rejected::NotProven("a release is nobody's".to_owned())),
+        (None, _) => None,
+    };
+    trail.held("tenure", format!("it began with version {}, and how is proved", opened.state.start.version));
+    let (how, time, recent, ground) = (begun.how, begun.time, begun.recent, begun.ground);
+    Ok(Some(ChangedHands { how, time, recent, ground, csip }))
 }
 
 fn prove_checkpoint(
@@ -403,19 +458,31 @@ impl Proved {
     fn into_lookup(self, now: UnixMillis) -> Lookup {
         let outcome = match &self.opened {
             None => Outcome::Absent,
-            Some(opened) if opened.record.state == RecordState::Erased => Outcome::Erased,
+            Some(opened) if opened.state.state == RecordState::Erased => Outcome::Erased,
             Some(_) if self.mappings.iter().any(|m| m.holds && m.msp.is_some()) => Outcome::Listed,
             Some(_) if self.mappings.iter().any(|m| m.msp.is_none() && now < m.not_after) => Outcome::OptedOut,
             Some(_) => Outcome::NoneListed,
         };
         let opened = self.opened.as_ref();
+        let state = opened.map(|o| &o.state);
+        let claim = state.and_then(|s| s.state.claim()).filter(|c| !c.is_void_at(now)).map(|c| Contest::Claim {
+            since: c.time,
+            until: c.until,
+            ground: c.ground,
+            objected: c.objected.0,
+        });
+        // "A sender without that CSIP pinned sees `contested`."
+        let foreign = self.changed_hands.as_ref().and_then(|c| c.csip.as_ref()).is_some_and(|(_, pinned)| !pinned);
         Lookup {
             outcome,
             mappings: self.mappings,
-            version: opened.map(|o| o.state.version),
+            withheld: self.withheld,
+            version: state.map(|s| s.version),
             commitment: opened.map(|o| o.commitment),
-            tenure: opened.map(|o| o.state.tenure),
-            contested: opened.is_some_and(|o| o.record.state == RecordState::Contested),
+            tenure: state.map(|s| s.tenure),
+            tenure_of_next_mapping: state.map_or(0, crate::rules::State::tenure_of_next_mapping),
+            contested: claim.or(foreign.then_some(Contest::ForeignRelease)),
+            changed_hands: self.changed_hands,
             watched: self.watched,
             log: self.log,
         }

@@ -5,13 +5,14 @@ use waymark_log::{hash::Hash, key::Key};
 
 use super::{Rejected, Trail};
 use crate::{
-    answer::{Body, OpenedHidden},
+    answer::{Body, Content, HiddenValue, OpenedHidden},
     commitment::{commit, opens},
+    event::Event,
     identifier::Csi,
     label::verify_handle,
-    mapping::Tags,
+    mapping::Mapping,
     names::Tag,
-    record::{HIDDEN_SLOTS, HiddenValue, Record, SlotStatus, Standing},
+    record::{Contents, HIDDEN_SLOTS, Slot, SlotStatus, Standing, hidden_bytes},
     rules::{Held, State},
     wire::encode,
 };
@@ -27,126 +28,179 @@ pub(crate) enum Shown<'a> {
     Recipient,
 }
 
+/// A mapping that its MSP has detached or that the DP withholds, and the statement that says so.
+pub(crate) struct NotServed {
+    pub(crate) standing: Standing,
+    pub(crate) mapping: Hash,
+    /// Whose MSP must have said so; none if the mapping is closed.
+    pub(crate) shown: Option<Mapping>,
+    pub(crate) statement: Event,
+}
+
 /// A record, opened.
 pub(crate) struct Opened {
     pub(crate) state: State,
     pub(crate) commitment: Hash,
-    pub(crate) record: Record,
+    pub(crate) contents: Contents,
     /// Whether all eight hidden slots were opened.
     pub(crate) complete: bool,
+    /// What is not served. Those that are shown are among the mappings of the state, too.
+    pub(crate) not_served: Vec<NotServed>,
 }
 
-/// Opens a record. Signatures inside are not judged here.
-pub(crate) fn open_body(body: &Body, csi: &Csi, version: u32, vrf: &Key, shown: Shown<'_>) -> Result<Opened, Rejected> {
-    let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
-    let record = &body.record;
-    if record.csi != *csi || record.version != version {
-        return Err(not_proven("the record is of another identifier or version"));
-    }
+fn not_proven(what: &str) -> Rejected {
+    Rejected::NotProven(what.to_owned())
+}
+
+/// Opens a record. Signatures inside are not judged here. The record before, in a receipt, bears no statements (`bare`).
+pub(crate) fn open_body(
+    body: &Body,
+    csi: &Csi,
+    version: u32,
+    vrf: &Key,
+    shown: Shown<'_>,
+    bare: bool,
+) -> Result<Opened, Rejected> {
+    let (record, contents) = (&body.record, &body.contents);
     let commitment = commit(&body.opening, csi, version, &encode(record));
+    if !opens(&record.contents, &body.contents_salt, &encode(contents)) {
+        return Err(not_proven("the contents are not the record's"));
+    }
     // "Visible slots are all opened in every answer (an unopened one is NotProven)."
-    if body.visible.len() != record.visible.len() {
+    if body.visible.len() != contents.visible.len() {
         return Err(not_proven("a visible mapping is not opened"));
     }
-    let mut held = Vec::new();
-    for (i, (opened, slot)) in body.visible.iter().zip(record.visible.iter()).enumerate() {
-        let right = usize::from(opened.slot) == i && opens(&slot.digest, &opened.salt, &encode(&opened.mapping));
-        if !right || !matches!(opened.mapping.tags, Tags::Shown(_)) {
+    let mut opening = Opening { shown, bare, held: vec![], not_served: vec![] };
+    for (opened, digest) in body.visible.iter().zip(contents.visible.iter()) {
+        let slot = Slot { standing: opened.standing, mapping: opened.content.digest() };
+        let hidden = opened.content.mapping().is_some_and(|m| m.tags.as_exact().is_some());
+        if !opens(digest, &opened.salt, &encode(&slot)) || hidden {
             return Err(not_proven("a visible slot does not open to what is shown"));
         }
-        check_served(&slot.standing, opened.statement.0.is_some())?;
-        held.push(Held { standing: slot.standing, mapping: opened.mapping.clone() });
+        opening.take(opened.standing, &opened.content, opened.statement.0.as_ref())?;
     }
-    let hidden = open_hidden(body, csi, vrf, shown)?;
-    held.extend(hidden);
+    opening.hidden(body, csi, version, vrf)?;
+    let Opening { held, not_served, .. } = opening;
     if held.iter().any(|h| h.mapping.csi != *csi || h.mapping.tenure != record.tenure) {
         return Err(not_proven("a mapping is of another identifier or tenure"));
+    }
+    // Somebody who withholds everything has not shown that nothing stands.
+    if record.state.is_empty() && !(held.is_empty() && not_served.is_empty()) {
+        return Err(not_proven("mappings stand in a record that says there are none"));
     }
     let complete = body.hidden.len() == HIDDEN_SLOTS;
     let state = State {
         csi: csi.clone(),
         version,
+        time: record.time,
         tenure: record.tenure,
-        start: record.start.clone(),
+        start: contents.start.clone(),
         state: record.state,
         held,
     };
-    Ok(Opened { state, commitment, record: record.clone(), complete })
+    Ok(Opened { state, commitment, contents: contents.clone(), complete, not_served })
 }
 
-/// Statements by MSPs and DPs come with the lifecycle; until their authority can be checked, nothing but "served" is
-/// believed, and nothing may ride along.
-fn check_served(standing: &Standing, has_statement: bool) -> Result<(), Rejected> {
-    if standing.status == SlotStatus::Served && standing.reason == 0 && !has_statement {
-        return Ok(());
+/// A record on its way to being opened.
+struct Opening<'a> {
+    shown: Shown<'a>,
+    bare: bool,
+    held: Vec<Held>,
+    not_served: Vec<NotServed>,
+}
+
+impl Opening<'_> {
+    /// Takes one slot that opened. What is not served says by whose word; what the DP withholds is closed to senders, and to
+    /// nobody else.
+    fn take(&mut self, standing: Standing, content: &Content, statement: Option<&Event>) -> Result<(), Rejected> {
+        let unserved = standing.status == SlotStatus::Unserved;
+        let closed = unserved && !matches!(self.shown, Shown::Recipient);
+        if content.mapping().is_none() != closed {
+            return Err(not_proven("a mapping is closed that should be shown, or shown though it is withheld"));
+        }
+        match (standing.status, statement) {
+            (SlotStatus::Served, None) if standing.reason == 0 => {}
+            (SlotStatus::Detached | SlotStatus::Unserved, None) if self.bare => {}
+            (SlotStatus::Detached | SlotStatus::Unserved, Some(statement)) if !self.bare => {
+                let (mapping, shown, statement) = (content.digest(), content.mapping().cloned(), statement.clone());
+                self.not_served.push(NotServed { standing, mapping, shown, statement });
+            }
+            _ => return Err(not_proven("a mapping is not served, and nobody has said so; or the other way round")),
+        }
+        if let Some(mapping) = content.mapping() {
+            self.held.push(Held { standing, mapping: mapping.clone() });
+        }
+        Ok(())
     }
-    Err(Rejected::NotProven("a mapping has a status that this version cannot check".to_owned()))
-}
 
-/// Opens the hidden slots that may be shown, in the order of their tags' ordinals.
-fn open_hidden(body: &Body, csi: &Csi, vrf: &Key, shown: Shown<'_>) -> Result<Vec<Held>, Rejected> {
-    let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
-    let record = &body.record;
-    let mut seen = [false; HIDDEN_SLOTS];
-    let mut held = Vec::new();
-    for (i, opened) in (0u8..).zip(body.hidden.iter()) {
-        let slot = record.hidden.0.get(usize::from(opened.slot)).ok_or_else(|| not_proven("there is no such slot"))?;
-        if std::mem::replace(&mut seen[usize::from(opened.slot)], true) {
-            return Err(not_proven("a hidden slot is opened twice"));
-        }
-        if !opens(&slot.digest, &opened.salt, &encode(&opened.value)) {
-            return Err(not_proven("a hidden slot does not open to what is shown"));
-        }
-        let Some(h) = hidden_mapping(opened, record, csi, vrf)? else {
-            // Only the recipient is shown what is empty.
-            if matches!(shown, Shown::Recipient) {
+    /// Opens the hidden slots that may be shown, in the order of their tags' ordinals.
+    fn hidden(&mut self, body: &Body, csi: &Csi, version: u32, vrf: &Key) -> Result<(), Rejected> {
+        let mut seen = [false; HIDDEN_SLOTS];
+        for (i, opened) in (0u8..).zip(body.hidden.iter()) {
+            let slot = body.contents.hidden.0.get(usize::from(opened.slot));
+            let slot = slot.ok_or_else(|| not_proven("there is no such slot"))?;
+            if std::mem::replace(&mut seen[usize::from(opened.slot)], true) {
+                return Err(not_proven("a hidden slot is opened twice"));
+            }
+            let inside = match &opened.value {
+                HiddenValue::Empty => None,
+                HiddenValue::Present(standing, content) => Some((*standing, content)),
+            };
+            let value = inside.map(|(standing, content)| Slot { standing, mapping: content.digest() });
+            if !opens(&slot.digest, &opened.salt, &hidden_bytes(value.as_ref())) {
+                return Err(not_proven("a hidden slot does not open to what is shown"));
+            }
+            let Some((standing, content)) = inside else {
+                self.empty(opened)?;
                 continue;
-            }
-            return Err(not_proven("an empty slot is opened to a sender"));
-        };
-        let fits = match shown {
-            Shown::Visible => false,
-            Shown::Tag(tag) => {
-                h.mapping.tags.as_exact() == Some(tag) && opened.handle.0.is_some_and(|p| p.ordinal == i)
-            }
-            Shown::Recipient => true,
-        };
-        if !fits {
-            return Err(not_proven("a hidden mapping is opened to somebody who did not present its tag"));
-        }
-        check_served(&h.standing, false)?;
-        held.push(h);
-    }
-    check_tag_end(body, csi, vrf, shown)?;
-    Ok(held)
-}
-
-/// The mapping in an opened hidden slot, its handle proved; `None` for an empty slot.
-fn hidden_mapping(opened: &OpenedHidden, record: &Record, csi: &Csi, vrf: &Key) -> Result<Option<Held>, Rejected> {
-    let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
-    match (&opened.value, &opened.handle.0) {
-        (HiddenValue::Empty, None) if opened.consent.0.is_none() => Ok(None),
-        (HiddenValue::Present(standing, mapping), Some(proof)) => {
-            let tag = mapping.tags.as_exact().ok_or_else(|| not_proven("a hidden mapping has no tag"))?;
+            };
             // Without this a DP could give a mapping a random handle and deny it to those who present its tag.
-            let handle = verify_handle(vrf, csi, record.version, tag, proof.ordinal, &proof.vrf_proof);
-            if handle.ok() != Some(record.hidden.0[usize::from(opened.slot)].handle) {
+            let (tag, proof) = self.tag_of(opened, content, i)?;
+            let handle = verify_handle(vrf, csi, version, tag, proof.ordinal, &proof.vrf_proof);
+            if handle.ok() != Some(slot.handle) {
                 return Err(not_proven("a hidden slot's handle is not that of its tag"));
             }
-            Ok(Some(Held { standing: *standing, mapping: (**mapping).clone() }))
+            self.take(standing, content, opened.statement.0.as_ref())?;
         }
-        _ => Err(not_proven("a hidden slot is opened without its handle, or an empty one with one")),
+        check_tag_end(body, csi, version, vrf, self.shown)
+    }
+
+    /// Only the recipient is shown what is empty, and nothing rides along.
+    fn empty(&self, opened: &OpenedHidden) -> Result<(), Rejected> {
+        let bare = opened.handle.0.is_none() && opened.consent.0.is_none() && opened.statement.0.is_none();
+        if bare && matches!(self.shown, Shown::Recipient) {
+            return Ok(());
+        }
+        Err(not_proven("an empty slot is opened to a sender, or bears something"))
+    }
+
+    /// The tag of the `i`-th opened hidden mapping and its handle's proof.
+    fn tag_of<'b>(
+        &'b self,
+        opened: &'b OpenedHidden,
+        content: &'b Content,
+        i: u8,
+    ) -> Result<(&'b Tag, crate::answer::TagProof), Rejected> {
+        let proof = opened.handle.0.ok_or_else(|| not_proven("a hidden slot is opened without its handle"))?;
+        let own = content.mapping().and_then(|m| m.tags.as_exact());
+        let tag = match self.shown {
+            Shown::Visible => None,
+            Shown::Tag(tag) => (own.is_none_or(|t| t == tag) && proof.ordinal == i).then_some(tag),
+            Shown::Recipient => own,
+        };
+        let tag =
+            tag.ok_or_else(|| not_proven("a hidden mapping is opened to somebody who did not present its tag"))?;
+        Ok((tag, proof))
     }
 }
 
 /// For a presented tag: the DP proves the first handle that is not there, so that it cannot deny one that is.
-fn check_tag_end(body: &Body, csi: &Csi, vrf: &Key, shown: Shown<'_>) -> Result<(), Rejected> {
-    let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
+fn check_tag_end(body: &Body, csi: &Csi, version: u32, vrf: &Key, shown: Shown<'_>) -> Result<(), Rejected> {
     match (shown, &body.tag_end.0) {
         (Shown::Tag(tag), Some(end)) if usize::from(end.ordinal) == body.hidden.len() => {
-            let handle = verify_handle(vrf, csi, body.record.version, tag, end.ordinal, &end.vrf_proof)
+            let handle = verify_handle(vrf, csi, version, tag, end.ordinal, &end.vrf_proof)
                 .map_err(|_| not_proven("the end of the tag's handles is not proved"))?;
-            if body.record.hidden.0.iter().any(|s| s.handle == handle) {
+            if body.contents.hidden.0.iter().any(|s| s.handle == handle) {
                 return Err(not_proven("a hidden mapping with the presented tag is denied"));
             }
             Ok(())
@@ -157,8 +211,8 @@ fn check_tag_end(body: &Body, csi: &Csi, vrf: &Key, shown: Shown<'_>) -> Result<
 }
 
 pub(super) fn describe(opened: &Opened, trail: &mut Trail) {
-    let visible = opened.record.visible.len();
-    trail.held("record", format!("opens the commitment; {visible} visible mappings, all opened"));
+    let visible = opened.contents.visible.len();
+    trail.held("record", format!("opens the commitment; {visible} visible mappings, all accounted for"));
     let hidden = opened.state.held.iter().filter(|h| h.is_hidden()).count();
     if hidden > 0 {
         trail.held("tag", format!("{hidden} hidden mappings opened by their tag"));

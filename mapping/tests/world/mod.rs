@@ -13,11 +13,14 @@ use waymark_log::{
     time::{UnixMillis, UnixSeconds},
 };
 use waymark_mapping::{
-    answer::{Answer, Body, Format, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt, TagProof},
+    answer::{
+        Answer, Body, Content, Format, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers,
+        Receipt, TagProof,
+    },
     commitment::{Salt, blind},
     compose::{Composed, compose},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
-    event::{Authority, Event, EventKind, EventTbs},
+    event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
     identifier::Csi,
     label::{prove_handle, prove_label},
     ladder,
@@ -25,8 +28,10 @@ use waymark_mapping::{
     names::{Account, Domain, MaybeDomain, Region, Tag},
     prefix::{PrefixProof, PrefixTree},
     provider::{ProviderDirectory, domain_key},
-    rules::{self, Held, Proposal, Refused, State},
+    record::{Beginning, SlotStatus},
+    rules::{self, Held, Known, Proposal, Refused, State},
     signed::{SignedStruct, UNSIGNED},
+    tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     trust::Trust,
     verify::named_domains,
     vrf::VrfSecret,
@@ -40,8 +45,12 @@ pub const NOW: u64 = 1_790_000_000_000;
 pub struct Kept {
     pub composed: Composed,
     pub state: State,
-    pub event: Event,
+    pub cause: Cause,
     pub consents: Vec<(Hash, Consent, Salt)>,
+    /// What MSPs and the DP have said, by the digest of the mapping.
+    pub statements: Vec<(Hash, Event)>,
+    /// Size of the log before its batch.
+    pub first: u64,
 }
 
 pub struct World {
@@ -206,15 +215,25 @@ impl World {
         plan.build(&plan.nodes().map(|n| node_from_leaves(&leaves, n)).collect::<Vec<_>>()).unwrap()
     }
 
+    /// The tenure that a mapping made now would be of.
+    pub fn next_tenure(&self) -> u32 {
+        self.versions.last().map_or(0, |k| k.state.tenure_of_next_mapping())
+    }
+
     pub fn attest(&mut self, app: &str, csi: &Csi) -> Attestation {
+        let tenure = self.next_tenure();
+        self.attest_for(app, csi, tenure, 1)
+    }
+
+    pub fn attest_for(&mut self, app: &str, csi: &Csi, tenure: u32, strength: u8) -> Attestation {
         self.serial += 1;
         let mut attestation = Attestation {
             csi: csi.clone(),
             recipient: secret(app).public(),
-            tenure: 0,
+            tenure,
             purpose: Purpose::Control,
             method: Method::CONSOLE,
-            strength: 1,
+            strength,
             prover: domain("dp.example"),
             prover_key: secret("dp.example").public(),
             time: UnixMillis::new(self.now),
@@ -227,12 +246,16 @@ impl World {
     }
 
     pub fn mapping(&mut self, app: &str, msp: &str, tags: Tags) -> Mapping {
+        let attestation = self.attest(app, &csi());
+        self.mapping_by(app, msp, tags, attestation)
+    }
+
+    pub fn mapping_by(&mut self, app: &str, msp: &str, tags: Tags, attestation: Attestation) -> Mapping {
         let csi = csi();
-        let attestation = self.attest(app, &csi);
         let opt_out = msp.is_empty();
         let mut mapping = Mapping {
             csi,
-            tenure: 0,
+            tenure: attestation.tenure,
             recipient: secret(app).public(),
             msp: if opt_out { MaybeDomain::NONE } else { domain(msp).into() },
             account: if opt_out { Account::NONE } else { Account::parse(&format!("mimi://{msp}/u/{app}")).unwrap() },
@@ -276,40 +299,100 @@ impl World {
         self.versions.last().map(|k| (&k.state, k.composed.commitment))
     }
 
-    /// An event over the current version, signed by these apps (each with a fresh proof of possession if asked).
-    pub fn event(&mut self, kind: EventKind, added: &[Mapping], removed: &[Hash], apps: &[&str], fresh: bool) -> Event {
+    /// What an event over the current version says, unsigned.
+    pub fn tbs(&mut self, kind: EventKind, added: &[Hash], removed: &[Hash]) -> EventTbs {
         let (version, previous) = self.before().map_or((0, Hash::ZERO), |(s, c)| (s.version + 1, c));
         self.serial += 1;
-        let tbs = EventTbs {
+        EventTbs {
             kind,
             csi: csi(),
-            tenure: 0,
+            tenure: self.before().map_or(0, |(s, _)| s.tenure),
             version,
             previous,
-            added: List16::new(added.iter().map(Mapping::digest).collect()).unwrap(),
+            added: List16::new(added.to_vec()).unwrap(),
             removed: List16::new(removed.to_vec()).unwrap(),
             reason: 0,
             time: UnixMillis::new(self.now),
             nonce: Hash::sha256(&[b"event", &self.serial.to_be_bytes()]).as_bytes()[..16].try_into().unwrap(),
-        };
+        }
+    }
+
+    /// An event over the current version, signed by these apps (each with a fresh proof of possession if asked).
+    pub fn event(&mut self, kind: EventKind, added: &[Mapping], removed: &[Hash], apps: &[&str], fresh: bool) -> Event {
+        let added: Vec<Hash> = added.iter().map(Mapping::digest).collect();
+        let tbs = self.tbs(kind, &added, removed);
+        let tenure = tbs.tenure + u32::from(kind == EventKind::NewHolderPending);
         let authorities: Vec<Authority> = apps
             .iter()
             .map(|app| {
-                let possession = fresh.then(|| self.attest(app, &csi()));
+                let possession = fresh.then(|| self.attest_for(app, &csi(), tenure, 1));
                 tbs.sign_as_recipient(&self.origin, &secret(app), possession)
             })
             .collect();
         Event { tbs, authorities: List16::new(authorities).unwrap() }
     }
 
+    /// What one provider says in its role; `stops` or serves again one mapping, or neither.
+    pub fn statement(&mut self, kind: EventKind, mapping: Option<Hash>, reason: u8, by: &str) -> Event {
+        let named: Vec<Hash> = mapping.into_iter().collect();
+        let (added, removed) = if reason == 0 { (named, vec![]) } else { (vec![], named) };
+        let mut tbs = self.tbs(kind, &added, &removed);
+        tbs.reason = reason;
+        let role = match kind {
+            EventKind::MspDetach => AuthorityRole::Msp,
+            EventKind::DpUnserve => AuthorityRole::Dp,
+            _ => AuthorityRole::Csip,
+        };
+        let authority = tbs.sign_as(role, &self.origin, &secret(by));
+        Event { tbs, authorities: List16::new(vec![authority]).unwrap() }
+    }
+
+    /// A revocation prepared in advance.
+    pub fn token(&mut self, app: &str) -> Event {
+        let mut tbs = self.tbs(EventKind::KeyCompromise, &[], &[]);
+        (tbs.version, tbs.previous) = (ANY_VERSION, Hash::ZERO);
+        let authority = tbs.sign_as_recipient(&self.origin, &secret(app), None);
+        Event { tbs, authorities: List16::new(vec![authority]).unwrap() }
+    }
+
     pub fn judge(&self, event: &Event, added: &[Mapping]) -> Result<State, Refused> {
+        let csip = domain("csip.example");
+        self.judge_knowing(event, added, Known { csip: Some(&csip), recycled: false })
+    }
+
+    pub fn judge_knowing(&self, event: &Event, added: &[Mapping], known: Known<'_>) -> Result<State, Refused> {
         let now = UnixMillis::new(self.now + 200);
-        rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now })
+        rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now, known })
+    }
+
+    /// Judges a change and logs it.
+    pub fn change(&mut self, event: &Event, added: &[Mapping]) -> Result<(), Refused> {
+        let state = self.judge(event, added)?;
+        let msps = |m: &&Mapping| !m.is_opt_out();
+        let consents = added.iter().filter(msps).map(|m| self.consent(m)).collect();
+        self.log_state(state, event.clone(), consents);
+        Ok(())
+    }
+
+    /// Lets time pass, with a head a minute before the end of it.
+    pub fn wait(&mut self, ms: u64) {
+        self.now += ms;
+        self.publish(vec![]);
     }
 
     /// Logs a change that leads to `state`, whether the rules allow it or not.
     pub fn log_state(&mut self, state: State, event: Event, consents: Vec<(Hash, Consent, Salt)>) {
-        let composed = compose(&state, &event, &self.vrf, &mut self.rng);
+        let previous = self.before().map_or(Hash::ZERO, |(_, c)| c);
+        let mut statements = self.versions.last().map_or(vec![], |k| k.statements.clone());
+        if matches!(event.tbs.kind, EventKind::MspDetach | EventKind::DpUnserve) {
+            let named = *event.tbs.removed.first().or(event.tbs.added.first()).unwrap();
+            statements.retain(|(d, _)| *d != named);
+            if event.tbs.added.is_empty() {
+                statements.push((named, event.clone()));
+            }
+        }
+        let cause = Cause { previous, event };
+        let composed = compose(&state, &cause, &self.vrf, &mut self.rng);
         let label = prove_label(&self.vrf, &state.csi, state.version).1;
         let mut batch = vec![Entry::Change(Change { label, commitment: composed.commitment })];
         for (digest, consent, _) in &consents {
@@ -320,7 +403,8 @@ impl World {
         }
         let mut all = self.versions.last().map_or(vec![], |k| k.consents.clone());
         all.extend(consents);
-        self.versions.push(Kept { composed, state, event, consents: all });
+        let first = self.entries.len() as u64;
+        self.versions.push(Kept { composed, state, cause, consents: all, statements, first });
         self.publish(batch);
     }
 
@@ -345,28 +429,39 @@ impl World {
 
     /// The body of a version without what its MSPs say, as a receipt shows the version before.
     pub fn bare_body(&self, kept: &Kept) -> Body {
-        self.body(&Kept { consents: vec![], ..kept.clone() }, None, true)
+        self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true)
     }
 
     /// The body of a version: hidden slots for a tag, for nobody, or all of them.
     pub fn body(&self, kept: &Kept, tag: Option<&Tag>, recipient: bool) -> Body {
+        let statement = |held: &Held| {
+            let digest = held.mapping.digest();
+            Optional16(kept.statements.iter().find(|(d, _)| *d == digest).map(|(_, e)| e.clone()))
+        };
+        let content = |held: &Held| match held.standing.status {
+            SlotStatus::Unserved if !recipient => Content::Closed(held.mapping.digest()),
+            _ => Content::Shown(Box::new(held.mapping.clone())),
+        };
+        let consent = |held: &Held| match content(held) {
+            Content::Closed(_) => Optional16(None),
+            Content::Shown(_) => self.opened_consent(kept, held),
+        };
         let visible: Vec<&Held> = kept.state.held.iter().filter(|h| !h.is_hidden()).collect();
-        let opened = (0u8..).zip(&visible).zip(&kept.composed.visible).map(|((slot, held), salt)| OpenedVisible {
-            slot,
+        let opened = visible.iter().zip(&kept.composed.visible).map(|(held, salt)| OpenedVisible {
             salt: *salt,
-            mapping: held.mapping.clone(),
-            consent: self.opened_consent(kept, held),
-            statement: Optional16(None),
+            standing: held.standing,
+            content: content(held),
+            consent: consent(held),
+            statement: statement(held),
         });
         let mut hidden = vec![];
         for opened in &kept.composed.hidden {
             let mut opened = opened.clone();
-            let held = kept.state.held.iter().find(|h| match &opened.value {
-                waymark_mapping::record::HiddenValue::Present(_, m) => **m == h.mapping,
-                waymark_mapping::record::HiddenValue::Empty => false,
-            });
+            let held = kept.state.held.iter().find(|h| opened.value.mapping() == Some(&h.mapping));
             if let Some(held) = held {
-                opened.consent = self.opened_consent(kept, held);
+                opened.consent = consent(held);
+                opened.statement = statement(held);
+                opened.value = waymark_mapping::answer::HiddenValue::Present(held.standing, content(held));
             }
             if recipient || (tag.is_some() && held.and_then(|h| h.mapping.tags.as_exact()) == tag) {
                 hidden.push(opened);
@@ -383,6 +478,8 @@ impl World {
         Body {
             opening: kept.composed.opening,
             record: kept.composed.record.clone(),
+            contents_salt: kept.composed.contents_salt,
+            contents: kept.composed.contents.clone(),
             visible: List16::new(opened.collect()).unwrap(),
             hidden: List16::new(hidden).unwrap(),
             tag_end: Optional16(tag_end),
@@ -391,13 +488,12 @@ impl World {
 
     pub fn providers_for(&self, body: Option<&Body>) -> Providers {
         let mappings = body.into_iter().flat_map(|b| {
-            let hidden = b.hidden.iter().filter_map(|h| match &h.value {
-                waymark_mapping::record::HiddenValue::Present(_, m) => Some(&**m),
-                waymark_mapping::record::HiddenValue::Empty => None,
-            });
-            b.visible.iter().map(|v| &v.mapping).chain(hidden)
+            let hidden = b.hidden.iter().filter_map(|h| h.value.mapping());
+            b.visible.iter().filter_map(|v| v.content.mapping()).chain(hidden)
         });
-        let domains = named_domains(mappings);
+        let unserved = body.is_some_and(|b| b.visible.iter().any(|v| v.standing.status == SlotStatus::Unserved));
+        let dp = domain("dp.example");
+        let domains = named_domains(mappings, body.map(|b| &b.contents.start), unserved.then_some(&dp));
         if domains.is_empty() {
             return Providers::none();
         }
@@ -405,6 +501,74 @@ impl World {
         let proof: PrefixProof = self.providers.tree().prove(&keys).unwrap().0;
         let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
         Providers { leaves: List16::new(leaves).unwrap(), proof }
+    }
+
+    pub fn at(&self, index: u64) -> Inclusion {
+        Inclusion { index, path: List16::new(self.path(index)).unwrap() }
+    }
+
+    /// The head at an index.
+    pub fn head_at(&self, index: u64) -> HeadAt {
+        let Entry::Head(head) = Entry::decode(&self.entries[index as usize]).unwrap() else { panic!("not a head") };
+        HeadAt { head, at: self.at(index) }
+    }
+
+    /// When a version was logged, proved by the first head behind it.
+    pub fn logged(&self, version: u32) -> LoggedVersion {
+        let kept = &self.versions[version as usize];
+        let (vrf_proof, label) = prove_label(&self.vrf, &kept.state.csi, version);
+        let commitment = kept.composed.commitment;
+        let entry = Entry::Change(Change { label, commitment }).encode();
+        let index = self.entries.iter().position(|e| *e == entry).unwrap() as u64;
+        let is_head = |i: &u64| matches!(Entry::decode(&self.entries[*i as usize]), Ok(Entry::Head(_)));
+        let head = (index..self.entries.len() as u64).find(is_head).unwrap();
+        LoggedVersion { version, vrf_proof, commitment, change: self.at(index), head: self.head_at(head) }
+    }
+
+    pub fn opened(&self, version: u32) -> OpenedVersion {
+        let composed = &self.versions[version as usize].composed;
+        OpenedVersion { at: self.logged(version), opening: composed.opening, record: composed.record.clone() }
+    }
+
+    /// The honest proof of how the current tenure began.
+    pub fn tenure_proof(&self) -> Option<TenureProof> {
+        let state = &self.versions.last()?.state;
+        let start = &state.start;
+        if start.how == Beginning::First {
+            return None;
+        }
+        let logged = self.logged(start.version);
+        let recent = self.head.time < logged.head.head.time.plus_ms(PASSAGE_MS);
+        let before = &self.versions[start.version as usize - 1];
+        let passage = match start.how {
+            _ if !recent => Passage::Past,
+            Beginning::NewHolder => {
+                let claim = before.state.state.claim().unwrap();
+                let last = (claim.version != start.version - 1).then(|| self.opened(start.version - 1));
+                let first = self.versions[start.version as usize].first;
+                let (pending, before) = (self.opened(claim.version), self.head_at(first - 1));
+                Passage::Hold(Hold { pending, last: Optional16(last), before })
+            }
+            Beginning::Release => {
+                let kept = &self.versions[start.version as usize];
+                Passage::Release(Released {
+                    opening: kept.composed.opening,
+                    record: kept.composed.record.clone(),
+                    contents_salt: kept.composed.contents_salt,
+                    contents: kept.composed.contents.clone(),
+                    cause: kept.cause.clone(),
+                    cause_salt: kept.composed.cause_salt,
+                })
+            }
+            _ => Passage::Vacancy(self.opened(start.version - 1)),
+        };
+        Some(TenureProof { start: logged, passage })
+    }
+
+    /// The versions that the standings of a body name, proved.
+    pub fn since(&self, body: &Body) -> Vec<LoggedVersion> {
+        let visible = body.visible.iter().filter(|v| v.content.mapping().is_some()).map(|v| v.standing.since_version);
+        waymark_mapping::verify::since_versions(visible).into_iter().map(|v| self.logged(v)).collect()
     }
 
     /// An answer that claims `latest`, honest or not, for any body.
@@ -430,9 +594,16 @@ impl World {
             ladder: List16::new(steps).unwrap(),
             map: self.map.prove(&keys).unwrap().0,
             providers: self.providers_for(body.as_ref()),
+            full: Optional16(self.full(body.as_ref())),
             body: Optional16(body),
-            full: Opaque16::new([]).unwrap(),
         }
+    }
+
+    fn full(&self, body: Option<&Body>) -> Option<Full> {
+        let start = body.map(|b| b.contents.start.version)?;
+        // Answers that claim an earlier version as the latest are of no use with a proof about a later tenure.
+        let tenure = self.tenure_proof().filter(|p| p.start.version == start);
+        tenure.map(|tenure| Full { since: List16::empty(), tenure: Optional16(Some(tenure)) })
     }
 
     /// The honest answer about the one CSI of this world, or about another that is absent.
@@ -446,11 +617,12 @@ impl World {
     /// The honest receipt for the latest version.
     pub fn receipt(&self) -> Receipt {
         let kept = self.versions.last().unwrap();
-        let previous = self.versions.iter().rev().nth(1).map(|k| self.bare_body(k));
+        let begins = kept.state.start.version == kept.state.version;
+        let previous = self.versions.iter().rev().nth(1).filter(|_| !begins).map(|k| self.bare_body(k));
         Receipt {
             now: self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true))),
-            event: Optional16(Some(kept.event.clone())),
-            event_salt: kept.composed.event_salt,
+            cause: Optional16(Some(kept.cause.clone())),
+            cause_salt: kept.composed.cause_salt,
             previous: Optional16(previous),
         }
     }

@@ -1,0 +1,142 @@
+//! A CSI that changes hands: the claim, the objection, the new holder, and the CSIP's release.
+//!
+//! ```text
+//!             NewHolderPending              until                     until + 14 days
+//! Standing ─────────▶ Contested ── hold ──────┼── NewHolder ──▶ next tenure ┼ void
+//!                       │  ▲ Objection: extends once
+//!                       └──┴ Objection with fresh possession: Standing
+//! ```
+
+use waymark_log::time::UnixMillis;
+
+use super::{Held, Proposal, Refused, SKEW_MS, State, begin, check_added, go_on, is_possession_of, sole};
+use crate::{
+    mapping::Attestation,
+    record::{Beginning, Claim, Ground, RecordState, TenureStart},
+    wire::Flag,
+};
+
+/// NewHolderPending: somebody shows possession for the next tenure. Nothing else changes yet.
+pub(super) fn pending(before: &State, version: u32, proposal: Proposal<'_>) -> Result<State, Refused> {
+    let Proposal { event, origin, now, .. } = proposal;
+    let claimant = sole(event)?;
+    let next = (&before.csi, before.tenure.checked_add(1).ok_or(Refused::Full)?);
+    if before.state.claim().is_some_and(|c| !c.is_void_at(now)) {
+        return Err(Refused::Claimed);
+    }
+    if before.held.is_empty() {
+        return Err(Refused::NothingToClaim);
+    }
+    let proof = claimant.possession.0.as_ref();
+    let proof =
+        proof.filter(|p| is_possession_of(p, &claimant.key, next, origin, now)).ok_or(Refused::NotAuthorised)?;
+    let ground = ground_of(before, proof, proposal);
+    let claim = Claim {
+        key: claimant.key,
+        version,
+        time: now,
+        until: now.plus_ms(ground.hold_ms()),
+        ground,
+        strength: proof.strength,
+        objected: Flag(false),
+    };
+    Ok(go_on(before, version, now, RecordState::Contested(claim), before.held.clone()))
+}
+
+/// "14 days; 72 hours if the proof is stricter or the old mappings lapsed", or a register says that the number was given away.
+fn ground_of(before: &State, proof: &Attestation, proposal: Proposal<'_>) -> Ground {
+    let others = || before.held.iter().filter(|h| h.mapping.recipient != proof.recipient);
+    let recorded = before.held.iter().map(|h| h.mapping.attestation.strength).max().unwrap_or(0);
+    if proposal.known.recycled {
+        Ground::Recycled
+    } else if proof.strength > recorded.max(before.start.strength) {
+        Ground::Stricter
+    } else if others().all(|h| h.has_lapsed_at(proposal.now)) {
+        Ground::Lapsed
+    } else {
+        Ground::Equal
+    }
+}
+
+/// Objection: a key from before the claim extends it once; with fresh possession it ends it, and what the claimant added goes.
+pub(super) fn objection(before: &State, version: u32, proposal: Proposal<'_>) -> Result<State, Refused> {
+    let Proposal { event, origin, now, .. } = proposal;
+    let objector = sole(event)?;
+    let claim = *before.state.claim().filter(|c| !c.is_void_at(now)).ok_or(Refused::NoClaim)?;
+    let older = |h: &Held| h.mapping.recipient == objector.key && h.standing.since_version < claim.version;
+    let established = before.held.iter().any(|h| older(h) && !before.is_new_at(h, now));
+    if objector.key == claim.key || !established {
+        return Err(Refused::NotAuthorised);
+    }
+    let csi = (&before.csi, before.tenure);
+    let shows = |p: &Attestation| is_possession_of(p, &objector.key, csi, origin, now) && claim.time < p.time;
+    match &objector.possession.0 {
+        Some(proof) if shows(proof) => {
+            let held = without_claimants(before, &claim, proposal)?;
+            Ok(go_on(before, version, now, RecordState::Standing, held))
+        }
+        Some(_) => Err(Refused::NotAuthorised),
+        None if !event.tbs.removed.is_empty() => Err(Refused::NotAuthorised),
+        // "An objection extends once; after that only fresh possession by the objector stops it."
+        None if claim.objected.0 => Err(Refused::Objected),
+        None => {
+            let until = claim.until.plus_ms(claim.ground.hold_ms());
+            let state = RecordState::Contested(Claim { until, objected: Flag(true), ..claim });
+            Ok(go_on(before, version, now, state, before.held.clone()))
+        }
+    }
+}
+
+/// What stays when a claim is stopped: all but those of the claimant's new mappings that the objection names.
+fn without_claimants(before: &State, claim: &Claim, proposal: Proposal<'_>) -> Result<Vec<Held>, Refused> {
+    let removed = &proposal.event.tbs.removed;
+    let mut stay = Vec::new();
+    for h in &before.held {
+        if !removed.contains(&h.mapping.digest()) {
+            stay.push(h.clone());
+        } else if h.mapping.recipient != claim.key || !before.is_new_at(h, proposal.now) {
+            return Err(Refused::NotAuthorised);
+        }
+    }
+    if before.held.len() - stay.len() == removed.len() { Ok(stay) } else { Err(Refused::NotThere) }
+}
+
+/// NewHolder: the claimant, with possession shown after the hold, begins the next tenure with mappings of its own.
+pub(super) fn new_holder(before: &State, version: u32, proposal: Proposal<'_>) -> Result<State, Refused> {
+    let Proposal { event, added, origin, now, .. } = proposal;
+    let claimant = sole(event)?;
+    let tenure = before.tenure.checked_add(1).ok_or(Refused::Full)?;
+    let claim = before.state.claim().filter(|c| c.key == claimant.key && !c.is_void_at(now)).ok_or(Refused::NoClaim)?;
+    if now < claim.until {
+        return Err(Refused::Held);
+    }
+    for mapping in added {
+        check_added(mapping, tenure, &before.csi, origin, now)?;
+        if mapping.recipient != claimant.key {
+            return Err(Refused::NotAuthorised);
+        }
+        // Possession before the hold was over says nothing about who has the CSI after it.
+        if mapping.attestation.time.plus_ms(SKEW_MS) < claim.until {
+            return Err(Refused::Time);
+        }
+    }
+    begin(&before.csi, (version, tenure), Beginning::NewHolder, added, now)
+}
+
+/// Release: the CSIP takes the CSI back. Nothing stands, and whoever comes next begins.
+pub(super) fn release(before: &State, version: u32, proposal: Proposal<'_>) -> Result<State, Refused> {
+    sole(proposal.event)?;
+    let csip = proposal.known.csip.ok_or(Refused::NotAuthorised)?;
+    released(before, version, proposal.now, csip.clone().into())
+}
+
+fn released(
+    before: &State,
+    version: u32,
+    now: UnixMillis,
+    domain: crate::names::MaybeDomain,
+) -> Result<State, Refused> {
+    let tenure = before.tenure.checked_add(1).ok_or(Refused::Full)?;
+    let start = TenureStart { version, time: now, how: Beginning::Release, domain, strength: 0 };
+    Ok(State { csi: before.csi.clone(), version, time: now, tenure, start, state: RecordState::Vacant, held: vec![] })
+}
