@@ -3,7 +3,7 @@
 //! ```text
 //! struct { uint8 index; Consent consent; Salt salt; }                                          OfferedConsent
 //! struct { Event event; Mapping added<0..2^16-1>; OfferedConsent consents<0..2^16-1>; }        ChangeRequest
-//! struct { Csi csi; }                                                                          HistoryRequest
+//! struct { Csi csi; uint32 version; }                                                          HistoryRequest
 //!
 //! Waymark-Recipient: key=<hex>; time=<decimal ms>; nonce=<hex>; sig=<hex>
 //! struct { opaque method<1..16>; opaque path<1..255>; Hash body; Ms time; opaque nonce[16]; }  what is signed
@@ -34,6 +34,8 @@ use waymark_mapping::{
 pub const CHANGE_MEDIA_TYPE: &str = "application/vnd.waymark.change";
 /// Media type of a history request.
 pub const HISTORY_MEDIA_TYPE: &str = "application/vnd.waymark.history";
+/// Media type of an event by itself: a revocation prepared in advance.
+pub const EVENT_MEDIA_TYPE: &str = "application/vnd.waymark.event";
 /// Media type of JSON.
 pub const JSON_MEDIA_TYPE: &str = "application/json";
 /// Most bytes in a change: sixteen mappings of at most 2 KiB with consents, and an event.
@@ -67,11 +69,13 @@ pub struct ChangeRequest {
     pub consents: List16<OfferedConsent, 65535>,
 }
 
-/// A wish to see the current record as its recipient.
+/// A wish to see the current record as its recipient, or what happened from a version on downwards.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct HistoryRequest {
     /// Whose.
     pub csi: Csi,
+    /// From which version on; [`waymark_mapping::event::ANY_VERSION`] for the receipt of the latest.
+    pub version: u32,
 }
 
 /// POST /v1/lookups.
@@ -83,6 +87,9 @@ pub struct LookupRequest {
     /// A tag to present.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
+    /// Whether to prove when each mapping was logged, so that the answer can be passed on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub full: bool,
 }
 
 /// POST /v1/challenges.

@@ -1,20 +1,24 @@
 //! From a change that somebody asks for to one that waits for its place in the log, or why not.
 //!
-//! `ChangeRequest → Authorized → PendingChange`. The rules of [`waymark_mapping::rules`] say what the recipient may do; here
-//! it is checked that provers and MSPs are those of the log, that consents are good, and then the record is composed, its
-//! handles and ladder proved. The CSI goes no further than the sealed row.
+//! `ChangeRequest → Authorized → PendingChange`. The rules of [`waymark_mapping::rules`] say who may do what; here
+//! it is checked that provers, MSPs, CSIPs and the DP sign with keys of the log, that consents are good, and that a hold was kept by
+//! the log's own times; then the record is composed, its handles and ladder proved. The CSI goes no further than the sealed row.
 
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 use waymark_mapping::{
     answer::LadderStep,
     compose::{Composed, compose},
     entry::ProviderRole,
+    event::{AuthorityRole, Cause, Event, EventKind},
+    identifier::Csi,
     label::{Label, prove_label},
     ladder,
     mapping::{Attestation, Mapping},
+    names::Domain,
     provider::ProviderDirectory,
-    record::HiddenValue,
-    rules::{self, Proposal, Refused, State},
+    record::{RecordState, SlotStatus},
+    rules::{self, Known, Proposal, Refused, State},
+    tenure::PASSAGE_MS,
     vrf::VrfSecret,
     wire::{List16, Optional16},
 };
@@ -22,10 +26,39 @@ use waymark_runtime::random;
 
 use crate::{
     api::{ChangeRequest, OfferedConsent},
-    published::{AnswerError, Answering},
-    row::{KeptConsent, KeptHidden, KeptStep, KeptVisible, Row},
-    sequencer::batch::{PendingChange, unlogged},
+    published::{AnswerError, Answering, Latest},
+    row::{KeptConsent, KeptHidden, KeptStep, KeptVisible, Place, Row, Said},
+    sequencer::batch::{Keeping, PendingChange, unlogged},
 };
+
+/// A CSIP whose releases this DP believes, and for which CSIs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedCsip {
+    /// The CSIP.
+    pub domain: Domain,
+    /// Beginnings of canonical CSIs that it issues, such as `tel:+4915`; or, with `@`, ends of them, such as `@post.example`.
+    pub issues: Vec<String>,
+}
+
+impl TrustedCsip {
+    fn issues(&self, csi: &Csi) -> bool {
+        let text = csi.expose();
+        self.issues.iter().any(|i| if i.starts_with('@') { text.ends_with(i) } else { text.starts_with(i) })
+    }
+}
+
+/// What a DP judges by, beside the log and the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Bench<'a> {
+    /// The log.
+    pub origin: &'a Origin,
+    /// The CSIPs that are believed.
+    pub csips: &'a [TrustedCsip],
+    /// A register says that the number has changed hands since the tenure began.
+    pub recycled: bool,
+    /// The time.
+    pub now: UnixMillis,
+}
 
 /// Why a change is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +81,17 @@ pub enum NotAuthorised {
     /// The MSP publishes its consents, and there is none.
     #[error("this MSP publishes its consents: a visible mapping that names it needs one")]
     ConsentRequired,
+    /// The event is signed in a role with a key that the log does not know in it, or that has no say here.
+    #[error("the event is signed with a key that has no say here in that role")]
+    UnknownAuthority,
     /// No record could be read.
     #[error(transparent)]
     Answer(#[from] AnswerError),
 }
+
+/// How long after the passage of a tenure the rows before it are kept: an hour, since what is 30 days old is told by heads, which
+/// come after the clock.
+const PURGE_SLACK_MS: u64 = 3_600_000;
 
 /// What became of a change request.
 pub enum Judged {
@@ -74,27 +114,97 @@ pub fn check_signer(request: &ChangeRequest, signer: &Key) -> Result<(), NotAuth
 ///
 /// # Errors
 /// [`NotAuthorised`]; nothing was changed.
-pub fn authorise(
-    answering: &Answering,
-    request: &ChangeRequest,
-    origin: &Origin,
-    now: UnixMillis,
-) -> Result<Judged, NotAuthorised> {
+pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_>) -> Result<Judged, NotAuthorised> {
     let event = &request.event;
-    let (snapshot, current) = answering.row(&event.tbs.csi)?;
-    if current.as_ref().is_some_and(|row| row.event == *event) {
+    let latest = answering.latest(&event.tbs.csi)?;
+    let current = latest.as_ref().map(|l| &l.row);
+    if current.is_some_and(|row| row.cause.event == *event) {
         return Ok(Judged::AlreadyDone);
     }
-    let before = current.as_ref().map(Row::state);
-    let before = before.as_ref().zip(current.as_ref()).map(|(state, row)| (state, row.commitment));
-    let state = rules::apply(before, Proposal { event, added: &request.added, origin, now })?;
+    let snapshot = match &latest {
+        Some(latest) => std::sync::Arc::clone(&latest.snapshot),
+        None => answering.snapshot()?,
+    };
+    let (providers, now) = (&snapshot.providers, bench.now);
+    let before = current.map(|row| (row.state(), row.commitment));
+    let before = before.as_ref().map(|(state, commitment)| (state, *commitment));
+    let csip = csip_of(event, providers, bench);
+    let known = Known { csip: csip.as_ref(), recycled: bench.recycled };
+    let state = rules::apply(before, Proposal { event, added: &request.added, origin: bench.origin, now, known })?;
+    check_statement(event, before.map(|(s, _)| s), providers, &answering.domain, now)?;
+    if let Some(latest) = latest.as_ref().filter(|_| event.tbs.kind == EventKind::NewHolder) {
+        check_hold(answering, latest)?;
+    }
     let proofs = request.added.iter().map(|m| &m.attestation);
     let possessions = event.authorities.iter().filter_map(|a| a.possession.0.as_ref());
-    check_provers(proofs.chain(possessions), &snapshot.providers, now)?;
-    let consents = check_consents(request, &snapshot.providers, origin, now)?;
-    let composed = compose(&state, event, &answering.vrf, &mut random::source());
-    let steps = prove_ladder(answering, &state, current.as_ref())?;
-    Ok(Judged::Authorized(Box::new(pending(answering, request, state, composed, steps, current.as_ref(), &consents))))
+    check_provers(proofs.chain(possessions), providers, now)?;
+    let consents = check_consents(request, providers, bench.origin, now)?;
+    let previous = before.map_or(Hash::ZERO, |(_, commitment)| commitment);
+    let cause = Cause { previous, event: event.clone() };
+    let composed = compose(&state, &cause, &answering.vrf, &mut random::source());
+    let steps = prove_ladder(answering, &state, current)?;
+    let keeping = keeping(&state, latest.as_ref(), now);
+    let pending = pending(answering, state, cause, composed, steps, current, &consents, keeping);
+    Ok(Judged::Authorized(Box::new(pending)))
+}
+
+/// The CSIP that signs a release, if this DP believes it about this CSI and the log knows its key.
+fn csip_of(event: &Event, providers: &ProviderDirectory, bench: Bench<'_>) -> Option<Domain> {
+    let [authority] = &event.authorities[..] else { return None };
+    let signs = |c: &&TrustedCsip| {
+        c.issues(&event.tbs.csi) && providers.is_valid(&c.domain, ProviderRole::Csip, &authority.key, bench.now)
+    };
+    let signed = authority.role == AuthorityRole::Csip;
+    bench.csips.iter().filter(|_| signed).find(signs).map(|c| c.domain.clone())
+}
+
+/// Whether who says that a mapping is not served, or is again, is its MSP, or the DP.
+fn check_statement(
+    event: &Event,
+    before: Option<&State>,
+    providers: &ProviderDirectory,
+    dp: &Domain,
+    now: UnixMillis,
+) -> Result<(), NotAuthorised> {
+    let tbs = &event.tbs;
+    let (domain, role) = match tbs.kind {
+        EventKind::MspDetach => {
+            let named = tbs.removed.first().or(tbs.added.first());
+            let target = before.and_then(|s| s.held.iter().find(|h| Some(&h.mapping.digest()) == named));
+            (target.and_then(|h| h.mapping.msp.get()), ProviderRole::Msp)
+        }
+        EventKind::DpUnserve => (Some(dp.clone()), ProviderRole::Prover),
+        _ => return Ok(()),
+    };
+    // A sender judges the key by the time in the statement, the DP by its own clock: it must count at both.
+    let counts = |at| {
+        let mut keys = event.authorities.iter().map(|a| a.key);
+        domain.as_ref().is_some_and(|d| keys.all(|key| providers.is_valid(d, role, &key, at)))
+    };
+    let timely = now.since(tbs.time).max(tbs.time.since(now)) <= crate::api::REQUEST_WINDOW_MS;
+    if timely && counts(now) && counts(tbs.time) { Ok(()) } else { Err(NotAuthorised::UnknownAuthority) }
+}
+
+/// The hold by the log's own times, as senders will check it: from the head behind the claim to a head before the change of hands.
+fn check_hold(answering: &Answering, latest: &Latest) -> Result<(), NotAuthorised> {
+    let claim = *latest.row.record.state.claim().ok_or(Refused::NoClaim)?;
+    let place = answering.stub(&latest.row.csi, claim.version)?.place;
+    let logged = answering.head(place.head, &latest.snapshot)?.time;
+    let over = logged.plus_ms(claim.ground.hold_ms()).max(claim.until);
+    if over <= latest.snapshot.head.time { Ok(()) } else { Err(Refused::Held.into()) }
+}
+
+/// Which row key the new row gets, and whether those before are to be deleted: at once after an erasure; those of a former
+/// holder when nobody needs the proof of the passage any more.
+fn keeping(state: &State, latest: Option<&Latest>, now: UnixMillis) -> Keeping {
+    let Some(latest) = latest else { return Keeping::default() };
+    if state.state == RecordState::Erased {
+        return Keeping { slot: None, purge_at: Some(now) };
+    }
+    if state.tenure != latest.row.record.tenure {
+        return Keeping { slot: None, purge_at: Some(now.plus_ms(PASSAGE_MS + PURGE_SLACK_MS)) };
+    }
+    Keeping { slot: Some(latest.slot), purge_at: None }
 }
 
 fn check_provers<'a>(
@@ -182,57 +292,84 @@ fn commitment_of(
     known: Option<&KeptStep>,
     version: u32,
 ) -> Result<Hash, NotAuthorised> {
-    if version == current.record.version {
+    if version == current.version {
         return Ok(current.commitment);
     }
     match known.and_then(|step| step.step.commitment) {
         Some(commitment) => Ok(commitment),
-        None => Ok(answering.commitment(&current.record.csi, version)?),
+        None => Ok(answering.stub(&current.csi, version)?.commitment),
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "what a row is made of, put together once")]
 fn pending(
     answering: &Answering,
-    request: &ChangeRequest,
     state: State,
+    cause: Cause,
     composed: Composed,
     steps: Vec<KeptStep>,
     current: Option<&Row>,
     consents: &[Checked<'_>],
+    keeping: Keeping,
 ) -> PendingChange {
-    let consent_of = |mapping: &Mapping| -> Optional16<KeptConsent> {
-        let offered = consents.iter().find(|(m, ..)| *m == mapping).and_then(|(_, c, _)| *c);
-        match offered {
-            Some(offered) => unlogged(offered.consent.clone(), offered.salt),
-            None => Optional16(current.and_then(|row| row.consent(mapping)).cloned()),
-        }
+    let event = cause.event.clone();
+    let said = |mapping: &Mapping, status: SlotStatus| Said {
+        consent: consent_of(mapping, current, consents),
+        statement: statement_of(mapping, status, current, &event),
     };
     let is_to_log = |mapping: &Mapping| consents.iter().any(|(m, _, log)| *m == mapping && *log);
-    let mappings: Vec<&Mapping> = state.held.iter().filter(|h| !h.is_hidden()).map(|h| &h.mapping).collect();
-    let to_log = mappings.iter().enumerate().filter(|(_, m)| is_to_log(m)).map(|(slot, _)| slot).collect();
-    let visible = mappings.iter().zip(&composed.visible);
-    let visible = visible.map(|(m, salt)| KeptVisible { salt: *salt, mapping: (*m).clone(), consent: consent_of(m) });
-    let hidden = composed.hidden.iter().map(|h| KeptHidden {
-        salt: h.salt,
-        value: h.value.clone(),
-        handle: h.handle.clone(),
-        consent: match &h.value {
-            HiddenValue::Present(_, m) => consent_of(m),
-            HiddenValue::Empty => Optional16(None),
-        },
+    let held: Vec<_> = state.held.iter().filter(|h| !h.is_hidden()).collect();
+    let to_log = held.iter().enumerate().filter(|(_, h)| is_to_log(&h.mapping)).map(|(slot, _)| slot).collect();
+    let visible = held.iter().zip(&composed.visible).map(|(h, salt)| KeptVisible {
+        salt: *salt,
+        standing: h.standing,
+        mapping: h.mapping.clone(),
+        said: said(&h.mapping, h.standing.status),
+    });
+    let hidden = composed.hidden.iter().map(|h| {
+        let held = state.held.iter().find(|held| h.value.mapping() == Some(&held.mapping));
+        let said = held.map_or(Said::NOTHING, |held| said(&held.mapping, held.standing.status));
+        KeptHidden { salt: h.salt, value: h.value.clone(), handle: h.handle.clone(), said }
     });
     let fits = "a record has at most eight visible and eight hidden mappings";
     let label: Label =
         steps.iter().find(|s| s.version == state.version).map(|s| s.label).expect("a ladder holds its own version");
     let row = Row {
+        csi: state.csi.clone(),
+        version: state.version,
         opening: composed.opening,
         commitment: composed.commitment,
-        event: request.event.clone(),
-        event_salt: composed.event_salt,
+        contents_salt: composed.contents_salt,
+        contents: composed.contents,
+        cause,
+        cause_salt: composed.cause_salt,
         visible: List16::new(visible.collect()).expect(fits),
         hidden: List16::new(hidden.collect()).expect(fits),
         ladder: List16::new(steps).expect("a ladder has at most 64 steps"),
         record: composed.record,
+        place: Place::default(),
     };
-    PendingChange { csi_key: answering.sealer.csi_key(&state.csi), label, row, to_log }
+    PendingChange { csi_key: answering.sealer.csi_key(&state.csi), label, row, to_log, keeping }
+}
+
+/// The consent that was offered now, or the one that is kept.
+fn consent_of(mapping: &Mapping, current: Option<&Row>, consents: &[Checked<'_>]) -> Optional16<KeptConsent> {
+    let offered = consents.iter().find(|(m, ..)| *m == mapping).and_then(|(_, c, _)| *c);
+    match offered {
+        Some(offered) => unlogged(offered.consent.clone(), offered.salt),
+        None => Optional16(current.and_then(|row| row.said(mapping)).and_then(|s| s.consent.0.clone())),
+    }
+}
+
+/// The statement that a mapping is not served: the one just made, or the one that is kept.
+fn statement_of(mapping: &Mapping, status: SlotStatus, current: Option<&Row>, event: &Event) -> Optional16<Event> {
+    if status == SlotStatus::Served {
+        return Optional16(None);
+    }
+    let just_now = matches!(event.tbs.kind, EventKind::MspDetach | EventKind::DpUnserve)
+        && event.tbs.removed.contains(&mapping.digest());
+    if just_now {
+        return Optional16(Some(event.clone()));
+    }
+    Optional16(current.and_then(|row| row.said(mapping)).and_then(|s| s.statement.0.clone()))
 }

@@ -9,6 +9,10 @@
 //! codes = "console"               # where codes go: "console", or "folder" (codes/ in the data folder); development only
 //! lookups_per_minute = 60         # for each address; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
+//!
+//! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
+//! domain = "telco.example"        # its key must be in the log, in role csip
+//! issues = ["tel:+4915", "@post.example"]   # beginnings of numbers, ends of addresses
 //! ```
 //!
 //! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.md (the policy document),
@@ -33,6 +37,8 @@ use waymark_runtime::{
     durable, keyfile,
 };
 use zeroize::Zeroizing;
+
+use crate::authorise::TrustedCsip;
 
 /// Time between batches unless said otherwise.
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
@@ -69,6 +75,31 @@ pub struct File {
     /// Least size of an answer, bytes.
     #[serde(default = "answer_default")]
     pub answer_bytes_min: usize,
+    /// CSIPs whose releases are believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub csip: Vec<CsipFile>,
+}
+
+/// A CSIP as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CsipFile {
+    /// Its domain.
+    pub domain: String,
+    /// What it issues: beginnings of canonical numbers, or ends of addresses from `@` on.
+    pub issues: Vec<String>,
+}
+
+impl CsipFile {
+    fn parse(&self) -> Result<TrustedCsip, String> {
+        let domain = Domain::parse(&self.domain).ok_or("csip.domain: not a lower-case domain name")?;
+        let number = |i: &str| i.strip_prefix("tel:+").is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
+        let address = |i: &str| i.strip_prefix('@').is_some_and(|d| Domain::parse(d).is_some());
+        if self.issues.is_empty() || !self.issues.iter().all(|i| number(i) || address(i)) {
+            return Err("csip.issues: beginnings such as \"tel:+4915\", or ends such as \"@post.example\"".to_owned());
+        }
+        Ok(TrustedCsip { domain, issues: self.issues.clone() })
+    }
 }
 
 fn listen_default() -> SocketAddr {
@@ -127,6 +158,7 @@ impl File {
         if self.store == StoreKind::Sled && !cfg!(feature = "sled") {
             return Err("store: built without the cargo feature `sled`".to_owned());
         }
+        self.csip.iter().try_for_each(|c| c.parse().map(|_| ()))?;
         Ok((domain, origin, key_name))
     }
 }
@@ -151,6 +183,8 @@ pub struct Settings {
     pub lookups_per_minute: u32,
     /// Least size of an answer.
     pub answer_bytes_min: usize,
+    /// CSIPs whose releases are believed.
+    pub csips: Vec<TrustedCsip>,
     /// The log and its witnesses.
     pub policy: Policy,
     /// The policy document.
@@ -183,6 +217,8 @@ pub mod names {
     pub const HEAD: &str = "head";
     /// Records.
     pub const ROWS: &str = "records";
+    /// A key for each stretch of a CSI's records.
+    pub const ROW_KEYS: &str = "row.keys";
     /// Provider entries to be taken in.
     pub const PROVIDERS: &str = "providers";
     /// Codes, for development.
@@ -208,6 +244,8 @@ impl Settings {
         let path = dir.join(names::CONFIG);
         let file: File = config::load(&path)?;
         let (domain, origin, key_name) = file.check().map_err(|what| ConfigError::new(&path, what))?;
+        let csips = file.csip.iter().map(CsipFile::parse).collect::<Result<_, _>>();
+        let csips = csips.map_err(|what| ConfigError::new(&path, what))?;
         let key = |name: &str| {
             let path = dir.join(names::KEYS).join(name);
             keyfile::load(&path).map_err(|e| ConfigError::new(&path, e))
@@ -231,6 +269,7 @@ impl Settings {
             codes: file.codes,
             lookups_per_minute: file.lookups_per_minute,
             answer_bytes_min: file.answer_bytes_min,
+            csips,
             policy,
             policy_document,
             signer,

@@ -27,7 +27,7 @@ use crate::{
         pool::Pool,
         recover::{RecoverError, Recovered, recover},
     },
-    store::{Head, LogFiles, Rows, StoreError, seal::Sealer},
+    store::{Head, LogFiles, RowKeys, Rows, StoreError, seal::Sealer},
     witnessing::Witnessing,
 };
 
@@ -95,7 +95,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     if settings.interval_ms > interval_ms {
         return Err(StartError::Slower(interval_ms));
     }
-    let sealer = Arc::new(Sealer::new(&settings.store_key));
+    let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
+    let sealer = Arc::new(Sealer::new(&settings.store_key, Arc::new(keys)));
     let answering = Arc::new(Answering {
         published: Published::new(recovered.latest),
         rows: Arc::clone(&rows),
@@ -103,6 +104,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         files: files.clone(),
         vrf: Arc::new(settings.vrf),
         answer_bytes_min: settings.answer_bytes_min,
+        domain: settings.domain.clone(),
     });
     let pool = Arc::new(Pool::default());
     let vkey = settings.signer.vkey().clone();
@@ -143,6 +145,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         possession,
         files,
         settings.policy_document,
+        settings.csips,
         settings.lookups_per_minute,
     );
     let server = listen::serve(listener, listen::with_problems(http::router(Arc::new(app))))?;

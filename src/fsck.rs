@@ -3,12 +3,20 @@
 use std::collections::HashMap;
 
 use waymark_log::{checkpoint::Origin, hash::Hash, note::Vkey};
-use waymark_mapping::{commitment::commit, wire::encode};
+use waymark_mapping::{
+    commitment::{blind, commit},
+    entry::Entry,
+    prefix::PrefixTree,
+    wire::encode,
+};
 
 use crate::{
-    published::open_row,
-    sequencer::recover::{RecoverError, recover},
-    store::{Head, LogFiles, Rows, seal::Sealer},
+    row::{Kept, Row},
+    sequencer::{
+        purge::open_row,
+        recover::{RecoverError, recover},
+    },
+    store::{Head, LogFiles, Rows, StoreError, seal::Sealer},
 };
 
 /// What was found.
@@ -18,6 +26,8 @@ pub struct Report {
     pub entries: u64,
     /// Records whose commitment is in the map.
     pub records: u64,
+    /// Versions whose payload was deleted.
+    pub deleted: u64,
     /// CSIs with at least one record.
     pub identifiers: u64,
     /// What is wrong.
@@ -42,15 +52,19 @@ pub fn fsck(
     rows.for_each(&mut |sealed| {
         versions.entry(sealed.csi_key).or_default().push(sealed.version);
         match open_row(sealer, &sealed) {
-            Ok(row) => {
-                let value = encode(&row.record);
-                let commitment = commit(&row.opening, &row.record.csi, row.record.version, &value);
-                let own = row.ladder.iter().find(|s| s.version == row.record.version);
-                let logged: Option<Hash> = own.and_then(|s| recovered.state.map.get(&s.label.0));
-                if commitment == row.commitment && logged == Some(commitment) && sealed.size <= report.entries {
-                    report.records += 1;
-                } else {
-                    report.faults.push("a record's commitment is not what the map holds".to_owned());
+            Ok(kept) => {
+                let right = is_logged(files, &kept, report.entries);
+                let opens = match &kept {
+                    Kept::Whole(row) => opens(row, &recovered.state.map),
+                    Kept::Stub(_) => true,
+                };
+                match right {
+                    Ok(true) if opens && sealed.size <= report.entries => {
+                        report.records += u64::from(matches!(kept, Kept::Whole(_)));
+                        report.deleted += u64::from(matches!(kept, Kept::Stub(_)));
+                    }
+                    Ok(_) => report.faults.push("a record's commitment is not what the log holds".to_owned()),
+                    Err(e) => report.faults.push(e.to_string()),
                 }
             }
             Err(e) => report.faults.push(e.to_string()),
@@ -64,4 +78,23 @@ pub fn fsck(
         }
     }
     Ok(report)
+}
+
+/// Whether a whole record opens to the commitment that the map holds under its label.
+fn opens(row: &Row, map: &PrefixTree) -> bool {
+    let commitment = commit(&row.opening, &row.csi, row.version, &encode(&row.record));
+    let own = row.ladder.iter().find(|s| s.version == row.version);
+    let logged: Option<Hash> = own.and_then(|s| map.get(&s.label.0));
+    let contents = blind(&row.contents_salt, &encode(&row.contents)) == row.record.contents;
+    contents && commitment == row.commitment && logged == Some(commitment)
+}
+
+/// Whether the entries are where a version says that it was logged.
+fn is_logged(files: &LogFiles, kept: &Kept, size: u64) -> Result<bool, StoreError> {
+    let stub = kept.stub();
+    let entry = |index| Ok::<_, StoreError>(Entry::decode(&files.entry(index, size)?).ok());
+    let change = matches!(entry(stub.place.change)?, Some(Entry::Change(c)) if c.commitment == stub.commitment);
+    let heads = [stub.place.before, stub.place.head];
+    let heads = heads.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+    Ok(change && heads.iter().all(|h| matches!(h, Some(Entry::Head(_)))))
 }

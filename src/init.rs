@@ -25,7 +25,7 @@ use crate::{
         batch::{LogState, batch},
         commit::{Disk, commit},
     },
-    store::{Head, LogFiles, RedbRows, Rows},
+    store::{Head, LogFiles, RedbRows, RowKeys, Rows},
 };
 
 /// The policy document: a fixed text in this version, since its digest is logged when the log is opened.
@@ -139,10 +139,11 @@ fn open_log(
     let state = LogState::opening(origin.clone(), open);
     let made = batch(&state, vec![], vec![], clock.now(), &mut random::source()).map_err(|e| log(&e))?;
     let rows = open_rows(dir, new.file.store, true).map_err(|e| log(&e))?;
+    RowKeys::create(&dir.join(names::ROW_KEYS)).map_err(|e| log(&e))?;
     let head = Head::at(&dir.join(names::HEAD));
     let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| log(&e))?;
     let mut disk = Disk { rows: &*rows, head: &head, files: &files };
-    commit(&mut disk, &made, &[], None, signer).map_err(|e| log(&e))?;
+    commit(&mut disk, &made, &[], &[], None, signer).map_err(|e| log(&e))?;
     Ok(())
 }
 

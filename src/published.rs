@@ -8,34 +8,39 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use waymark_log::{hash::Hash, key::Key, proof};
+use waymark_log::{hash::Hash, key::Key, proof, time::UnixMillis};
 use waymark_mapping::{
     answer::{
-        Answer, Body, Format, Inclusion, LadderStep, OpenedConsent, OpenedHidden, OpenedVisible, Providers, Receipt,
-        TagProof,
+        Answer, Body, Content, Format, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedHidden,
+        OpenedVisible, Past, Pasts, Providers, Receipt, TagProof,
     },
-    entry::Head,
-    event::Event,
+    entry::{Entry, Head},
+    event::Cause,
     identifier::Csi,
     label::{Label, prove_handle, prove_label},
     ladder,
-    names::Tag,
+    mapping::Mapping,
+    names::{Domain, Tag},
     prefix::PrefixTree,
     provider::{ProviderDirectory, domain_key},
-    record::{HiddenValue, Record},
-    verify::named_domains,
+    record::{Beginning, SlotStatus, Standing},
+    tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
+    verify::{named_domains, since_versions},
     vrf::VrfSecret,
     wire::{List16, Opaque16, Optional16},
 };
 
 use crate::{
-    row::{KeptConsent, Row},
-    store::{LogFiles, Rows, SealedRow, StoreError, seal::Sealer},
+    row::{Kept, KeptConsent, Place, Row, Said, Stub},
+    sequencer::purge::open_row,
+    store::{LogFiles, Rows, StoreError, seal::Sealer},
 };
 
 /// Bytes that a general answer is padded to at least, unless configured otherwise. An answer with one mapping, three
 /// cosignatures and a million entries in the log is some 4.3 KiB: with 8 KiB, found and not found look alike.
 pub const ANSWER_BYTES_MIN_DEFAULT: usize = 8 << 10;
+/// Bytes after which a page of history ends: two records of sixteen full mappings fit beside it.
+const PAST_BYTES_MAX: usize = 24 << 10;
 /// What a hidden mapping adds to an answer at most: a tag query is sized as if one had been opened.
 const ONE_HIDDEN_BYTES: usize = 2 << 10;
 
@@ -60,6 +65,18 @@ pub struct Snapshot {
     pub providers: ProviderDirectory,
     /// Their tree.
     pub provider_tree: PrefixTree,
+}
+
+impl Latest {
+    /// Whether a key has a mapping here that is not new: it may see what is hidden, and what was.
+    pub fn is_established(&self, key: Key) -> bool {
+        is_established(&self.row, &[key], self.snapshot.head.time)
+    }
+
+    /// Whether a key has a mapping here.
+    pub fn has_mapping_of(&self, key: Key) -> bool {
+        self.row.state().held.iter().any(|h| h.mapping.recipient == key)
+    }
 }
 
 /// Why no answer could be made.
@@ -99,6 +116,18 @@ pub struct Answering {
     pub vrf: Arc<VrfSecret>,
     /// Least size of an answer.
     pub answer_bytes_min: usize,
+    /// Who runs it.
+    pub domain: Domain,
+}
+
+/// A CSI's latest published row, and what it lies among.
+pub struct Latest {
+    /// What is published.
+    pub snapshot: Arc<Snapshot>,
+    /// The row.
+    pub row: Row,
+    /// The slot of its key.
+    pub slot: u64,
 }
 
 impl Published {
@@ -119,10 +148,10 @@ impl Published {
         current.clone().map(|snapshot| (snapshot, latest.get(csi_key).copied()))
     }
 
-    /// Whether a record is one version after the latest that is published.
-    pub fn is_next(&self, csi_key: &[u8; 32], record: &Record) -> bool {
+    /// Whether a version is the one after the latest that is published.
+    pub fn is_next(&self, csi_key: &[u8; 32], version: u32) -> bool {
         let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
-        latest.get(csi_key).map_or(0, |v| v + 1) == record.version
+        latest.get(csi_key).map_or(0, |v| v + 1) == version
     }
 
     /// A new checkpoint takes effect, with the versions it makes the latest.
@@ -135,40 +164,68 @@ impl Published {
 }
 
 impl Answering {
-    /// A CSI's latest published row and the snapshot it belongs to.
+    /// What is published.
+    ///
+    /// # Errors
+    /// [`AnswerError::NotReady`].
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>, AnswerError> {
+        self.published.snapshot().ok_or(AnswerError::NotReady)
+    }
+
+    /// A CSI's latest published row, `None` if it has no version.
     ///
     /// # Errors
     /// [`AnswerError`].
-    pub fn row(&self, csi: &Csi) -> Result<(Arc<Snapshot>, Option<Row>), AnswerError> {
+    pub fn latest(&self, csi: &Csi) -> Result<Option<Latest>, AnswerError> {
+        self.at(csi).map(|(_, latest)| latest)
+    }
+
+    fn at(&self, csi: &Csi) -> Result<(Arc<Snapshot>, Option<Latest>), AnswerError> {
         let csi_key = self.sealer.csi_key(csi);
         let (snapshot, version) = self.published.at(&csi_key).ok_or(AnswerError::NotReady)?;
-        let row = version.map(|v| self.load(&csi_key, v)).transpose()?;
-        Ok((snapshot, row))
+        let Some(version) = version else { return Ok((snapshot, None)) };
+        let sealed = self.rows.row(&csi_key, version)?.ok_or_else(damaged_index)?;
+        match open_row(&self.sealer, &sealed)? {
+            Kept::Whole(row) => {
+                let latest = Latest { snapshot: Arc::clone(&snapshot), row: *row, slot: sealed.slot };
+                Ok((snapshot, Some(latest)))
+            }
+            // "The latest is never deleted."
+            Kept::Stub(_) => Err(StoreError::Damaged("the latest row".to_owned()).into()),
+        }
     }
 
-    /// The commitment of an earlier version.
+    /// What the log's proofs need of an earlier version.
     ///
     /// # Errors
     /// [`AnswerError`].
-    pub fn commitment(&self, csi: &Csi, version: u32) -> Result<Hash, AnswerError> {
-        Ok(self.load(&self.sealer.csi_key(csi), version)?.commitment)
+    pub fn stub(&self, csi: &Csi, version: u32) -> Result<Stub, AnswerError> {
+        Ok(self.load(&self.sealer.csi_key(csi), version)?.stub())
     }
 
-    fn load(&self, csi_key: &[u8; 32], version: u32) -> Result<Row, StoreError> {
-        let sealed = self.rows.row(csi_key, version)?;
-        let sealed = sealed.ok_or_else(|| StoreError::Damaged("the index of rows".to_owned()))?;
+    fn load(&self, csi_key: &[u8; 32], version: u32) -> Result<Kept, StoreError> {
+        let sealed = self.rows.row(csi_key, version)?.ok_or_else(damaged_index)?;
         open_row(&self.sealer, &sealed)
     }
 
-    /// Answers a look-up.
+    /// An earlier version, if its payload is still there.
+    fn whole(&self, csi: &Csi, version: u32) -> Result<Option<Row>, AnswerError> {
+        match self.load(&self.sealer.csi_key(csi), version)? {
+            Kept::Whole(row) => Ok(Some(*row)),
+            Kept::Stub(_) => Ok(None),
+        }
+    }
+
+    /// Answers a look-up; `full` adds the proof of when each mapping was logged.
     ///
     /// # Errors
     /// [`AnswerError`].
-    pub fn look_up(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, AnswerError> {
-        let (snapshot, row) = self.row(csi)?;
+    pub fn look_up(&self, csi: &Csi, tag: Option<&Tag>, full: bool) -> Result<Vec<u8>, AnswerError> {
+        let (snapshot, latest) = self.at(csi)?;
+        let row = latest.map(|l| l.row);
         let body = row.as_ref().map(|row| self.body(row, &snapshot, &Shows::Tag(tag))).transpose()?;
         let hit = body.as_ref().is_some_and(|b| !b.hidden.is_empty());
-        let answer = self.answer(&snapshot, csi, row.as_ref(), body)?;
+        let answer = self.answer(&snapshot, csi, row.as_ref(), body, full)?;
         let as_if = if tag.is_some() && !hit { ONE_HIDDEN_BYTES } else { 0 };
         let unpadded = tls_codec::Size::tls_serialized_len(&answer);
         let bytes_min = self.answer_bytes_min.max(unpadded + as_if);
@@ -183,35 +240,66 @@ impl Answering {
     /// # Errors
     /// [`AnswerError`].
     pub fn receipt(&self, csi: &Csi, keys: &[Key]) -> Result<Option<Receipt>, AnswerError> {
-        let (snapshot, Some(row)) = self.row(csi)? else { return Ok(None) };
-        self.receipt_for(&snapshot, &row, keys).map(Some)
+        let Some(latest) = self.latest(csi)? else { return Ok(None) };
+        self.receipt_for(&latest, keys).map(Some)
     }
 
     /// The receipt for a row that is the latest.
     ///
     /// # Errors
     /// [`AnswerError`].
-    pub fn receipt_for(&self, snapshot: &Snapshot, row: &Row, keys: &[Key]) -> Result<Receipt, AnswerError> {
-        let csi_key = self.sealer.csi_key(&row.record.csi);
-        let previous = row.record.version.checked_sub(1).map(|v| self.load(&csi_key, v)).transpose()?;
-        let authored = row.event.authorities.iter().any(|a| keys.contains(&a.key));
+    pub fn receipt_for(&self, latest: &Latest, keys: &[Key]) -> Result<Receipt, AnswerError> {
+        let Latest { snapshot, row, .. } = latest;
+        let previous = self.previous(row)?;
+        let authored = row.cause.event.authorities.iter().any(|a| keys.contains(&a.key));
         // A key that withdrew all of its mappings is judged by how it stood before: a newcomer that leaves again has seen
         // nothing of the others.
-        let whole = is_established(row, keys, snapshot)
-            || (authored && previous.as_ref().is_some_and(|p| is_established(p, keys, snapshot)));
+        let now = snapshot.head.time;
+        let whole = is_established(row, keys, now)
+            || (authored && previous.as_ref().is_some_and(|p| is_established(p, keys, now)));
         let shows = if whole { Shows::All } else { Shows::Own(keys) };
         let body = self.body(row, snapshot, &shows)?;
-        let previous = match previous.filter(|_| whole || authored) {
-            Some(previous) => {
-                let mut body = self.body(&previous, snapshot, &shows)?;
-                strip_consents(&mut body);
-                Some(body)
+        let previous = previous.filter(|_| whole || authored);
+        let previous = previous.map(|p| self.bare_body(&p, snapshot, &shows)).transpose()?;
+        let cause: Option<Cause> = (whole || authored).then(|| row.cause.clone());
+        let now = self.answer(snapshot, &row.csi, Some(row), Some(body), false)?;
+        let (cause, previous) = (Optional16(cause), Optional16(previous));
+        Ok(Receipt { now, cause, cause_salt: row.cause_salt, previous })
+    }
+
+    /// The record before, in the same tenure. "Nothing of the old history is opened to the new recipient."
+    fn previous(&self, row: &Row) -> Result<Option<Row>, AnswerError> {
+        match row.version.checked_sub(1) {
+            Some(version) if !row.begins_tenure() => self.whole(&row.csi, version),
+            _ => Ok(None),
+        }
+    }
+
+    /// A page of what happened from `version` on downwards, for a key that may see it: back to the version that first had a
+    /// mapping of its own, and no further than the tenure's beginning.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn past(&self, latest: &Latest, key: Key, version: u32) -> Result<Pasts, AnswerError> {
+        let row = &latest.row;
+        let own =
+            row.state().held.iter().filter(|h| h.mapping.recipient == key).map(|h| h.standing.since_version).min();
+        let first = own.unwrap_or(row.version).max(row.contents.start.version);
+        let (mut steps, mut bytes, mut at) = (Vec::new(), 0, version.min(row.version));
+        while at >= first {
+            let Some(row) = self.whole(&row.csi, at)? else { break };
+            let previous = if at > first { self.previous(&row)? } else { None };
+            let previous = previous.map(|p| self.bare_body(&p, &latest.snapshot, &Shows::All)).transpose()?;
+            let step = Past { cause: row.cause.clone(), cause_salt: row.cause_salt, previous: Optional16(previous) };
+            bytes += tls_codec::Size::tls_serialized_len(&step);
+            if bytes > PAST_BYTES_MAX && !steps.is_empty() {
+                break;
             }
-            None => None,
-        };
-        let event: Option<Event> = (whole || authored).then(|| row.event.clone());
-        let now = self.answer(snapshot, &row.record.csi, Some(row), Some(body))?;
-        Ok(Receipt { now, event: Optional16(event), event_salt: row.event_salt, previous: Optional16(previous) })
+            steps.push(step);
+            let Some(next) = at.checked_sub(1) else { break };
+            at = next;
+        }
+        Ok(Pasts { steps: List16::new(steps).ok_or(AnswerError::TooLarge)? })
     }
 
     fn answer(
@@ -220,6 +308,7 @@ impl Answering {
         csi: &Csi,
         row: Option<&Row>,
         body: Option<Body>,
+        full: bool,
     ) -> Result<Answer, AnswerError> {
         let steps: Vec<(Label, LadderStep)> = match row {
             Some(row) => row.ladder.iter().map(|s| (s.label, s.step)).collect(),
@@ -228,6 +317,7 @@ impl Answering {
         let labels: Vec<Hash> = steps.iter().map(|(label, _)| label.0).collect();
         let (map, _) = snapshot.map.prove(&labels).ok_or(AnswerError::TooLarge)?;
         let steps = steps.into_iter().map(|(_, step)| step).collect();
+        let full = row.zip(body.as_ref()).map(|(row, body)| self.full(row, body, snapshot, full)).transpose()?;
         Ok(Answer {
             format: Format,
             open: Opaque16::new(snapshot.open.clone()).ok_or(AnswerError::TooLarge)?,
@@ -235,42 +325,44 @@ impl Answering {
             head: snapshot.head,
             head_path: List16::new(snapshot.head_path.clone()).ok_or(AnswerError::TooLarge)?,
             checkpoint: Opaque16::new(snapshot.checkpoint.as_bytes()).ok_or(AnswerError::TooLarge)?,
-            version: row.map_or(0, |r| r.record.version),
+            version: row.map_or(0, |r| r.version),
             ladder: List16::new(steps).ok_or(AnswerError::TooLarge)?,
             map,
-            providers: providers_for(snapshot, body.as_ref())?,
+            providers: self.providers_for(snapshot, body.as_ref())?,
             body: Optional16(body),
-            full: Opaque16::new([]).ok_or(AnswerError::TooLarge)?,
+            full: Optional16(full.flatten()),
         })
     }
 
     fn body(&self, row: &Row, snapshot: &Snapshot, shows: &Shows<'_>) -> Result<Body, AnswerError> {
         let mut visible = Vec::with_capacity(row.visible.len());
-        for (slot, kept) in (0u8..).zip(row.visible.iter()) {
+        for kept in row.visible.iter() {
+            let content = shows.content(&kept.standing, &kept.mapping);
             visible.push(OpenedVisible {
-                slot,
                 salt: kept.salt,
-                mapping: kept.mapping.clone(),
-                consent: self.opened_consent(kept.consent.0.as_ref(), snapshot)?,
-                statement: Optional16(None),
+                standing: kept.standing,
+                consent: self.opened_consent(&content, &kept.said, snapshot)?,
+                content,
+                statement: kept.said.statement.clone(),
             });
         }
         let mut hidden = Vec::new();
-        for (slot, kept) in (0u8..).zip(row.hidden.iter()) {
-            if shows.opens(&kept.value) {
-                hidden.push(OpenedHidden {
-                    slot,
-                    salt: kept.salt,
-                    value: kept.value.clone(),
-                    handle: kept.handle.clone(),
-                    consent: self.opened_consent(kept.consent.0.as_ref(), snapshot)?,
-                });
-            }
+        for (slot, kept) in (0u8..).zip(row.hidden.iter()).filter(|(_, kept)| shows.opens(&kept.value)) {
+            let (value, consent) = match (&kept.value, kept.value.mapping()) {
+                (HiddenValue::Present(standing, _), Some(mapping)) => {
+                    let content = shows.content(standing, mapping);
+                    let consent = self.opened_consent(&content, &kept.said, snapshot)?;
+                    (HiddenValue::Present(*standing, content), consent)
+                }
+                _ => (HiddenValue::Empty, Optional16(None)),
+            };
+            let (salt, handle, statement) = (kept.salt, kept.handle.clone(), kept.said.statement.clone());
+            hidden.push(OpenedHidden { slot, salt, value, handle, consent, statement });
         }
         let tag_end = if let Shows::Tag(Some(tag)) = shows {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
             let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &row.record.csi, row.record.version, tag, ordinal);
+            let (vrf_proof, _) = prove_handle(&self.vrf, &row.csi, row.version, tag, ordinal);
             Some(TagProof { ordinal, vrf_proof })
         } else {
             None
@@ -278,57 +370,205 @@ impl Answering {
         Ok(Body {
             opening: row.opening,
             record: row.record.clone(),
+            contents_salt: row.contents_salt,
+            contents: row.contents.clone(),
             visible: List16::new(visible).ok_or(AnswerError::TooLarge)?,
             hidden: List16::new(hidden).ok_or(AnswerError::TooLarge)?,
             tag_end: Optional16(tag_end),
         })
     }
 
+    /// A body without what others say: how a record of the past is shown.
+    fn bare_body(&self, row: &Row, snapshot: &Snapshot, shows: &Shows<'_>) -> Result<Body, AnswerError> {
+        let mut row = row.clone();
+        let mut visible = row.visible.to_vec();
+        visible.iter_mut().for_each(|v| v.said = Said::NOTHING);
+        let mut hidden = row.hidden.to_vec();
+        hidden.iter_mut().for_each(|h| h.said = Said::NOTHING);
+        row.visible = List16::new(visible).ok_or(AnswerError::TooLarge)?;
+        row.hidden = List16::new(hidden).ok_or(AnswerError::TooLarge)?;
+        self.body(&row, snapshot, shows)
+    }
+
     fn opened_consent(
         &self,
-        kept: Option<&KeptConsent>,
+        content: &Content,
+        said: &Said,
         snapshot: &Snapshot,
     ) -> Result<Optional16<OpenedConsent>, AnswerError> {
-        let Some(kept) = kept else { return Ok(Optional16(None)) };
-        let logged = match kept.logged {
-            None => None,
-            Some(index) => {
-                let plan = proof::inclusion(index, snapshot.size)
-                    .map_err(|_| StoreError::Damaged("a consent's index".to_owned()))?;
-                let hashes = self.files.hashes(&plan, snapshot.size)?;
-                let path = plan.build(&hashes).map_err(|_| AnswerError::TooLarge)?;
-                Some(Inclusion { index, path: List16::new(path).ok_or(AnswerError::TooLarge)? })
-            }
+        let (Some(KeptConsent { consent, salt, logged }), Some(_)) = (&said.consent.0, content.mapping()) else {
+            return Ok(Optional16(None));
         };
-        let (consent, salt) = (kept.consent.clone(), kept.salt);
+        let logged = logged.map(|index| self.inclusion(index, snapshot)).transpose()?;
+        let (consent, salt) = (consent.clone(), *salt);
         Ok(Optional16(Some(OpenedConsent { consent, salt, logged: Optional16(logged) })))
+    }
+
+    /// Where an entry is, in the published tree.
+    fn inclusion(&self, index: u64, snapshot: &Snapshot) -> Result<Inclusion, AnswerError> {
+        let plan = proof::inclusion(index, snapshot.size)
+            .map_err(|_| StoreError::Damaged("the place of an entry".to_owned()))?;
+        let hashes = self.files.hashes(&plan, snapshot.size)?;
+        let path = plan.build(&hashes).map_err(|_| AnswerError::TooLarge)?;
+        Ok(Inclusion { index, path: List16::new(path).ok_or(AnswerError::TooLarge)? })
+    }
+
+    fn head_at(&self, index: u64, snapshot: &Snapshot) -> Result<HeadAt, AnswerError> {
+        Ok(HeadAt { head: self.head(index, snapshot)?, at: self.inclusion(index, snapshot)? })
+    }
+
+    /// The head at an index of the published log.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn head(&self, index: u64, snapshot: &Snapshot) -> Result<Head, AnswerError> {
+        match Entry::decode(&self.files.entry(index, snapshot.size)?) {
+            Ok(Entry::Head(head)) => Ok(head),
+            _ => Err(StoreError::Damaged("the place of a head".to_owned()).into()),
+        }
+    }
+
+    fn logged(&self, csi: &Csi, version: u32, stub: Stub, snapshot: &Snapshot) -> Result<LoggedVersion, AnswerError> {
+        let Stub { commitment, place: Place { change, head, .. } } = stub;
+        let (vrf_proof, _) = prove_label(&self.vrf, csi, version);
+        let (change, head) = (self.inclusion(change, snapshot)?, self.head_at(head, snapshot)?);
+        Ok(LoggedVersion { version, vrf_proof, commitment, change, head })
+    }
+
+    fn opened_version(&self, csi: &Csi, version: u32, snapshot: &Snapshot) -> Result<OpenedVersion, AnswerError> {
+        let row = self.whole(csi, version)?.ok_or(StoreError::Shredded)?;
+        let stub = Stub { commitment: row.commitment, place: row.place };
+        Ok(OpenedVersion { at: self.logged(csi, version, stub, snapshot)?, opening: row.opening, record: row.record })
+    }
+
+    /// What is shown of the past: how the tenure began wherever it is not the first, and on request when each mapping was logged.
+    fn full(&self, row: &Row, body: &Body, snapshot: &Snapshot, all: bool) -> Result<Option<Full>, AnswerError> {
+        let tenure = self.tenure_proof(row, snapshot)?;
+        let mut since = Vec::new();
+        if all {
+            for version in since_versions(shown(body).map(|(standing, _)| standing.since_version)) {
+                let stub = if version == row.version {
+                    Stub { commitment: row.commitment, place: row.place }
+                } else {
+                    self.stub(&row.csi, version)?
+                };
+                since.push(self.logged(&row.csi, version, stub, snapshot)?);
+            }
+        }
+        if tenure.is_none() && since.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Full { since: List16::new(since).ok_or(AnswerError::TooLarge)?, tenure: Optional16(tenure) }))
+    }
+
+    fn tenure_proof(&self, row: &Row, snapshot: &Snapshot) -> Result<Option<TenureProof>, AnswerError> {
+        let (csi, start) = (&row.csi, &row.contents.start);
+        let Some(last) = start.version.checked_sub(1).filter(|_| start.how != Beginning::First) else {
+            return Ok(None);
+        };
+        let stub = if row.begins_tenure() {
+            Stub { commitment: row.commitment, place: row.place }
+        } else {
+            self.stub(csi, start.version)?
+        };
+        let logged = self.logged(csi, start.version, stub, snapshot)?;
+        let recent = snapshot.head.time < logged.head.head.time.plus_ms(PASSAGE_MS);
+        let passage = match start.how {
+            _ if !recent => Passage::Past,
+            Beginning::NewHolder => {
+                let at_end = self.whole(csi, last)?.ok_or(StoreError::Shredded)?;
+                let claim = at_end.record.state.claim().ok_or_else(damaged_index)?;
+                let opened = if claim.version == last { None } else { Some(self.opened_version(csi, last, snapshot)?) };
+                let pending = self.opened_version(csi, claim.version, snapshot)?;
+                Passage::Hold(Hold {
+                    pending,
+                    last: Optional16(opened),
+                    before: self.head_at(stub.place.before, snapshot)?,
+                })
+            }
+            Beginning::Release => Passage::Release(self.released(row, start.version)?),
+            Beginning::First | Beginning::Vacancy => Passage::Vacancy(self.opened_version(csi, last, snapshot)?),
+        };
+        Ok(Some(TenureProof { start: logged, passage }))
+    }
+
+    fn released(&self, row: &Row, version: u32) -> Result<Released, AnswerError> {
+        let earlier = if row.version == version { None } else { self.whole(&row.csi, version)? };
+        let row = if row.version == version { row } else { earlier.as_ref().ok_or(StoreError::Shredded)? };
+        Ok(Released {
+            opening: row.opening,
+            record: row.record.clone(),
+            contents_salt: row.contents_salt,
+            contents: row.contents.clone(),
+            cause: row.cause.clone(),
+            cause_salt: row.cause_salt,
+        })
+    }
+
+    fn providers_for(&self, snapshot: &Snapshot, body: Option<&Body>) -> Result<Providers, AnswerError> {
+        let mappings = body.into_iter().flat_map(shown).filter_map(|(_, content)| content.mapping());
+        let unserved = body.is_some_and(|b| shown(b).any(|(standing, _)| standing.status == SlotStatus::Unserved));
+        let domains = named_domains(mappings, body.map(|b| &b.contents.start), unserved.then_some(&self.domain));
+        if domains.is_empty() {
+            return Ok(Providers::none());
+        }
+        let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
+        let (proof, _) = snapshot.provider_tree.prove(&keys).ok_or(AnswerError::TooLarge)?;
+        let leaves = domains.iter().filter_map(|d| snapshot.providers.get(d).cloned()).collect();
+        Ok(Providers { leaves: List16::new(leaves).ok_or(AnswerError::TooLarge)?, proof })
     }
 }
 
-/// Whether one of these keys has a mapping that is not new.
-fn is_established(row: &Row, keys: &[Key], snapshot: &Snapshot) -> bool {
-    let own = |h: &waymark_mapping::rules::Held| keys.contains(&h.mapping.recipient);
-    row.state().held.iter().any(|h| own(h) && !h.standing.is_new_at(snapshot.head.time))
+fn damaged_index() -> StoreError {
+    StoreError::Damaged("the index of rows".to_owned())
 }
 
-/// Which hidden slots a body opens.
+/// The mappings that a body accounts for, visible ones first.
+fn shown(body: &Body) -> impl Iterator<Item = (&Standing, &Content)> {
+    let hidden = body.hidden.iter().filter_map(|h| match &h.value {
+        HiddenValue::Present(standing, content) => Some((standing, content)),
+        HiddenValue::Empty => None,
+    });
+    body.visible.iter().map(|v| (&v.standing, &v.content)).chain(hidden)
+}
+
+/// Whether one of these keys has a mapping that is not new.
+fn is_established(row: &Row, keys: &[Key], now: UnixMillis) -> bool {
+    let state = row.state();
+    state.held.iter().any(|h| keys.contains(&h.mapping.recipient) && !state.is_new_at(h, now))
+}
+
+/// Which slots a body opens.
 enum Shows<'a> {
-    /// Those with the tag, or none.
+    /// Visible ones, and hidden ones with the tag or none: a sender.
     Tag(Option<&'a Tag>),
-    /// All eight.
+    /// All.
     All,
-    /// Those of these keys.
+    /// Visible ones, and hidden ones of these keys.
     Own(&'a [Key]),
 }
 
 impl Shows<'_> {
     fn opens(&self, value: &HiddenValue) -> bool {
-        match (self, value) {
+        match (self, value.mapping()) {
             (Shows::All, _) => true,
-            (Shows::Tag(tag), HiddenValue::Present(_, m)) => tag.is_some() && m.tags.as_exact() == *tag,
-            (Shows::Own(keys), HiddenValue::Present(_, m)) => keys.contains(&m.recipient),
-            (_, HiddenValue::Empty) => false,
+            (Shows::Tag(tag), Some(m)) => tag.is_some() && m.tags.as_exact() == *tag,
+            (Shows::Own(keys), Some(m)) => keys.contains(&m.recipient),
+            (_, None) => false,
         }
+    }
+
+    /// What the DP withholds is closed to all but those whose it is.
+    fn content(&self, standing: &Standing, mapping: &Mapping) -> Content {
+        let own = match self {
+            Shows::All => true,
+            Shows::Own(keys) => keys.contains(&mapping.recipient),
+            Shows::Tag(_) => false,
+        };
+        if standing.status == SlotStatus::Unserved && !own {
+            return Content::Closed(mapping.digest());
+        }
+        Content::Shown(Box::new(mapping.clone()))
     }
 }
 
@@ -339,38 +579,4 @@ fn absent_steps(vrf: &VrfSecret, csi: &Csi) -> Vec<(Label, LadderStep)> {
         (label, LadderStep { vrf_proof, commitment: None })
     };
     ladder::base(None).into_iter().map(prove).collect()
-}
-
-fn strip_consents(body: &mut Body) {
-    let mut visible = body.visible.to_vec();
-    visible.iter_mut().for_each(|v| v.consent = Optional16(None));
-    let mut hidden = body.hidden.to_vec();
-    hidden.iter_mut().for_each(|h| h.consent = Optional16(None));
-    body.visible = List16::new(visible).expect("shorter than before");
-    body.hidden = List16::new(hidden).expect("shorter than before");
-}
-
-fn providers_for(snapshot: &Snapshot, body: Option<&Body>) -> Result<Providers, AnswerError> {
-    let hidden = body.into_iter().flat_map(|b| b.hidden.iter()).filter_map(|h| match &h.value {
-        HiddenValue::Present(_, mapping) => Some(&**mapping),
-        HiddenValue::Empty => None,
-    });
-    let visible = body.into_iter().flat_map(|b| b.visible.iter()).map(|v| &v.mapping);
-    let domains = named_domains(visible.chain(hidden));
-    if domains.is_empty() {
-        return Ok(Providers::none());
-    }
-    let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
-    let (proof, _) = snapshot.provider_tree.prove(&keys).ok_or(AnswerError::TooLarge)?;
-    let leaves = domains.iter().filter_map(|d| snapshot.providers.get(d).cloned()).collect();
-    Ok(Providers { leaves: List16::new(leaves).ok_or(AnswerError::TooLarge)?, proof })
-}
-
-/// Unseals and reads a row.
-///
-/// # Errors
-/// [`StoreError::Damaged`].
-pub fn open_row(sealer: &Sealer, sealed: &SealedRow) -> Result<Row, StoreError> {
-    let bytes = sealer.open(sealed)?;
-    Row::decode(&bytes).map_err(|_| StoreError::Damaged("a row".to_owned()))
 }

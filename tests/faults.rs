@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use common::{QUIET, Seen, copy_folder, csi, domain, key, mapping, request, shown, with_consent};
 use waymark::{
-    authorise::{Judged, authorise},
+    authorise::{Bench, Judged, authorise},
     config::{Codes, File, Settings, StoreKind, names},
     fsck::{Report, fsck},
     init::{NewDp, init, open_rows, provider_entry},
@@ -21,7 +21,7 @@ use waymark::{
         recover::{RecoverError, Recovered, recover},
         snapshot,
     },
-    store::{Head, LogFiles, Rows, SealedRow, Staged, StoreError, seal::Sealer},
+    store::{Head, LogFiles, Purge, RowKeys, Rows, SealedRow, Staged, StoreError, seal::Sealer},
 };
 use waymark_log::{
     checkpoint::{Checkpoint, Origin, SignedCheckpoint},
@@ -81,10 +81,10 @@ fn broken() -> StoreError {
 }
 
 impl Effects for Faulty<'_> {
-    fn stage(&mut self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError> {
+    fn stage(&mut self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError> {
         match self.fails(Step::Stage) {
-            None => self.disk.stage(staged, rows),
-            Some(How::Written) => self.disk.stage(staged, rows).and(Err(broken())),
+            None => self.disk.stage(staged, rows, purges),
+            Some(How::Written) => self.disk.stage(staged, rows, purges).and(Err(broken())),
             Some(_) => Err(broken()),
         }
     }
@@ -127,6 +127,7 @@ impl Hand {
             codes: Codes::Folder,
             lookups_per_minute: 1,
             answer_bytes_min: 8192,
+            csip: vec![],
         };
         // Named in the policy and never asked.
         let witness = Vkey::new(KeyName::new("w.example").unwrap(), Role::Witness, key("w").public());
@@ -146,13 +147,15 @@ impl Hand {
                 Ok(recovered) => recovered,
                 Err(why) => return Err((why, dir)),
             };
+        let keys = RowKeys::open(&dir.path().join(names::ROW_KEYS)).unwrap();
         let answering = Answering {
             published: Published::new(latest),
             rows: Arc::clone(&rows),
-            sealer: Arc::new(Sealer::new(&settings.store_key)),
+            sealer: Arc::new(Sealer::new(&settings.store_key, Arc::new(keys))),
             files,
             vrf: Arc::new(Settings::load(dir.path()).unwrap().vrf),
             answer_bytes_min: 8192,
+            domain: settings.domain.clone(),
         };
         let hand = Self { dir, settings, rows, answering, state, head_note, signed };
         hand.publish(head_path, vec![]);
@@ -176,8 +179,8 @@ impl Hand {
 
     /// A look-up's result, from the row itself.
     fn current(&self, who: &Csi) -> (Option<u32>, Option<Hash>) {
-        let row: Option<Row> = self.answering.row(who).unwrap().1;
-        (row.as_ref().map(|r| r.record.version), row.map(|r| r.commitment))
+        let latest = self.answering.latest(who).unwrap();
+        (latest.as_ref().map(|l| l.row.version), latest.map(|l| l.row.commitment))
     }
 
     fn attestation(&self, recipient: Key, who: &Csi) -> Attestation {
@@ -211,7 +214,9 @@ impl Hand {
         let possession = version.is_none().then_some(attestation);
         let signers = [(&secret, possession)];
         let change = request(&origin(), seen, who, EventKind::Issue, &[added], &[], &signers);
-        match authorise(&self.answering, &change, &origin(), Clock::System.now()).unwrap() {
+        let (origin, now) = (origin(), Clock::System.now());
+        let bench = Bench { origin: &origin, csips: &[], recycled: false, now };
+        match authorise(&self.answering, &change, bench).unwrap() {
             Judged::Authorized(change) => *change,
             Judged::AlreadyDone => panic!("a new event"),
         }
@@ -232,24 +237,21 @@ impl Hand {
         let now = Clock::System.now().max(self.state.head.unwrap().time.plus_ms(1));
         let made = batch(&self.state, changes, providers, now, &mut random::source()).unwrap();
         assert!(made.refused.is_empty());
-        let size = made.checkpoint.size;
-        let seal =
-            |(key, row): &([u8; 32], Row)| self.answering.sealer.seal(*key, row.record.version, size, &row.encode());
-        let rows: Vec<SealedRow> = made.rows.iter().map(seal).collect();
+        let (rows, purges) = seal_rows(&self.answering.sealer, &made.rows, made.checkpoint.size).unwrap();
         let head = Head::at(&self.dir.path().join(names::HEAD));
         let files = self.answering.files.clone();
         let mut disk = Disk { rows: &*self.rows, head: &head, files: &files };
         let old = Some((self.head_note.as_str(), self.signed.checkpoint()));
         let signer = &self.settings.signer;
         let signed = match fault {
-            None => commit(&mut disk, &made, &rows, old, signer),
-            Some(fault) => commit(&mut Faulty { disk, fault }, &made, &rows, old, signer),
+            None => commit(&mut disk, &made, &rows, &purges, old, signer),
+            Some(fault) => commit(&mut Faulty { disk, fault }, &made, &rows, &purges, old, signer),
         };
         let Ok(signed) = signed else { return false };
         self.head_note = signed.to_note(&[]);
         self.signed = signed;
         self.state = made.next;
-        let versions = made.rows.iter().map(|(key, row)| (*key, row.record.version)).collect();
+        let versions = made.rows.iter().map(|m| (m.csi_key, m.row.version)).collect();
         self.publish(made.head_path, versions);
         true
     }
@@ -437,13 +439,13 @@ fn fsck_finds_a_row_that_was_altered_moved_or_lost() {
         }
         let mut altered = whole.clone();
         altered.sealed[bit / 8] ^= 1 << (bit % 8);
-        hand.rows.stage(&staged, &[altered]).unwrap();
+        hand.rows.stage(&staged, &[altered], &[]).unwrap();
         assert_eq!(hand.fsck().faults.len(), 1, "bit {bit}");
     }
     // Another version's row in its place; a version that nobody made; then good again.
-    hand.rows.stage(&staged, &[SealedRow { sealed: row(0).sealed, ..whole.clone() }]).unwrap();
+    hand.rows.stage(&staged, &[SealedRow { sealed: row(0).sealed, ..whole.clone() }], &[]).unwrap();
     assert_eq!(hand.fsck().faults.len(), 1);
-    hand.rows.stage(&staged, &[whole.clone(), SealedRow { version: 4, ..row(2) }]).unwrap();
+    hand.rows.stage(&staged, &[whole.clone(), SealedRow { version: 4, ..row(2) }], &[]).unwrap();
     assert_eq!(hand.fsck().faults.len(), 2, "it cannot be opened, and version 3 is missing");
 }
 
@@ -453,7 +455,7 @@ fn two_changes_judged_over_one_version_do_not_both_get_in() {
     let mut hand = grown(20);
     let (first, second) = (hand.judged(&bob), hand.judged(&bob));
     let pool = Pool::default();
-    let is_next = |hand: &Hand, c: &PendingChange| hand.answering.published.is_next(&c.csi_key, &c.row.record);
+    let is_next = |hand: &Hand, c: &PendingChange| hand.answering.published.is_next(&c.csi_key, c.row.version);
     pool.add([1; 32], first, |c| is_next(&hand, c)).unwrap();
     let again = hand.judged(&bob);
     assert!(matches!(pool.add([2; 32], again, |c| is_next(&hand, c)), Err(PoolRefused::InFlight)));

@@ -15,7 +15,7 @@ use crate::{
     init::{NewDp, init, open_rows},
     onboarding,
     published::ANSWER_BYTES_MIN_DEFAULT,
-    store::{Head, LogFiles, seal::Sealer},
+    store::{Head, LogFiles, RowKeys, seal::Sealer},
 };
 
 /// A discovery provider.
@@ -123,6 +123,7 @@ pub fn run() -> ExitCode {
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
+                    csip: vec![],
                 };
                 make(&dir, &NewDp { file, witnesses, quorum })
             }
@@ -210,10 +211,12 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     let rows = open_rows(dir, settings.store, false).map_err(|e| could(e.into()))?;
     let head = Head::at(&dir.join(names::HEAD));
     let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| could(e.into()))?;
-    let sealer = Sealer::new(&settings.store_key);
+    let keys = RowKeys::open(&dir.join(names::ROW_KEYS)).map_err(|e| could(e.into()))?;
+    let sealer = Sealer::new(&settings.store_key, std::sync::Arc::new(keys));
     let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey());
     let report = report.map_err(|e| could(e.into()))?;
-    println!("{} entries, {} records of {} identifiers", report.entries, report.records, report.identifiers);
+    let (records, deleted) = (report.records, report.deleted);
+    println!("{} entries, {records} records of {} identifiers, {deleted} deleted", report.entries, report.identifiers);
     for fault in &report.faults {
         println!("fault: {fault}");
     }

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use waymark_log::time::UnixMillis;
 use waymark_mapping::{
-    facts::{LogFacts, MappingFacts, Service},
+    facts::{ChangedHands, Contest, LogFacts, MappingFacts, Service},
+    record::{Beginning, Ground},
     verify::{Check, Lookup, Outcome},
 };
 
@@ -54,14 +55,40 @@ pub fn words(lookup: &Lookup, who: &str, now: UnixMillis) -> String {
         }
     };
     let _ = writeln!(card, "{headline}");
-    if lookup.contested {
-        let _ = writeln!(card, "  ! somebody else claims this identifier");
+    match &lookup.contested {
+        Some(Contest::Claim { until, objected, .. }) => {
+            let objected = if *objected { "; the holder objects" } else { "" };
+            let _ =
+                writeln!(card, "  ! CONTESTED: somebody else claims this identifier until {}{objected}", date(*until));
+        }
+        Some(Contest::ForeignRelease) => {
+            let _ = writeln!(card, "  ! CONTESTED: taken back by an operator that your trust file does not know");
+        }
+        None => {}
+    }
+    if let Some(hands) = &lookup.changed_hands {
+        hands_words(&mut card, hands, now);
+    }
+    for withheld in &lookup.withheld {
+        let (reason, since) = (withheld.reason, date(withheld.by_event));
+        let _ = writeln!(card, "  a way is WITHHELD BY THE DP since {since}, reason {reason}");
     }
     for mapping in lookup.mappings.iter().filter(|m| m.msp.is_some()) {
         mapping_words(&mut card, mapping, now);
     }
     log_words(&mut card, &lookup.log);
     card
+}
+
+fn hands_words(card: &mut String, hands: &ChangedHands, now: UnixMillis) {
+    let how = match (hands.how, hands.ground) {
+        (Beginning::NewHolder, Some(Ground::Equal)) => "a claim, after a hold of 14 days that is proved",
+        (Beginning::NewHolder, Some(_)) => "a claim, after a hold of 72 hours that is proved",
+        (Beginning::NewHolder, None) => "a claim",
+        (Beginning::Release, _) => "its operator took it back",
+        (Beginning::First | Beginning::Vacancy, _) => "nothing stood before",
+    };
+    let _ = writeln!(card, "  changed hands {}: {how}", ago(hands.time, now));
 }
 
 fn mapping_words(card: &mut String, m: &MappingFacts, now: UnixMillis) {
@@ -95,12 +122,17 @@ fn mapping_words(card: &mut String, m: &MappingFacts, now: UnixMillis) {
             format!("confirmed by {msp}; {log}; {key}")
         }
         Service::Unconfirmed => format!("not confirmed by {msp}"),
+        Service::Detached { reason } => format!("DETACHED: {msp} says that it no longer serves it, reason {reason}"),
         Service::NotShownToMsp => format!("NOT COUNTED: {msp} publishes its consents and none is logged for this"),
         Service::OptedOut => "opted out".to_owned(),
     };
     let _ = writeln!(card, "    service     {service}");
     let lapsed = if m.holds || now < m.not_after { "" } else { "  LAPSED" };
-    let _ = writeln!(card, "    change      stands since {} (the DP's word){lapsed}", date(m.change.since));
+    let since = match m.change.logged_by {
+        Some(logged) => format!("stands since {}: logged by then, proved", date(logged)),
+        None => format!("stands since {} (the DP's word)", date(m.change.since)),
+    };
+    let _ = writeln!(card, "    change      {since}{lapsed}");
 }
 
 fn log_words(card: &mut String, log: &LogFacts) {
@@ -134,7 +166,10 @@ pub fn to_json(lookup: &Lookup, now: UnixMillis) -> Value {
         "schema": "waymark.lookup/1",
         "outcome": outcome_code(lookup.outcome),
         "version": lookup.version,
-        "contested": lookup.contested,
+        "contested": lookup.contested.is_some(),
+        "contest": lookup.contested.as_ref().map(contest_json),
+        "changed_hands": lookup.changed_hands.as_ref().map(hands_json),
+        "withheld": lookup.withheld.iter().map(|w| json!({"reason": w.reason, "by_ms": w.by_event.get()})).collect::<Vec<_>>(),
         "mappings": mappings,
         "log": {
             "origin": lookup.log.origin.as_str(),
@@ -149,10 +184,49 @@ pub fn to_json(lookup: &Lookup, now: UnixMillis) -> Value {
     })
 }
 
+fn contest_json(contest: &Contest) -> Value {
+    match contest {
+        Contest::Claim { since, until, ground, objected } => json!({
+            "kind": "claim",
+            "since_ms": since.get(),
+            "until_ms": until.get(),
+            "ground": ground_code(*ground),
+            "objected": objected,
+        }),
+        Contest::ForeignRelease => json!({"kind": "foreign-release"}),
+    }
+}
+
+fn hands_json(hands: &ChangedHands) -> Value {
+    let how = match hands.how {
+        Beginning::First => "first",
+        Beginning::NewHolder => "new-holder",
+        Beginning::Release => "release",
+        Beginning::Vacancy => "vacancy",
+    };
+    json!({
+        "how": how,
+        "logged_by_ms": hands.time.get(),
+        "recent": hands.recent,
+        "ground": hands.ground.map(ground_code),
+        "csip": hands.csip.as_ref().map(|(domain, pinned)| json!({"domain": domain.as_str(), "key_pinned": pinned})),
+    })
+}
+
+const fn ground_code(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Equal => "equal-proof",
+        Ground::Stricter => "stricter-proof",
+        Ground::Lapsed => "lapsed",
+        Ground::Recycled => "recycled",
+    }
+}
+
 fn mapping_json(m: &MappingFacts, now: UnixMillis) -> Value {
     let service = match m.service {
         Service::Confirmed { in_log, pinned } => json!({"state": "confirmed", "in_log": in_log, "key_pinned": pinned}),
         Service::Unconfirmed => json!({"state": "unconfirmed"}),
+        Service::Detached { reason } => json!({"state": "detached", "reason": reason}),
         Service::NotShownToMsp => json!({"state": "not-shown-to-msp"}),
         Service::OptedOut => json!({"state": "opted-out"}),
     };
@@ -175,6 +249,10 @@ fn mapping_json(m: &MappingFacts, now: UnixMillis) -> Value {
             "key_pinned": m.possession.pinned,
         },
         "service": service,
-        "change": {"since_ms": m.change.since.get(), "new": m.change.is_new},
+        "change": {
+            "since_ms": m.change.since.get(),
+            "logged_by_ms": m.change.logged_by.map(UnixMillis::get),
+            "new": m.change.is_new,
+        },
     })
 }

@@ -3,7 +3,8 @@
 use data_encoding::BASE64;
 use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_mapping::{
-    answer::{ANSWER_SIZES, RECEIPT_BYTES_MAX, Receipt},
+    answer::{ANSWER_SIZES, Pasts, RECEIPT_BYTES_MAX, Receipt},
+    event::{ANY_VERSION, Event},
     identifier::Csi,
     mapping::{Attestation, Purpose},
     names::Tag,
@@ -13,8 +14,8 @@ use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
 use super::{ClientError, Line, success};
 use crate::api::{
-    CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, HISTORY_MEDIA_TYPE,
-    HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+    CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, EVENT_MEDIA_TYPE,
+    HISTORY_MEDIA_TYPE, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
 };
 
 /// Most bytes in a JSON answer.
@@ -45,7 +46,19 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        let request = LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()) };
+        self.look_up_as(csi, tag, false).await
+    }
+
+    /// Looks a CSI up with the proof of when each mapping was logged.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn look_up_full(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
+        self.look_up_as(csi, tag, true).await
+    }
+
+    async fn look_up_as(&self, csi: &Csi, tag: Option<&Tag>, full: bool) -> Result<Vec<u8>, ClientError> {
+        let request = LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full };
         let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let url = format!("{}/v1/lookups", self.0.url);
         let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
@@ -108,8 +121,28 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn history(&self, secret: &SecretKey, csi: &Csi) -> Result<Receipt, ClientError> {
-        let body = encode(&HistoryRequest { csi: csi.clone() });
+        let body = encode(&HistoryRequest { csi: csi.clone(), version: ANY_VERSION });
         let answer = self.0.post_signed(secret, "/v1/history", HISTORY_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    /// What happened from a version on downwards, a page of it, to be opened step by step.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn past(&self, secret: &SecretKey, csi: &Csi, version: u32) -> Result<Pasts, ClientError> {
+        let body = encode(&HistoryRequest { csi: csi.clone(), version });
+        let answer = self.0.post_signed(secret, "/v1/history", HISTORY_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
+        decode("page of history", &answer).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    /// Hands in a revocation that was prepared in advance.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn revoke(&self, token: &Event) -> Result<(), ClientError> {
+        let url = format!("{}/v1/revocations", self.0.url);
+        let answer = self.0.fetcher.post(&url, EVENT_MEDIA_TYPE, &[], encode(token), JSON_ANSWER_BYTES_MAX).await?;
+        success(answer).map(|_| ())
     }
 }

@@ -27,8 +27,18 @@ pub const NOT_ALLOWED: Kind = Kind::new(403, "not-allowed", "The rules do not al
 pub const CHANGE_INVALID: Kind = Kind::new(422, "change-invalid", "The change contradicts itself");
 /// A mapping is not good.
 pub const MAPPING_INVALID: Kind = Kind::new(422, "mapping-invalid", "A mapping is not good");
-/// The kind of change is not offered.
-pub const EVENT_NOT_OFFERED: Kind = Kind::new(422, "event-not-offered", "This kind of change is not offered yet");
+/// A provider's or the DP's signature that has no say here.
+pub const AUTHORITY_UNKNOWN: Kind = Kind::new(403, "authority-unknown", "The key has no say here in that role");
+/// Nothing stands that would have to be claimed.
+pub const NOTHING_TO_CLAIM: Kind = Kind::new(422, "nothing-to-claim", "Nothing stands that would have to be claimed");
+/// Somebody claims it already.
+pub const CLAIMED: Kind = Kind::new(409, "claimed", "The identifier is claimed already");
+/// There is no such claim.
+pub const NO_CLAIM: Kind = Kind::new(409, "no-claim", "There is no such claim");
+/// The hold is not over.
+pub const HOLD_NOT_OVER: Kind = Kind::new(409, "hold-not-over", "The hold of the claim is not over");
+/// An objection was made.
+pub const OBJECTED: Kind = Kind::new(409, "objected", "An objection was made already");
 /// No room for another mapping.
 pub const RECORD_FULL: Kind = Kind::new(422, "record-full", "There is no room for another mapping");
 /// The MSP is not in the log.
@@ -103,6 +113,7 @@ pub fn authorise(error: &NotAuthorised) -> Problem {
         NotAuthorised::Rules(refused) => return rules(*refused),
         NotAuthorised::Answer(e) => return answer(e),
         NotAuthorised::OtherSigner => NOT_ALLOWED,
+        NotAuthorised::UnknownAuthority => AUTHORITY_UNKNOWN,
         NotAuthorised::UnknownProver => PROVER_UNKNOWN,
         NotAuthorised::UnknownMsp => MSP_UNKNOWN,
         NotAuthorised::BadConsent => CONSENT_INVALID,
@@ -117,7 +128,11 @@ fn rules(refused: Refused) -> Problem {
         Refused::Stale => VERSION_STALE,
         Refused::Signature => SIGNATURE_INVALID,
         Refused::NotAuthorised | Refused::Bystander => NOT_ALLOWED,
-        Refused::NotOffered => EVENT_NOT_OFFERED,
+        Refused::NothingToClaim => NOTHING_TO_CLAIM,
+        Refused::Claimed => CLAIMED,
+        Refused::NoClaim => NO_CLAIM,
+        Refused::Held => HOLD_NOT_OVER,
+        Refused::Objected => OBJECTED,
         Refused::Full => RECORD_FULL,
         Refused::Mapping(_) | Refused::Time => MAPPING_INVALID,
         Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere => CHANGE_INVALID,

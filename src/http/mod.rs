@@ -6,18 +6,20 @@
 //! | POST | /v1/lookups | an answer |
 //! | POST | /v1/challenges, /v1/challenges/{id}/check | possession |
 //! | POST | /v1/changes | a change, answered by its receipt |
-//! | POST | /v1/history | the current record as its recipient may see it |
+//! | POST | /v1/revocations | a revocation prepared in advance, from whoever has it |
+//! | POST | /v1/history | the current record as its recipient may see it; its past |
 //! | GET | /v1/providers, /v1/policy | who is onboarded; the policy document |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
 
+mod changes;
 pub mod error;
 mod limit;
 mod log;
 mod recipient;
 mod v1;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -25,10 +27,15 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use waymark_log::checkpoint::Origin;
-use waymark_runtime::clock::Clock;
+use waymark_runtime::{
+    clock::Clock,
+    problem::{self, Problem},
+};
 
 use self::{limit::LookupLimit, recipient::Nonces};
-use crate::{possession::Possession, published::Answering, sequencer::pool::Pool, store::LogFiles};
+use crate::{
+    authorise::TrustedCsip, possession::Possession, published::Answering, sequencer::pool::Pool, store::LogFiles,
+};
 
 /// Most changes that are in work or wait for their receipt at a time.
 pub const CHANGES_MAX: usize = 2048;
@@ -51,6 +58,8 @@ pub struct App {
     pub files: LogFiles,
     /// The policy document.
     pub policy_document: String,
+    /// The CSIPs whose releases are believed.
+    pub csips: Vec<TrustedCsip>,
     nonces: Nonces,
     lookups: LookupLimit,
     lookup_slots: Semaphore,
@@ -68,6 +77,7 @@ impl App {
         possession: Possession,
         files: LogFiles,
         policy_document: String,
+        csips: Vec<TrustedCsip>,
         lookups_per_minute: u32,
     ) -> Self {
         Self {
@@ -78,11 +88,19 @@ impl App {
             possession,
             files,
             policy_document,
+            csips,
             nonces: Nonces::default(),
             lookups: LookupLimit::new(lookups_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_slots: Semaphore::new(CHANGES_MAX),
         }
+    }
+
+    /// Counts a look-up, or what costs as much, by address.
+    fn count_look_up(&self, address: IpAddr) -> Result<(), Problem> {
+        self.lookups.count(address, self.clock.now()).map_err(|wait| {
+            Problem::new(problem::TOO_MANY, "Too many look-ups from this address in a minute.").retry_after(wait)
+        })
     }
 }
 
@@ -94,8 +112,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/lookups", post(v1::look_up))
         .route("/v1/challenges", post(v1::start_challenge))
         .route("/v1/challenges/{id}/check", post(v1::check_challenge))
-        .route("/v1/changes", post(v1::change))
-        .route("/v1/history", post(v1::history))
+        .route("/v1/changes", post(changes::change))
+        .route("/v1/revocations", post(changes::revoke))
+        .route("/v1/history", post(changes::history))
         .route("/v1/providers", get(v1::providers))
         .route("/v1/policy", get(v1::policy))
         .with_state(app)

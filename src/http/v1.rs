@@ -1,6 +1,6 @@
 //! The directory's handlers: cap, parse, hand over, answer. No rule is decided here.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -13,12 +13,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::SemaphorePermit;
 use waymark_mapping::{
-    answer::{ANSWER_MEDIA_TYPE, RECEIPT_MEDIA_TYPE},
-    entry::ProviderRole,
-    identifier::Csi,
-    mapping::Purpose,
-    names::Tag,
-    wire::{decode, encode},
+    answer::ANSWER_MEDIA_TYPE, entry::ProviderRole, identifier::Csi, mapping::Purpose, names::Tag, wire::encode,
 };
 use waymark_runtime::{
     listen::{Capped, Peer},
@@ -27,24 +22,18 @@ use waymark_runtime::{
 
 use super::{
     App,
-    error::{self, CSI_INVALID, LOG_READ_ONLY, NO_RECORD, STILL_PENDING, TAG_INVALID},
+    error::{self, CSI_INVALID, TAG_INVALID},
 };
 use crate::{
     api::{
-        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer,
-        CheckRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
+        ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
     },
-    authorise::{Judged, authorise, check_signer},
     possession::{CHECKS_MAX, Claim, PossessionError},
-    sequencer::pool::{Outcome, PoolRefused, Ticket},
 };
 
-/// Longest a change waits for its receipt: the client may then ask again with the same request.
-const RECEIPT_S_MAX: u64 = 30;
+pub(super) type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
-type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
-
-fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde's own message may quote the input, so only the place is told.
     serde_json::from_slice(body).map_err(|e| {
         let (line, column) = (e.line(), e.column());
@@ -52,15 +41,15 @@ fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
-fn parse_csi(text: &str) -> Result<Csi, Problem> {
+pub(super) fn parse_csi(text: &str) -> Result<Csi, Problem> {
     Csi::parse(text).map_err(|e| Problem::new(CSI_INVALID, e.to_string()))
 }
 
-fn take_slot(slots: &tokio::sync::Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
+pub(super) fn take_slot(slots: &tokio::sync::Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
     slots.try_acquire().map_err(|_| Problem::new(problem::BUSY, "Try again in a moment.").retry_after(1))
 }
 
-fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
+pub(super) fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -68,7 +57,7 @@ fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     response
 }
 
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
     let mut response = (status, Json(value)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -81,9 +70,7 @@ pub async fn look_up(
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
-    app.lookups.count(peer.ip(), app.clock.now()).map_err(|wait| {
-        Problem::new(problem::TOO_MANY, "Too many look-ups from this address in a minute.").retry_after(wait)
-    })?;
+    app.count_look_up(peer.ip())?;
     let _slot = take_slot(&app.lookup_slots)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let request: LookupRequest = parse_json(&body?.0)?;
@@ -95,7 +82,7 @@ pub async fn look_up(
                 Problem::new(TAG_INVALID, "A tag is 1 to 64 bytes in NFC without control characters.")
             })?),
         };
-    let answer = app.answering.look_up(&csi, tag.as_ref()).map_err(|e| error::answer(&e))?;
+    let answer = app.answering.look_up(&csi, tag.as_ref(), request.full).map_err(|e| error::answer(&e))?;
     Ok(binary(ANSWER_MEDIA_TYPE, answer))
 }
 
@@ -153,79 +140,6 @@ pub async fn check_challenge(
         }
         Err(e) => Err(error::possession(&e)),
     }
-}
-
-/// POST /v1/changes
-pub async fn change(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes<CHANGE_BYTES_MAX>,
-) -> Result<Response<Body>, Problem> {
-    let _slot = take_slot(&app.change_slots)?;
-    problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
-    let body = body?.0;
-    let request: ChangeRequest = decode("change", &body).map_err(|e| error::malformed(&e))?;
-    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, app.clock.now())?;
-    // First, so that a retry tells a stranger nothing either.
-    check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
-    // Same request, same ticket: a retry while the first try is on its way waits with it.
-    let digest = *blake3::hash(&body).as_bytes();
-    if let Some(ticket) = app.pool.ticket(&digest) {
-        wait(ticket).await?;
-    } else {
-        let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
-        if app.pool.is_in_flight(&csi_key) {
-            return Err(error::pool(PoolRefused::InFlight));
-        }
-        let judged = authorise(&app.answering, &request, &app.origin, app.clock.now());
-        match judged.map_err(|e| error::authorise(&e))? {
-            Judged::AlreadyDone => {}
-            Judged::Authorized(change) => {
-                let ticket =
-                    app.pool.add(digest, *change, |c| app.answering.published.is_next(&c.csi_key, &c.row.record));
-                wait(ticket.map_err(error::pool)?).await?;
-            }
-        }
-    }
-    receipt(&app, &request, signer)
-}
-
-/// Waits until a change is published.
-async fn wait(mut ticket: Ticket) -> Result<(), Problem> {
-    let done = ticket.wait_for(|outcome| *outcome != Outcome::Pending);
-    match tokio::time::timeout(Duration::from_secs(RECEIPT_S_MAX), done).await {
-        Ok(Ok(outcome)) if *outcome == Outcome::Published => Ok(()),
-        Ok(_) => Err(Problem::new(LOG_READ_ONLY, "Whether the change was made shows later: ask again.").retry_after(5)),
-        Err(_) => Err(Problem::new(STILL_PENDING, "Send the same request again to wait on.").retry_after(5)),
-    }
-}
-
-fn receipt(app: &App, request: &ChangeRequest, signer: waymark_log::key::Key) -> Result<Response<Body>, Problem> {
-    let csi = &request.event.tbs.csi;
-    let receipt = app.answering.receipt(csi, &[signer]).map_err(|e| error::answer(&e))?;
-    let receipt = receipt.filter(|r| r.now.version == request.event.tbs.version);
-    let receipt = receipt.ok_or_else(|| {
-        Problem::new(error::VERSION_STALE, "The change was made, and another one after it: see /v1/history.")
-    })?;
-    Ok(binary(RECEIPT_MEDIA_TYPE, receipt.encode()))
-}
-
-/// POST /v1/history
-pub async fn history(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes<JSON_BYTES_MAX>,
-) -> Result<Response<Body>, Problem> {
-    problem::check_media_type(&headers, HISTORY_MEDIA_TYPE)?;
-    let body = body?.0;
-    let request: HistoryRequest = decode("history request", &body).map_err(|e| error::malformed(&e))?;
-    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/history", &body, app.clock.now())?;
-    let nothing = || Problem::new(NO_RECORD, "Only a key with a mapping here sees more than a look-up shows.");
-    // The same answer whether the CSI is unknown or the key has nothing there.
-    let (snapshot, row) = app.answering.row(&request.csi).map_err(|e| error::answer(&e))?;
-    let row = row.filter(|r| r.state().held.iter().any(|h| h.mapping.recipient == signer)).ok_or_else(nothing)?;
-    let receipt = app.answering.receipt_for(&snapshot, &row, &[signer]).map_err(|e| error::answer(&e))?;
-    Ok(binary(RECEIPT_MEDIA_TYPE, receipt.encode()))
 }
 
 #[derive(Serialize)]

@@ -19,7 +19,7 @@ use waymark_mapping::{
     wire::{List16, Optional16},
 };
 
-use crate::row::{KeptConsent, KeptVisible, Row};
+use crate::row::{KeptConsent, KeptVisible, Place, Row};
 
 /// A change that was authorised and waits for its place in the log. The CSI itself is inside the row only.
 #[derive(Clone, Debug)]
@@ -32,6 +32,28 @@ pub struct PendingChange {
     pub row: Row,
     /// Visible slots whose consent is to be logged.
     pub to_log: Vec<usize>,
+    /// How its row is kept.
+    pub keeping: Keeping,
+}
+
+/// How a row is kept beside those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// The slot of the row key that the row before has; `None` where a stretch begins that will be deleted on its own.
+    pub slot: Option<u64>,
+    /// When the versions before are to be deleted, if they are.
+    pub purge_at: Option<UnixMillis>,
+}
+
+/// A row that is complete.
+#[derive(Clone, Debug)]
+pub struct MadeRow {
+    /// Where its rows lie.
+    pub csi_key: [u8; 32],
+    /// The row.
+    pub row: Row,
+    /// How it is kept.
+    pub keeping: Keeping,
 }
 
 /// The log as it stands after the last batch, signed or about to be.
@@ -71,7 +93,7 @@ pub struct Batch {
     /// The entries, the head last.
     pub entries: Vec<Vec<u8>>,
     /// The rows, complete.
-    pub rows: Vec<([u8; 32], Row)>,
+    pub rows: Vec<MadeRow>,
     /// Provider entries that do not follow, with the reason; they were left out.
     pub refused: Vec<(Provider, ProviderRefused)>,
     /// The log with the batch.
@@ -151,7 +173,7 @@ pub fn batch(
         entries.insert(0, state.open.clone());
     }
     let first = state.size();
-    let rows = place_consents(changes, &entries, first);
+    let rows = place(changes, &entries, first);
     next.map.insert(logged.iter().map(|c| (c.label.0, c.commitment)).collect())?;
     next.changes += logged.len() as u64;
     let head = head_of(&next, now);
@@ -220,23 +242,29 @@ fn logged_changes(changes: &[PendingChange], rng: &mut impl CryptoRng) -> Vec<Ch
 }
 
 fn consents_to_log(change: &PendingChange) -> impl Iterator<Item = &Consent> {
-    change.to_log.iter().filter_map(|slot| change.row.visible.get(*slot)?.consent.0.as_ref()).map(|kept| &kept.consent)
+    change
+        .to_log
+        .iter()
+        .filter_map(|slot| change.row.visible.get(*slot)?.said.consent.0.as_ref())
+        .map(|kept| &kept.consent)
 }
 
-/// Writes into the rows where their consents came to lie.
-fn place_consents(changes: Vec<PendingChange>, entries: &[Vec<u8>], first: u64) -> Vec<([u8; 32], Row)> {
+/// Writes into the rows where they and their consents came to lie. `entries` are those of the batch without its head.
+fn place(changes: Vec<PendingChange>, entries: &[Vec<u8>], first: u64) -> Vec<MadeRow> {
+    // The open entry stands in front of a sorted list in the first batch, which has neither changes nor consents.
+    let index_of = |entry: Entry| entries.binary_search(&entry.encode()).ok().map(|i| first + i as u64);
     let place = |change: PendingChange| {
-        let mut row = change.row;
+        let PendingChange { csi_key, label, mut row, to_log, keeping } = change;
         let mut visible: Vec<KeptVisible> = row.visible.to_vec();
-        for slot in change.to_log {
-            let Some(kept) = visible.get_mut(slot).and_then(|v| v.consent.0.as_mut()) else { continue };
-            let bytes = Entry::Consent(kept.consent.clone()).encode();
-            // The open entry stands in front of a sorted list in the first batch, which logs no consents.
-            let logged = entries.binary_search(&bytes).ok().map(|i| first + i as u64);
-            *kept = KeptConsent { logged, ..kept.clone() };
+        for slot in to_log {
+            let Some(kept) = visible.get_mut(slot).and_then(|v| v.said.consent.0.as_mut()) else { continue };
+            *kept = KeptConsent { logged: index_of(Entry::Consent(kept.consent.clone())), ..kept.clone() };
         }
         row.visible = List16::new(visible).expect("as long as before");
-        (change.csi_key, row)
+        let change = index_of(Entry::Change(Change { label, commitment: row.commitment }));
+        let change = change.expect("each change is among the entries");
+        row.place = Place { before: first.saturating_sub(1), change, head: first + entries.len() as u64 };
+        MadeRow { csi_key, row, keeping }
     };
     changes.into_iter().map(place).collect()
 }

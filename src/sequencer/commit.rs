@@ -18,7 +18,7 @@ use waymark_log::{
 };
 
 use super::batch::Batch;
-use crate::store::{Head, LogFiles, Rows, SealedRow, Staged, StoreError};
+use crate::store::{Head, LogFiles, Purge, Rows, SealedRow, Staged, StoreError};
 
 /// Why a commit stopped. Whatever it was, the sequencer stops with it.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +33,11 @@ pub enum CommitError {
 
 /// What a commit does to the world. The DP's own is [`Disk`]; tests put one in front that fails.
 pub trait Effects {
-    /// Stores the staged batch and its rows in one durable commit.
+    /// Stores the staged batch, its rows and what is to be deleted, in one durable commit.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn stage(&mut self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError>;
+    fn stage(&mut self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError>;
 
     /// A tile of the log as it was before the batch.
     ///
@@ -69,8 +69,8 @@ pub struct Disk<'a> {
 }
 
 impl Effects for Disk<'_> {
-    fn stage(&mut self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError> {
-        self.rows.stage(staged, rows)
+    fn stage(&mut self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError> {
+        self.rows.stage(staged, rows, purges)
     }
 
     fn read_tile(&mut self, tile: Tile) -> Result<(Tile, Vec<u8>), StoreError> {
@@ -96,12 +96,13 @@ pub fn commit(
     effects: &mut impl Effects,
     batch: &Batch,
     rows: &[SealedRow],
+    purges: &[Purge],
     old: Option<(&str, &Checkpoint)>,
     signer: &NoteSigner,
 ) -> Result<SignedCheckpoint, CommitError> {
     let new = &batch.checkpoint;
     let staged = Staged { size: new.size, root: *new.root.as_bytes(), files: batch.files.clone() };
-    effects.stage(&staged, rows)?;
+    effects.stage(&staged, rows, purges)?;
     check_extends(effects, &staged, old.map(|(_, c)| c), new, &batch.entries)?;
     let signed = SignedCheckpoint::sign(new.clone(), signer);
     effects.swap_head(old.map(|(note, _)| note), &signed.to_note(&[]))?;

@@ -1,12 +1,13 @@
 //! The one writer. A thread of its own takes what is pending, computes a batch, commits it, has it cosigned, and publishes.
 //!
-//! `pool` is what waits, `batch` computes, `commit` makes durable and signs, `recover` reads back. One batch is finished,
+//! `pool` is what waits, `batch` computes, `commit` makes durable and signs, `recover` reads back, `purge` deletes what is over. One batch is finished,
 //! cosignatures included, before the next is begun: so a look-up never meets a record whose checkpoint is not cosigned, and
 //! there is never more than one version of a CSI on its way.
 
 pub mod batch;
 pub mod commit;
 pub mod pool;
+pub mod purge;
 pub mod recover;
 
 use std::{
@@ -24,15 +25,22 @@ use waymark_mapping::entry::HEAD_INTERVAL_MS_MAX;
 use waymark_runtime::{clock::Clock, random};
 
 use self::{
-    batch::{BatchError, LogState, batch},
+    batch::{BatchError, LogState, MadeRow, batch},
     commit::{CommitError, Disk, commit},
     pool::{Done, Pool, Taken},
 };
 use crate::{
     published::{Published, Snapshot},
-    store::{Head, LogFiles, Rows, SealedRow, StoreError, seal::Sealer},
+    row::Kept,
+    store::{
+        Head, LogFiles, Purge, Rows, SealedRow, StoreError,
+        seal::{Place, Sealer},
+    },
     witnessing::{Witnessing, WitnessingError},
 };
+
+/// How often it is looked whether something is to be deleted.
+const PURGE_EVERY: Duration = Duration::from_millis(500);
 
 /// Why the sequencer stopped. The DP then serves reads only, until it is started again.
 #[derive(Debug, thiserror::Error)]
@@ -147,7 +155,7 @@ impl Run {
     fn run(&mut self) -> Result<(), Stopped> {
         self.take_up_published()?;
         self.publish(Vec::new(), Done::default())?;
-        let mut cosigned_at = Instant::now();
+        let (mut cosigned_at, mut purged_at) = (Instant::now(), None::<Instant>);
         while !self.stop.load(Ordering::SeqCst) {
             let begun = Instant::now();
             if self.is_due() {
@@ -157,6 +165,11 @@ impl Run {
                 // Between heads, cosignatures are refreshed at old == size.
                 self.publish(Vec::new(), Done::default())?;
                 cosigned_at = Instant::now();
+            }
+            if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
+                let (w, now) = (&self.workshop, self.workshop.clock.now());
+                purge::purge_due(&*w.rows, &w.sealer, self.signed.size(), now)?;
+                purged_at = Some(Instant::now());
             }
             let rest = self.workshop.interval.saturating_sub(begun.elapsed());
             let _ = self.woken.recv_timeout(rest);
@@ -209,20 +222,17 @@ impl Run {
         for (provider, why) in &made.refused {
             tracing::warn!(domain = %provider.domain, %why, "a provider entry was left out");
         }
-        let size = made.checkpoint.size;
-        let seal = |(key, row): &([u8; 32], crate::row::Row)| -> SealedRow {
-            self.workshop.sealer.seal(*key, row.record.version, size, &row.encode())
-        };
-        let rows: Vec<SealedRow> = made.rows.iter().map(seal).collect();
+        let versions = made.rows.iter().map(|m| (m.csi_key, m.row.version)).collect();
+        let (rows, purges) = seal_rows(&self.workshop.sealer, &made.rows, made.checkpoint.size)?;
         let w = &self.workshop;
         let mut disk = Disk { rows: &*w.rows, head: &w.head, files: &w.files };
         let old = (self.head_note.as_str(), self.signed.checkpoint());
-        let signed = commit(&mut disk, &made, &rows, Some(old), &w.signer)?;
+        let signed = commit(&mut disk, &made, &rows, &purges, Some(old), &w.signer)?;
         self.head_note = signed.to_note(&[]);
         self.signed = signed;
         self.head_path = made.head_path;
         self.state = made.next;
-        Ok(made.rows.iter().map(|(key, row)| (*key, row.record.version)).collect())
+        Ok(versions)
     }
 
     /// Has the signed head cosigned, publishes it, and tells those who wait.
@@ -253,6 +263,28 @@ impl Run {
     fn snapshot(&self, checkpoint: String) -> Option<Snapshot> {
         snapshot(&self.state, self.head_path.clone(), checkpoint)
     }
+}
+
+/// Seals rows, with new row keys where a stretch begins, and says what is to be deleted for them.
+///
+/// # Errors
+/// [`StoreError`]: keys may have been made that nobody will use.
+pub fn seal_rows(sealer: &Sealer, made: &[MadeRow], size: u64) -> Result<(Vec<SealedRow>, Vec<Purge>), StoreError> {
+    let new = made.iter().filter(|m| m.keeping.slot.is_none()).count();
+    let mut next = if new == 0 { 0 } else { sealer.keys().allocate(new)? };
+    let (mut rows, mut purges) = (Vec::with_capacity(made.len()), Vec::new());
+    for MadeRow { csi_key, row, keeping } in made {
+        let slot = keeping.slot.unwrap_or_else(|| {
+            next += 1;
+            next - 1
+        });
+        let place = Place { csi_key: *csi_key, version: row.version, size, slot };
+        rows.push(sealer.seal(place, &Kept::Whole(Box::new(row.clone())).encode())?);
+        if let Some(due) = keeping.purge_at {
+            purges.push(Purge { csi_key: *csi_key, below: row.version, due, size, slots: vec![] });
+        }
+    }
+    Ok((rows, purges))
 }
 
 /// What the world may see of a log whose checkpoint is cosigned; `None` before its first head.

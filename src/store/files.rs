@@ -13,7 +13,7 @@ use waymark_log::{
     hash::Hash,
     note::NOTE_BYTES_MAX,
     proof::Plan,
-    tile::{BUNDLE_BYTES_MAX, HashTiles, Tile, decode_bundle},
+    tile::{BUNDLE_BYTES_MAX, HashTiles, TILE_WIDTH, Tile, decode_bundle},
 };
 use waymark_runtime::durable;
 
@@ -105,6 +105,20 @@ impl LogFiles {
             hashes.push(tiles.node(node).map_err(fault(wanted))?);
         }
         Ok(hashes)
+    }
+
+    /// One entry of a log of `size` entries.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn entry(&self, index: u64, size: u64) -> Result<Vec<u8>, StoreError> {
+        let missing = || StoreError::Missing("an entry".to_owned());
+        let wanted = Tile::bundle_of(index, size).ok_or_else(missing)?;
+        let (tile, bytes) = self.read(wanted)?;
+        let entries =
+            decode_bundle(&bytes, tile.width).map_err(|error| StoreError::Tile { path: tile.path(), error })?;
+        let entry = entries.get((index % TILE_WIDTH) as usize).ok_or_else(missing)?;
+        Ok(entry.to_vec())
     }
 
     /// All entries below `size`, bundle by bundle.

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | [`Head`] | the last signed checkpoint, one small checksummed file | never forgetting what was signed |
 //! | [`Rows`] | records, openings, the staged batch; one commit a batch | not losing what was acknowledged |
+//! | [`RowKeys`] | a key for each stretch of a CSI's rows | forgetting what it is told to forget |
 //! | [`LogFiles`] | tiles and bundles, immutable public files | nothing: everything in them is re-hashed |
 //!
 //! `Rows` has two implementations behind one conformance suite. redb is the default: two-phase commit with quick repair,
@@ -12,6 +13,7 @@
 
 mod files;
 mod head;
+mod keys;
 mod redb;
 pub mod seal;
 #[cfg(feature = "sled")]
@@ -19,11 +21,14 @@ mod sled;
 
 use std::{io, path::PathBuf};
 
-use waymark_log::tile::{Tile, TileError};
+use waymark_log::{
+    tile::{Tile, TileError},
+    time::UnixMillis,
+};
 
 #[cfg(feature = "sled")]
 pub use self::sled::SledRows;
-pub use self::{files::LogFiles, head::Head, redb::RedbRows};
+pub use self::{files::LogFiles, head::Head, keys::RowKeys, redb::RedbRows};
 
 /// A fault of a store. Whoever meets one while committing stops: what is on the disk is then not known.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,9 @@ pub enum StoreError {
         /// What is wrong.
         error: TileError,
     },
+    /// A row whose key was deleted.
+    #[error("the row was deleted")]
+    Shredded,
     /// A tile that a checkpoint needs is not there.
     #[error("{0} is missing")]
     Missing(String),
@@ -73,8 +81,25 @@ pub struct SealedRow {
     pub version: u32,
     /// Size of the log at the head that made it: a row above the signed head does not count.
     pub size: u64,
+    /// The slot of its row key.
+    pub slot: u64,
     /// The sealed record.
     pub sealed: Vec<u8>,
+}
+
+/// Versions of a CSI whose payload is to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// Keyed hash of the CSI.
+    pub csi_key: [u8; 32],
+    /// All versions below this one.
+    pub below: u32,
+    /// From when on.
+    pub due: UnixMillis,
+    /// Size of the log at the head that called for it: a purge above the signed head does not count.
+    pub size: u64,
+    /// The slots to be shredded, once the rows are stubs; empty before.
+    pub slots: Vec<u64>,
 }
 
 /// Everything that one batch writes, staged durably before anything is signed.
@@ -92,11 +117,23 @@ pub struct Staged {
 
 /// Records and the staged batch.
 pub trait Rows: Send + Sync {
-    /// Stores a batch and its rows in one durable commit, in place of the batch staged before.
+    /// Stores a batch, its rows and purges in one durable commit, in place of the batch staged before.
     ///
     /// # Errors
     /// [`StoreError`]: whether anything was written is then not known.
-    fn stage(&self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError>;
+    fn stage(&self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError>;
+
+    /// All purges that are not done.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn purges(&self) -> Result<Vec<Purge>, StoreError>;
+
+    /// Puts stubs in the place of rows and writes the purge down with its slots, in one durable commit; with `done`, removes it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn purge(&self, stubs: &[SealedRow], purge: &Purge, done: bool) -> Result<(), StoreError>;
 
     /// The batch that was staged last.
     ///
@@ -116,7 +153,7 @@ pub trait Rows: Send + Sync {
     /// [`StoreError`].
     fn for_each(&self, each: &mut dyn FnMut(SealedRow)) -> Result<(), StoreError>;
 
-    /// Removes rows that were staged for a size above `size`: their batch was never signed.
+    /// Removes rows and purges that were staged for a size above `size`: their batch was never signed.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -143,19 +180,43 @@ fn row_key(csi_key: &[u8; 32], version: u32) -> [u8; 36] {
 }
 
 /// ```text
-/// uint64 size | sealed
+/// uint64 size | uint64 slot | sealed
 /// ```
 fn encode_row(row: &SealedRow) -> Vec<u8> {
-    [&row.size.to_be_bytes()[..], &row.sealed].concat()
+    [&row.size.to_be_bytes()[..], &row.slot.to_be_bytes(), &row.sealed].concat()
 }
 
 fn decode_row(key: &[u8], value: &[u8]) -> Result<SealedRow, StoreError> {
     let damaged = || StoreError::Damaged("a row".to_owned());
     let (csi_key, version) = key.split_first_chunk::<32>().ok_or_else(damaged)?;
     let version = u32::from_be_bytes(version.try_into().map_err(|_| damaged())?);
-    let (size, sealed) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
-    let size = u64::from_be_bytes(*size);
-    Ok(SealedRow { csi_key: *csi_key, version, size, sealed: sealed.to_vec() })
+    let (size, rest) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let (slot, sealed) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let (size, slot) = (u64::from_be_bytes(*size), u64::from_be_bytes(*slot));
+    Ok(SealedRow { csi_key: *csi_key, version, size, slot, sealed: sealed.to_vec() })
+}
+
+/// ```text
+/// uint64 due | uint64 size | uint64 slot, for each slot                key: csi_key | uint32 below
+/// ```
+fn encode_purge(purge: &Purge) -> Vec<u8> {
+    let mut bytes = [purge.due.get().to_be_bytes(), purge.size.to_be_bytes()].concat();
+    purge.slots.iter().for_each(|slot| bytes.extend_from_slice(&slot.to_be_bytes()));
+    bytes
+}
+
+fn decode_purge(key: &[u8], value: &[u8]) -> Result<Purge, StoreError> {
+    let damaged = || StoreError::Damaged("a purge".to_owned());
+    let (csi_key, below) = key.split_first_chunk::<32>().ok_or_else(damaged)?;
+    let below = u32::from_be_bytes(below.try_into().map_err(|_| damaged())?);
+    let (numbers, rest) = value.as_chunks::<8>();
+    let [due, size, slots @ ..] = numbers else { return Err(damaged()) };
+    if !rest.is_empty() {
+        return Err(damaged());
+    }
+    let (due, size) = (UnixMillis::new(u64::from_be_bytes(*due)), u64::from_be_bytes(*size));
+    let slots = slots.iter().map(|s| u64::from_be_bytes(*s)).collect();
+    Ok(Purge { csi_key: *csi_key, below, due, size, slots })
 }
 
 /// ```text
@@ -207,7 +268,7 @@ mod conformance {
     use super::*;
 
     fn row(key: u8, version: u32, size: u64) -> SealedRow {
-        SealedRow { csi_key: [key; 32], version, size, sealed: vec![key; usize::from(key)] }
+        SealedRow { csi_key: [key; 32], version, size, slot: u64::from(key), sealed: vec![key; usize::from(key)] }
     }
 
     fn staged(size: u64) -> Staged {
@@ -218,8 +279,10 @@ mod conformance {
     pub(super) fn run(rows: &dyn Rows) {
         assert_eq!(rows.staged().unwrap(), None);
         assert_eq!(rows.row(&[1; 32], 0).unwrap(), None);
-        rows.stage(&staged(10), &[row(2, 0, 10), row(1, 0, 10)]).unwrap();
-        rows.stage(&staged(20), &[row(1, 1, 20), row(3, 0, 20)]).unwrap();
+        let purge = |below, size, slots| Purge { csi_key: [1; 32], below, due: UnixMillis::new(7), size, slots };
+        rows.stage(&staged(10), &[row(2, 0, 10), row(1, 0, 10)], &[purge(0, 10, vec![])]).unwrap();
+        rows.stage(&staged(20), &[row(1, 1, 20), row(3, 0, 20)], &[purge(1, 20, vec![])]).unwrap();
+        assert_eq!(rows.purges().unwrap(), [purge(0, 10, vec![]), purge(1, 20, vec![])]);
         assert_eq!(rows.staged().unwrap(), Some(staged(20)));
         assert_eq!(rows.row(&[1; 32], 1).unwrap(), Some(row(1, 1, 20)));
         let all = || {
@@ -230,7 +293,13 @@ mod conformance {
         assert_eq!(all(), [row(1, 0, 10), row(1, 1, 20), row(2, 0, 10), row(3, 0, 20)]);
         assert_eq!(rows.drop_above(10).unwrap(), 2);
         assert_eq!(all(), [row(1, 0, 10), row(2, 0, 10)]);
-        rows.stage(&staged(30), &[]).unwrap();
+        assert_eq!(rows.purges().unwrap(), [purge(0, 10, vec![])]);
+        let stub = SealedRow { sealed: vec![], ..row(1, 0, 10) };
+        rows.purge(std::slice::from_ref(&stub), &purge(0, 10, vec![1, 2]), false).unwrap();
+        assert_eq!((rows.purges().unwrap(), all()), (vec![purge(0, 10, vec![1, 2])], vec![stub, row(2, 0, 10)]));
+        rows.purge(&[], &purge(0, 10, vec![1, 2]), true).unwrap();
+        assert_eq!(rows.purges().unwrap(), []);
+        rows.stage(&staged(30), &[], &[]).unwrap();
         assert_eq!((rows.staged().unwrap(), all().len()), (Some(staged(30)), 2));
     }
 

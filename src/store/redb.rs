@@ -6,10 +6,12 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use waymark_runtime::database::{begin_write, builder};
 
 use super::{
-    Rows, SealedRow, Staged, StoreError, decode_row, decode_staged, encode_row, encode_staged, keys_above, row_key,
+    Purge, Rows, SealedRow, Staged, StoreError, decode_purge, decode_row, decode_staged, encode_purge, encode_row,
+    encode_staged, keys_above, row_key,
 };
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+const PURGES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("purges");
 const STAGED: TableDefinition<'_, (), &[u8]> = TableDefinition::new("staged");
 
 /// Rows in a redb database.
@@ -19,6 +21,15 @@ pub struct RedbRows {
 
 fn fault(error: impl std::fmt::Display) -> StoreError {
     StoreError::Database(error.to_string())
+}
+
+fn insert_rows(write: &redb::WriteTransaction, rows: &[SealedRow]) -> Result<(), StoreError> {
+    let mut table = write.open_table(ROWS).map_err(fault)?;
+    for row in rows {
+        let key = row_key(&row.csi_key, row.version);
+        table.insert(&key[..], &encode_row(row)[..]).map_err(fault)?;
+    }
+    Ok(())
 }
 
 impl RedbRows {
@@ -34,6 +45,7 @@ impl RedbRows {
         let write = rows.write()?;
         write.open_table(ROWS).map_err(fault)?;
         write.open_table(STAGED).map_err(fault)?;
+        write.open_table(PURGES).map_err(fault)?;
         write.commit().map_err(fault)?;
         Ok(rows)
     }
@@ -52,16 +64,43 @@ impl RedbRows {
 }
 
 impl Rows for RedbRows {
-    fn stage(&self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError> {
+    fn stage(&self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError> {
         let write = self.write()?;
         {
-            let mut table = write.open_table(ROWS).map_err(fault)?;
-            for row in rows {
-                let key = row_key(&row.csi_key, row.version);
-                table.insert(&key[..], &encode_row(row)[..]).map_err(fault)?;
+            insert_rows(&write, rows)?;
+            let mut table = write.open_table(PURGES).map_err(fault)?;
+            for purge in purges {
+                let key = row_key(&purge.csi_key, purge.below);
+                table.insert(&key[..], &encode_purge(purge)[..]).map_err(fault)?;
             }
             let mut table = write.open_table(STAGED).map_err(fault)?;
             table.insert((), &encode_staged(staged)[..]).map_err(fault)?;
+        }
+        write.commit().map_err(fault)
+    }
+
+    fn purges(&self) -> Result<Vec<Purge>, StoreError> {
+        let read = self.database.begin_read().map_err(fault)?;
+        let table = read.open_table(PURGES).map_err(fault)?;
+        let mut purges = Vec::new();
+        for item in table.iter().map_err(fault)? {
+            let (key, value) = item.map_err(fault)?;
+            purges.push(decode_purge(key.value(), value.value())?);
+        }
+        Ok(purges)
+    }
+
+    fn purge(&self, stubs: &[SealedRow], purge: &Purge, done: bool) -> Result<(), StoreError> {
+        let write = self.write()?;
+        {
+            insert_rows(&write, stubs)?;
+            let mut table = write.open_table(PURGES).map_err(fault)?;
+            let key = row_key(&purge.csi_key, purge.below);
+            if done {
+                table.remove(&key[..]).map_err(fault)?;
+            } else {
+                table.insert(&key[..], &encode_purge(purge)[..]).map_err(fault)?;
+            }
         }
         write.commit().map_err(fault)
     }
@@ -93,11 +132,16 @@ impl Rows for RedbRows {
 
     fn drop_above(&self, size: u64) -> Result<u64, StoreError> {
         let keys = keys_above(self, size)?;
+        let purges: Vec<Purge> = self.purges()?.into_iter().filter(|p| p.size > size).collect();
         let write = self.write()?;
         {
             let mut table = write.open_table(ROWS).map_err(fault)?;
             for key in &keys {
                 table.remove(&key[..]).map_err(fault)?;
+            }
+            let mut table = write.open_table(PURGES).map_err(fault)?;
+            for purge in &purges {
+                table.remove(&row_key(&purge.csi_key, purge.below)[..]).map_err(fault)?;
             }
         }
         write.commit().map_err(fault)?;

@@ -6,7 +6,8 @@ use std::path::Path;
 use sled::transaction::{TransactionError, Transactional};
 
 use super::{
-    Rows, SealedRow, Staged, StoreError, decode_row, decode_staged, encode_row, encode_staged, keys_above, row_key,
+    Purge, Rows, SealedRow, Staged, StoreError, decode_purge, decode_row, decode_staged, encode_purge, encode_row,
+    encode_staged, keys_above, row_key,
 };
 
 /// Rows in a sled database.
@@ -14,6 +15,7 @@ pub struct SledRows {
     database: sled::Db,
     rows: sled::Tree,
     staged: sled::Tree,
+    purges: sled::Tree,
 }
 
 fn fault(error: impl std::fmt::Display) -> StoreError {
@@ -29,17 +31,47 @@ impl SledRows {
         let database = sled::open(path).map_err(fault)?;
         let rows = database.open_tree("rows").map_err(fault)?;
         let staged = database.open_tree("staged").map_err(fault)?;
-        Ok(Self { database, rows, staged })
+        let purges = database.open_tree("purges").map_err(fault)?;
+        Ok(Self { database, rows, staged, purges })
     }
 }
 
 impl Rows for SledRows {
-    fn stage(&self, staged: &Staged, rows: &[SealedRow]) -> Result<(), StoreError> {
-        let write = (&self.rows, &self.staged).transaction(|(table, slot)| {
+    fn stage(&self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError> {
+        let write = (&self.rows, &self.staged, &self.purges).transaction(|(table, slot, waiting)| {
+            for purge in purges {
+                waiting.insert(&row_key(&purge.csi_key, purge.below)[..], encode_purge(purge))?;
+            }
             for row in rows {
                 table.insert(&row_key(&row.csi_key, row.version)[..], encode_row(row))?;
             }
             slot.insert("", encode_staged(staged))?;
+            Ok(())
+        });
+        write.map_err(|e: TransactionError<()>| fault(format!("{e:?}")))?;
+        self.database.flush().map_err(fault)?;
+        Ok(())
+    }
+
+    fn purges(&self) -> Result<Vec<Purge>, StoreError> {
+        let decode = |item: sled::Result<(sled::IVec, sled::IVec)>| {
+            let (key, value) = item.map_err(fault)?;
+            decode_purge(&key, &value)
+        };
+        self.purges.iter().map(decode).collect()
+    }
+
+    fn purge(&self, stubs: &[SealedRow], purge: &Purge, done: bool) -> Result<(), StoreError> {
+        let write = (&self.rows, &self.purges).transaction(|(table, waiting)| {
+            for row in stubs {
+                table.insert(&row_key(&row.csi_key, row.version)[..], encode_row(row))?;
+            }
+            let key = row_key(&purge.csi_key, purge.below);
+            if done {
+                waiting.remove(&key[..])?;
+            } else {
+                waiting.insert(&key[..], encode_purge(purge))?;
+            }
             Ok(())
         });
         write.map_err(|e: TransactionError<()>| fault(format!("{e:?}")))?;
@@ -68,6 +100,9 @@ impl Rows for SledRows {
         let keys = keys_above(self, size)?;
         for key in &keys {
             self.rows.remove(key).map_err(fault)?;
+        }
+        for purge in self.purges()?.iter().filter(|p| p.size > size) {
+            self.purges.remove(row_key(&purge.csi_key, purge.below)).map_err(fault)?;
         }
         self.database.flush().map_err(fault)?;
         Ok(keys.len() as u64)

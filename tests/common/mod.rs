@@ -145,6 +145,7 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
         answer_bytes_min: 8192,
+        csip: vec![],
     };
     let lines = witnesses.lines();
     let quorum = lines.len();

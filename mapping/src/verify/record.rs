@@ -42,7 +42,7 @@ pub(crate) struct Opened {
     pub(crate) state: State,
     pub(crate) commitment: Hash,
     pub(crate) contents: Contents,
-    /// Whether all eight hidden slots were opened.
+    /// Whether all eight hidden slots were opened, and nothing was left closed.
     pub(crate) complete: bool,
     /// What is not served. Those that are shown are among the mappings of the state, too.
     pub(crate) not_served: Vec<NotServed>,
@@ -70,7 +70,7 @@ pub(crate) fn open_body(
     if body.visible.len() != contents.visible.len() {
         return Err(not_proven("a visible mapping is not opened"));
     }
-    let mut opening = Opening { shown, bare, held: vec![], not_served: vec![] };
+    let mut opening = Opening { shown, bare, held: vec![], not_served: vec![], closed: false };
     for (opened, digest) in body.visible.iter().zip(contents.visible.iter()) {
         let slot = Slot { standing: opened.standing, mapping: opened.content.digest() };
         let hidden = opened.content.mapping().is_some_and(|m| m.tags.as_exact().is_some());
@@ -80,7 +80,7 @@ pub(crate) fn open_body(
         opening.take(opened.standing, &opened.content, opened.statement.0.as_ref())?;
     }
     opening.hidden(body, csi, version, vrf)?;
-    let Opening { held, not_served, .. } = opening;
+    let Opening { held, not_served, closed, .. } = opening;
     if held.iter().any(|h| h.mapping.csi != *csi || h.mapping.tenure != record.tenure) {
         return Err(not_proven("a mapping is of another identifier or tenure"));
     }
@@ -88,7 +88,7 @@ pub(crate) fn open_body(
     if record.state.is_empty() && !(held.is_empty() && not_served.is_empty()) {
         return Err(not_proven("mappings stand in a record that says there are none"));
     }
-    let complete = body.hidden.len() == HIDDEN_SLOTS;
+    let complete = body.hidden.len() == HIDDEN_SLOTS && !closed;
     let state = State {
         csi: csi.clone(),
         version,
@@ -107,15 +107,22 @@ struct Opening<'a> {
     bare: bool,
     held: Vec<Held>,
     not_served: Vec<NotServed>,
+    /// Whether a mapping was left closed.
+    closed: bool,
 }
 
 impl Opening<'_> {
-    /// Takes one slot that opened. What is not served says by whose word; what the DP withholds is closed to senders, and to
-    /// nobody else.
+    /// Takes one slot that opened. What is not served says by whose word; what the DP withholds is closed to senders.
     fn take(&mut self, standing: Standing, content: &Content, statement: Option<&Event>) -> Result<(), Rejected> {
         let unserved = standing.status == SlotStatus::Unserved;
-        let closed = unserved && !matches!(self.shown, Shown::Recipient);
-        if content.mapping().is_none() != closed {
+        let closed = content.mapping().is_none();
+        self.closed |= closed;
+        let right = match self.shown {
+            // A recipient who is still new may find what is somebody else's closed.
+            Shown::Recipient => unserved || !closed,
+            Shown::Visible | Shown::Tag(_) => unserved == closed,
+        };
+        if !right {
             return Err(not_proven("a mapping is closed that should be shown, or shown though it is withheld"));
         }
         match (standing.status, statement) {

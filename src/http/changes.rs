@@ -1,0 +1,156 @@
+//! Changes, revocations prepared in advance, and what a recipient may see of a CSI's record and past.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::State,
+    http::{HeaderMap, Response, StatusCode},
+    response::IntoResponse,
+};
+use waymark_log::key::Key;
+use waymark_mapping::{
+    answer::{ANSWER_MEDIA_TYPE, PAST_MEDIA_TYPE, RECEIPT_MEDIA_TYPE},
+    event::{ANY_VERSION, AuthorityRole, EVENT_BYTES_MAX, Event, EventKind},
+    rules::Refused,
+    wire::{List16, decode, encode},
+};
+use waymark_runtime::{
+    listen::Peer,
+    problem::{self, Problem},
+};
+
+use super::{
+    App,
+    error::{self, LOG_READ_ONLY, NO_RECORD, STILL_PENDING},
+    v1::{Bytes, binary, take_slot},
+};
+use crate::{
+    api::{
+        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, HistoryRequest,
+        JSON_BYTES_MAX,
+    },
+    authorise::{Bench, Judged, authorise, check_signer},
+    published::Latest,
+    sequencer::pool::{Outcome, PoolRefused, Ticket},
+};
+
+/// Longest a change waits for its receipt: the client may then ask again with the same request.
+const RECEIPT_S_MAX: u64 = 30;
+
+/// POST /v1/changes
+pub async fn change(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes<CHANGE_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    let _slot = take_slot(&app.change_slots)?;
+    problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
+    let body = body?.0;
+    let request: ChangeRequest = decode("change", &body).map_err(|e| error::malformed(&e))?;
+    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, app.clock.now())?;
+    // First, so that a retry tells a stranger nothing either.
+    check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
+    make(&app, &request, *blake3::hash(&body).as_bytes()).await?;
+    shown_to(&app, &request.event, signer)
+}
+
+/// Has a change judged, queued and published. The same request on its way gets the same ticket.
+async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<(), Problem> {
+    // Same request, same ticket: a retry while the first try is on its way waits with it.
+    if let Some(ticket) = app.pool.ticket(&digest) {
+        return wait(ticket).await;
+    }
+    let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
+    if app.pool.is_in_flight(&csi_key) {
+        return Err(error::pool(PoolRefused::InFlight));
+    }
+    let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
+    let bench = Bench { origin, csips, recycled: false, now };
+    match authorise(&app.answering, request, bench).map_err(|e| error::authorise(&e))? {
+        Judged::AlreadyDone => Ok(()),
+        Judged::Authorized(change) => {
+            let is_next =
+                |c: &crate::sequencer::batch::PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);
+            wait(app.pool.add(digest, *change, is_next).map_err(error::pool)?).await
+        }
+    }
+}
+
+/// Waits until a change is published.
+async fn wait(mut ticket: Ticket) -> Result<(), Problem> {
+    let done = ticket.wait_for(|outcome| *outcome != Outcome::Pending);
+    match tokio::time::timeout(Duration::from_secs(RECEIPT_S_MAX), done).await {
+        Ok(Ok(outcome)) if *outcome == Outcome::Published => Ok(()),
+        Ok(_) => Err(Problem::new(LOG_READ_ONLY, "Whether the change was made shows later: ask again.").retry_after(5)),
+        Err(_) => Err(Problem::new(STILL_PENDING, "Send the same request again to wait on.").retry_after(5)),
+    }
+}
+
+/// What whoever made a change is shown of it: a recipient, a receipt; a provider, what anybody sees.
+fn shown_to(app: &App, event: &Event, signer: Key) -> Result<Response<Body>, Problem> {
+    let overtaken =
+        || Problem::new(error::VERSION_STALE, "The change was made, and another one after it: see /v1/history.");
+    if event.authorities.iter().any(|a| a.role != AuthorityRole::Recipient) {
+        let answer = app.answering.look_up(&event.tbs.csi, None, false).map_err(|e| error::answer(&e))?;
+        return Ok(binary(ANSWER_MEDIA_TYPE, answer));
+    }
+    let latest = app.answering.latest(&event.tbs.csi).map_err(|e| error::answer(&e))?;
+    let latest = latest.filter(|l| l.row.cause.event == *event).ok_or_else(overtaken)?;
+    let receipt = app.answering.receipt_for(&latest, &[signer]).map_err(|e| error::answer(&e))?;
+    Ok(binary(RECEIPT_MEDIA_TYPE, receipt.encode()))
+}
+
+/// POST /v1/revocations: a KeyCompromise that was prepared in advance, from whoever has it. The same answer whether the CSI is
+/// known, the key has mappings there, or it was revoked before.
+pub async fn revoke(
+    State(app): State<Arc<App>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes<EVENT_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    app.count_look_up(peer.ip())?;
+    let _slot = take_slot(&app.change_slots)?;
+    problem::check_media_type(&headers, EVENT_MEDIA_TYPE)?;
+    let body = body?.0;
+    let event: Event = decode("event", &body).map_err(|e| error::malformed(&e))?;
+    if event.tbs.kind != EventKind::KeyCompromise {
+        return Err(Problem::new(error::CHANGE_INVALID, "Only a revocation is taken here."));
+    }
+    for authority in event.authorities.iter() {
+        authority.verify(&event.tbs, &app.origin).map_err(|_| error::authorise(&Refused::Signature.into()))?;
+    }
+    let request = ChangeRequest { event, added: List16::empty(), consents: List16::empty() };
+    match make(&app, &request, *blake3::hash(&encode(&request)).as_bytes()).await {
+        // Of a token that fits nothing here nothing is told.
+        Err(e) if e.kind() == error::CHANGE_INVALID || e.kind() == error::NOT_ALLOWED => {}
+        made => made?,
+    }
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// POST /v1/history
+pub async fn history(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes<JSON_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    problem::check_media_type(&headers, HISTORY_MEDIA_TYPE)?;
+    let body = body?.0;
+    let request: HistoryRequest = decode("history request", &body).map_err(|e| error::malformed(&e))?;
+    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/history", &body, app.clock.now())?;
+    let nothing = || Problem::new(NO_RECORD, "Only a key with a mapping here sees more than a look-up shows.");
+    // The same answer whether the CSI is unknown or the key has nothing there.
+    let latest = app.answering.latest(&request.csi).map_err(|e| error::answer(&e))?;
+    let latest: Latest = latest.filter(|l| l.has_mapping_of(signer)).ok_or_else(nothing)?;
+    if request.version == ANY_VERSION {
+        let receipt = app.answering.receipt_for(&latest, &[signer]).map_err(|e| error::answer(&e))?;
+        return Ok(binary(RECEIPT_MEDIA_TYPE, receipt.encode()));
+    }
+    // The past is for keys that are no longer new.
+    if !latest.is_established(signer) {
+        return Err(nothing());
+    }
+    let past = app.answering.past(&latest, signer, request.version).map_err(|e| error::answer(&e))?;
+    Ok(binary(PAST_MEDIA_TYPE, encode(&past)))
+}
