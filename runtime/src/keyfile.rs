@@ -36,16 +36,29 @@ pub enum KeyFileError {
 /// # Errors
 /// [`KeyFileError::Io`], also if the file is there already: a key is never overwritten.
 pub fn create(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
-    let io = |error| KeyFileError::Io { path: path.to_owned(), error };
     let seed = Zeroizing::new(random::bytes::<32>());
+    write_new(path, &seed)?;
+    Ok(seed)
+}
+
+/// Copies a key file.
+///
+/// # Errors
+/// [`KeyFileError`], also if there is one already.
+pub fn copy(from: &Path, to: &Path) -> Result<(), KeyFileError> {
+    write_new(to, &*load(from)?)
+}
+
+fn write_new(path: &Path, seed: &[u8; 32]) -> Result<(), KeyFileError> {
+    let io = |error| KeyFileError::Io { path: path.to_owned(), error };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-    let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(&*seed)));
+    let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(seed)));
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
     // A key that was used and whose name is lost with the power is lost.
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         durable::sync_folder(folder).map_err(io)?;
     }
-    Ok(seed)
+    Ok(())
 }
 
 /// Reads a key file.
@@ -75,6 +88,10 @@ mod tests {
         let seed = create(&path).unwrap();
         assert_eq!(*load(&path).unwrap(), *seed);
         assert!(matches!(create(&path), Err(KeyFileError::Io { .. })));
+        let other = folder.path().join("copy.key");
+        copy(&path, &other).unwrap();
+        assert_eq!(*load(&other).unwrap(), *seed);
+        assert!(matches!(copy(&path, &other), Err(KeyFileError::Io { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(load(&path), Err(KeyFileError::TooOpen(_))));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
