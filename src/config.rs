@@ -9,14 +9,17 @@
 //! codes = "console"               # where codes go: "console", or "folder" (codes/ in the data folder); development only
 //! lookups_per_minute = 60         # for each address; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
+//! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
 //! domain = "telco.example"        # its key must be in the log, in role csip
 //! issues = ["tel:+4915", "@post.example"]   # beginnings of numbers, ends of addresses
 //! ```
 //!
-//! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.md (the policy document),
-//! and the folders keys/ (0600), log/ (public), providers/ (entries to be taken in).
+//! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.toml (the policy document, which
+//! says domain, codes, lookups_per_minute and regions too: the log has its digest, so these change together, by
+//! `waymark-dp config`), and the folders keys/ (0600), log/ (public), policies/ (all documents that were logged), config/ and
+//! providers/ (entries to be taken in).
 
 use std::{
     net::SocketAddr,
@@ -38,7 +41,11 @@ use waymark_runtime::{
 };
 use zeroize::Zeroizing;
 
-use crate::authorise::TrustedCsip;
+use crate::{
+    authorise::TrustedCsip,
+    policy::{Document, shelf::Logged},
+    recycling::{FeedFile, Registers},
+};
 
 /// Time between batches unless said otherwise.
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
@@ -75,9 +82,15 @@ pub struct File {
     /// Least size of an answer, bytes.
     #[serde(default = "answer_default")]
     pub answer_bytes_min: usize,
+    /// Where payload is kept.
+    #[serde(default)]
+    pub regions: Vec<String>,
     /// CSIPs whose releases are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub csip: Vec<CsipFile>,
+    /// Registers of numbers that were given to somebody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recycling: Vec<FeedFile>,
 }
 
 /// A CSIP as it is written.
@@ -159,6 +172,7 @@ impl File {
             return Err("store: built without the cargo feature `sled`".to_owned());
         }
         self.csip.iter().try_for_each(|c| c.parse().map(|_| ()))?;
+        self.recycling.iter().try_for_each(FeedFile::check)?;
         Ok((domain, origin, key_name))
     }
 }
@@ -179,16 +193,18 @@ pub struct Settings {
     pub store: StoreKind,
     /// Where codes go.
     pub codes: Codes,
-    /// Look-ups a minute for each address.
-    pub lookups_per_minute: u32,
     /// Least size of an answer.
     pub answer_bytes_min: usize,
     /// CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
     /// The log and its witnesses.
     pub policy: Policy,
-    /// The policy document.
-    pub policy_document: String,
+    /// The policy document beside the configuration.
+    pub policy_document: Logged,
+    /// The policy document that the configuration calls for.
+    pub does: Document,
+    /// Registers of numbers that were given to somebody else.
+    pub recycling: Registers,
     /// The log's key.
     pub signer: NoteSigner,
     /// The key of labels.
@@ -206,7 +222,11 @@ pub mod names {
     /// The log, its witnesses, the quorum.
     pub const POLICY: &str = "policy.txt";
     /// The policy document.
-    pub const DOCUMENT: &str = "policy.md";
+    pub const DOCUMENT: &str = "policy.toml";
+    /// All policy documents that were ever logged.
+    pub const POLICIES: &str = "policies";
+    /// Config entries to be taken in.
+    pub const CONFIGS: &str = "config";
     /// A trust file for clients of this DP.
     pub const TRUST: &str = "trust.toml";
     /// Keys.
@@ -235,6 +255,17 @@ fn policy_of(dir: &Path) -> Result<Policy, ConfigError> {
     Policy::parse(&text).map_err(|e| ConfigError::new(&path, e))
 }
 
+/// The policy document in a data folder.
+///
+/// # Errors
+/// [`ConfigError`] if it is not there or no document.
+pub fn document_of(dir: &Path) -> Result<Logged, ConfigError> {
+    let path = dir.join(names::DOCUMENT);
+    let read = durable::read(&path, crate::policy::DOCUMENT_BYTES_MAX).map_err(|e| ConfigError::new(&path, e))?;
+    let bytes = read.ok_or_else(|| ConfigError::new(&path, "there is no such file; `init` makes one"))?;
+    Logged::parse(bytes).map_err(|e| ConfigError::new(&path, e))
+}
+
 impl Settings {
     /// Reads and checks everything in a data folder.
     ///
@@ -257,8 +288,7 @@ impl Settings {
             let what = "it must name this log with its key, or no checkpoint of ours could meet it";
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
-        let document = dir.join(names::DOCUMENT);
-        let policy_document = std::fs::read_to_string(&document).map_err(|e| ConfigError::new(&document, e))?;
+        let recycling = Registers::load(dir, &file.recycling).map_err(|what| ConfigError::new(&path, what))?;
         Ok(Self {
             dir: dir.to_owned(),
             domain,
@@ -267,11 +297,12 @@ impl Settings {
             interval_ms: file.interval_ms,
             store: file.store,
             codes: file.codes,
-            lookups_per_minute: file.lookups_per_minute,
+            does: Document::of(&file),
+            recycling,
             answer_bytes_min: file.answer_bytes_min,
             csips,
             policy,
-            policy_document,
+            policy_document: document_of(dir)?,
             signer,
             vrf: VrfSecret::from_seed(&*key("vrf.key")?),
             prover: SecretKey::from_seed(&*key("prover.key")?),

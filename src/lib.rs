@@ -13,11 +13,15 @@
 //! | [`client`] | senders and recipients |
 //! | [`msp`] | a reference adapter for messaging providers |
 //! | [`demo`] | the whole system in one process |
+//! | [`policy`] | what the DP promises to people, logged |
+//! | [`recycling`] | registers of numbers that were given to somebody else |
+//! | [`backup`] | a copy of what a restore needs, and the restore |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
 //! | [`api`] | what travels between apps and the DP |
 
 pub mod api;
 pub mod authorise;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -28,8 +32,10 @@ pub mod http;
 pub mod init;
 pub mod msp;
 pub mod onboarding;
+pub mod policy;
 pub mod possession;
 pub mod published;
+pub mod recycling;
 pub mod row;
 pub mod sequencer;
 pub mod store;

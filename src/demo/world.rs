@@ -321,7 +321,9 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         codes: Codes::Folder,
         lookups_per_minute: LOOKUPS_PER_MINUTE,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
+        regions: vec![],
         csip: vec![],
+        recycling: vec![],
     };
     let lines = (1..).zip(witnesses).map(|(i, w)| (format!("witness{i}"), w.vkey().clone(), w.url()));
     let new = init::NewDp { file, witnesses: lines.collect(), quorum: QUORUM };

@@ -66,7 +66,8 @@ async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<()
         return Err(error::pool(PoolRefused::InFlight));
     }
     let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
-    let bench = Bench { origin, csips, recycled: false, now };
+    let regions = app.policy().document.regions();
+    let bench = Bench { origin, csips, regions: &regions, recycled: false, now };
     match authorise(&app.answering, request, bench).map_err(|e| error::authorise(&e))? {
         Judged::AlreadyDone => Ok(()),
         Judged::Authorized(change) => {
@@ -142,6 +143,10 @@ pub async fn history(
     let nothing = || Problem::new(NO_RECORD, "Only a key with a mapping here sees more than a look-up shows.");
     // The same answer whether the CSI is unknown or the key has nothing there.
     let latest = app.answering.latest(&request.csi).map_err(|e| error::answer(&e))?;
+    if latest.is_none() {
+        let snapshot = app.answering.snapshot().map_err(|e| error::answer(&e))?;
+        app.answering.check_absent(&request.csi, &snapshot).map_err(|e| error::answer(&e))?;
+    }
     let latest: Latest = latest.filter(|l| l.has_mapping_of(signer)).ok_or_else(nothing)?;
     if request.version == ANY_VERSION {
         let receipt = app.answering.receipt_for(&latest, &[signer]).map_err(|e| error::answer(&e))?;

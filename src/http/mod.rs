@@ -8,7 +8,8 @@
 //! | POST | /v1/changes | a change, answered by its receipt |
 //! | POST | /v1/revocations | a revocation prepared in advance, from whoever has it |
 //! | POST | /v1/history | the current record as its recipient may see it; its past |
-//! | GET | /v1/providers, /v1/policy | who is onboarded; the policy document |
+//! | GET | /v1/providers | who is onboarded |
+//! | GET | /v1/policy, /v1/policy/{digest} | the policy document in effect; one that was logged before |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
 
@@ -16,10 +17,14 @@ mod changes;
 pub mod error;
 mod limit;
 mod log;
+mod policy;
 mod recipient;
 mod v1;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -34,7 +39,13 @@ use waymark_runtime::{
 
 use self::{limit::LookupLimit, recipient::Nonces};
 use crate::{
-    authorise::TrustedCsip, possession::Possession, published::Answering, sequencer::pool::Pool, store::LogFiles,
+    authorise::TrustedCsip,
+    policy::shelf::{InEffect, Logged},
+    possession::Possession,
+    published::Answering,
+    recycling::Registers,
+    sequencer::pool::Pool,
+    store::LogFiles,
 };
 
 /// Most changes that are in work or wait for their receipt at a time.
@@ -56,12 +67,15 @@ pub struct App {
     pub possession: Possession,
     /// The public folder.
     pub files: LogFiles,
-    /// The policy document.
-    pub policy_document: String,
+    /// The policy document in effect, and those before.
+    pub policies: InEffect,
+    /// Registers of numbers that were given to somebody else.
+    pub recycling: Registers,
     /// The CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
     nonces: Nonces,
-    lookups: LookupLimit,
+    /// By the document in effect: so many a minute.
+    lookups: Mutex<(u32, Arc<LookupLimit>)>,
     lookup_slots: Semaphore,
     change_slots: Semaphore,
 }
@@ -76,9 +90,9 @@ impl App {
         pool: Arc<Pool>,
         possession: Possession,
         files: LogFiles,
-        policy_document: String,
+        policies: InEffect,
         csips: Vec<TrustedCsip>,
-        lookups_per_minute: u32,
+        recycling: Registers,
     ) -> Self {
         Self {
             clock,
@@ -87,18 +101,34 @@ impl App {
             pool,
             possession,
             files,
-            policy_document,
+            policies,
             csips,
+            recycling,
             nonces: Nonces::default(),
-            lookups: LookupLimit::new(lookups_per_minute),
+            lookups: Mutex::new((0, Arc::new(LookupLimit::new(0)))),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_slots: Semaphore::new(CHANGES_MAX),
         }
     }
 
+    /// The policy document in effect.
+    pub fn policy(&self) -> Arc<Logged> {
+        self.policies.at(self.answering.published.snapshot().map(|s| s.policy).as_ref())
+    }
+
+    /// The limit that the document in effect sets; another document begins to count anew.
+    fn lookup_limit(&self) -> Arc<LookupLimit> {
+        let per_minute = self.policy().document.limits.lookups_per_minute;
+        let mut limit = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        if limit.0 != per_minute {
+            *limit = (per_minute, Arc::new(LookupLimit::new(per_minute)));
+        }
+        Arc::clone(&limit.1)
+    }
+
     /// Counts a look-up, or what costs as much, by address.
     fn count_look_up(&self, address: IpAddr) -> Result<(), Problem> {
-        self.lookups.count(address, self.clock.now()).map_err(|wait| {
+        self.lookup_limit().count(address, self.clock.now()).map_err(|wait| {
             Problem::new(problem::TOO_MANY, "Too many look-ups from this address in a minute.").retry_after(wait)
         })
     }
@@ -116,6 +146,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/revocations", post(changes::revoke))
         .route("/v1/history", post(changes::history))
         .route("/v1/providers", get(v1::providers))
-        .route("/v1/policy", get(v1::policy))
+        .route("/v1/policy", get(policy::current))
+        .route("/v1/policy/{digest}", get(policy::by_digest))
         .with_state(app)
 }

@@ -177,10 +177,3 @@ pub async fn providers(State(app): State<Arc<App>>) -> Result<Response<Body>, Pr
         .collect();
     Ok(json(StatusCode::OK, &views))
 }
-
-/// GET /v1/policy
-pub async fn policy(State(app): State<Arc<App>>) -> Response<Body> {
-    let mut response = Response::new(Body::from(app.policy_document.clone()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}

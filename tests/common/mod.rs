@@ -136,7 +136,12 @@ pub fn store() -> StoreKind {
 
 /// Makes a DP that these witnesses know, with two MSPs to be logged.
 pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
-    let file = File {
+    make_dp_with(dir, witnesses, |_| {})
+}
+
+/// The same, with another configuration.
+pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut File)) -> Vkey {
+    let mut file = File {
         domain: "dp.example".to_owned(),
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
@@ -145,8 +150,11 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
         answer_bytes_min: 8192,
+        regions: vec!["EU".to_owned()],
         csip: vec![],
+        recycling: vec![],
     };
+    adjust(&mut file);
     let lines = witnesses.lines();
     let quorum = lines.len();
     let vkey = init::init(dir, &init::NewDp { file, witnesses: lines, quorum }, &Clock::System).unwrap();
