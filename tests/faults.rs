@@ -13,13 +13,12 @@ use waymark::{
     fsck::{Report, fsck},
     init::{NewDp, init, open_rows, provider_entry},
     published::{Answering, Published},
-    row::Row,
     sequencer::{
         batch::{LogState, PendingChange, batch},
         commit::{Disk, Effects, commit},
         pool::{Pool, PoolRefused, Taken},
         recover::{RecoverError, Recovered, recover},
-        snapshot,
+        seal_rows, snapshot,
     },
     store::{Head, LogFiles, Purge, RowKeys, Rows, SealedRow, Staged, StoreError, seal::Sealer},
 };
