@@ -11,10 +11,10 @@ use waymark_mapping::{
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
-use super::{ClientError, Line, success};
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
 use crate::api::{
-    CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, HISTORY_MEDIA_TYPE,
-    HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+    CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, HINT_BYTES,
+    HINT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, Hint, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
 };
 
 /// Most bytes in a JSON answer.
@@ -45,11 +45,32 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.post_lookup(csi, tag, &[], longest).await
+    }
+
+    /// Asks for the DP's word, without proof. Nothing here verifies it, because nothing can.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn hint(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Hint, ClientError> {
+        let headers = [("accept", HINT_MEDIA_TYPE.to_owned())];
+        let body = self.post_lookup(csi, tag, &headers, HINT_BYTES.max(PROBLEM_BYTES_MAX)).await?;
+        let hint: Hint = serde_json::from_slice(&body).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        if hint.hint { Ok(hint) } else { Err(ClientError::Malformed("it is not marked as a hint".to_owned())) }
+    }
+
+    async fn post_lookup(
+        &self,
+        csi: &Csi,
+        tag: Option<&Tag>,
+        headers: &[(&str, String)],
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, ClientError> {
         let request = LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()) };
         let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let url = format!("{}/v1/lookups", self.0.url);
-        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
-        success(self.0.fetcher.post(&url, JSON_MEDIA_TYPE, &[], body, longest).await?)
+        success(self.0.fetcher.post(&url, JSON_MEDIA_TYPE, headers, body, bytes_max).await?)
     }
 
     /// Asks for a code to be sent to a CSI.

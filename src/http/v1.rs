@@ -13,26 +13,25 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::SemaphorePermit;
 use waymark_mapping::{
-    answer::{ANSWER_MEDIA_TYPE, RECEIPT_MEDIA_TYPE},
+    answer::RECEIPT_MEDIA_TYPE,
     entry::ProviderRole,
     identifier::Csi,
     mapping::Purpose,
-    names::Tag,
     wire::{decode, encode},
 };
 use waymark_runtime::{
-    listen::{Capped, Peer},
+    listen::Capped,
     problem::{self, Problem},
 };
 
 use super::{
     App,
-    error::{self, CSI_INVALID, LOG_READ_ONLY, NO_RECORD, STILL_PENDING, TAG_INVALID},
+    error::{self, CSI_INVALID, LOG_READ_ONLY, NO_RECORD, STILL_PENDING},
 };
 use crate::{
     api::{
         CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer,
-        CheckRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
+        CheckRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE,
     },
     authorise::{Judged, authorise, check_signer},
     possession::{CHECKS_MAX, Claim, PossessionError},
@@ -42,9 +41,9 @@ use crate::{
 /// Longest a change waits for its receipt: the client may then ask again with the same request.
 const RECEIPT_S_MAX: u64 = 30;
 
-type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
+pub(super) type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
-fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde's own message may quote the input, so only the place is told.
     serde_json::from_slice(body).map_err(|e| {
         let (line, column) = (e.line(), e.column());
@@ -52,15 +51,15 @@ fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
-fn parse_csi(text: &str) -> Result<Csi, Problem> {
+pub(super) fn parse_csi(text: &str) -> Result<Csi, Problem> {
     Csi::parse(text).map_err(|e| Problem::new(CSI_INVALID, e.to_string()))
 }
 
-fn take_slot(slots: &tokio::sync::Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
+pub(super) fn take_slot(slots: &tokio::sync::Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
     slots.try_acquire().map_err(|_| Problem::new(problem::BUSY, "Try again in a moment.").retry_after(1))
 }
 
-fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
+pub(super) fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -68,35 +67,10 @@ fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     response
 }
 
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
     let mut response = (status, Json(value)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// POST /v1/lookups
-pub async fn look_up(
-    State(app): State<Arc<App>>,
-    axum::Extension(Peer(peer)): axum::Extension<Peer>,
-    headers: HeaderMap,
-    body: Bytes<JSON_BYTES_MAX>,
-) -> Result<Response<Body>, Problem> {
-    app.lookups.count(peer.ip(), app.clock.now()).map_err(|wait| {
-        Problem::new(problem::TOO_MANY, "Too many look-ups from this address in a minute.").retry_after(wait)
-    })?;
-    let _slot = take_slot(&app.lookup_slots)?;
-    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
-    let request: LookupRequest = parse_json(&body?.0)?;
-    let csi = parse_csi(&request.csi)?;
-    let tag =
-        match &request.tag {
-            None => None,
-            Some(text) => Some(Tag::parse(text).ok_or_else(|| {
-                Problem::new(TAG_INVALID, "A tag is 1 to 64 bytes in NFC without control characters.")
-            })?),
-        };
-    let answer = app.answering.look_up(&csi, tag.as_ref()).map_err(|e| error::answer(&e))?;
-    Ok(binary(ANSWER_MEDIA_TYPE, answer))
 }
 
 /// POST /v1/challenges
