@@ -27,6 +27,7 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::{Consent, Mapping},
     signed::{context, message},
+    verify::Outcome,
     wire::{List16, Opaque8, encode},
 };
 
@@ -36,6 +37,10 @@ pub const CHANGE_MEDIA_TYPE: &str = "application/vnd.waymark.change";
 pub const HISTORY_MEDIA_TYPE: &str = "application/vnd.waymark.history";
 /// Media type of an event by itself: a revocation prepared in advance.
 pub const EVENT_MEDIA_TYPE: &str = "application/vnd.waymark.event";
+/// Media type of a hint.
+pub const HINT_MEDIA_TYPE: &str = "application/vnd.waymark.hint+json";
+/// Bytes in every hint, so that its size says nothing.
+pub const HINT_BYTES: usize = 1 << 10;
 /// Media type of JSON.
 pub const JSON_MEDIA_TYPE: &str = "application/json";
 /// Most bytes in a change: sixteen mappings of at most 2 KiB with consents, and an event.
@@ -90,6 +95,43 @@ pub struct LookupRequest {
     /// Whether to prove when each mapping was logged, so that the answer can be passed on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub full: bool,
+}
+
+/// 200 to POST /v1/lookups with `Accept: application/json`: the same answer, for those who cannot take bytes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AnswerJson {
+    /// Base64 of the padded answer.
+    pub answer: String,
+}
+
+/// 200 to POST /v1/lookups with `Accept: application/vnd.waymark.hint+json`: what the DP says, with no proof at all.
+///
+/// Nothing that verifies takes it, and nothing that chooses. It lets a device that cannot hold an answer say "perhaps", and
+/// ask somebody who can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hint {
+    /// Always true, so that it is not taken for anything else.
+    pub hint: bool,
+    /// The media type to ask for instead, before anybody relies on this.
+    pub must_verify: String,
+    /// `absent`, `opted-out`, `none-listed`, `listed` or `erased`, as the DP has it.
+    pub outcome: String,
+    /// The MSPs, ascending.
+    pub msps: Vec<String>,
+    /// Whether some were left out for size.
+    pub more: bool,
+}
+
+/// The outcome as a word for programs.
+pub const fn outcome_code(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Absent => "absent",
+        Outcome::OptedOut => "opted-out",
+        Outcome::NoneListed => "none-listed",
+        Outcome::Listed => "listed",
+        Outcome::Erased => "erased",
+    }
 }
 
 /// POST /v1/challenges.

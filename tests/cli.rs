@@ -142,7 +142,17 @@ fn register(scene: &Scene, dir: &Path) -> Adapter {
     issue("other.example").with(1);
     assert!(issue("chat.example").with(0).contains("version 0 is in the log"));
     scene.app(&["watch-list", "--send", &adapter.url]).with(0);
-    assert!(scene.app(&["history"]).with(0).contains("chat.example"));
+    let history = scene.app(&["history"]).with(0);
+    assert!(
+        history.contains("chat.example") && history.contains("+49 151 \u{2022}\u{2022}\u{2022}\u{2022}5642"),
+        "{history}"
+    );
+    assert!(scene.app(&["history", "--show"]).with(0).contains("tel:+4915112345642"));
+    // What the app shows is what a sender compares.
+    let key = scene.app(&["show-key"]).with(0);
+    let (text, code) = key.split_once('\n').unwrap();
+    assert!(!text.contains("15112345642") && code.contains('\u{2588}'), "{key}");
+    scene.look_up(BOB, &["--compare", text]).with(0);
     adapter
 }
 

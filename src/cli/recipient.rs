@@ -28,6 +28,8 @@ use super::{End, Ended, origin_of, read_csi, read_trust};
 use crate::client::{
     card,
     dp::DpClient,
+    key_text::{Fingerprint, KeyText},
+    mask::{mask, shown},
     msp::{MspClient, send_watch_list},
     recipient::{
         Added, AppKeys, MappingSpec, Wish, change, history, leaf_of, look_up, prove, sign_mapping, watch_list,
@@ -76,6 +78,15 @@ pub enum RecipientCommand {
     },
     /// Show what is registered under the identifier, as its recipient may see it.
     History {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Show the identifier in full instead of masked.
+        #[arg(long)]
+        show: bool,
+    },
+    /// Show the key of this app, as a text and a QR code, for somebody who looks you up to compare.
+    ShowKey {
         /// The app's folder.
         #[arg(long)]
         dir: PathBuf,
@@ -193,7 +204,8 @@ pub async fn run(command: RecipientCommand) -> Ended {
         RecipientCommand::Prove { dir, codes } => prove_possession(&App::load(&dir)?, codes).await,
         RecipientCommand::Issue(args) => issue(&App::load(&args.dir)?, &args).await,
         RecipientCommand::Withdraw { dir, mappings } => withdraw(&App::load(&dir)?, &mappings).await,
-        RecipientCommand::History { dir } => show_history(&App::load(&dir)?).await,
+        RecipientCommand::History { dir, show } => show_history(&App::load(&dir)?, show).await,
+        RecipientCommand::ShowKey { dir } => show_key(&App::load(&dir)?).await,
         RecipientCommand::WatchList { dir, send, out, yes } => renew(&App::load(&dir)?, &send, out, yes).await,
     }
 }
@@ -222,7 +234,7 @@ async fn prove_possession(app: &App, codes: Option<PathBuf>) -> Ended {
     let asked = Asked { csi: app.csi.clone(), tag: None };
     let (looked_up, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
     let tenure = looked_up.get().tenure.unwrap_or(0);
-    let masked = app.csi.masked();
+    let masked = mask(&app.csi);
     let read = |id: String| async move {
         match codes {
             Some(folder) => fs::read_to_string(folder.join(id)).ok(),
@@ -313,10 +325,10 @@ async fn current(app: &App) -> Result<Current, End> {
     }
 }
 
-async fn show_history(app: &App) -> Ended {
+async fn show_history(app: &App, in_full: bool) -> Ended {
     let current = current(app).await?;
     let state = &current.state;
-    println!("{}: version {}, tenure {}", app.csi.masked(), state.version, state.tenure);
+    println!("{}: version {}, tenure {}", shown(&app.csi, in_full), state.version, state.tenure);
     let now = Clock::System.now();
     for held in &state.held {
         let m = &held.mapping;
@@ -334,6 +346,17 @@ async fn show_history(app: &App) -> Ended {
         }
         _ => Ok(()),
     }
+}
+
+/// Only a key that has a mapping is shown: there would be nothing to compare another with.
+async fn show_key(app: &App) -> Ended {
+    let current = current(app).await?;
+    let origin = app.dp.origin().clone();
+    let fingerprint = Fingerprint::of(&origin, &app.csi, &app.keys.recipient.public());
+    let text = KeyText { origin, size: current.remember.size, fingerprint };
+    println!("{text}\n{}", text.to_qr());
+    eprintln!("whoever looks you up gives this text to: waymark lookup ... --compare TEXT");
+    Ok(())
 }
 
 async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes: bool) -> Ended {

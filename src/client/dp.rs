@@ -12,10 +12,10 @@ use waymark_mapping::{
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
-use super::{ClientError, Line, success};
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
 use crate::api::{
     CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, EVENT_MEDIA_TYPE,
-    HISTORY_MEDIA_TYPE, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+    HINT_BYTES, HINT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, Hint, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
 };
 
 /// Most bytes in a JSON answer.
@@ -46,7 +46,10 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        self.look_up_as(csi, tag, false).await
+        let request =
+            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.post_lookup(&request, &[], longest).await
     }
 
     /// Looks a CSI up with the proof of when each mapping was logged.
@@ -54,15 +57,34 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up_full(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        self.look_up_as(csi, tag, true).await
+        let request =
+            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: true };
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.post_lookup(&request, &[], longest).await
     }
 
-    async fn look_up_as(&self, csi: &Csi, tag: Option<&Tag>, full: bool) -> Result<Vec<u8>, ClientError> {
-        let request = LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full };
-        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+    /// Asks for the DP's word, without proof. Nothing here verifies it, because nothing can.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn hint(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Hint, ClientError> {
+        let request =
+            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let headers = [("accept", HINT_MEDIA_TYPE.to_owned())];
+        let body = self.post_lookup(&request, &headers, HINT_BYTES.max(PROBLEM_BYTES_MAX)).await?;
+        let hint: Hint = serde_json::from_slice(&body).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        if hint.hint { Ok(hint) } else { Err(ClientError::Malformed("it is not marked as a hint".to_owned())) }
+    }
+
+    async fn post_lookup(
+        &self,
+        request: &LookupRequest,
+        headers: &[(&str, String)],
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let url = format!("{}/v1/lookups", self.0.url);
-        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
-        success(self.0.fetcher.post(&url, JSON_MEDIA_TYPE, &[], body, longest).await?)
+        success(self.0.fetcher.post(&url, JSON_MEDIA_TYPE, headers, body, bytes_max).await?)
     }
 
     /// Asks for a code to be sent to a CSI.

@@ -7,15 +7,23 @@
 //! | [`recipient`] | a recipient's app: keys, mappings, changes, receipts, watch-lists |
 //! | [`msp`] | asking an MSP for its consent and its watch |
 //! | [`card`] | facts in words and in JSON |
+//! | [`choose`], [`policy`], [`sticky`] | which mapping a sender uses, what it asks of the facts, what it remembers |
+//! | [`key_text`] | a recipient key compared without the DP: text and QR code |
+//! | [`mask`] | identifiers on a screen |
 //! | [`saved`] | an answer kept in a file, to be verified offline |
 //! | [`logs`] | reading any C2SP log: head, entry, consistency |
 
 pub mod card;
+pub mod choose;
 pub mod dp;
+pub mod key_text;
 pub mod logs;
+pub mod mask;
 pub mod msp;
+pub mod policy;
 pub mod recipient;
 pub mod saved;
+pub mod sticky;
 
 use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_runtime::{

@@ -3,7 +3,7 @@
 //! | | | |
 //! |---|---|---|
 //! | GET | /log/checkpoint, /log/tile/... | the log, for any C2SP tool |
-//! | POST | /v1/lookups | an answer |
+//! | POST | /v1/lookups | an answer, or a hint |
 //! | POST | /v1/challenges, /v1/challenges/{id}/check | possession |
 //! | POST | /v1/changes | a change, answered by its receipt |
 //! | POST | /v1/revocations | a revocation prepared in advance, from whoever has it |
@@ -16,6 +16,7 @@ mod changes;
 pub mod error;
 mod limit;
 mod log;
+mod lookups;
 mod recipient;
 mod v1;
 
@@ -109,7 +110,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/{*path}", get(log::tile))
-        .route("/v1/lookups", post(v1::look_up))
+        .route("/v1/lookups", post(lookups::look_up))
         .route("/v1/challenges", post(v1::start_challenge))
         .route("/v1/challenges/{id}/check", post(v1::check_challenge))
         .route("/v1/changes", post(changes::change))

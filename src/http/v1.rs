@@ -12,22 +12,18 @@ use axum::{
 use data_encoding::{BASE64, HEXLOWER};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::SemaphorePermit;
-use waymark_mapping::{
-    answer::ANSWER_MEDIA_TYPE, entry::ProviderRole, identifier::Csi, mapping::Purpose, names::Tag, wire::encode,
-};
+use waymark_mapping::{entry::ProviderRole, identifier::Csi, mapping::Purpose, wire::encode};
 use waymark_runtime::{
-    listen::{Capped, Peer},
+    listen::Capped,
     problem::{self, Problem},
 };
 
 use super::{
     App,
-    error::{self, CSI_INVALID, TAG_INVALID},
+    error::{self, CSI_INVALID},
 };
 use crate::{
-    api::{
-        ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
-    },
+    api::{ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE},
     possession::{CHECKS_MAX, Claim, PossessionError},
 };
 
@@ -61,29 +57,6 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body
     let mut response = (status, Json(value)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// POST /v1/lookups
-pub async fn look_up(
-    State(app): State<Arc<App>>,
-    axum::Extension(Peer(peer)): axum::Extension<Peer>,
-    headers: HeaderMap,
-    body: Bytes<JSON_BYTES_MAX>,
-) -> Result<Response<Body>, Problem> {
-    app.count_look_up(peer.ip())?;
-    let _slot = take_slot(&app.lookup_slots)?;
-    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
-    let request: LookupRequest = parse_json(&body?.0)?;
-    let csi = parse_csi(&request.csi)?;
-    let tag =
-        match &request.tag {
-            None => None,
-            Some(text) => Some(Tag::parse(text).ok_or_else(|| {
-                Problem::new(TAG_INVALID, "A tag is 1 to 64 bytes in NFC without control characters.")
-            })?),
-        };
-    let answer = app.answering.look_up(&csi, tag.as_ref(), request.full).map_err(|e| error::answer(&e))?;
-    Ok(binary(ANSWER_MEDIA_TYPE, answer))
 }
 
 /// POST /v1/challenges
