@@ -55,7 +55,7 @@ impl LookupLimit {
 }
 
 /// An IPv6 host has its /64 to itself.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => {

@@ -4,13 +4,16 @@
 //! |---|---|---|
 //! | GET | /log/checkpoint, /log/tile/... | the log, for any C2SP tool |
 //! | POST | /v1/lookups | an answer |
-//! | POST | /v1/challenges, /v1/challenges/{id}/check | possession |
+//! | POST | /v1/challenges, /v1/challenges/{id}/send, .../check, .../confirm | possession ([`challenges`], as at a prover) |
+//! | GET | /confirm | the page behind a link in a mail |
 //! | POST | /v1/changes | a change, answered by its receipt |
 //! | POST | /v1/history | the current record as its recipient may see it |
 //! | GET | /v1/providers, /v1/policy | who is onboarded; the policy document |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
 
+pub mod challenges;
+mod confirm;
 pub mod error;
 mod limit;
 mod log;
@@ -28,7 +31,7 @@ use waymark_log::checkpoint::Origin;
 use waymark_runtime::clock::Clock;
 
 use self::{limit::LookupLimit, recipient::Nonces};
-use crate::{possession::Possession, published::Answering, sequencer::pool::Pool, store::LogFiles};
+use crate::{published::Answering, sequencer::pool::Pool, store::LogFiles};
 
 /// Most changes that are in work or wait for their receipt at a time.
 pub const CHANGES_MAX: usize = 2048;
@@ -45,8 +48,6 @@ pub struct App {
     pub answering: Arc<Answering>,
     /// What waits for the log.
     pub pool: Arc<Pool>,
-    /// Proves possession.
-    pub possession: Possession,
     /// The public folder.
     pub files: LogFiles,
     /// The policy document.
@@ -59,13 +60,11 @@ pub struct App {
 
 impl App {
     /// Puts the parts together.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a DP, named, once")]
     pub fn new(
         clock: Clock,
         origin: Origin,
         answering: Arc<Answering>,
         pool: Arc<Pool>,
-        possession: Possession,
         files: LogFiles,
         policy_document: String,
         lookups_per_minute: u32,
@@ -75,7 +74,6 @@ impl App {
             origin,
             answering,
             pool,
-            possession,
             files,
             policy_document,
             nonces: Nonces::default(),
@@ -92,8 +90,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/{*path}", get(log::tile))
         .route("/v1/lookups", post(v1::look_up))
-        .route("/v1/challenges", post(v1::start_challenge))
-        .route("/v1/challenges/{id}/check", post(v1::check_challenge))
         .route("/v1/changes", post(v1::change))
         .route("/v1/history", post(v1::history))
         .route("/v1/providers", get(v1::providers))

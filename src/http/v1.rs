@@ -5,20 +5,18 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
-use data_encoding::{BASE64, HEXLOWER};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::SemaphorePermit;
 use waymark_mapping::{
     answer::{ANSWER_MEDIA_TYPE, RECEIPT_MEDIA_TYPE},
     entry::ProviderRole,
     identifier::Csi,
-    mapping::Purpose,
     names::Tag,
-    wire::{decode, encode},
+    wire::decode,
 };
 use waymark_runtime::{
     listen::{Capped, Peer},
@@ -31,20 +29,19 @@ use super::{
 };
 use crate::{
     api::{
-        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer,
-        CheckRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
+        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX,
+        JSON_MEDIA_TYPE, LookupRequest,
     },
     authorise::{Judged, authorise, check_signer},
-    possession::{CHECKS_MAX, Claim, PossessionError},
     sequencer::pool::{Outcome, PoolRefused, Ticket},
 };
 
 /// Longest a change waits for its receipt: the client may then ask again with the same request.
 const RECEIPT_S_MAX: u64 = 30;
 
-type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
+pub(super) type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
-fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde's own message may quote the input, so only the place is told.
     serde_json::from_slice(body).map_err(|e| {
         let (line, column) = (e.line(), e.column());
@@ -52,7 +49,7 @@ fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     })
 }
 
-fn parse_csi(text: &str) -> Result<Csi, Problem> {
+pub(super) fn parse_csi(text: &str) -> Result<Csi, Problem> {
     Csi::parse(text).map_err(|e| Problem::new(CSI_INVALID, e.to_string()))
 }
 
@@ -68,7 +65,7 @@ fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     response
 }
 
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
     let mut response = (status, Json(value)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -97,62 +94,6 @@ pub async fn look_up(
         };
     let answer = app.answering.look_up(&csi, tag.as_ref()).map_err(|e| error::answer(&e))?;
     Ok(binary(ANSWER_MEDIA_TYPE, answer))
-}
-
-/// POST /v1/challenges
-pub async fn start_challenge(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes<JSON_BYTES_MAX>,
-) -> Result<Response<Body>, Problem> {
-    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
-    let (body, now) = (body?.0, app.clock.now());
-    let request: ChallengeRequest = parse_json(&body)?;
-    let csi = parse_csi(&request.csi)?;
-    let purpose = match request.purpose.as_str() {
-        "control" => Purpose::Control,
-        "view" => Purpose::View,
-        _ => return Err(Problem::new(problem::MALFORMED, "The purpose is control or view.")),
-    };
-    let recipient = app.nonces.authenticate(&app.origin, &headers, "/v1/challenges", &body, now)?;
-    let claim = Claim { csi, recipient, tenure: request.tenure, purpose };
-    let (id, expiry) = app.possession.start(claim, now).map_err(|e| error::possession(&e))?;
-    let answer = ChallengeAnswer {
-        id: HEXLOWER.encode(&id),
-        status: "pending".to_owned(),
-        expires_ms: expiry.get(),
-        checks_left: CHECKS_MAX,
-    };
-    Ok(json(StatusCode::CREATED, &answer))
-}
-
-/// POST /v1/challenges/{id}/check
-pub async fn check_challenge(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Bytes<JSON_BYTES_MAX>,
-) -> Result<Response<Body>, Problem> {
-    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
-    let (body, now) = (body?.0, app.clock.now());
-    let request: CheckRequest = parse_json(&body)?;
-    let decoded = HEXLOWER.decode(id.as_bytes()).ok().and_then(|b| b.try_into().ok());
-    let decoded = decoded.ok_or_else(|| error::possession(&PossessionError::NoChallenge))?;
-    let path = format!("/v1/challenges/{id}/check");
-    let recipient = app.nonces.authenticate(&app.origin, &headers, &path, &body, now)?;
-    match app.possession.check(&decoded, &recipient, &request.code, now) {
-        Ok(attestation) => {
-            let attestation = Some(BASE64.encode(&encode(&attestation)));
-            let answer = CheckAnswer { status: "approved".to_owned(), checks_left: None, attestation };
-            Ok(json(StatusCode::OK, &answer))
-        }
-        Err(PossessionError::WrongCode { checks_left }) => {
-            let checks_left = Some(checks_left);
-            let answer = CheckAnswer { status: "pending".to_owned(), checks_left, attestation: None };
-            Ok(json(StatusCode::OK, &answer))
-        }
-        Err(e) => Err(error::possession(&e)),
-    }
 }
 
 /// POST /v1/changes
