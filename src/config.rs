@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.md (the policy document),
-//! and the folders keys/ (0600), log/ (public), providers/ (entries to be taken in).
+//! and the folders keys/ (0600), log/ (public), providers/ (entries to be taken in); and returning (who has completed a
+//! challenge, as keyed digests).
 
 use std::{
     net::SocketAddr,

@@ -141,6 +141,9 @@ async fn five_sends_one_code_and_what_the_answers_say() {
     assert_eq!((attestation.purpose, attestation.method, attestation.strength), (Purpose::View, Method::CONSOLE, 1));
     assert!(!proving.dir.path().join("codes").join(&first.id).exists());
     refused(dp.check_challenge(&bob, &first.id, &code).await, 410, "challenge-over");
+    // What fails on the prover's own machine tells nothing of anybody, so that it may be told.
+    std::fs::remove_dir_all(proving.dir.path().join("codes")).unwrap();
+    refused(dp.start_challenge(&bob, &csi(BOB), 0, Purpose::View).await, 503, "channel-failed");
     proving.prover.stop().await;
 }
 

@@ -94,7 +94,7 @@ enum ProviderCommand {
         /// The data folder.
         #[arg(long, env = "WAYMARK_DP_DIR")]
         dir: PathBuf,
-        /// The entry, as `waymark msp keygen` wrote it.
+        /// The entry, as `waymark msp keygen` or `waymark prover keygen` wrote it.
         entry: PathBuf,
     },
     /// Whose keys the log holds.

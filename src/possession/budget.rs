@@ -43,7 +43,8 @@ pub const RESERVE_PERCENT_MAX: u8 = 90;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Codes an hour that one client address may ask for; a household or an office shares one. Default 20.
+    /// Codes an hour that one client address may ask for; a household or an office shares one. Behind a proxy all clients do, so
+    /// that there it must be as much as the total. Default 20.
     pub address_hour: u32,
     /// The same, a day. Default 100.
     pub address_day: u32,

@@ -15,9 +15,11 @@ use lettre::{
     transport::smtp::{
         authentication::Credentials,
         client::{Tls, TlsParameters},
+        extension::ClientId,
     },
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use waymark_mapping::mapping::Method;
 use waymark_runtime::{clock::Clock, random};
 
@@ -26,6 +28,8 @@ use crate::possession::message;
 
 /// Longest one SMTP command may take.
 const COMMAND_S_MAX: u64 = 20;
+/// Most connections to the relay at a time, one for each mail; the next mails wait.
+const CONNECTIONS_MAX: usize = 16;
 /// Times that a mail is handed to the relay.
 const TRIES_MAX: u32 = 3;
 /// Wait before the second try; it doubles.
@@ -88,6 +92,7 @@ impl SmtpFile {
 pub struct Smtp {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     from: Address,
+    connections: Semaphore,
     clock: Clock,
 }
 
@@ -109,8 +114,9 @@ impl Smtp {
         if let Some((user, password)) = file.user.as_ref().zip(password) {
             builder = builder.credentials(Credentials::new(user.clone(), password.to_owned()));
         }
-        let from = file.from.parse().map_err(|_| "smtp: from is not an e-mail address")?;
-        Ok(Self { transport: builder.build(), from, clock })
+        let from: Address = file.from.parse().map_err(|_| "smtp: from is not an e-mail address")?;
+        let builder = builder.hello_name(ClientId::Domain(from.domain().to_owned()));
+        Ok(Self { transport: builder.build(), from, connections: Semaphore::new(CONNECTIONS_MAX), clock })
     }
 
     fn compose(&self, m: &Message) -> Option<lettre::Message> {
@@ -135,11 +141,15 @@ impl Smtp {
         let mail = self.compose(m).ok_or_else(|| failed("the address is none that mail can go to"))?;
         let mut wait_ms = BACKOFF_MS;
         for attempt in 1.. {
-            // The relay's words often repeat the address: only their kind is told.
-            let error = match self.transport.send(mail.clone()).await {
-                Ok(_) => return Ok(()),
-                Err(e) => e,
+            let sent = {
+                let _connection = self.connections.acquire().await;
+                if m.expiry <= self.clock.now() {
+                    return Err(failed("the relay was too slow for the code to work still"));
+                }
+                self.transport.send(mail.clone()).await
             };
+            // The relay's words often repeat the address: only their kind is told.
+            let Err(error) = sent else { return Ok(()) };
             if error.is_permanent() || error.is_client() {
                 return Err(failed("the relay refuses the mail"));
             }
