@@ -2,20 +2,28 @@
 
 Proves that the server takes our mail as it is, that Python's own parser reads it, that fetching its link changes nothing,
 that the link's POST approves the app that asked, which our command line then collects, and that the code in the next mail
-works as well. An address that the server refuses is answered like any other.
+works as well. An address that the server refuses is answered like any other. An independent prover of ours speaks STARTTLS
+with it, and says nothing to a server whose certificate is by another authority.
 
-Does not prove anything about TLS to a relay, nor that a mail provider would not call it spam.
+Does not prove that a mail provider would not call it spam.
 """
 
+import datetime
 import email
 import email.policy
+import ipaddress
 import json
+import logging
 import re
 import socket
+import ssl
 import subprocess
 import urllib.request
 
 from aiosmtpd.controller import Controller
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from common import Daemon, call, check, http, until
 
@@ -95,6 +103,44 @@ def post(url, value):
         return answer.status, json.loads(answer.read())
 
 
+def certificate(folder):
+    """A self-signed certificate for 127.0.0.1 that is its own authority: the files with it and with its key."""
+    folder.mkdir()
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.timezone.utc)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "relay.example")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = builder.add_extension(x509.SubjectAlternativeName([address]), False).sign(key, hashes.SHA256())
+    pem, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, form, serialization.NoEncryption()))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def start_prover(bins, folder, port, ca):
+    """A prover whose relay speaks STARTTLS with a certificate by this authority: its daemon and its URL."""
+    waymark = bins / "waymark"
+    call(waymark, "prover", "keygen", "--dir", folder, "--domain", "prover.example", "--origin", ORIGIN)
+    config = folder / "prover.toml"
+    text = CODES.format(port=port).replace('"none"', f'"starttls"\nca_file = "{ca}"')
+    config.write_text(re.sub(r"(?m)^codes = .*\n", "", config.read_text()) + text)
+    log = folder.with_suffix(".log")
+    prover = Daemon(log, waymark, "prover", "serve", "--dir", folder, "--listen", "127.0.0.1:0")
+    return prover, prover.said(r"listening on (http://\S+)")[1]
+
+
+def enter_code(command, mailbox):
+    """Runs an app that asks for a code and types the one of the next mail: what it said."""
+    pipe = subprocess.PIPE
+    words = [str(word) for word in command]
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as app:
+        code = re.search(r"(?m)^\s+(\d{6})\s*$", mailbox.next()[2].get_content())[1]
+        said, _ = app.communicate(f"{code}\n", timeout=20)
+    assert app.returncode == 0, said
+    return said
+
+
 def run(bins, scratch):
     mailbox, port = Mailbox(), free_port()
     server = Controller(mailbox, hostname="127.0.0.1", port=port)
@@ -131,12 +177,7 @@ def check_mail(bins, scratch, mailbox, port):
         assert "attested by dp.example" in waiting.output() and ANN not in waiting.output()
         assert (scratch / "smtp-ann" / "attestation").exists()
     with check("aiosmtpd: the code of the next mail works as well"):
-        typing = [str(word) for word in [bins / "waymark", *prove]]
-        pipe = subprocess.PIPE
-        with subprocess.Popen(typing, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as app:
-            code = re.search(r"(?m)^\s+(\d{6})\s*$", mailbox.next()[2].get_content())[1]
-            said, _ = app.communicate(f"{code}\n", timeout=20)
-        assert app.returncode == 0 and "attested by dp.example" in said, said
+        assert "attested by dp.example" in enter_code([bins / "waymark", *prove], mailbox)
     with check("aiosmtpd: an address that it refuses is answered like any other, and named in no log"):
         to_nobody = new_app(bins, scratch / "smtp-nobody", NOBODY, url, trust)
         # No code is entered, so it ends with 1: after the challenge was started.
@@ -146,5 +187,30 @@ def check_mail(bins, scratch, mailbox, port):
         assert mailbox.refused == 1 and not mailbox.mails
         for canary in (NOBODY, ANN, secret, challenge):
             assert canary not in dp.output(), canary
+    check_starttls(bins, scratch, [bins / "waymark", *prove, "--prover"])
     with check("our DP: ends on SIGINT with exit 0 after mail"):
         dp.stop()
+
+
+def check_starttls(bins, scratch, prove_at):
+    (cert, key), (other, _) = certificate(scratch / "relay"), certificate(scratch / "other-relay")
+    # The second check makes it fail; its traceback would look like a fault of ours.
+    logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(cert, key)
+    mailbox, port = Mailbox(), free_port()
+    server = Controller(mailbox, hostname="127.0.0.1", port=port, tls_context=tls, require_starttls=True)
+    server.start()
+    try:
+        with check("aiosmtpd: takes a prover's mail over STARTTLS, and its code works"):
+            prover, url = start_prover(bins, scratch / "smtp-prover", port, cert)
+            assert "attested by prover.example" in enter_code([*prove_at, url], mailbox)
+            prover.stop()
+        with check("aiosmtpd: gets no mail where its certificate is by another authority"):
+            prover, url = start_prover(bins, scratch / "smtp-wary-prover", port, other)
+            call(*prove_at, url, code=1, stdin=subprocess.DEVNULL)
+            prover.said(r"a code could not be delivered")
+            assert not mailbox.mails
+            prover.stop()
+    finally:
+        server.stop()

@@ -18,6 +18,7 @@
 //! from = "codes@dp.example"
 //! user = "dp"                     # if the relay asks for an account
 //! password_file = "keys/smtp.password"
+//! ca_file = "relay-ca.pem"        # if the relay's certificate is not by a public authority
 //! [codes.gateway]
 //! url = "https://gateway.example/messages"
 //! key_file = "keys/gateway.key"
@@ -56,6 +57,8 @@ use super::{
 const CODES_FOLDER: &str = "codes";
 /// Most bytes in a password file.
 const PASSWORD_BYTES_MAX: usize = 1024;
+/// Most bytes in a file with a certificate authority.
+const CA_BYTES_MAX: usize = 64 << 10;
 
 /// Where codes go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -178,7 +181,7 @@ impl Codes {
         }
     }
 
-    /// Reads the key and the password that are named.
+    /// Reads the key, the password and the authority that are named.
     ///
     /// # Errors
     /// [`ConfigError`] with the file.
@@ -192,7 +195,13 @@ impl Codes {
             let path = dir.join(name);
             read_password(&path).map_err(|e| ConfigError::new(&path, e))
         });
-        Ok(CodeSecrets { gateway: gateway.transpose()?, smtp_password: password.transpose()? })
+        let ca = channels.smtp.as_ref().and_then(|s| s.ca_file.as_ref()).map(|name| {
+            let path = dir.join(name);
+            let read = durable::read(&path, CA_BYTES_MAX).map_err(|e| ConfigError::new(&path, e))?;
+            read.ok_or_else(|| ConfigError::new(&path, "there is no such file"))
+        });
+        let (gateway, smtp_password, smtp_ca) = (gateway.transpose()?, password.transpose()?, ca.transpose()?);
+        Ok(CodeSecrets { gateway, smtp_password, smtp_ca })
     }
 }
 
@@ -201,6 +210,7 @@ impl Codes {
 pub struct CodeSecrets {
     gateway: Option<Zeroizing<[u8; 32]>>,
     smtp_password: Option<Zeroizing<String>>,
+    smtp_ca: Option<Vec<u8>>,
 }
 
 fn read_password(path: &Path) -> io::Result<Zeroizing<String>> {
@@ -325,7 +335,10 @@ fn build(
         SenderName::Smtp => {
             let file = channels.and_then(|c| c.smtp.as_ref()).ok_or_else(missing)?;
             let password = secrets.smtp_password.as_ref().map(|p| p.as_str());
-            Arc::new(Smtp::new(file, password, clock.clone()).map_err(|what| ConfigError::new(dir, what))?)
+            Arc::new(
+                Smtp::new(file, password, secrets.smtp_ca.as_deref(), clock.clone())
+                    .map_err(|what| ConfigError::new(dir, what))?,
+            )
         }
         SenderName::Gateway => {
             let file = channels.and_then(|c| c.gateway.clone()).ok_or_else(missing)?;

@@ -14,7 +14,7 @@ use lettre::{
     message::{Mailbox, header},
     transport::smtp::{
         authentication::Credentials,
-        client::{Tls, TlsParameters},
+        client::{Certificate, CertificateStore, Tls, TlsParameters},
         extension::ClientId,
     },
 };
@@ -30,6 +30,8 @@ use crate::possession::message;
 const COMMAND_S_MAX: u64 = 20;
 /// Most connections to the relay at a time, one for each mail; the next mails wait.
 const CONNECTIONS_MAX: usize = 16;
+/// What a certificate in PEM begins with.
+const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
 /// Times that a mail is handed to the relay.
 const TRIES_MAX: u32 = 3;
 /// Wait before the second try; it doubles.
@@ -51,7 +53,7 @@ pub enum Security {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SmtpFile {
-    /// The relay's name, for which it must have a certificate; its address if it is on this machine.
+    /// The relay's name or address, for which it must have a certificate.
     pub host: String,
     /// Its port.
     pub port: u16,
@@ -65,6 +67,9 @@ pub struct SmtpFile {
     /// The file with its password, mode 0600, relative to the data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<String>,
+    /// The file with the one authority, in PEM, whose certificate the relay must have; the public ones unless said otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
 }
 
 impl SmtpFile {
@@ -80,6 +85,9 @@ impl SmtpFile {
         }
         if self.user.is_some() != self.password_file.is_some() {
             return Err("smtp: user and password_file go together".to_owned());
+        }
+        if self.ca_file.is_some() && self.security == Security::None {
+            return Err("smtp: ca_file is for TLS".to_owned());
         }
         if self.from.parse::<Address>().is_err() {
             return Err("smtp: from is not an e-mail address".to_owned());
@@ -97,16 +105,15 @@ pub struct Smtp {
 }
 
 impl Smtp {
-    /// The relay of a configuration; `password` belongs to its user.
+    /// The relay of a configuration; `password` belongs to its user, `ca` is what its `ca_file` holds.
     ///
     /// # Errors
     /// What to mend.
-    pub fn new(file: &SmtpFile, password: Option<&str>, clock: Clock) -> Result<Self, String> {
+    pub fn new(file: &SmtpFile, password: Option<&str>, ca: Option<&[u8]>, clock: Clock) -> Result<Self, String> {
         file.check()?;
-        let parameters = || TlsParameters::new(file.host.clone()).map_err(|_| "smtp: host is not a name for TLS");
         let tls = match file.security {
-            Security::Tls => Tls::Wrapper(parameters()?),
-            Security::Starttls => Tls::Required(parameters()?),
+            Security::Tls => Tls::Wrapper(tls_parameters(&file.host, ca)?),
+            Security::Starttls => Tls::Required(tls_parameters(&file.host, ca)?),
             Security::None => Tls::None,
         };
         let builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&file.host).port(file.port).tls(tls);
@@ -164,6 +171,20 @@ impl Smtp {
     }
 }
 
+fn tls_parameters(host: &str, ca: Option<&[u8]>) -> Result<TlsParameters, String> {
+    let mut builder = TlsParameters::builder(host.to_owned());
+    if let Some(pem) = ca {
+        let not_pem = "smtp: ca_file is not a certificate in PEM";
+        // The parser takes a text without any certificate for none, and then nobody would be believed.
+        if !pem.windows(PEM_BEGIN.len()).any(|w| w == PEM_BEGIN) {
+            return Err(not_pem.to_owned());
+        }
+        let ca = Certificate::from_pem(pem).map_err(|_| not_pem)?;
+        builder = builder.certificate_store(CertificateStore::None).add_root_certificate(ca);
+    }
+    builder.build().map_err(|_| "smtp: host is not a name for TLS, or ca_file is no authority".to_owned())
+}
+
 impl Sender for Smtp {
     fn deliver<'a>(&'a self, message: &'a Message) -> Delivery<'a> {
         Box::pin(self.hand_over(message))
@@ -184,7 +205,7 @@ mod tests {
 
     fn file(security: Security, host: &str) -> SmtpFile {
         let from = "codes@dp.example".to_owned();
-        SmtpFile { host: host.to_owned(), port: 25, security, from, user: None, password_file: None }
+        SmtpFile { host: host.to_owned(), port: 25, security, from, user: None, password_file: None, ca_file: None }
     }
 
     #[test]
@@ -196,8 +217,11 @@ mod tests {
             assert!(file(Security::None, host).check().is_err(), "{host}");
         }
         for security in [Security::Tls, Security::Starttls] {
-            assert!(Smtp::new(&file(security, "mail.example"), None, Clock::System).is_ok());
+            assert!(Smtp::new(&file(security, "mail.example"), None, None, Clock::System).is_ok());
         }
+        let with_ca = SmtpFile { ca_file: Some("ca.pem".into()), ..file(Security::None, "127.0.0.1") };
+        assert!(with_ca.check().is_err());
+        assert!(Smtp::new(&file(Security::Tls, "mail.example"), None, Some(b"no PEM"), Clock::System).is_err());
         assert!(SmtpFile { user: Some("dp".into()), ..file(Security::Tls, "mail.example") }.check().is_err());
         assert!(SmtpFile { from: "nobody".into(), ..file(Security::Tls, "mail.example") }.check().is_err());
     }
