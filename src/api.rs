@@ -12,6 +12,8 @@
 //! The request signature (context `waymark/1 request recipient`, the log's origin) says who asks, once, now. It is never
 //! authority for a change: that is the event's.
 
+pub mod challenges;
+
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
@@ -132,53 +134,6 @@ pub const fn outcome_code(outcome: Outcome) -> &'static str {
         Outcome::Listed => "listed",
         Outcome::Erased => "erased",
     }
-}
-
-/// POST /v1/challenges.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChallengeRequest {
-    /// The canonical CSI.
-    pub csi: String,
-    /// The tenure it is for.
-    #[serde(default)]
-    pub tenure: u32,
-    /// `control` or `view`.
-    pub purpose: String,
-}
-
-/// 201 to POST /v1/challenges.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ChallengeAnswer {
-    /// The challenge's name, for the check.
-    pub id: String,
-    /// Always `pending`.
-    pub status: String,
-    /// Until when the code works, in milliseconds since 1970.
-    pub expires_ms: u64,
-    /// Checks that it allows.
-    pub checks_left: u8,
-}
-
-/// POST /v1/challenges/{id}/check.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CheckRequest {
-    /// The code.
-    pub code: String,
-}
-
-/// 200 to POST /v1/challenges/{id}/check.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CheckAnswer {
-    /// `approved` or `pending`.
-    pub status: String,
-    /// Checks left while pending.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checks_left: Option<u8>,
-    /// The attestation, base64 of its TLS form, once approved.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attestation: Option<String>,
 }
 
 #[derive(TlsSize, TlsSerialize)]

@@ -6,7 +6,8 @@
 //! listen = "127.0.0.1:8080"       # loopback only until TLS is there
 //! interval_ms = 1000              # time between batches, promised in the open entry; below 50 the disk sets the pace
 //! store = "redb"                  # or "sled" with the cargo feature: not durable
-//! codes = "console"               # where codes go: "console", or "folder" (codes/ in the data folder); development only
+//! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
+//!                                 # a table, see src/possession/config.rs
 //! lookups_per_minute = 60         # for each address; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //!
@@ -16,7 +17,8 @@
 //! ```
 //!
 //! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.md (the policy document),
-//! and the folders keys/ (0600), log/ (public), providers/ (entries to be taken in).
+//! and the folders keys/ (0600), log/ (public), providers/ (entries to be taken in); and returning (who has completed a
+//! challenge, as keyed digests).
 
 use std::{
     net::SocketAddr,
@@ -38,7 +40,8 @@ use waymark_runtime::{
 };
 use zeroize::Zeroizing;
 
-use crate::authorise::TrustedCsip;
+pub use crate::possession::config::Codes;
+use crate::{authorise::TrustedCsip, possession::config::CodeSecrets};
 
 /// Time between batches unless said otherwise.
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
@@ -129,17 +132,6 @@ pub enum StoreKind {
     Sled,
 }
 
-/// Where codes go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Codes {
-    /// To stdout.
-    #[default]
-    Console,
-    /// To files in a folder.
-    Folder,
-}
-
 impl File {
     /// Checks what the types leave open, and gives the names in it.
     ///
@@ -159,6 +151,7 @@ impl File {
             return Err("store: built without the cargo feature `sled`".to_owned());
         }
         self.csip.iter().try_for_each(|c| c.parse().map(|_| ()))?;
+        self.codes.check()?;
         Ok((domain, origin, key_name))
     }
 }
@@ -179,6 +172,8 @@ pub struct Settings {
     pub store: StoreKind,
     /// Where codes go.
     pub codes: Codes,
+    /// The keys that this takes.
+    pub code_secrets: CodeSecrets,
     /// Look-ups a minute for each address.
     pub lookups_per_minute: u32,
     /// Least size of an answer.
@@ -221,7 +216,7 @@ pub mod names {
     pub const ROW_KEYS: &str = "row.keys";
     /// Provider entries to be taken in.
     pub const PROVIDERS: &str = "providers";
-    /// Codes, for development.
+    /// Codes, where `codes = "folder"`.
     pub const CODES: &str = "codes";
     /// Held by the running DP.
     pub const LOCK: &str = "lock";
@@ -266,6 +261,7 @@ impl Settings {
             listen: file.listen,
             interval_ms: file.interval_ms,
             store: file.store,
+            code_secrets: file.codes.load_secrets(dir)?,
             codes: file.codes,
             lookups_per_minute: file.lookups_per_minute,
             answer_bytes_min: file.answer_bytes_min,

@@ -7,19 +7,17 @@ use waymark_log::{hash::Hash, note::Vkey};
 use waymark_mapping::entry::Entry;
 use waymark_runtime::{
     clock::Clock,
+    config::ConfigError,
     durable,
     listen::{self, Server},
 };
 
 use crate::{
-    config::{Codes, Settings, names},
-    http::{self, App},
+    config::{Settings, names},
+    http::{self, App, challenges},
     init::open_rows,
     onboarding,
-    possession::{
-        Possession,
-        sender::{Console, Folder, Sender, SenderError},
-    },
+    possession::{Identity, Possession, config::Proving, returning::Returning},
     published::{Answering, Published},
     sequencer::{
         Sequencer, Stopped, Workshop,
@@ -51,9 +49,9 @@ pub enum StartError {
     /// The file system or the network.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The sender of codes.
+    /// Where codes go.
     #[error(transparent)]
-    Sender(#[from] SenderError),
+    Codes(#[from] ConfigError),
     /// The policy document is not the logged one.
     #[error("policy.md is not the text whose digest is in the log: put the logged text back")]
     OtherPolicy,
@@ -86,6 +84,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         return Err(StartError::NoQuorum);
     }
     let listener = listen::bind(settings.listen).await?;
+    let own_url = format!("http://{}", listener.local_addr()?);
+    let desk = challenge_desk(&settings, own_url, &clock)?;
     let (rows, head, files, recovered) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
     let (policy, interval_ms) = logged_promises(&recovered.state).ok_or(StartError::OtherPolicy)?;
@@ -132,25 +132,29 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
             let _ = tell.send(Some(why.to_string()));
         },
     )?;
-    let sender: Arc<dyn Sender> = match settings.codes {
-        Codes::Console => Arc::new(Console),
-        Codes::Folder => Arc::new(Folder::new(settings.dir.join(names::CODES))?),
-    };
-    let possession = Possession::new(sender, settings.domain, settings.prover, settings.origin.clone());
     let app = App::new(
         clock,
         settings.origin,
         Arc::clone(&answering),
         Arc::clone(&pool),
-        possession,
         files,
         settings.policy_document,
         settings.csips,
         settings.lookups_per_minute,
     );
-    let server = listen::serve(listener, listen::with_problems(http::router(Arc::new(app))))?;
+    let router = http::router(Arc::new(app)).merge(challenges::router(Arc::new(desk)));
+    let server = listen::serve(listener, listen::with_problems(router))?;
     let onboarding = tokio::spawn(take_in_providers(settings.dir, pool));
     Ok(Running { server, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
+}
+
+/// Proves possession, as the DP's own prover.
+fn challenge_desk(settings: &Settings, own_url: String, clock: &Clock) -> Result<challenges::Desk, StartError> {
+    let proving = Proving::new(&settings.codes, &settings.code_secrets, &settings.dir, own_url, clock)?;
+    let returning = Returning::open(&settings.dir, &settings.prover.to_seed())?;
+    let (domain, secret, origin) = (settings.domain.clone(), settings.prover.clone(), settings.origin.clone());
+    let possession = Possession::new(proving, Identity { domain, secret, origin: origin.clone() }, returning);
+    Ok(challenges::Desk::new(clock.clone(), origin, possession))
 }
 
 /// Digest of the policy document and the interval, by the latest config entry or by the open entry.

@@ -5,6 +5,7 @@
 //! | [`dp`] | a discovery provider, running |
 //! | [`http`] | its routes; the one place where errors become statuses |
 //! | [`possession`] | codes and attestations |
+//! | [`prover`] | an independent prover, running |
 //! | [`authorise`] | from a request to a pending change |
 //! | [`sequencer`] | pool, batch (pure), commit (effects), recover |
 //! | [`store`], [`row`] | what is kept, and with which promises |
@@ -29,6 +30,7 @@ pub mod init;
 pub mod msp;
 pub mod onboarding;
 pub mod possession;
+pub mod prover;
 pub mod published;
 pub mod row;
 pub mod sequencer;

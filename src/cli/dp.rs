@@ -51,7 +51,7 @@ enum Command {
         /// Time between batches, milliseconds: a promise, logged in the open entry.
         #[arg(long, default_value_t = INTERVAL_MS_DEFAULT)]
         interval_ms: u32,
-        /// Where codes go.
+        /// Where codes go, for development; dp.toml says how they go by mail, SMS and voice.
         #[arg(long, value_enum, default_value_t)]
         codes: Codes,
         /// Which record store.
@@ -94,7 +94,7 @@ enum ProviderCommand {
         /// The data folder.
         #[arg(long, env = "WAYMARK_DP_DIR")]
         dir: PathBuf,
-        /// The entry, as `waymark msp keygen` wrote it.
+        /// The entry, as `waymark msp keygen` or `waymark prover keygen` wrote it.
         entry: PathBuf,
     },
     /// Whose keys the log holds.
@@ -194,7 +194,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("listen              {}", settings.listen);
     println!("interval_ms         {}", settings.interval_ms);
     println!("store               {:?}", settings.store);
-    println!("codes               {:?}", settings.codes);
+    println!("codes               {}", settings.codes.describe());
     println!("lookups_per_minute  {}", settings.lookups_per_minute);
     println!("answer_bytes_min    {}", settings.answer_bytes_min);
     println!("witnesses           {}", settings.policy.witnesses().len());

@@ -15,6 +15,7 @@ pub mod dp;
 mod log;
 mod lookup;
 mod msp;
+mod prover;
 mod recipient;
 mod trust;
 
@@ -123,6 +124,9 @@ enum Command {
     /// A messaging provider's adapter.
     #[command(subcommand)]
     Msp(msp::MspCommand),
+    /// An independent prover of possession.
+    #[command(subcommand)]
+    Prover(prover::ProverCommand),
     /// Read a log: its head, an entry with its proof, consistency.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -149,6 +153,10 @@ pub fn run() -> ExitCode {
             Command::Msp(command) => {
                 telemetry::init(false);
                 msp::run(command).await
+            }
+            Command::Prover(command) => {
+                telemetry::init(false);
+                prover::run(command).await
             }
             Command::Log(command) => log::run(command).await,
             Command::Trust(command) => trust::run(&command),

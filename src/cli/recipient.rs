@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -25,16 +26,24 @@ use waymark_mapping::{
 use waymark_runtime::{clock::Clock, config, durable, fetch::Fetcher, keyfile, random};
 
 use super::{End, Ended, origin_of, read_csi, read_trust};
-use crate::client::{
-    card,
-    dp::DpClient,
-    key_text::{Fingerprint, KeyText},
-    mask::{mask, shown},
-    msp::{MspClient, send_watch_list},
-    recipient::{
-        Added, AppKeys, MappingSpec, Wish, change, history, leaf_of, look_up, prove, sign_mapping, watch_list,
+use crate::{
+    api::challenges::ChallengeAnswer,
+    client::{
+        ClientError, card,
+        dp::DpClient,
+        key_text::{Fingerprint, KeyText},
+        mask::{mask, shown},
+        msp::{MspClient, send_watch_list},
+        recipient::{
+            Added, AppKeys, MappingSpec, RecipientError, Wish, change, check_attestation, history, leaf_of, look_up,
+            sign_mapping, watch_list,
+        },
     },
+    possession::{message, sender::Channel},
 };
+
+/// How often it is asked whether a link was opened.
+const LINK_POLL: Duration = Duration::from_secs(1);
 
 /// A recipient's app.
 #[derive(Debug, Subcommand)]
@@ -56,15 +65,8 @@ pub enum RecipientCommand {
         #[arg(long)]
         region: Option<String>,
     },
-    /// Prove that the identifier is yours: the DP sends a code, you hand it in.
-    Prove {
-        /// The app's folder.
-        #[arg(long)]
-        dir: PathBuf,
-        /// Read codes from this folder instead of asking, where the DP runs with codes = "folder".
-        #[arg(long)]
-        codes: Option<PathBuf>,
-    },
+    /// Prove that the identifier is yours: a code is sent to it, you hand it in.
+    Prove(ProveArgs),
     /// Register at a messaging provider, or opt out.
     Issue(IssueArgs),
     /// Remove mappings: your own, or by the rule for new mappings somebody else's.
@@ -106,6 +108,26 @@ pub enum RecipientCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Prove possession.
+#[derive(Debug, Args)]
+pub struct ProveArgs {
+    /// The app's folder.
+    #[arg(long)]
+    dir: PathBuf,
+    /// An independent prover, by URL, instead of the DP. The DP must have logged it.
+    #[arg(long, value_name = "URL")]
+    prover: Option<String>,
+    /// The way that the code is to take; by the kind of identifier unless said otherwise.
+    #[arg(long, value_enum)]
+    channel: Option<Channel>,
+    /// Read the code from this folder instead of asking, where the prover runs with codes = "folder".
+    #[arg(long)]
+    codes: Option<PathBuf>,
+    /// Wait until the link in the mail was opened, instead of asking for the code.
+    #[arg(long, conflicts_with = "codes")]
+    link: bool,
 }
 
 /// Register.
@@ -174,7 +196,7 @@ impl App {
         };
         let trust = read_trust(&file.trust)?;
         let origin = origin_of(&trust)?;
-        let dp = DpClient::new(Fetcher::new(std::time::Duration::from_secs(40)), &file.dp, origin, Clock::System);
+        let dp = DpClient::new(Fetcher::new(Duration::from_secs(40)), &file.dp, origin, Clock::System);
         Ok(Self { dir: dir.to_owned(), csi: Csi::parse(&file.csi).map_err(|_| damaged())?, keys, trust, dp })
     }
 
@@ -201,7 +223,7 @@ impl App {
 pub async fn run(command: RecipientCommand) -> Ended {
     match command {
         RecipientCommand::Keygen { dir, csi, dp, trust, region } => keygen(&dir, &csi, dp, &trust, region.as_deref()),
-        RecipientCommand::Prove { dir, codes } => prove_possession(&App::load(&dir)?, codes).await,
+        RecipientCommand::Prove(args) => prove_possession(&App::load(&args.dir)?, &args).await,
         RecipientCommand::Issue(args) => issue(&App::load(&args.dir)?, &args).await,
         RecipientCommand::Withdraw { dir, mappings } => withdraw(&App::load(&dir)?, &mappings).await,
         RecipientCommand::History { dir, show } => show_history(&App::load(&dir)?, show).await,
@@ -230,29 +252,80 @@ fn keygen(dir: &Path, typed: &str, dp: String, trust: &Path, region: Option<&str
     Ok(())
 }
 
-async fn prove_possession(app: &App, codes: Option<PathBuf>) -> Ended {
+async fn prove_possession(app: &App, args: &ProveArgs) -> Ended {
     let asked = Asked { csi: app.csi.clone(), tag: None };
     let (looked_up, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
     let tenure = looked_up.get().tenure.unwrap_or(0);
-    let masked = mask(&app.csi);
-    let read = |id: String| async move {
-        match codes {
-            Some(folder) => fs::read_to_string(folder.join(id)).ok(),
-            None => ask(&format!("a code was sent to {masked}; enter it: ")),
-        }
+    let (origin, key) = (app.dp.origin(), &app.keys.recipient);
+    let prover = match &args.prover {
+        Some(url) => DpClient::new(Fetcher::default(), url, origin.clone(), Clock::System),
+        None => app.dp.clone(),
     };
-    let attestation = prove(&app.dp, &app.keys.recipient, &app.csi, tenure, Purpose::Control, read).await?;
+    let started = prover.start_challenge_by(args.channel, key, &app.csi, tenure, Purpose::Control).await;
+    let challenge = started.map_err(RecipientError::from)?;
+    let (masked, channel) = (mask(&app.csi), challenge.channel);
+    eprintln!("a code was sent to {masked} by {channel}; reference {}", message::reference(&challenge.id));
+    let attestation = match &args.codes {
+        Some(folder) => {
+            let code = fs::read_to_string(folder.join(&challenge.id))?;
+            prover.check_challenge(key, &challenge.id, code.trim()).await
+        }
+        None if args.link => wait_for_link(&prover, key, &challenge).await,
+        None => enter_code(&prover, key, &challenge).await,
+    };
+    let attestation = attestation.map_err(RecipientError::from)?.ok_or(RecipientError::WrongCode)?;
+    let attestation = check_attestation(attestation, origin, key, &app.csi)?;
     durable::replace(&app.dir.join("attestation"), &encode(&attestation))?;
     println!("possession attested by {} until {}", attestation.prover, card::date(attestation.expiry));
     Ok(())
 }
 
+/// Asks for the code until it is right; the prover ends it after five wrong ones.
+async fn enter_code(
+    prover: &DpClient,
+    key: &SecretKey,
+    challenge: &ChallengeAnswer,
+) -> Result<Option<Attestation>, ClientError> {
+    let id = &challenge.id;
+    loop {
+        let Some(line) = ask("enter it, or `again` to have it sent again, or nothing when you have opened its link: ")
+        else {
+            return Ok(None);
+        };
+        let attestation = match line.as_str() {
+            "again" => prover.send_challenge(key, id).await.map(|_| None)?,
+            "" => prover.poll_challenge(key, id).await?,
+            code => prover.check_challenge(key, id, code).await?,
+        };
+        if attestation.is_some() {
+            return Ok(attestation);
+        }
+    }
+}
+
+/// Looks every second whether the link was opened, until it no longer works.
+async fn wait_for_link(
+    prover: &DpClient,
+    key: &SecretKey,
+    challenge: &ChallengeAnswer,
+) -> Result<Option<Attestation>, ClientError> {
+    while Clock::System.now().get() < challenge.expires_ms {
+        let attestation = prover.poll_challenge(key, &challenge.id).await?;
+        if attestation.is_some() {
+            return Ok(attestation);
+        }
+        tokio::time::sleep(LINK_POLL).await;
+    }
+    Ok(None)
+}
+
+/// A line from the terminal, `None` at its end.
 fn ask(question: &str) -> Option<String> {
     eprint!("{question}");
     std::io::stderr().flush().ok()?;
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).ok()?;
-    Some(line.trim().to_owned())
+    let bytes = std::io::stdin().lock().read_line(&mut line).ok()?;
+    (bytes > 0).then(|| line.trim().to_owned())
 }
 
 async fn issue(app: &App, args: &IssueArgs) -> Ended {
@@ -317,7 +390,7 @@ async fn current(app: &App) -> Result<Current, End> {
     match history(&app.dp, &app.keys.recipient, &app.csi, &app.trust).await {
         Ok(Some(current)) => Ok(current),
         Ok(None) => Err(End::Nothing),
-        Err(crate::client::recipient::RecipientError::Client(e)) if e.code() == Some("no-record") => {
+        Err(RecipientError::Client(e)) if e.code() == Some("no-record") => {
             println!("this key has no mapping under the identifier; `waymark lookup` shows what everybody sees");
             Err(End::Nothing)
         }

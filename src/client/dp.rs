@@ -1,6 +1,7 @@
 //! The calls to a DP. What comes back is typed and not yet believed.
 
 use data_encoding::BASE64;
+use serde::{Serialize, de::DeserializeOwned};
 use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_mapping::{
     answer::{ANSWER_SIZES, Pasts, RECEIPT_BYTES_MAX, Receipt},
@@ -13,15 +14,19 @@ use waymark_mapping::{
 use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
 use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
-use crate::api::{
-    CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, EVENT_MEDIA_TYPE,
-    HINT_BYTES, HINT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, Hint, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+use crate::{
+    api::{
+        CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, HINT_BYTES, HINT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, Hint,
+        HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+        challenges::{ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, SendRequest},
+    },
+    possession::sender::Channel,
 };
 
 /// Most bytes in a JSON answer.
 const JSON_ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// A DP, as an app calls it.
+/// A DP, as an app calls it; for challenges, an independent prover as well.
 #[derive(Clone, Debug)]
 pub struct DpClient(Line);
 
@@ -98,14 +103,35 @@ impl DpClient {
         tenure: u32,
         purpose: Purpose,
     ) -> Result<ChallengeAnswer, ClientError> {
+        self.start_challenge_by(None, secret, csi, tenure, purpose).await
+    }
+
+    /// Asks for a code to be sent to a CSI by a channel.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn start_challenge_by(
+        &self,
+        channel: Option<Channel>,
+        secret: &SecretKey,
+        csi: &Csi,
+        tenure: u32,
+        purpose: Purpose,
+    ) -> Result<ChallengeAnswer, ClientError> {
         let purpose = match purpose {
             Purpose::Control => "control",
             Purpose::View => "view",
         };
-        let request = ChallengeRequest { csi: csi.expose().to_owned(), tenure, purpose: purpose.to_owned() };
-        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
-        let answer = self.0.post_signed(secret, "/v1/challenges", JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
-        serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
+        let (csi, purpose) = (csi.expose().to_owned(), purpose.to_owned());
+        self.post_json(secret, "/v1/challenges", &ChallengeRequest { csi, tenure, purpose, channel }).await
+    }
+
+    /// Asks for a challenge's code to be sent again.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn send_challenge(&self, secret: &SecretKey, id: &str) -> Result<ChallengeAnswer, ClientError> {
+        self.post_json(secret, &format!("/v1/challenges/{id}/send"), &SendRequest {}).await
     }
 
     /// Hands in a code: the attestation, or `None` if the code is wrong.
@@ -118,14 +144,38 @@ impl DpClient {
         id: &str,
         code: &str,
     ) -> Result<Option<Attestation>, ClientError> {
-        let body = serde_json::to_vec(&CheckRequest { code: code.to_owned() });
-        let body = body.map_err(|e| ClientError::Malformed(e.to_string()))?;
-        let path = format!("/v1/challenges/{id}/check");
-        let answer = self.0.post_signed(secret, &path, JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
-        let answer: CheckAnswer = serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        self.check(secret, id, CheckRequest { code: Some(code.to_owned()) }).await
+    }
+
+    /// Asks whether a challenge's link was opened: the attestation, or `None` if not yet.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn poll_challenge(&self, secret: &SecretKey, id: &str) -> Result<Option<Attestation>, ClientError> {
+        self.check(secret, id, CheckRequest::default()).await
+    }
+
+    async fn check(
+        &self,
+        secret: &SecretKey,
+        id: &str,
+        request: CheckRequest,
+    ) -> Result<Option<Attestation>, ClientError> {
+        let answer: CheckAnswer = self.post_json(secret, &format!("/v1/challenges/{id}/check"), &request).await?;
         let Some(encoded) = answer.attestation else { return Ok(None) };
         let bytes = BASE64.decode(encoded.as_bytes()).map_err(|e| ClientError::Malformed(e.to_string()))?;
         decode("attestation", &bytes).map(Some).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    async fn post_json<T: DeserializeOwned>(
+        &self,
+        secret: &SecretKey,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        let answer = self.0.post_signed(secret, path, JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
     }
 
     /// Asks for a change: its receipt, to be accepted or not.

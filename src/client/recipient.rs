@@ -109,6 +109,9 @@ pub enum RecipientError {
     /// The code was wrong.
     #[error("the code is wrong")]
     WrongCode,
+    /// The prover attests something else than what was asked.
+    #[error("the prover's attestation is not for this identifier, key and log, or its signature does not verify")]
+    OtherAttestation,
     /// The change contradicts itself before it is sent.
     #[error("{0}")]
     Wish(&'static str),
@@ -149,7 +152,21 @@ where
     let challenge = dp.start_challenge(secret, csi, tenure, purpose).await?;
     let code = read_code(challenge.id.clone()).await.ok_or(RecipientError::WrongCode)?;
     let attestation = dp.check_challenge(secret, &challenge.id, code.trim()).await?;
-    attestation.ok_or(RecipientError::WrongCode)
+    check_attestation(attestation.ok_or(RecipientError::WrongCode)?, dp.origin(), secret, csi)
+}
+
+/// Whether a prover attests what was asked, for the DP that it is to be used at.
+///
+/// # Errors
+/// [`RecipientError::OtherAttestation`].
+pub fn check_attestation(
+    attestation: Attestation,
+    origin: &Origin,
+    secret: &SecretKey,
+    csi: &Csi,
+) -> Result<Attestation, RecipientError> {
+    let is_ours = attestation.csi == *csi && attestation.recipient == secret.public();
+    if is_ours && attestation.verify(origin).is_ok() { Ok(attestation) } else { Err(RecipientError::OtherAttestation) }
 }
 
 /// Signs a mapping.

@@ -51,6 +51,12 @@ pub const CONSENT_INVALID: Kind = Kind::new(422, "consent-invalid", "An MSP's co
 pub const CONSENT_REQUIRED: Kind = Kind::new(422, "consent-required", "The MSP's consent is needed");
 /// There is no such challenge.
 pub const CHALLENGE_OVER: Kind = Kind::new(410, "challenge-over", "There is no such challenge, or it is over");
+/// The challenge has no more sends.
+pub const CHALLENGE_SENDS: Kind = Kind::new(429, "challenge-sends", "The code was sent as often as it may be");
+/// No code is sent there for now.
+pub const CODE_BUDGET: Kind = Kind::new(429, "code-budget", "No more codes are sent there for now");
+/// The channel is not offered.
+pub const CHANNEL_NOT_OFFERED: Kind = Kind::new(422, "channel-not-offered", "No code is sent that way");
 /// The code could not be delivered.
 pub const CHANNEL_FAILED: Kind = Kind::new(503, "channel-failed", "The code could not be delivered");
 /// Nothing is published yet.
@@ -86,13 +92,21 @@ pub fn internal(error: &dyn std::error::Error) -> Problem {
 pub fn possession(error: &PossessionError) -> Problem {
     match error {
         PossessionError::NoChallenge => Problem::new(CHALLENGE_OVER, "Start another one."),
+        PossessionError::NotServed => {
+            Problem::new(CHANNEL_NOT_OFFERED, "Name another channel, or none, or prove possession to another prover.")
+        }
+        PossessionError::NoSends { retry_after_s } => {
+            Problem::new(CHALLENGE_SENDS, "Start another one when this one is over.").retry_after(*retry_after_s)
+        }
+        // Which of the accounts is spent is not told.
+        PossessionError::Spent(spent) => {
+            Problem::new(CODE_BUDGET, "Try again later, or another way.").retry_after(spent.retry_after_s)
+        }
         PossessionError::Busy => Problem::new(problem::BUSY, "Try again in a while.").retry_after(30),
         PossessionError::Sender(e) => {
             tracing::error!(error = %e, "a code could not be delivered");
             Problem::new(CHANNEL_FAILED, "Try again in a while.").retry_after(30)
         }
-        // Not an error over HTTP: the answer is 200 with what is left.
-        PossessionError::WrongCode { .. } => Problem::new(CHALLENGE_OVER, error.to_string()),
     }
 }
 

@@ -54,10 +54,10 @@ impl LookupLimit {
     }
 }
 
-/// An IPv6 host has its /64 to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+/// An IPv6 host has its /64 to itself. An IPv4 address that a listener for both shows as an IPv6 one is an IPv4 address.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => {
             let mut octets = v6.octets();
             octets[8..].fill(0);
@@ -82,5 +82,10 @@ mod tests {
         assert_eq!(limit.count(one, at(1000)), Err(59));
         assert_eq!(limit.count(other, at(1000)), Ok(()));
         assert_eq!(limit.count(one, at(60_000)), Ok(()));
+        let mapped = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(
+            (mapped("::ffff:192.0.2.1"), mapped("2001:db8::1")),
+            ("192.0.2.1".to_owned(), "2001:db8::".to_owned())
+        );
     }
 }

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | GET | /log/checkpoint, /log/tile/... | the log, for any C2SP tool |
 //! | POST | /v1/lookups | an answer, or a hint |
-//! | POST | /v1/challenges, /v1/challenges/{id}/check | possession |
+//! | POST | /v1/challenges, /v1/challenges/{id}/send, .../check, .../confirm | possession ([`challenges`], as at a prover) |
+//! | GET | /confirm | the page behind a link in a mail |
 //! | POST | /v1/changes | a change, answered by its receipt |
 //! | POST | /v1/revocations | a revocation prepared in advance, from whoever has it |
 //! | POST | /v1/history | the current record as its recipient may see it; its past |
@@ -12,7 +13,9 @@
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
 
+pub mod challenges;
 mod changes;
+mod confirm;
 pub mod error;
 mod limit;
 mod log;
@@ -34,9 +37,7 @@ use waymark_runtime::{
 };
 
 use self::{limit::LookupLimit, recipient::Nonces};
-use crate::{
-    authorise::TrustedCsip, possession::Possession, published::Answering, sequencer::pool::Pool, store::LogFiles,
-};
+use crate::{authorise::TrustedCsip, published::Answering, sequencer::pool::Pool, store::LogFiles};
 
 /// Most changes that are in work or wait for their receipt at a time.
 pub const CHANGES_MAX: usize = 2048;
@@ -53,8 +54,6 @@ pub struct App {
     pub answering: Arc<Answering>,
     /// What waits for the log.
     pub pool: Arc<Pool>,
-    /// Proves possession.
-    pub possession: Possession,
     /// The public folder.
     pub files: LogFiles,
     /// The policy document.
@@ -69,13 +68,11 @@ pub struct App {
 
 impl App {
     /// Puts the parts together.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a DP, named, once")]
     pub fn new(
         clock: Clock,
         origin: Origin,
         answering: Arc<Answering>,
         pool: Arc<Pool>,
-        possession: Possession,
         files: LogFiles,
         policy_document: String,
         csips: Vec<TrustedCsip>,
@@ -86,7 +83,6 @@ impl App {
             origin,
             answering,
             pool,
-            possession,
             files,
             policy_document,
             csips,
@@ -111,8 +107,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/{*path}", get(log::tile))
         .route("/v1/lookups", post(lookups::look_up))
-        .route("/v1/challenges", post(v1::start_challenge))
-        .route("/v1/challenges/{id}/check", post(v1::check_challenge))
         .route("/v1/changes", post(changes::change))
         .route("/v1/revocations", post(changes::revoke))
         .route("/v1/history", post(changes::history))
