@@ -99,6 +99,14 @@ pub struct LookupRequest {
     pub full: bool,
 }
 
+/// POST /v1/exports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
+    /// The canonical CSI.
+    pub csi: String,
+}
+
 /// 200 to POST /v1/lookups with `Accept: application/json`: the same answer, for those who cannot take bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AnswerJson {

@@ -14,6 +14,7 @@
 //! | [`client`] | senders and recipients |
 //! | [`msp`] | a reference adapter for messaging providers |
 //! | [`demo`] | the whole system in one process |
+//! | [`export`] | everything kept about a CSI, for its recipient |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
 //! | [`api`] | what travels between apps and the DP |
 
@@ -24,6 +25,7 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod dp;
+pub mod export;
 pub mod fsck;
 pub mod http;
 pub mod init;

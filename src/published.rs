@@ -302,6 +302,20 @@ impl Answering {
         Ok(Pasts { steps: List16::new(steps).ok_or(AnswerError::TooLarge)? })
     }
 
+    /// The versions that a key may see, newest first: from the one that first had a mapping of its own, in this tenure.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn rows_of(&self, latest: &Latest, key: Key, most: usize) -> Result<Vec<Row>, AnswerError> {
+        let first = first_seen_by(&latest.row, key);
+        let mut rows = vec![latest.row.clone()];
+        for version in (first..latest.row.version).rev().take(most.saturating_sub(1)) {
+            let Some(row) = self.whole(&latest.row.csi, version)? else { break };
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
     fn answer(
         &self,
         snapshot: &Snapshot,
@@ -517,6 +531,13 @@ impl Answering {
         let leaves = domains.iter().filter_map(|d| snapshot.providers.get(d).cloned()).collect();
         Ok(Providers { leaves: List16::new(leaves).ok_or(AnswerError::TooLarge)?, proof })
     }
+}
+
+/// The version that first had a mapping of this key, of those that stand, in this tenure.
+fn first_seen_by(row: &Row, key: Key) -> u32 {
+    let own =
+        row.state().held.into_iter().filter(|h| h.mapping.recipient == key).map(|h| h.standing.since_version).min();
+    own.unwrap_or(row.version).max(row.contents.start.version)
 }
 
 fn damaged_index() -> StoreError {

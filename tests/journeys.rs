@@ -321,7 +321,7 @@ async fn exact_match_tags_are_neither_visible_nor_countable() {
             let (found, bytes) = stage.verified(who, presented).await;
             assert_eq!(found.get().mappings.len(), 1);
             let body = Answer::from_padded(&bytes).unwrap().body.0.unwrap();
-            let slots = &body.record.hidden.0;
+            let slots = &body.contents.hidden.0;
             let handles: BTreeSet<_> = slots.iter().map(|s| s.handle).collect();
             let digests: BTreeSet<_> = slots.iter().map(|s| *s.digest.as_bytes()).collect();
             assert_eq!((slots.len(), handles.len(), digests.len()), (8, 8, 8), "eight slots, no two alike");

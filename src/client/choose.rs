@@ -297,7 +297,7 @@ pub(super) mod invented {
                 pinned: false,
             },
             service: Service::Unconfirmed,
-            change: Change { since: time, since_version: 0, is_new: false },
+            change: Change { since: time, since_version: 0, logged_by: None, is_new: false },
         }
     }
 
@@ -309,7 +309,10 @@ pub(super) mod invented {
             version: Some(0),
             commitment: None,
             tenure: Some(0),
-            contested: false,
+            tenure_of_next_mapping: 0,
+            contested: None,
+            changed_hands: None,
+            withheld: vec![],
             watched: vec![],
             log: LogFacts {
                 origin: Origin::new("dp.example/log").unwrap(),

@@ -16,13 +16,15 @@ use waymark_runtime::{clock::Clock, fetch::Fetcher};
 use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
 use crate::{
     api::{
-        CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, HINT_BYTES, HINT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, Hint,
-        HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+        CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HINT_BYTES, HINT_MEDIA_TYPE,
+        HISTORY_MEDIA_TYPE, Hint, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
         challenges::{ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, SendRequest},
     },
     possession::sender::Channel,
 };
 
+/// Most bytes in an export: 256 versions of 16 full mappings.
+const EXPORT_BYTES_MAX: usize = 64 << 20;
 /// Most bytes in a JSON answer.
 const JSON_ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -188,6 +190,15 @@ impl DpClient {
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
     }
 
+    /// Hands in what a provider says: the answer that everybody sees afterwards, to be verified.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn state(&self, secret: &SecretKey, request: &ChangeRequest) -> Result<Vec<u8>, ClientError> {
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.0.post_signed(secret, "/v1/changes", CHANGE_MEDIA_TYPE, encode(request), longest).await
+    }
+
     /// The current record as the holder of a key may see it, to be opened.
     ///
     /// # Errors
@@ -196,6 +207,16 @@ impl DpClient {
         let body = encode(&HistoryRequest { csi: csi.clone(), version: ANY_VERSION });
         let answer = self.0.post_signed(secret, "/v1/history", HISTORY_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    /// Everything that is kept about a CSI: JSON.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn export(&self, secret: &SecretKey, csi: &Csi) -> Result<Vec<u8>, ClientError> {
+        let request = ExportRequest { csi: csi.expose().to_owned() };
+        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        self.0.post_signed(secret, "/v1/exports", JSON_MEDIA_TYPE, body, EXPORT_BYTES_MAX).await
     }
 
     /// What happened from a version on downwards, a page of it, to be opened step by step.

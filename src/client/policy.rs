@@ -221,7 +221,10 @@ mod tests {
         assert_eq!(fails(&|m, _| m.possession.strength = 1), ["strength=2"]);
         assert_eq!(fails(&|m, _| m.possession.time = UnixMillis::new(NOW.get() - 3 * DAY_MS - 1)), ["age-days=3"]);
         assert_eq!(fails(&|m, _| m.change.is_new = true), ["not-new"]);
-        assert_eq!(fails(&|_, of| of.contested = true), ["not-contested"]);
+        assert_eq!(
+            fails(&|_, of| of.contested = Some(waymark_mapping::facts::Contest::ForeignRelease)),
+            ["not-contested"]
+        );
         assert_eq!(fails(&|_, of| of.log.auditors = 0), ["audited"]);
         let service = |service| move |m: &mut MappingFacts, _: &mut Lookup| m.service = service;
         let quiet = service(Service::Confirmed { in_log: false, pinned: true });

@@ -13,12 +13,13 @@ use waymark_log::{
 use waymark_mapping::{
     commitment::Salt,
     entry::{Change, Entry},
-    event::{Event, EventKind, EventTbs},
+    event::{ANY_VERSION, Event, EventKind, EventTbs},
     identifier::Csi,
     label::Label,
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region},
     receipt::{Current, ReceiptRefused, accept, open_current},
+    rules::State,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
     verify::{Asked, Lookup, Rejected, Remembered, Trail, Verified, verify},
@@ -244,6 +245,63 @@ fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMilli
     let authorities = List16::new(wish.signers.iter().map(sign).collect());
     let authorities = authorities.ok_or(RecipientError::Wish("too many signers"))?;
     Ok(Event { tbs, authorities })
+}
+
+/// A revocation of a key, prepared in advance and kept offline: whoever hands it in ends all mappings of the key in this tenure,
+/// whatever has happened since.
+///
+/// # Panics
+/// Never: one signature fits an event.
+pub fn revocation(origin: &Origin, secret: &SecretKey, csi: &Csi, tenure: u32, now: UnixMillis) -> Event {
+    let tbs = EventTbs {
+        kind: EventKind::KeyCompromise,
+        csi: csi.clone(),
+        tenure,
+        version: ANY_VERSION,
+        previous: Hash::ZERO,
+        added: List16::empty(),
+        removed: List16::empty(),
+        reason: 0,
+        time: now,
+        nonce: random::bytes(),
+    };
+    let authority = tbs.sign_as_recipient(origin, secret, None);
+    Event { tbs, authorities: List16::new(vec![authority]).expect("one signature fits") }
+}
+
+/// One step of a CSI's history: what made a version, and what stood before it, if the reader may see that.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The version.
+    pub version: u32,
+    /// What made it.
+    pub event: Event,
+    /// The record before.
+    pub before: Option<State>,
+}
+
+/// The history that the holder of a key may see, newest first: each step is proved to lead to the one after it.
+///
+/// # Errors
+/// [`RecipientError`].
+pub async fn past(dp: &DpClient, secret: &SecretKey, current: &Current) -> Result<Vec<Step>, RecipientError> {
+    let (mut steps, mut anchor) = (Vec::new(), Some(current.anchor.clone()));
+    while let Some(at) = anchor.take() {
+        let page = dp.past(secret, &current.state.csi, at.version()).await?;
+        anchor = Some(at);
+        for past in page.steps.iter() {
+            let Some(at) = anchor.take() else { break };
+            let (event, before) = at.step(past)?;
+            let (state, next) = before.unzip();
+            steps.push(Step { version: at.version(), event, before: state });
+            anchor = next;
+        }
+        // An empty page moves nothing: there is no more to see.
+        if page.steps.is_empty() {
+            break;
+        }
+    }
+    Ok(steps)
 }
 
 /// The current record as the holder of a key may see it.

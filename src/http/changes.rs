@@ -23,12 +23,12 @@ use waymark_runtime::{
 use super::{
     App,
     error::{self, LOG_READ_ONLY, NO_RECORD, STILL_PENDING},
-    v1::{Bytes, binary, take_slot},
+    v1::{Bytes, binary, json, parse_csi, parse_json, take_slot},
 };
 use crate::{
     api::{
-        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, HistoryRequest,
-        JSON_BYTES_MAX,
+        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HISTORY_MEDIA_TYPE,
+        HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE,
     },
     authorise::{Bench, Judged, authorise, check_signer},
     published::Latest,
@@ -127,6 +127,25 @@ pub async fn revoke(
         made => made?,
     }
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// POST /v1/exports
+pub async fn export(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes<JSON_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let body = body?.0;
+    let request: ExportRequest = parse_json(&body)?;
+    let csi = parse_csi(&request.csi)?;
+    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/exports", &body, app.clock.now())?;
+    let latest = app.answering.latest(&csi).map_err(|e| error::answer(&e))?;
+    let latest = latest.filter(|l| l.is_established(signer));
+    let latest =
+        latest.ok_or_else(|| Problem::new(NO_RECORD, "Only a key with a mapping here that is not new gets it all."))?;
+    let export = crate::export::export(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
+    Ok(json(StatusCode::OK, &export))
 }
 
 /// POST /v1/history

@@ -8,6 +8,7 @@
 //! | GET | /confirm | the page behind a link in a mail |
 //! | POST | /v1/changes | a change, answered by its receipt |
 //! | POST | /v1/revocations | a revocation prepared in advance, from whoever has it |
+//! | POST | /v1/exports | everything that is kept about a CSI, for its recipient |
 //! | POST | /v1/history | the current record as its recipient may see it; its past |
 //! | GET | /v1/providers, /v1/policy | who is onboarded; the policy document |
 //!
@@ -110,6 +111,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/changes", post(changes::change))
         .route("/v1/revocations", post(changes::revoke))
         .route("/v1/history", post(changes::history))
+        .route("/v1/exports", post(changes::export))
         .route("/v1/providers", get(v1::providers))
         .route("/v1/policy", get(v1::policy))
         .with_state(app)
