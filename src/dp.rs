@@ -9,6 +9,8 @@ use waymark_runtime::{
     clock::Clock,
     durable,
     listen::{self, Server},
+    metrics::Meter,
+    operations::{Operations, Running as Told, show_connections},
 };
 
 use crate::{
@@ -16,6 +18,7 @@ use crate::{
     http::{self, App},
     init::open_rows,
     onboarding,
+    operations::{BatchDurations, Parts, count_requests},
     possession::{
         Possession,
         sender::{Console, Folder, Sender, SenderError},
@@ -32,7 +35,7 @@ use crate::{
 };
 
 /// Age at which cosignatures of an unchanged tree are renewed.
-const REFRESH: Duration = Duration::from_secs(120);
+pub(crate) const REFRESH: Duration = Duration::from_secs(120);
 /// How often the folder of provider entries is looked into.
 const ONBOARDING_EVERY: Duration = Duration::from_millis(200);
 
@@ -68,6 +71,7 @@ pub enum StartError {
 /// A DP that is running.
 pub struct Running {
     server: Server,
+    told: Told,
     sequencer: Sequencer,
     onboarding: JoinHandle<()>,
     answering: Arc<Answering>,
@@ -85,7 +89,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     if settings.policy.is_without_quorum() {
         return Err(StartError::NoQuorum);
     }
-    let listener = listen::bind(settings.listen).await?;
+    let meter = Meter::default();
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
     let (rows, head, files, recovered) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
     let (policy, interval_ms) = logged_promises(&recovered.state).ok_or(StartError::OtherPolicy)?;
@@ -106,6 +111,19 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     });
     let pool = Arc::new(Pool::default());
     let vkey = settings.signer.vkey().clone();
+    let (tell, stopped) = watch::channel(None);
+    let parts = Arc::new(Parts {
+        clock: clock.clone(),
+        answering: Arc::clone(&answering),
+        pool: Arc::clone(&pool),
+        policy: settings.policy.clone(),
+        stopped: stopped.clone(),
+        interval_ms: settings.interval_ms,
+    });
+    parts.show(&meter);
+    let look = Box::new(move || parts.look());
+    let told = Operations { program: "waymark-dp", version: env!("CARGO_PKG_VERSION"), meter: meter.clone(), look };
+    let told = told.start(settings.operations, settings.tls.as_ref()).await?;
     let workshop = Workshop {
         clock: clock.clone(),
         signer: settings.signer,
@@ -115,11 +133,11 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         sealer,
         pool: Arc::clone(&pool),
         published: Arc::clone(&answering),
-        witnessing: Witnessing::start(settings.policy, clock.clone(), &files),
+        witnessing: Witnessing::start(settings.policy, clock.clone(), &files, &settings.roots),
         interval: Duration::from_millis(u64::from(settings.interval_ms)),
         refresh: REFRESH,
+        durations: BatchDurations::new(&meter),
     };
-    let (tell, stopped) = watch::channel(None);
     let sequencer = Sequencer::start(
         workshop,
         recovered.state,
@@ -145,9 +163,11 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         settings.policy_document,
         settings.lookups_per_minute,
     );
-    let server = listen::serve(listener, listen::with_problems(http::router(Arc::new(app))))?;
+    let router = listen::with_problems(http::router(Arc::new(app)));
+    let server = listen::serve(listener, count_requests(&meter, router))?;
+    show_connections(&meter, server.connections());
     let onboarding = tokio::spawn(take_in_providers(settings.dir, pool));
-    Ok(Running { server, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
+    Ok(Running { server, told, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
 }
 
 /// Digest of the policy document and the interval, by the latest config entry or by the open entry.
@@ -204,6 +224,11 @@ impl Running {
         format!("{}/log", self.server.url())
     }
 
+    /// The URL of its health and metrics, if they are told anywhere.
+    pub fn operations_url(&self) -> Option<String> {
+        self.told.url()
+    }
+
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.server.address()
@@ -236,9 +261,13 @@ impl Running {
     /// # Errors
     /// Why the sequencer had stopped by itself, if it had.
     pub async fn stop(self) -> Result<(), Stopped> {
+        self.told.set_stopping();
         self.onboarding.abort();
+        // Requests in hand wait for the sequencer, so it goes on until they have their answers.
         self.server.stop().await;
         let sequencer = self.sequencer;
-        tokio::task::spawn_blocking(move || sequencer.stop()).await.unwrap_or(Ok(()))
+        let stopped = tokio::task::spawn_blocking(move || sequencer.stop()).await.unwrap_or(Ok(()));
+        self.told.stop().await;
+        stopped
     }
 }

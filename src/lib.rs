@@ -13,6 +13,7 @@
 //! | [`client`] | senders and recipients |
 //! | [`msp`] | a reference adapter for messaging providers |
 //! | [`demo`] | the whole system in one process |
+//! | [`operations`] | readiness and metrics |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
 //! | [`api`] | what travels between apps and the DP |
 
@@ -28,6 +29,7 @@ pub mod http;
 pub mod init;
 pub mod msp;
 pub mod onboarding;
+pub mod operations;
 pub mod possession;
 pub mod published;
 pub mod row;

@@ -10,9 +10,9 @@ use waymark_mapping::{
     names::Tag,
     verify::{Asked, Lookup, Outcome, Remembered, Trail, verify},
 };
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher};
+use waymark_runtime::{clock::Clock, durable};
 
-use super::{End, Ended, origin_of, read_csi, read_trust};
+use super::{End, Ended, fetcher, origin_of, read_csi, read_trust};
 use crate::client::{card, dp::DpClient, saved::SavedAnswer};
 
 /// Most bytes in a file of ours that is read back.
@@ -79,7 +79,7 @@ pub async fn look_up(args: LookupArgs) -> Ended {
     let csi = read_csi(&args.csi, args.region.as_deref())?;
     let tag = args.tag.as_deref().map(|t| Tag::parse(t).ok_or_else(|| End::Usage("not a tag".to_owned())));
     let asked = Asked { csi, tag: tag.transpose()? };
-    let dp = DpClient::new(Fetcher::default(), &args.dp, origin_of(&trust)?, Clock::System);
+    let dp = DpClient::new(fetcher()?, &args.dp, origin_of(&trust)?, Clock::System);
     let remembered = args.remember.as_deref().map(read_remembered).transpose()?.flatten();
     let answer = dp.look_up(&asked.csi, asked.tag.as_ref()).await.map_err(|e| End::Could(e.into()))?;
     let now = Clock::System.now();

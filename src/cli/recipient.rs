@@ -22,9 +22,9 @@ use waymark_mapping::{
     watch::WatchId,
     wire::{decode, encode},
 };
-use waymark_runtime::{clock::Clock, config, durable, fetch::Fetcher, keyfile, random};
+use waymark_runtime::{clock::Clock, config, durable, keyfile, random};
 
-use super::{End, Ended, origin_of, read_csi, read_trust};
+use super::{End, Ended, fetcher, fetcher_for, origin_of, read_csi, read_trust};
 use crate::client::{
     card,
     dp::DpClient,
@@ -163,7 +163,7 @@ impl App {
         };
         let trust = read_trust(&file.trust)?;
         let origin = origin_of(&trust)?;
-        let dp = DpClient::new(Fetcher::new(std::time::Duration::from_secs(40)), &file.dp, origin, Clock::System);
+        let dp = DpClient::new(fetcher_for(40)?, &file.dp, origin, Clock::System);
         Ok(Self { dir: dir.to_owned(), csi: Csi::parse(&file.csi).map_err(|_| damaged())?, keys, trust, dp })
     }
 
@@ -259,7 +259,7 @@ async fn issue(app: &App, args: &IssueArgs) -> Ended {
     let mapping = sign_mapping(&origin, &app.keys.recipient, &spec, &attestation, Clock::System.now());
     let consent = match &args.msp_url {
         Some(url) => {
-            let msp = MspClient::new(Fetcher::default(), url, origin, Clock::System);
+            let msp = MspClient::new(fetcher()?, url, origin, Clock::System);
             let given = msp.consent(&app.keys.recipient, &mapping).await;
             Some(given.map_err(|e| End::Could(anyhow::Error::from(e).context("the MSP's consent")))?)
         }
@@ -356,7 +356,7 @@ async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes: bool) -> E
         println!("{}", path.display());
     }
     for url in send {
-        let sent = send_watch_list(&Fetcher::default(), url, &list).await;
+        let sent = send_watch_list(&fetcher()?, url, &list).await;
         sent.map_err(|e| End::Could(anyhow::Error::from(e).context(url.clone())))?;
         println!("{} labels are watched by {url}", list.labels.len());
     }

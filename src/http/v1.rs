@@ -22,6 +22,7 @@ use waymark_mapping::{
 };
 use waymark_runtime::{
     listen::{Capped, Peer},
+    metrics::counted_as,
     problem::{self, Problem},
 };
 
@@ -144,12 +145,12 @@ pub async fn check_challenge(
         Ok(attestation) => {
             let attestation = Some(BASE64.encode(&encode(&attestation)));
             let answer = CheckAnswer { status: "approved".to_owned(), checks_left: None, attestation };
-            Ok(json(StatusCode::OK, &answer))
+            Ok(counted_as("approved", json(StatusCode::OK, &answer)))
         }
         Err(PossessionError::WrongCode { checks_left }) => {
             let checks_left = Some(checks_left);
             let answer = CheckAnswer { status: "pending".to_owned(), checks_left, attestation: None };
-            Ok(json(StatusCode::OK, &answer))
+            Ok(counted_as("wrong-code", json(StatusCode::OK, &answer)))
         }
         Err(e) => Err(error::possession(&e)),
     }
