@@ -3,7 +3,8 @@
 //! ```toml
 //! domain = "dp.example"           # who runs it; named in attestations and in the log
 //! origin = "dp.example/log"       # the log's name for ever; changing it later is refused by the signed head
-//! listen = "127.0.0.1:8080"       # loopback only until TLS is there
+//! listen = "127.0.0.1:8080"       # beyond loopback only with [tls]
+//! operations = "127.0.0.1:9090"   # health and metrics, on a listener of their own; without it there are none
 //! interval_ms = 1000              # time between batches, promised in the open entry; below 50 the disk sets the pace
 //! store = "redb"                  # or "sled" with the cargo feature: not durable
 //! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
@@ -14,6 +15,9 @@
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
 //! domain = "telco.example"        # its key must be in the log, in role csip
 //! issues = ["tel:+4915", "@post.example"]   # beginnings of numbers, ends of addresses
+//! [tls]                           # PEM files, relative to the data folder; read again when they change
+//! cert = "tls/cert.pem"           # the chain, the server's own certificate first
+//! key = "tls/key.pem"             # mode 0600
 //! ```
 //!
 //! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.md (the policy document),
@@ -21,7 +25,7 @@
 //! challenge, as keyed digests).
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -36,13 +40,18 @@ use waymark_log::{
 use waymark_mapping::{answer::ANSWER_SIZES, names::Domain, vrf::VrfSecret};
 use waymark_runtime::{
     config::{self, ConfigError},
-    durable, keyfile,
+    durable,
+    fetch::ExtraRoots,
+    keyfile,
+    tls::TlsFiles,
 };
 use zeroize::Zeroizing;
 
 pub use crate::possession::config::Codes;
 use crate::{authorise::TrustedCsip, possession::config::CodeSecrets};
 
+/// Where `init` lets a DP tell its health and metrics.
+pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 /// Time between batches unless said otherwise.
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
 /// Look-ups a minute for each address unless said otherwise.
@@ -63,6 +72,9 @@ pub struct File {
     /// Where to listen.
     #[serde(default = "listen_default")]
     pub listen: SocketAddr,
+    /// Where to tell health and metrics, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<SocketAddr>,
     /// Time between batches, milliseconds.
     #[serde(default = "interval_default")]
     pub interval_ms: u32,
@@ -81,6 +93,9 @@ pub struct File {
     /// CSIPs whose releases are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub csip: Vec<CsipFile>,
+    /// Certificate and key: without them nothing listens beyond loopback. (A table, so it stands after all else.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
 }
 
 /// A CSIP as it is written.
@@ -166,6 +181,12 @@ pub struct Settings {
     pub origin: Origin,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to tell health and metrics, if anywhere.
+    pub operations: Option<SocketAddr>,
+    /// Certificate and key for both listeners.
+    pub tls: Option<TlsFiles>,
+    /// Whose certificates are believed besides, when witnesses are called. [`Settings::load`] leaves it empty.
+    pub roots: ExtraRoots,
     /// Time between batches, milliseconds.
     pub interval_ms: u32,
     /// Which record store.
@@ -259,6 +280,9 @@ impl Settings {
             domain,
             origin,
             listen: file.listen,
+            operations: file.operations,
+            tls: file.tls.map(|files| files.beside(dir)),
+            roots: ExtraRoots::default(),
             interval_ms: file.interval_ms,
             store: file.store,
             code_secrets: file.codes.load_secrets(dir)?,

@@ -10,6 +10,8 @@ use waymark_runtime::{
     config::ConfigError,
     durable,
     listen::{self, Server},
+    metrics::Meter,
+    operations::{Operations, Running as Told, show_connections},
 };
 
 use crate::{
@@ -17,6 +19,7 @@ use crate::{
     http::{self, App, challenges},
     init::open_rows,
     onboarding,
+    operations::{BatchDurations, Parts, count_requests},
     possession::{Identity, Possession, config::Proving, returning::Returning},
     published::{Answering, Published},
     sequencer::{
@@ -30,7 +33,7 @@ use crate::{
 };
 
 /// Age at which cosignatures of an unchanged tree are renewed.
-const REFRESH: Duration = Duration::from_secs(120);
+pub(crate) const REFRESH: Duration = Duration::from_secs(120);
 /// How often the folder of provider entries is looked into.
 const ONBOARDING_EVERY: Duration = Duration::from_millis(200);
 
@@ -66,6 +69,7 @@ pub enum StartError {
 /// A DP that is running.
 pub struct Running {
     server: Server,
+    told: Told,
     sequencer: Sequencer,
     onboarding: JoinHandle<()>,
     answering: Arc<Answering>,
@@ -83,8 +87,9 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     if settings.policy.is_without_quorum() {
         return Err(StartError::NoQuorum);
     }
-    let listener = listen::bind(settings.listen).await?;
-    let own_url = format!("http://{}", listener.local_addr()?);
+    let meter = Meter::default();
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
+    let own_url = listener.url()?;
     let desk = challenge_desk(&settings, own_url, &clock)?;
     let (rows, head, files, recovered) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
@@ -108,6 +113,19 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     });
     let pool = Arc::new(Pool::default());
     let vkey = settings.signer.vkey().clone();
+    let (tell, stopped) = watch::channel(None);
+    let parts = Arc::new(Parts {
+        clock: clock.clone(),
+        answering: Arc::clone(&answering),
+        pool: Arc::clone(&pool),
+        policy: settings.policy.clone(),
+        stopped: stopped.clone(),
+        interval_ms: settings.interval_ms,
+    });
+    parts.show(&meter);
+    let look = Box::new(move || parts.look());
+    let told = Operations { program: "waymark-dp", version: env!("CARGO_PKG_VERSION"), meter: meter.clone(), look };
+    let told = told.start(settings.operations, settings.tls.as_ref()).await?;
     let workshop = Workshop {
         clock: clock.clone(),
         signer: settings.signer,
@@ -117,11 +135,11 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         sealer,
         pool: Arc::clone(&pool),
         published: Arc::clone(&answering),
-        witnessing: Witnessing::start(settings.policy, clock.clone(), &files),
+        witnessing: Witnessing::start(settings.policy, clock.clone(), &files, &settings.roots),
         interval: Duration::from_millis(u64::from(settings.interval_ms)),
         refresh: REFRESH,
+        durations: BatchDurations::new(&meter),
     };
-    let (tell, stopped) = watch::channel(None);
     let sequencer = Sequencer::start(
         workshop,
         recovered.state,
@@ -143,9 +161,11 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         settings.lookups_per_minute,
     );
     let router = http::router(Arc::new(app)).merge(challenges::router(Arc::new(desk)));
-    let server = listen::serve(listener, listen::with_problems(router))?;
+    let router = listen::with_problems(router);
+    let server = listen::serve(listener, count_requests(&meter, router))?;
+    show_connections(&meter, server.connections());
     let onboarding = tokio::spawn(take_in_providers(settings.dir, pool));
-    Ok(Running { server, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
+    Ok(Running { server, told, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
 }
 
 /// Proves possession, as the DP's own prover.
@@ -211,6 +231,11 @@ impl Running {
         format!("{}/log", self.server.url())
     }
 
+    /// The URL of its health and metrics, if they are told anywhere.
+    pub fn operations_url(&self) -> Option<String> {
+        self.told.url()
+    }
+
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.server.address()
@@ -243,9 +268,13 @@ impl Running {
     /// # Errors
     /// Why the sequencer had stopped by itself, if it had.
     pub async fn stop(self) -> Result<(), Stopped> {
+        self.told.set_stopping();
         self.onboarding.abort();
+        // Requests in hand wait for the sequencer, so it goes on until they have their answers.
         self.server.stop().await;
         let sequencer = self.sequencer;
-        tokio::task::spawn_blocking(move || sequencer.stop()).await.unwrap_or(Ok(()))
+        let stopped = tokio::task::spawn_blocking(move || sequencer.stop()).await.unwrap_or(Ok(()));
+        self.told.stop().await;
+        stopped
     }
 }

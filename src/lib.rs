@@ -15,6 +15,7 @@
 //! | [`msp`] | a reference adapter for messaging providers |
 //! | [`demo`] | the whole system in one process |
 //! | [`export`] | everything kept about a CSI, for its recipient |
+//! | [`operations`] | readiness and metrics |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
 //! | [`api`] | what travels between apps and the DP |
 
@@ -31,6 +32,7 @@ pub mod http;
 pub mod init;
 pub mod msp;
 pub mod onboarding;
+pub mod operations;
 pub mod possession;
 pub mod prover;
 pub mod published;

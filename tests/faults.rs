@@ -121,12 +121,14 @@ impl Hand {
             domain: "dp.example".to_owned(),
             origin: "dp.example/log".to_owned(),
             listen: common::loopback(),
+            operations: None,
             interval_ms: 50,
             store: StoreKind::Redb,
             codes: Codes::Folder,
             lookups_per_minute: 1,
             answer_bytes_min: 8192,
             csip: vec![],
+            tls: None,
         };
         // Named in the policy and never asked.
         let witness = Vkey::new(KeyName::new("w.example").unwrap(), Role::Witness, key("w").public());

@@ -54,14 +54,23 @@ pub fn create(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
 /// [`KeyFileError`].
 pub fn load(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     let io = |error| KeyFileError::Io { path: path.to_owned(), error };
-    let mode = fs::metadata(path).map_err(io)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::TooOpen(path.to_owned()));
-    }
+    check_mode(path)?;
     let text = Zeroizing::new(fs::read(path).map_err(io)?);
     let decoded = HEXLOWER.decode(text.strip_suffix(b"\n").unwrap_or(&text)).map(Zeroizing::new);
     let seed = decoded.ok().and_then(|d| <[u8; 32]>::try_from(d.as_slice()).ok());
     seed.map(Zeroizing::new).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
+}
+
+/// Checks that a key file, of whatever form, is its owner's alone.
+///
+/// # Errors
+/// [`KeyFileError::TooOpen`], or [`KeyFileError::Io`] if it is not there.
+pub(crate) fn check_mode(path: &Path) -> Result<(), KeyFileError> {
+    let metadata = fs::metadata(path).map_err(|error| KeyFileError::Io { path: path.to_owned(), error })?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(KeyFileError::TooOpen(path.to_owned()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -9,8 +9,13 @@
 //! | [`keyfile`] | secret keys in files of mode 0600 |
 //! | [`config`] | TOML files whose errors name the file |
 //! | [`telemetry`] | log lines on stderr |
+//! | [`metrics`] | counters and gauges without identifiers |
+//! | [`operations`] | the operators' listener: health, readiness, metrics, version |
+//! | [`process`] | signals to stop, file descriptors |
 //! | [`problem`] | RFC 9457 errors, the framework's own included |
-//! | [`listen`] | an HTTP/1 server with a limit on everything |
+//! | [`tls`] | a certificate and its key, read again when they change |
+//! | `slots` | who may be connected, and who gives way |
+//! | [`listen`] | an HTTP/1 server with a limit on everything, in TLS beyond loopback |
 //! | [`fetch`] | an HTTP client with a limit on everything |
 //! | [`follow`] | a C2SP log read from outside: checkpoint, entries, tiles |
 
@@ -22,6 +27,11 @@ pub mod fetch;
 pub mod follow;
 pub mod keyfile;
 pub mod listen;
+pub mod metrics;
+pub mod operations;
 pub mod problem;
+pub mod process;
 pub mod random;
+mod slots;
 pub mod telemetry;
+pub mod tls;

@@ -5,11 +5,13 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use waymark_log::note::Vkey;
 use waymark_mapping::audit::Replay;
-use waymark_runtime::{clock::Clock, durable, telemetry};
+use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
 
 use super::{End, Ended, end, runtime};
 use crate::{
-    config::{Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
+    config::{
+        Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, Settings, StoreKind, names,
+    },
     dp,
     fsck::fsck,
     init::{NewDp, init, open_rows},
@@ -48,6 +50,9 @@ enum Command {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
+        /// Where to tell health and metrics; to have none, take `operations` out of dp.toml.
+        #[arg(long, default_value_t = OPERATIONS_DEFAULT)]
+        operations: SocketAddr,
         /// Time between batches, milliseconds: a promise, logged in the open entry.
         #[arg(long, default_value_t = INTERVAL_MS_DEFAULT)]
         interval_ms: u32,
@@ -66,6 +71,9 @@ enum Command {
         /// Where to listen, over what dp.toml says.
         #[arg(long, env = "WAYMARK_DP_LISTEN")]
         listen: Option<SocketAddr>,
+        /// Where to tell health and metrics, over what dp.toml says.
+        #[arg(long, env = "WAYMARK_DP_OPERATIONS")]
+        operations: Option<SocketAddr>,
         /// Look-ups a minute for each address, over what dp.toml says.
         #[arg(long, env = "WAYMARK_DP_LOOKUPS_PER_MINUTE")]
         lookups_per_minute: Option<u32>,
@@ -111,25 +119,30 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     end(runtime(async {
         match cli.command {
-            Command::Init { dir, domain, origin, witnesses, quorum, listen, interval_ms, codes, store } => {
+            Command::Init { dir, domain, origin, witnesses, quorum, listen, operations, interval_ms, codes, store } => {
                 let witnesses = parse_witnesses(&witnesses)?;
                 let quorum = quorum.unwrap_or(witnesses.len().saturating_sub(1).max(1));
                 let file = File {
                     origin: origin.unwrap_or_else(|| format!("{domain}/log")),
                     domain,
                     listen,
+                    operations: Some(operations),
                     interval_ms,
                     store,
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                     csip: vec![],
+                    tls: None,
                 };
                 make(&dir, &NewDp { file, witnesses, quorum })
             }
-            Command::Run { dir, listen, lookups_per_minute } => {
+            Command::Run { dir, listen, operations, lookups_per_minute } => {
                 let mut settings = load(&dir)?;
                 settings.listen = listen.unwrap_or(settings.listen);
+                settings.operations = operations.or(settings.operations);
+                settings.roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
+                settings.code_secrets.roots = settings.roots.clone();
                 settings.lookups_per_minute = lookups_per_minute.unwrap_or(settings.lookups_per_minute);
                 serve(settings).await
             }
@@ -169,12 +182,12 @@ fn make(dir: &std::path::Path, new: &NewDp) -> Ended {
 }
 
 async fn serve(settings: Settings) -> Ended {
+    process::raise_descriptors();
+    let told = process::stop_signal()?;
     let running = dp::start(settings, Clock::System).await.map_err(|e| End::Could(e.into()))?;
     eprintln!("{} listening on {}, log at {}", running.vkey().name(), running.url(), running.log_url());
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let stopped = tokio::select! {
-        result = tokio::signal::ctrl_c() => { result?; None }
-        _ = terminate.recv() => None,
+        () = told => None,
         why = running.stopped() => Some(why),
     };
     let ended = running.stop().await;
@@ -192,6 +205,14 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("log key             {}", settings.signer.vkey());
     println!("VRF key             {}", settings.vrf.public().to_hex());
     println!("listen              {}", settings.listen);
+    println!("operations          {}", settings.operations.map_or("none".to_owned(), |a| a.to_string()));
+    println!(
+        "tls                 {}",
+        settings.tls.as_ref().map_or("none".to_owned(), |f| f.cert.display().to_string())
+    );
+    if let Some(files) = &settings.tls {
+        Tls::load(files).map_err(|e| End::Could(e.into()))?;
+    }
     println!("interval_ms         {}", settings.interval_ms);
     println!("store               {:?}", settings.store);
     println!("codes               {}", settings.codes.describe());

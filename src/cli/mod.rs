@@ -19,7 +19,7 @@ mod prover;
 mod recipient;
 mod trust;
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use waymark_mapping::{
@@ -29,7 +29,11 @@ use waymark_mapping::{
     typed::parse_typed,
     verify::Rejected,
 };
-use waymark_runtime::{durable, telemetry};
+use waymark_runtime::{
+    durable,
+    fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
+    telemetry,
+};
 
 use crate::client::recipient::RecipientError;
 
@@ -184,6 +188,17 @@ fn end(ended: Ended) -> ExitCode {
             ExitCode::from(end.code())
         }
     }
+}
+
+/// The client of a command whose requests may take so many seconds, with the authorities that the environment names.
+fn fetcher_for(seconds: u64) -> Result<Fetcher, End> {
+    let roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
+    Ok(Fetcher::with_roots(Duration::from_secs(seconds), &roots))
+}
+
+/// The client of most commands.
+fn fetcher() -> Result<Fetcher, End> {
+    fetcher_for(REQUEST_S_MAX)
 }
 
 /// Reads a trust file.

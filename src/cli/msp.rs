@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Subcommand;
 use waymark_log::checkpoint::Origin;
 use waymark_mapping::names::Domain;
-use waymark_runtime::clock::Clock;
+use waymark_runtime::{clock::Clock, fetch::ExtraRoots, process, tls::TlsFiles};
 
 use super::{End, Ended, read_trust};
 use crate::msp;
@@ -39,6 +39,12 @@ pub enum MspCommand {
         /// Where to listen.
         #[arg(long, env = "WAYMARK_MSP_LISTEN", default_value = "127.0.0.1:8083")]
         listen: SocketAddr,
+        /// A certificate chain (PEM): beyond loopback only with it. Read again when it changes.
+        #[arg(long, requires = "tls_key", env = "WAYMARK_MSP_TLS_CERT")]
+        tls_cert: Option<PathBuf>,
+        /// Its key (PEM, mode 0600).
+        #[arg(long, requires = "tls_cert", env = "WAYMARK_MSP_TLS_KEY")]
+        tls_key: Option<PathBuf>,
         /// The DP's log, to watch for users.
         #[arg(long, requires = "trust")]
         log_url: Option<String>,
@@ -58,15 +64,19 @@ pub async fn run(command: MspCommand) -> Ended {
             eprintln!("give this entry to the DP: waymark-dp provider add --dir DP_FOLDER {}", entry.display());
             Ok(())
         }
-        MspCommand::Serve { dir, listen, log_url, trust } => {
+        MspCommand::Serve { dir, listen, tls_cert, tls_key, log_url, trust } => {
             let log = match (log_url, trust) {
                 (Some(url), Some(trust)) => Some((url, read_trust(&trust)?)),
                 _ => None,
             };
-            let settings = msp::Settings::load(&dir, listen, log).map_err(|e| End::Could(e.into()))?;
+            let mut settings = msp::Settings::load(&dir, listen, log).map_err(|e| End::Could(e.into()))?;
+            settings.tls = tls_cert.zip(tls_key).map(|(cert, key)| TlsFiles { cert, key });
+            settings.roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
+            process::raise_descriptors();
+            let told = process::stop_signal()?;
             let running = msp::start(settings, Clock::System).await?;
             eprintln!("listening on {}", running.url());
-            tokio::signal::ctrl_c().await?;
+            told.await;
             let alerts = running.unexpected().len();
             running.stop().await;
             if alerts > 0 { Err(End::Alerts) } else { Ok(()) }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use clap::Subcommand;
 use waymark_log::checkpoint::Origin;
 use waymark_mapping::names::Domain;
-use waymark_runtime::clock::Clock;
+use waymark_runtime::{clock::Clock, fetch::ExtraRoots, process, tls::TlsFiles};
 
 use super::{End, Ended};
 use crate::{possession::config::Codes, prover};
@@ -36,6 +36,12 @@ pub enum ProverCommand {
         /// Where to listen.
         #[arg(long, env = "WAYMARK_PROVER_LISTEN", default_value = "127.0.0.1:8084")]
         listen: SocketAddr,
+        /// A certificate chain (PEM): beyond loopback only with it. Read again when it changes.
+        #[arg(long, requires = "tls_key", env = "WAYMARK_PROVER_TLS_CERT")]
+        tls_cert: Option<PathBuf>,
+        /// Its key (PEM, mode 0600).
+        #[arg(long, requires = "tls_cert", env = "WAYMARK_PROVER_TLS_KEY")]
+        tls_key: Option<PathBuf>,
     },
 }
 
@@ -49,11 +55,15 @@ pub async fn run(command: ProverCommand) -> Ended {
             eprintln!("give this entry to the DP: waymark-dp provider add --dir DP_FOLDER {}", entry.display());
             Ok(())
         }
-        ProverCommand::Serve { dir, listen } => {
-            let settings = prover::Settings::load(&dir, listen).map_err(|e| End::Could(e.into()))?;
+        ProverCommand::Serve { dir, listen, tls_cert, tls_key } => {
+            let mut settings = prover::Settings::load(&dir, listen).map_err(|e| End::Could(e.into()))?;
+            settings.tls = tls_cert.zip(tls_key).map(|(cert, key)| TlsFiles { cert, key });
+            settings.code_secrets.roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
+            process::raise_descriptors();
+            let told = process::stop_signal()?;
             let running = prover::start(settings, Clock::System).await.map_err(|e| End::Could(e.into()))?;
             eprintln!("listening on {}", running.url());
-            tokio::signal::ctrl_c().await?;
+            told.await;
             running.stop().await;
             Ok(())
         }

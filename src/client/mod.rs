@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`dp`] | the calls to a DP, typed; nothing is believed yet |
 //! | [`recipient`] | a recipient's app: keys, mappings, changes, receipts, watch-lists |
-//! | [`provider`] | what an MSP, a CSIP or the DP says about a mapping, in its own role |
+//! | [`statement`] | what an MSP, a CSIP or the DP says about a mapping, in its own role |
 //! | [`msp`] | asking an MSP for its consent and its watch |
 //! | [`card`] | facts in words and in JSON |
 //! | [`choose`], [`policy`], [`sticky`] | which mapping a sender uses, what it asks of the facts, what it remembers |
@@ -22,9 +22,10 @@ pub mod logs;
 pub mod mask;
 pub mod msp;
 pub mod policy;
-pub mod provider;
+
 pub mod recipient;
 pub mod saved;
+pub mod statement;
 pub mod sticky;
 
 use waymark_log::{checkpoint::Origin, key::SecretKey};

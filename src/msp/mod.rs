@@ -19,6 +19,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -47,9 +48,12 @@ use waymark_mapping::{
 use waymark_runtime::{
     clock::Clock,
     config::{self, ConfigError},
-    durable, keyfile,
+    durable,
+    fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
+    keyfile,
     listen::{self, Capped, Server},
     problem::{self, Kind, Problem},
+    tls::TlsFiles,
 };
 
 use self::{
@@ -100,6 +104,10 @@ pub struct Settings {
     pub secret: SecretKey,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Certificate and key: without them it does not listen beyond loopback. [`Settings::load`] leaves it empty.
+    pub tls: Option<TlsFiles>,
+    /// Whose certificates are believed besides, when the log is read. [`Settings::load`] leaves it empty.
+    pub roots: ExtraRoots,
     /// The log to watch: its URL prefix and whom to believe about it.
     pub log: Option<(String, Trust)>,
     /// How long users have to claim a hit.
@@ -141,6 +149,8 @@ impl Settings {
             origin,
             secret: SecretKey::from_seed(&secret),
             listen,
+            tls: None,
+            roots: ExtraRoots::default(),
             log,
             renew_within_ms: RENEW_WITHIN_MS_DEFAULT,
             poll_ms: 1000,
@@ -169,7 +179,7 @@ pub struct Running {
 /// # Errors
 /// What listening said, or that the accounts cannot be read.
 pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
-    let listener = listen::bind(settings.listen).await?;
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
     let app = Arc::new(App {
         accounts: Accounts::open(&settings.dir.join("accounts"))?,
         watching: Watching::new(settings.origin.clone(), settings.renew_within_ms),
@@ -184,9 +194,10 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
         .route("/status", get(status))
         .with_state(Arc::clone(&app));
     let server = listen::serve(listener, listen::with_problems(router))?;
+    let fetcher = Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &settings.roots);
     let watcher = settings.log.map(|(url, trust)| {
         let app = Arc::clone(&app);
-        tokio::spawn(async move { app.watching.follow(&url, &trust, settings.poll_ms, &app.clock).await })
+        tokio::spawn(async move { app.watching.follow(fetcher, &url, &trust, settings.poll_ms, &app.clock).await })
     });
     Ok(Running { server, watcher, app })
 }

@@ -91,8 +91,8 @@ impl Watching {
     }
 
     /// Follows the log until it is aborted.
-    pub async fn follow(&self, url: &str, trust: &Trust, poll_ms: u64, clock: &Clock) {
-        let reader = LogReader::new(Fetcher::default(), url);
+    pub async fn follow(&self, fetcher: Fetcher, url: &str, trust: &Trust, poll_ms: u64, clock: &Clock) {
+        let reader = LogReader::new(fetcher, url);
         let mut every = tokio::time::interval(Duration::from_millis(poll_ms));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {

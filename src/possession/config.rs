@@ -40,7 +40,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
-use waymark_runtime::{clock::Clock, config::ConfigError, durable, keyfile};
+use waymark_runtime::{clock::Clock, config::ConfigError, durable, fetch::ExtraRoots, keyfile};
 use zeroize::Zeroizing;
 
 use super::{
@@ -201,7 +201,7 @@ impl Codes {
             read.ok_or_else(|| ConfigError::new(&path, "there is no such file"))
         });
         let (gateway, smtp_password, smtp_ca) = (gateway.transpose()?, password.transpose()?, ca.transpose()?);
-        Ok(CodeSecrets { gateway, smtp_password, smtp_ca })
+        Ok(CodeSecrets { gateway, smtp_password, smtp_ca, roots: ExtraRoots::default() })
     }
 }
 
@@ -211,6 +211,8 @@ pub struct CodeSecrets {
     gateway: Option<Zeroizing<[u8; 32]>>,
     smtp_password: Option<Zeroizing<String>>,
     smtp_ca: Option<Vec<u8>>,
+    /// Whose certificates are believed besides, when the gateway is called. Not in `[codes]`: the environment says.
+    pub roots: ExtraRoots,
 }
 
 fn read_password(path: &Path) -> io::Result<Zeroizing<String>> {
@@ -343,7 +345,7 @@ fn build(
         SenderName::Gateway => {
             let file = channels.and_then(|c| c.gateway.clone()).ok_or_else(missing)?;
             let key = secrets.gateway.clone().ok_or_else(missing)?;
-            Arc::new(Gateway::new(file, key, clock.clone()))
+            Arc::new(Gateway::new(file, key, &secrets.roots, clock.clone()))
         }
     })
 }

@@ -30,6 +30,7 @@ use waymark_runtime::{
     config::{self, ConfigError},
     durable, keyfile,
     listen::{self, Server},
+    tls::TlsFiles,
 };
 
 use crate::{
@@ -72,6 +73,8 @@ pub struct Settings {
     pub code_secrets: CodeSecrets,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Certificate and key: without them it does not listen beyond loopback. [`Settings::load`] leaves it empty.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Why a prover does not start.
@@ -115,7 +118,7 @@ impl Settings {
         let seed = keyfile::load(&key).map_err(|e| ConfigError::new(&key, e))?;
         let identity = Identity { domain, secret: SecretKey::from_seed(&seed), origin };
         let code_secrets = file.codes.load_secrets(dir)?;
-        Ok(Self { dir: dir.to_owned(), identity, codes: file.codes, code_secrets, listen })
+        Ok(Self { dir: dir.to_owned(), identity, codes: file.codes, code_secrets, listen, tls: None })
     }
 }
 
@@ -129,9 +132,9 @@ pub struct Running {
 /// # Errors
 /// [`StartError`].
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
-    let Settings { dir, identity, codes, code_secrets, listen } = settings;
-    let listener = listen::bind(listen).await?;
-    let own_url = format!("http://{}", listener.local_addr()?);
+    let Settings { dir, identity, codes, code_secrets, listen, tls } = settings;
+    let listener = listen::bind_tls(listen, tls.as_ref()).await?;
+    let own_url = listener.url()?;
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
     let returning = Returning::open(&dir, &identity.secret.to_seed())?;
     let origin = identity.origin.clone();

@@ -171,6 +171,11 @@ impl Pool {
         taken
     }
 
+    /// Changes that wait, without those of the batch in hand.
+    pub fn waiting(&self) -> usize {
+        self.inner().waiting.len()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         let inner = self.inner();

@@ -86,7 +86,7 @@ impl Witnesses {
         let (mut running, mut dirs) = (vec![], vec![]);
         for i in 1..=count {
             let dir = root.join(format!("witness{i}"));
-            witness::init(&dir, KeyName::new(&format!("w{i}.example")).unwrap(), loopback()).unwrap();
+            witness::init(&dir, KeyName::new(&format!("w{i}.example")).unwrap(), loopback(), Some(loopback())).unwrap();
             running.push(witness::start(witness::load(&dir).unwrap(), Clock::System).await.unwrap());
             dirs.push(dir);
         }
@@ -140,12 +140,14 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         domain: "dp.example".to_owned(),
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
+        operations: Some(loopback()),
         interval_ms: INTERVAL_MS,
         store: store(),
         codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
         answer_bytes_min: 8192,
         csip: vec![],
+        tls: None,
     };
     let lines = witnesses.lines();
     let quorum = lines.len();

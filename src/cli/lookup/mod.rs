@@ -15,10 +15,10 @@ use waymark_mapping::{
     trust::Trust,
     verify::{Asked, Trail, verify},
 };
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher};
+use waymark_runtime::{clock::Clock, durable};
 
 use self::report::{View, Wanted, report};
-use super::{End, Ended, origin_of, read_csi, read_trust};
+use super::{End, Ended, fetcher, origin_of, read_csi, read_trust};
 use crate::client::{
     card,
     choose::Filter,
@@ -137,7 +137,7 @@ pub async fn look_up(args: LookupArgs) -> Ended {
         return forget(&args, &asked, &trust);
     }
     let dp = args.dp.as_deref().ok_or_else(|| End::Usage("say which DP to ask: --dp".to_owned()))?;
-    let dp = DpClient::new(Fetcher::default(), dp, origin_of(&trust)?, Clock::System);
+    let dp = DpClient::new(fetcher()?, dp, origin_of(&trust)?, Clock::System);
     if args.hint {
         return hint(&dp, &asked, &args.view).await;
     }

@@ -9,9 +9,9 @@ use waymark_mapping::{
     mapping::{Mapping, Tags},
     names::{Account, Domain, Tag},
 };
-use waymark_runtime::{clock::Clock, fetch::Fetcher};
+use waymark_runtime::clock::Clock;
 
-use super::{App, End, Ended, current, make};
+use super::{App, End, Ended, current, fetcher, make};
 use crate::client::{
     msp::MspClient,
     recipient::{Added, MappingSpec, Wish, sign_mapping},
@@ -68,7 +68,7 @@ async fn said(app: &App, spec: &MappingSpec, msp_url: Option<&str>) -> Result<Ad
     let mapping = sign_mapping(&origin, &app.keys.recipient, spec, &attestation, Clock::System.now());
     let consent = match msp_url {
         Some(url) => {
-            let msp = MspClient::new(Fetcher::default(), url, origin, Clock::System);
+            let msp = MspClient::new(fetcher()?, url, origin, Clock::System);
             let given = msp.consent(&app.keys.recipient, &mapping).await;
             Some(given.map_err(|e| End::Could(anyhow::Error::from(e).context("the MSP's consent")))?)
         }

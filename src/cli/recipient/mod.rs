@@ -21,7 +21,6 @@ use std::{
     fs,
     io::{BufRead, Write},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::Subcommand;
@@ -31,10 +30,10 @@ use waymark_log::key::SecretKey;
 use waymark_mapping::{
     identifier::Csi, mapping::Attestation, receipt::Current, trust::Trust, watch::WatchId, wire::decode,
 };
-use waymark_runtime::{clock::Clock, config, durable, fetch::Fetcher, keyfile, random};
+use waymark_runtime::{clock::Clock, config, durable, keyfile, random};
 
 use self::{change::IssueArgs, possess::ProveArgs};
-use super::{End, Ended, origin_of, read_csi, read_trust};
+use super::{End, Ended, fetcher, fetcher_for, origin_of, read_csi, read_trust};
 use crate::client::{
     dp::DpClient,
     recipient::{AppKeys, RecipientError, Wish, change as make_change, history, leaf_of},
@@ -224,7 +223,7 @@ impl App {
         };
         let trust = read_trust(&file.trust)?;
         let origin = origin_of(&trust)?;
-        let dp = DpClient::new(Fetcher::new(Duration::from_secs(40)), &file.dp, origin, Clock::System);
+        let dp = DpClient::new(fetcher_for(40)?, &file.dp, origin, Clock::System);
         Ok(Self { dir: dir.to_owned(), csi: Csi::parse(&file.csi).map_err(|_| damaged())?, keys, trust, dp })
     }
 

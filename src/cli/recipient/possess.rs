@@ -9,9 +9,9 @@ use waymark_mapping::{
     verify::{Asked, Trail},
     wire::encode,
 };
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher};
+use waymark_runtime::{clock::Clock, durable};
 
-use super::{App, Ended, ask};
+use super::{App, Ended, ask, fetcher};
 use crate::{
     api::challenges::ChallengeAnswer,
     client::{
@@ -58,7 +58,7 @@ pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
     };
     let (origin, key) = (app.dp.origin(), &app.keys.recipient);
     let prover = match &args.prover {
-        Some(url) => DpClient::new(Fetcher::default(), url, origin.clone(), Clock::System),
+        Some(url) => DpClient::new(fetcher()?, url, origin.clone(), Clock::System),
         None => app.dp.clone(),
     };
     let started = prover.start_challenge_by(args.channel, key, &app.csi, tenure, Purpose::Control).await;

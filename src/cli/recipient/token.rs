@@ -7,9 +7,9 @@ use waymark_mapping::{
     verify::{Asked, Trail},
     wire::{decode, encode},
 };
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher};
+use waymark_runtime::{clock::Clock, durable};
 
-use super::{App, End, Ended};
+use super::{App, End, Ended, fetcher};
 use crate::{
     cli::{origin_of, read_trust},
     client::{
@@ -38,7 +38,7 @@ pub(super) async fn hand_in(path: &Path, dp: String, trust: &Path) -> Ended {
     let bytes = durable::read(path, EVENT_BYTES_MAX)?.ok_or_else(missing)?;
     let token: Event = decode("event", &bytes).map_err(|e| End::Could(e.into()))?;
     let origin = origin_of(&read_trust(trust)?)?;
-    let dp = DpClient::new(Fetcher::default(), &dp, origin, Clock::System);
+    let dp = DpClient::new(fetcher()?, &dp, origin, Clock::System);
     dp.revoke(&token).await.map_err(RecipientError::from)?;
     println!("handed in: if the key had mappings, they are gone from the next look-up on");
     Ok(())

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher};
+use waymark_runtime::{clock::Clock, durable};
 
-use super::{App, End, Ended, ask, current};
+use super::{App, End, Ended, ask, current, fetcher};
 use crate::client::{
     msp::send_watch_list,
     recipient::{leaf_of, watch_list},
@@ -31,7 +31,7 @@ pub(super) async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes:
         println!("{}", path.display());
     }
     for url in send {
-        let sent = send_watch_list(&Fetcher::default(), url, &list).await;
+        let sent = send_watch_list(&fetcher()?, url, &list).await;
         sent.map_err(|e| End::Could(anyhow::Error::from(e).context(url.clone())))?;
         println!("{} labels are watched by {url}", list.labels.len());
     }

@@ -21,7 +21,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use waymark_mapping::mapping::Method;
-use waymark_runtime::{clock::Clock, fetch::Fetcher};
+use waymark_runtime::{
+    clock::Clock,
+    fetch::{ExtraRoots, Fetcher},
+};
 use zeroize::Zeroizing;
 
 use super::{Channel, Delivery, Message, Sender, SenderError};
@@ -115,8 +118,8 @@ struct Posted<'a> {
 
 impl Gateway {
     /// The gateway of a configuration.
-    pub fn new(file: GatewayFile, key: Zeroizing<[u8; 32]>, clock: Clock) -> Self {
-        let fetcher = Fetcher::new(Duration::from_millis(u64::from(file.timeout_ms)));
+    pub fn new(file: GatewayFile, key: Zeroizing<[u8; 32]>, roots: &ExtraRoots, clock: Clock) -> Self {
+        let fetcher = Fetcher::with_roots(Duration::from_millis(u64::from(file.timeout_ms)), roots);
         Self { file, key, fetcher, clock }
     }
 
