@@ -14,7 +14,7 @@
 //! | [`msp`] | a reference adapter for messaging providers |
 //! | [`demo`] | the whole system in one process |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
-//! | [`api`] | what travels between apps and the DP |
+//! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
 pub mod api;
 pub mod authorise;
@@ -25,6 +25,7 @@ pub mod demo;
 pub mod dp;
 pub mod fsck;
 pub mod http;
+pub mod httpsig;
 pub mod init;
 pub mod msp;
 pub mod onboarding;
