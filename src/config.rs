@@ -8,6 +8,7 @@
 //! store = "redb"                  # or "sled" with the cargo feature: not durable
 //! codes = "console"               # where codes go: "console", or "folder" (codes/ in the data folder); development only
 //! lookups_per_minute = 60         # for each address; 0 refuses all
+//! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! ```
 //!
@@ -38,6 +39,8 @@ use zeroize::Zeroizing;
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
 /// Look-ups a minute for each address unless said otherwise.
 pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
+/// Look-ups a minute that each MSP may relay, unless said otherwise: a hundred a second.
+pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Least time between batches: shorter promises are for discs that sync in less.
 pub const INTERVAL_MS_MIN: u32 = 50;
 /// Longest time between batches: a head must come every 60 s.
@@ -66,6 +69,9 @@ pub struct File {
     /// Look-ups a minute for each address.
     #[serde(default = "lookups_default")]
     pub lookups_per_minute: u32,
+    /// Look-ups a minute that each MSP may relay.
+    #[serde(default = "relays_default")]
+    pub relays_per_minute: u32,
     /// Least size of an answer, bytes.
     #[serde(default = "answer_default")]
     pub answer_bytes_min: usize,
@@ -81,6 +87,10 @@ fn interval_default() -> u32 {
 
 fn lookups_default() -> u32 {
     LOOKUPS_PER_MINUTE_DEFAULT
+}
+
+fn relays_default() -> u32 {
+    RELAYS_PER_MINUTE_DEFAULT
 }
 
 fn answer_default() -> usize {
@@ -149,6 +159,8 @@ pub struct Settings {
     pub codes: Codes,
     /// Look-ups a minute for each address.
     pub lookups_per_minute: u32,
+    /// Look-ups a minute that each MSP may relay.
+    pub relays_per_minute: u32,
     /// Least size of an answer.
     pub answer_bytes_min: usize,
     /// The log and its witnesses.
@@ -230,6 +242,7 @@ impl Settings {
             store: file.store,
             codes: file.codes,
             lookups_per_minute: file.lookups_per_minute,
+            relays_per_minute: file.relays_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             policy,
             policy_document,

@@ -144,6 +144,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         files,
         settings.policy_document,
         settings.lookups_per_minute,
+        settings.relays_per_minute,
     );
     let server = listen::serve(listener, listen::with_problems(http::router(Arc::new(app))))?;
     let onboarding = tokio::spawn(take_in_providers(settings.dir, pool));

@@ -154,6 +154,11 @@ impl Answering {
         Ok(self.load(&self.sealer.csi_key(csi), version)?.commitment)
     }
 
+    /// Whether this event has made the version that it names, be that the latest or not.
+    pub fn is_made_by(&self, event: &Event) -> bool {
+        self.load(&self.sealer.csi_key(&event.tbs.csi), event.tbs.version).is_ok_and(|row| row.event == *event)
+    }
+
     fn load(&self, csi_key: &[u8; 32], version: u32) -> Result<Row, StoreError> {
         let sealed = self.rows.row(csi_key, version)?;
         let sealed = sealed.ok_or_else(|| StoreError::Damaged("the index of rows".to_owned()))?;

@@ -16,6 +16,7 @@ pub struct Lines {
     file: File,
     /// Bytes that are on the disk for certain.
     length: u64,
+    count: u64,
 }
 
 impl Lines {
@@ -27,7 +28,7 @@ impl Lines {
         let bytes = durable::read(path, bytes_max)?.unwrap_or_default();
         let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
         let text = std::str::from_utf8(&bytes[..whole]).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        let lines = text.lines().map(str::to_owned).collect();
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         if whole < bytes.len() {
             file.set_len(whole as u64)?;
@@ -37,7 +38,12 @@ impl Lines {
         if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             durable::sync_folder(folder)?;
         }
-        Ok((Self { file, length: whole as u64 }, lines))
+        Ok((Self { file, length: whole as u64, count: lines.len() as u64 }, lines))
+    }
+
+    /// Number of lines.
+    pub const fn count(&self) -> u64 {
+        self.count
     }
 
     /// Appends lines, which must not contain line ends, and returns when they are on the disk.
@@ -45,16 +51,18 @@ impl Lines {
     /// # Errors
     /// The operation that failed. What had been written of the lines is taken back, as far as the disk lets us.
     pub fn append<'a>(&mut self, lines: impl IntoIterator<Item = &'a str>) -> io::Result<()> {
-        let mut text = String::new();
+        let (mut text, mut count) = (String::new(), 0);
         for line in lines {
             text.push_str(line);
             text.push('\n');
+            count += 1;
         }
         if let Err(error) = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data()) {
             let _ = self.file.set_len(self.length);
             return Err(error);
         }
         self.length += text.len() as u64;
+        self.count += count;
         Ok(())
     }
 }
@@ -72,7 +80,7 @@ mod tests {
         lines.append(["one", "two"]).unwrap();
         std::fs::write(&path, b"one\ntwo\nthr").unwrap();
         let (mut lines, there) = Lines::open(&path, 100).unwrap();
-        assert_eq!(there, ["one", "two"]);
+        assert_eq!((there.as_slice(), lines.count()), (&["one".to_owned(), "two".to_owned()][..], 2));
         lines.append(["three"]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\n");
         assert!(Lines::open(&path, 5).is_err());

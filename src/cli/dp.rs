@@ -9,7 +9,7 @@ use waymark_runtime::{clock::Clock, durable, telemetry};
 
 use super::{End, Ended, end, runtime};
 use crate::{
-    config::{Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
+    config::{Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, RELAYS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
     dp,
     fsck::fsck,
     init::{NewDp, init, open_rows},
@@ -122,6 +122,7 @@ pub fn run() -> ExitCode {
                     store,
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
+                    relays_per_minute: RELAYS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                 };
                 make(&dir, &NewDp { file, witnesses, quorum })
@@ -195,6 +196,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("store               {:?}", settings.store);
     println!("codes               {:?}", settings.codes);
     println!("lookups_per_minute  {}", settings.lookups_per_minute);
+    println!("relays_per_minute   {}", settings.relays_per_minute);
     println!("answer_bytes_min    {}", settings.answer_bytes_min);
     println!("witnesses           {}", settings.policy.witnesses().len());
     println!("quorum              {}", settings.policy.cosignatures_min());

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use waymark_log::{checkpoint::Origin, hash::Hash, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     names::Tag,
     verify::{Asked, Lookup, Outcome, Remembered, Trail, verify},
 };
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher};
+use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, keyfile};
 
 use super::{End, Ended, origin_of, read_csi, read_trust};
-use crate::client::{card, dp::DpClient, saved::SavedAnswer};
+use crate::client::{card, dp::DpClient, msp::MspClient, saved::SavedAnswer};
 
 /// Most bytes in a file of ours that is read back.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -24,8 +24,14 @@ pub struct LookupArgs {
     /// A phone number with its country code, or an e-mail address.
     csi: String,
     /// The DP's URL.
-    #[arg(long, env = "WAYMARK_DP")]
-    dp: String,
+    #[arg(long, env = "WAYMARK_DP", required_unless_present = "via")]
+    dp: Option<String>,
+    /// Ask through this provider's adapter instead: the DP then sees neither who asks nor from where.
+    #[arg(long, requires = "app")]
+    via: Option<String>,
+    /// The folder of an app with an account there (`waymark recipient keygen`).
+    #[arg(long)]
+    app: Option<PathBuf>,
     /// Whom to believe.
     #[arg(long, env = "WAYMARK_TRUST")]
     trust: PathBuf,
@@ -79,9 +85,8 @@ pub async fn look_up(args: LookupArgs) -> Ended {
     let csi = read_csi(&args.csi, args.region.as_deref())?;
     let tag = args.tag.as_deref().map(|t| Tag::parse(t).ok_or_else(|| End::Usage("not a tag".to_owned())));
     let asked = Asked { csi, tag: tag.transpose()? };
-    let dp = DpClient::new(Fetcher::default(), &args.dp, origin_of(&trust)?, Clock::System);
     let remembered = args.remember.as_deref().map(read_remembered).transpose()?.flatten();
-    let answer = dp.look_up(&asked.csi, asked.tag.as_ref()).await.map_err(|e| End::Could(e.into()))?;
+    let answer = ask(&args, origin_of(&trust)?, &asked).await?;
     let now = Clock::System.now();
     if let Some(path) = &args.out {
         SavedAnswer { asked: asked.clone(), fetched: now, answer: answer.clone() }.write(path)?;
@@ -96,6 +101,21 @@ pub async fn look_up(args: LookupArgs) -> Ended {
         write_remembered(path, verified.remember())?;
     }
     print(verified.get(), &asked, args.json, args.show, now)
+}
+
+/// Asks the DP, or an MSP for us. What comes back is verified all the same.
+async fn ask(args: &LookupArgs, origin: Origin, asked: &Asked) -> Result<Vec<u8>, End> {
+    let (csi, tag) = (&asked.csi, asked.tag.as_ref());
+    let answer = match (&args.via, &args.app, &args.dp) {
+        (Some(msp), Some(app), _) => {
+            let seed = keyfile::load(&app.join("recipient.key")).map_err(|e| End::Could(e.into()))?;
+            let msp = MspClient::new(Fetcher::default(), msp, origin, Clock::System);
+            msp.look_up(&SecretKey::from_seed(&seed), csi, tag).await
+        }
+        (_, _, Some(dp)) => DpClient::new(Fetcher::default(), dp, origin, Clock::System).look_up(csi, tag).await,
+        _ => return Err(End::Usage("--dp, or --via and --app".to_owned())),
+    };
+    answer.map_err(|e| End::Could(e.into()))
 }
 
 pub fn verify_saved(args: &VerifyArgs) -> Ended {

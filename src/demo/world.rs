@@ -320,6 +320,7 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         store: StoreKind::Redb,
         codes: Codes::Folder,
         lookups_per_minute: LOOKUPS_PER_MINUTE,
+        relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
     };
     let lines = (1..).zip(witnesses).map(|(i, w)| (format!("witness{i}"), w.vkey().clone(), w.url()));

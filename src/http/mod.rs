@@ -7,14 +7,19 @@
 //! | POST | /v1/challenges, /v1/challenges/{id}/check | possession |
 //! | POST | /v1/changes | a change, answered by its receipt |
 //! | POST | /v1/history | the current record as its recipient may see it |
-//! | GET | /v1/providers, /v1/policy | who is onboarded; the policy document |
+//! | GET, POST | /v1/providers | who is onboarded; the next key of a provider that is |
+//! | POST | /v1/imports | many changes that an MSP carries for its users |
+//! | GET | /v1/policy | the policy document |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
 
 pub mod error;
+mod imports;
 mod limit;
 mod log;
-mod recipient;
+mod provider_auth;
+mod providers;
+pub(crate) mod recipient;
 mod v1;
 
 use std::sync::Arc;
@@ -27,7 +32,12 @@ use tokio::sync::Semaphore;
 use waymark_log::checkpoint::Origin;
 use waymark_runtime::clock::Clock;
 
-use self::{limit::LookupLimit, recipient::Nonces};
+use self::{
+    imports::IMPORTS_MAX,
+    limit::{LookupLimit, RelayLimit},
+    provider_auth::ProviderNonces,
+    recipient::Nonces,
+};
 use crate::{possession::Possession, published::Answering, sequencer::pool::Pool, store::LogFiles};
 
 /// Most changes that are in work or wait for their receipt at a time.
@@ -52,9 +62,12 @@ pub struct App {
     /// The policy document.
     pub policy_document: String,
     nonces: Nonces,
+    provider_nonces: ProviderNonces,
     lookups: LookupLimit,
+    relays: RelayLimit,
     lookup_slots: Semaphore,
     change_slots: Semaphore,
+    import_slots: Semaphore,
 }
 
 impl App {
@@ -69,6 +82,7 @@ impl App {
         files: LogFiles,
         policy_document: String,
         lookups_per_minute: u32,
+        relays_per_minute: u32,
     ) -> Self {
         Self {
             clock,
@@ -79,9 +93,12 @@ impl App {
             files,
             policy_document,
             nonces: Nonces::default(),
+            provider_nonces: ProviderNonces::default(),
             lookups: LookupLimit::new(lookups_per_minute),
+            relays: RelayLimit::new(relays_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_slots: Semaphore::new(CHANGES_MAX),
+            import_slots: Semaphore::new(IMPORTS_MAX),
         }
     }
 }
@@ -96,7 +113,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/challenges/{id}/check", post(v1::check_challenge))
         .route("/v1/changes", post(v1::change))
         .route("/v1/history", post(v1::history))
-        .route("/v1/providers", get(v1::providers))
+        .route("/v1/imports", post(imports::import))
+        .route("/v1/providers", get(providers::list).post(providers::submit))
         .route("/v1/policy", get(v1::policy))
         .with_state(app)
 }

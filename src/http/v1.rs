@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header},
     response::IntoResponse,
 };
 use data_encoding::{BASE64, HEXLOWER};
@@ -35,14 +35,15 @@ use crate::{
         CheckRequest, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest,
     },
     authorise::{Judged, authorise, check_signer},
+    httpsig,
     possession::{CHECKS_MAX, Claim, PossessionError},
     sequencer::pool::{Outcome, PoolRefused, Ticket},
 };
 
 /// Longest a change waits for its receipt: the client may then ask again with the same request.
-const RECEIPT_S_MAX: u64 = 30;
+pub(super) const RECEIPT_S_MAX: u64 = 30;
 
-type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
+pub(super) type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
 fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde's own message may quote the input, so only the place is told.
@@ -56,7 +57,7 @@ fn parse_csi(text: &str) -> Result<Csi, Problem> {
     Csi::parse(text).map_err(|e| Problem::new(CSI_INVALID, e.to_string()))
 }
 
-fn take_slot(slots: &tokio::sync::Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
+pub(super) fn take_slot(slots: &tokio::sync::Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
     slots.try_acquire().map_err(|_| Problem::new(problem::BUSY, "Try again in a moment.").retry_after(1))
 }
 
@@ -68,7 +69,7 @@ fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> {
     response
 }
 
-fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
+pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
     let mut response = (status, Json(value)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -78,15 +79,22 @@ fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
 pub async fn look_up(
     State(app): State<Arc<App>>,
     axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
-    app.lookups.count(peer.ip(), app.clock.now()).map_err(|wait| {
-        Problem::new(problem::TOO_MANY, "Too many look-ups from this address in a minute.").retry_after(wait)
-    })?;
+    let relayed = httpsig::is_claimed(&headers);
+    let relay = relayed.then(|| app.authenticate_provider(&headers, &uri, ProviderRole::Msp)).transpose()?;
+    let counted = match &relay {
+        Some(msp) => app.relays.count(msp.domain.clone(), app.clock.now()),
+        None => app.lookups.count(peer.ip(), app.clock.now()),
+    };
+    counted.map_err(|wait| Problem::new(problem::TOO_MANY, "Too many look-ups in a minute.").retry_after(wait))?;
     let _slot = take_slot(&app.lookup_slots)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
-    let request: LookupRequest = parse_json(&body?.0)?;
+    let body = body?.0;
+    relay.map_or(Ok(()), |msp| msp.check_body(&body)).map_err(error::request_signature)?;
+    let request: LookupRequest = parse_json(&body)?;
     let csi = parse_csi(&request.csi)?;
     let tag =
         match &request.tag {
@@ -168,26 +176,31 @@ pub async fn change(
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, app.clock.now())?;
     // First, so that a retry tells a stranger nothing either.
     check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
-    // Same request, same ticket: a retry while the first try is on its way waits with it.
-    let digest = *blake3::hash(&body).as_bytes();
-    if let Some(ticket) = app.pool.ticket(&digest) {
+    if let Some(ticket) = enqueue(&app, &request, &body)? {
         wait(ticket).await?;
-    } else {
-        let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
-        if app.pool.is_in_flight(&csi_key) {
-            return Err(error::pool(PoolRefused::InFlight));
-        }
-        let judged = authorise(&app.answering, &request, &app.origin, app.clock.now());
-        match judged.map_err(|e| error::authorise(&e))? {
-            Judged::AlreadyDone => {}
-            Judged::Authorized(change) => {
-                let ticket =
-                    app.pool.add(digest, *change, |c| app.answering.published.is_next(&c.csi_key, &c.row.record));
-                wait(ticket.map_err(error::pool)?).await?;
-            }
-        }
     }
     receipt(&app, &request, signer)
+}
+
+/// Judges a change and queues it: its ticket, or `None` if its event has made the current version already.
+pub(super) fn enqueue(app: &App, request: &ChangeRequest, body: &[u8]) -> Result<Option<Ticket>, Problem> {
+    // Same request, same ticket: a retry while the first try is on its way waits with it.
+    let digest = *blake3::hash(body).as_bytes();
+    if let Some(ticket) = app.pool.ticket(&digest) {
+        return Ok(Some(ticket));
+    }
+    let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
+    if app.pool.is_in_flight(&csi_key) {
+        return Err(error::pool(PoolRefused::InFlight));
+    }
+    let judged = authorise(&app.answering, request, &app.origin, app.clock.now());
+    match judged.map_err(|e| error::authorise(&e))? {
+        Judged::AlreadyDone => Ok(None),
+        Judged::Authorized(change) => {
+            let ticket = app.pool.add(digest, *change, |c| app.answering.published.is_next(&c.csi_key, &c.row.record));
+            ticket.map(Some).map_err(error::pool)
+        }
+    }
 }
 
 /// Waits until a change is published.
@@ -226,42 +239,6 @@ pub async fn history(
     let row = row.filter(|r| r.state().held.iter().any(|h| h.mapping.recipient == signer)).ok_or_else(nothing)?;
     let receipt = app.answering.receipt_for(&snapshot, &row, &[signer]).map_err(|e| error::answer(&e))?;
     Ok(binary(RECEIPT_MEDIA_TYPE, receipt.encode()))
-}
-
-#[derive(Serialize)]
-struct ProviderView<'a> {
-    domain: &'a str,
-    role: &'static str,
-    class: u8,
-    publishes: bool,
-    key: String,
-    due_ms: u64,
-    retired_ms: u64,
-}
-
-/// GET /v1/providers
-pub async fn providers(State(app): State<Arc<App>>) -> Result<Response<Body>, Problem> {
-    let snapshot = app.answering.published.snapshot();
-    let snapshot = snapshot.ok_or_else(|| error::answer(&crate::published::AnswerError::NotReady))?;
-    let views: Vec<ProviderView<'_>> = snapshot
-        .providers
-        .leaves()
-        .flat_map(|leaf| leaf.keys.iter().map(move |key| (leaf, key)))
-        .map(|(leaf, key)| ProviderView {
-            domain: leaf.domain.as_str(),
-            role: match key.role {
-                ProviderRole::Msp => "msp",
-                ProviderRole::Prover => "prover",
-                ProviderRole::Csip => "csip",
-            },
-            class: key.class,
-            publishes: key.publishes.0,
-            key: key.key.to_hex(),
-            due_ms: key.due.get(),
-            retired_ms: key.retired.get(),
-        })
-        .collect();
-    Ok(json(StatusCode::OK, &views))
 }
 
 /// GET /v1/policy

@@ -144,6 +144,7 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         store: store(),
         codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
+        relays_per_minute: 6,
         answer_bytes_min: 8192,
     };
     let lines = witnesses.lines();
