@@ -341,6 +341,7 @@ async fn start_msps(
         let mut settings = msp::Settings::load(&msp_dir(dir, domain), loopback(), log)?;
         settings.renew_within_ms = RENEW_WITHIN_MS;
         settings.poll_ms = POLL_MS;
+        settings.dp = Some(dp.url());
         running.insert(domain.clone(), msp::start(settings, clock.clone()).await?);
     }
     Ok(running)

@@ -99,7 +99,7 @@ struct Attempt<'a> {
     progressed: Instant,
     failures: u32,
     summary: Summary,
-    tell: &'a mut dyn FnMut(Progress<'_>),
+    tell: &'a mut (dyn FnMut(Progress<'_>) + Send),
 }
 
 /// Imports a file.
@@ -111,7 +111,7 @@ pub async fn import(
     secret: &SecretKey,
     input: &Path,
     patience_s: u64,
-    tell: &mut dyn FnMut(Progress<'_>),
+    tell: &mut (dyn FnMut(Progress<'_>) + Send),
 ) -> Result<Summary, ImportError> {
     let scanned = lines::scan(input).map_err(ImportError::Input)?;
     let journal = Journal::open(input, dp, &scanned)?;
