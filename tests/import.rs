@@ -233,10 +233,8 @@ async fn an_msp_carries_only_what_names_it_and_a_later_version_does_not_undo_an_
     // The person goes on and adds a mapping. Version 0 is still the one that was imported.
     let who = Signers::csi(1);
     let key = common::key("the second app");
-    let added = common::with_consent(
-        &stage.origin,
-        stage.mapping(&key, &who, common::LOUD, common::shown("loud")).await,
-    );
+    let added =
+        common::with_consent(&stage.origin, stage.mapping(&key, &who, common::LOUD, common::shown("loud")).await);
     let seen = stage.look_up(&who, None).await;
     let kind = waymark_mapping::event::EventKind::Issue;
     let change = common::request(&stage.origin, &seen, &who, kind, &[added], &[], &[(&key, None)]);

@@ -31,11 +31,7 @@ use waymark::{
     },
     onboarding,
 };
-use waymark_log::{
-    hash::Hash,
-    key::SecretKey,
-    time::UnixSeconds,
-};
+use waymark_log::{hash::Hash, key::SecretKey, time::UnixSeconds};
 use waymark_mapping::{
     entry::{Provider, ProviderAction, ProviderRole},
     event::EventKind,
@@ -48,11 +44,7 @@ use waymark_mapping::{
     watch::WatchId,
     wire::Opaque8,
 };
-use waymark_runtime::{
-    clock::Clock,
-    fetch::Fetched,
-    keyfile, random,
-};
+use waymark_runtime::{clock::Clock, fetch::Fetched, keyfile, random};
 
 const CHAT: &str = "chat.example";
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -86,11 +78,8 @@ fn app_of(stage: &Stage, adapter: &msp::Running) -> MspClient {
 }
 
 fn mapping(stage: &Stage, secret: &SecretKey, attestation: &Attestation, account: &str) -> Mapping {
-    let spec = MappingSpec {
-        msp: Some(domain(CHAT)),
-        account: Account::parse(account).unwrap(),
-        tags: shown("default"),
-    };
+    let spec =
+        MappingSpec { msp: Some(domain(CHAT)), account: Account::parse(account).unwrap(), tags: shown("default") };
     sign_mapping(&stage.origin, secret, &spec, attestation, attestation.time)
 }
 
@@ -222,8 +211,7 @@ async fn a_key_is_rotated_under_a_running_adapter_and_retired() {
 
 /// An entry about a key of chat.example over its keys as they are.
 async fn entry(dp: &ProviderClient, action: ProviderAction, new: &SecretKey, by: Option<&SecretKey>) -> Provider {
-    let mut entry =
-        init::provider_entry(&domain(CHAT), ProviderRole::Msp, false, 1, &stage_origin(), new);
+    let mut entry = init::provider_entry(&domain(CHAT), ProviderRole::Msp, false, 1, &stage_origin(), new);
     entry.action = action;
     entry.previous_leaf = dp.leaf().await.unwrap().map_or(Hash::ZERO, |leaf| leaf.digest());
     entry.by_key = new.sign(&entry.key_message(&stage_origin()));

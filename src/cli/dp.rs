@@ -9,7 +9,10 @@ use waymark_runtime::{clock::Clock, durable, telemetry};
 
 use super::{End, Ended, end, runtime};
 use crate::{
-    config::{Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, RELAYS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
+    config::{
+        Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, RELAYS_PER_MINUTE_DEFAULT, Settings, StoreKind,
+        names,
+    },
     dp,
     fsck::fsck,
     init::{NewDp, init, open_rows},

@@ -4,7 +4,8 @@ use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Malformed
 use waymark_runtime::problem::{self, Kind, Problem};
 
 use crate::{
-    authorise::NotAuthorised, httpsig::BadRequestSignature, possession::PossessionError, published::AnswerError, sequencer::pool::PoolRefused,
+    authorise::NotAuthorised, httpsig::BadRequestSignature, possession::PossessionError, published::AnswerError,
+    sequencer::pool::PoolRefused,
 };
 
 /// The identifier is not in canonical form.
@@ -24,7 +25,8 @@ pub const PROVIDER_UNKNOWN: Kind =
 /// The request was seen before, or its time is too far off.
 pub const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
 /// The entry was made for another state of the provider's keys.
-pub const PROVIDER_STALE: Kind = Kind::new(409, "provider-stale", "The entry does not follow from the keys as they are");
+pub const PROVIDER_STALE: Kind =
+    Kind::new(409, "provider-stale", "The entry does not follow from the keys as they are");
 /// The entry has no business in the log.
 pub const PROVIDER_INVALID: Kind = Kind::new(422, "provider-invalid", "The provider entry is not good");
 /// Only the operator may take it in.

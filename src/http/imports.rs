@@ -25,8 +25,7 @@ use super::{
 };
 use crate::{
     api::{
-        CHANGE_BYTES_MAX, ChangeRequest, IMPORT_BYTES_MAX, IMPORT_MEDIA_TYPE, ImportAnswer, ImportOutcome,
-        split_import,
+        CHANGE_BYTES_MAX, ChangeRequest, IMPORT_BYTES_MAX, IMPORT_MEDIA_TYPE, ImportAnswer, ImportOutcome, split_import,
     },
     sequencer::pool::{Outcome, Ticket},
 };

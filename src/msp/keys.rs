@@ -163,12 +163,7 @@ fn entry_of(leaf: &ProviderLeaf, action: ProviderAction, key: Key) -> Result<Pro
     })
 }
 
-fn sign_by_valid(
-    dir: &Path,
-    dp: &ProviderClient,
-    leaf: &ProviderLeaf,
-    entry: &mut Provider,
-) -> Result<(), KeysError> {
+fn sign_by_valid(dir: &Path, dp: &ProviderClient, leaf: &ProviderLeaf, entry: &mut Provider) -> Result<(), KeysError> {
     let secret = SecretKey::from_seed(&*keyfile::load(&dir.join(KEY))?);
     if !find(leaf, &secret.public()).is_some_and(|k| k.is_valid_at(dp.now())) {
         return Err(KeysError::NotValid);

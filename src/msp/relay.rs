@@ -51,7 +51,8 @@ impl Relay {
         secret: &SecretKey,
         now: UnixMillis,
     ) -> Result<Fetched, Problem> {
-        let request = parse(body).ok_or_else(|| Problem::new(problem::MALFORMED, "Send a canonical csi, and a tag."))?;
+        let request =
+            parse(body).ok_or_else(|| Problem::new(problem::MALFORMED, "Send a canonical csi, and a tag."))?;
         self.budget.count(user, now).map_err(|wait| {
             Problem::new(problem::TOO_MANY, "So many look-ups a day are relayed for one app.").retry_after(wait)
         })?;
