@@ -269,8 +269,11 @@ struct Time {
 }
 
 impl Time {
+    /// It begins with the next minute: after the log was opened, and so that no test runs into a minute in which look-ups
+    /// are counted from zero.
     fn start() -> Self {
-        let clock = Clock::manual(Clock::System.now().get());
+        let now = Clock::System.now().get();
+        let clock = Clock::manual(now - now % 60_000 + 60_000);
         let moved = clock.clone();
         let task = tokio::spawn(async move {
             let mut every = tokio::time::interval(Duration::from_millis(5));
@@ -380,14 +383,13 @@ async fn pass_on(client: TcpStream, server: TcpStream, heard: &Mutex<Vec<u8>>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
     // The address may ask twice a minute, each MSP six times.
-    let stage = Stage::with(1, &Clock::System, |settings| settings.lookups_per_minute = 2).await;
+    let time = Time::start();
+    let stage = Stage::with(1, &time.clock, |settings| settings.lookups_per_minute = 2).await;
     let chat = onboard(&stage).await;
     let recorder = Recorder::start(stage.dp.address()).await;
-    let running = adapter(&stage, &chat, |settings| {
-        settings.dp = Some(recorder.url.clone());
-        settings.lookups_per_day = msp::LOOKUPS_PER_DAY_MIN;
-    })
-    .await;
+    let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();
+    settings.dp = Some(recorder.url.clone());
+    let running = msp::start(settings, time.clock.clone()).await.unwrap();
     let app = app_of(&stage, &running);
     let (bob, alice) = (csi("tel:+4915112345642"), key("alice"));
     let unknown = app.look_up(&alice, &bob, None).await;
@@ -422,7 +424,7 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
         assert!(!heard.contains(never_sent), "{never_sent} in {heard}");
     }
     let asked = Asked { csi: bob.clone(), tag: None };
-    let verified = verify(&answer, &asked, &stage.trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
+    let verified = verify(&answer, &asked, &stage.trust, None, time.clock.now(), &mut Trail::default()).unwrap();
     assert_eq!(verified.get().outcome, Outcome::Absent);
 
     // Five more: the MSP's ceiling, not the address's, which is used up after two.
