@@ -10,6 +10,7 @@
 //! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
 //!                                 # a table, see src/possession/config.rs
 //! lookups_per_minute = 60         # for each address; 0 refuses all
+//! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
@@ -56,6 +57,8 @@ pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
 /// Look-ups a minute for each address unless said otherwise.
 pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
+/// Look-ups a minute that each MSP may relay, unless said otherwise: a hundred a second.
+pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Least time between batches: shorter promises are for discs that sync in less.
 pub const INTERVAL_MS_MIN: u32 = 50;
 /// Longest time between batches: a head must come every 60 s.
@@ -87,6 +90,9 @@ pub struct File {
     /// Look-ups a minute for each address.
     #[serde(default = "lookups_default")]
     pub lookups_per_minute: u32,
+    /// Look-ups a minute that each MSP may relay.
+    #[serde(default = "relays_default")]
+    pub relays_per_minute: u32,
     /// Least size of an answer, bytes.
     #[serde(default = "answer_default")]
     pub answer_bytes_min: usize,
@@ -130,6 +136,10 @@ fn interval_default() -> u32 {
 
 fn lookups_default() -> u32 {
     LOOKUPS_PER_MINUTE_DEFAULT
+}
+
+fn relays_default() -> u32 {
+    RELAYS_PER_MINUTE_DEFAULT
 }
 
 fn answer_default() -> usize {
@@ -197,6 +207,8 @@ pub struct Settings {
     pub code_secrets: CodeSecrets,
     /// Look-ups a minute for each address.
     pub lookups_per_minute: u32,
+    /// Look-ups a minute that each MSP may relay.
+    pub relays_per_minute: u32,
     /// Least size of an answer.
     pub answer_bytes_min: usize,
     /// CSIPs whose releases are believed.
@@ -288,6 +300,7 @@ impl Settings {
             code_secrets: file.codes.load_secrets(dir)?,
             codes: file.codes,
             lookups_per_minute: file.lookups_per_minute,
+            relays_per_minute: file.relays_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             csips,
             policy,

@@ -159,6 +159,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         settings.policy_document,
         settings.csips,
         settings.lookups_per_minute,
+        settings.relays_per_minute,
     );
     let router = http::router(Arc::new(app)).merge(challenges::router(Arc::new(desk)));
     let router = listen::with_problems(router);

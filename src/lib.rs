@@ -17,7 +17,7 @@
 //! | [`export`] | everything kept about a CSI, for its recipient |
 //! | [`operations`] | readiness and metrics |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
-//! | [`api`] | what travels between apps and the DP |
+//! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
 pub mod api;
 pub mod authorise;
@@ -29,6 +29,7 @@ pub mod dp;
 pub mod export;
 pub mod fsck;
 pub mod http;
+pub mod httpsig;
 pub mod init;
 pub mod msp;
 pub mod onboarding;

@@ -15,7 +15,7 @@ use waymark_mapping::{
         OpenedVisible, Past, Pasts, Providers, Receipt, TagProof,
     },
     entry::{Entry, Head},
-    event::Cause,
+    event::{Cause, Event},
     identifier::Csi,
     label::{Label, prove_handle, prove_label},
     ladder,
@@ -201,6 +201,12 @@ impl Answering {
     /// [`AnswerError`].
     pub fn stub(&self, csi: &Csi, version: u32) -> Result<Stub, AnswerError> {
         Ok(self.load(&self.sealer.csi_key(csi), version)?.stub())
+    }
+
+    /// Whether this event has made the version that it names, be that the latest or not.
+    pub fn is_made_by(&self, event: &Event) -> bool {
+        let kept = self.load(&self.sealer.csi_key(&event.tbs.csi), event.tbs.version);
+        matches!(kept, Ok(Kept::Whole(row)) if row.cause.event == *event)
     }
 
     fn load(&self, csi_key: &[u8; 32], version: u32) -> Result<Kept, StoreError> {

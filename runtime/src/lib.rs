@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`clock`] | the one place that reads the time |
 //! | [`random`] | the one place that draws random bytes |
+//! | [`budget`] | how often somebody may do something |
 //! | [`durable`] | files that are wholly there or not at all |
+//! | [`lines`] | text files that grow by whole lines |
 //! | [`database`] | redb, with commits that are on the disk when they return |
 //! | [`keyfile`] | secret keys in files of mode 0600 |
 //! | [`config`] | TOML files whose errors name the file |
@@ -19,6 +21,7 @@
 //! | [`fetch`] | an HTTP client with a limit on everything |
 //! | [`follow`] | a C2SP log read from outside: checkpoint, entries, tiles |
 
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod database;
@@ -26,6 +29,7 @@ pub mod durable;
 pub mod fetch;
 pub mod follow;
 pub mod keyfile;
+pub mod lines;
 pub mod listen;
 pub mod metrics;
 pub mod operations;

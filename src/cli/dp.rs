@@ -10,7 +10,8 @@ use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemet
 use super::{End, Ended, end, runtime};
 use crate::{
     config::{
-        Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, Settings, StoreKind, names,
+        Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, RELAYS_PER_MINUTE_DEFAULT,
+        Settings, StoreKind, names,
     },
     dp,
     fsck::fsck,
@@ -131,6 +132,7 @@ pub fn run() -> ExitCode {
                     store,
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
+                    relays_per_minute: RELAYS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                     csip: vec![],
                     tls: None,
@@ -217,6 +219,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("store               {:?}", settings.store);
     println!("codes               {}", settings.codes.describe());
     println!("lookups_per_minute  {}", settings.lookups_per_minute);
+    println!("relays_per_minute   {}", settings.relays_per_minute);
     println!("answer_bytes_min    {}", settings.answer_bytes_min);
     println!("witnesses           {}", settings.policy.witnesses().len());
     println!("quorum              {}", settings.policy.cosignatures_min());

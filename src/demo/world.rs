@@ -326,6 +326,7 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         store: StoreKind::Redb,
         codes: Codes::Folder,
         lookups_per_minute: LOOKUPS_PER_MINUTE,
+        relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
         csip: vec![],
         tls: None,
@@ -348,6 +349,7 @@ async fn start_msps(
         let mut settings = msp::Settings::load(&msp_dir(dir, domain), loopback(), log)?;
         settings.renew_within_ms = RENEW_WITHIN_MS;
         settings.poll_ms = POLL_MS;
+        settings.dp = Some(dp.url());
         running.insert(domain.clone(), msp::start(settings, clock.clone()).await?);
     }
     Ok(running)

@@ -32,11 +32,14 @@ use crate::{
     },
     authorise::{Bench, Judged, authorise, check_signer},
     published::Latest,
-    sequencer::pool::{Outcome, PoolRefused, Ticket},
+    sequencer::{
+        batch::PendingChange,
+        pool::{Outcome, PoolRefused, Ticket},
+    },
 };
 
 /// Longest a change waits for its receipt: the client may then ask again with the same request.
-const RECEIPT_S_MAX: u64 = 30;
+pub(super) const RECEIPT_S_MAX: u64 = 30;
 
 /// POST /v1/changes
 pub async fn change(
@@ -55,11 +58,19 @@ pub async fn change(
     shown_to(&app, &request.event, signer)
 }
 
-/// Has a change judged, queued and published. The same request on its way gets the same ticket.
+/// Has a change judged, queued and published.
 async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<(), Problem> {
-    // Same request, same ticket: a retry while the first try is on its way waits with it.
+    match enqueue(app, request, digest)? {
+        Some(ticket) => wait(ticket).await,
+        None => Ok(()),
+    }
+}
+
+/// Judges a change and queues it: its ticket, or `None` if its event has made the current version already. `digest` is of
+/// what was sent: the same request on its way gets the same ticket.
+pub(super) fn enqueue(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<Option<Ticket>, Problem> {
     if let Some(ticket) = app.pool.ticket(&digest) {
-        return wait(ticket).await;
+        return Ok(Some(ticket));
     }
     let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
     if app.pool.is_in_flight(&csi_key) {
@@ -68,11 +79,10 @@ async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<()
     let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
     let bench = Bench { origin, csips, recycled: false, now };
     match authorise(&app.answering, request, bench).map_err(|e| error::authorise(&e))? {
-        Judged::AlreadyDone => Ok(()),
+        Judged::AlreadyDone => Ok(None),
         Judged::Authorized(change) => {
-            let is_next =
-                |c: &crate::sequencer::batch::PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);
-            wait(app.pool.add(digest, *change, is_next).map_err(error::pool)?).await
+            let is_next = |c: &PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);
+            app.pool.add(digest, *change, is_next).map(Some).map_err(error::pool)
         }
     }
 }

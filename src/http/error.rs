@@ -1,10 +1,11 @@
 //! The one place where a DP's errors become statuses and codes. Details say what to do; none quotes what was sent.
 
-use waymark_mapping::{rules::Refused, wire::Malformed};
+use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Malformed};
 use waymark_runtime::problem::{self, Kind, Problem};
 
 use crate::{
-    authorise::NotAuthorised, possession::PossessionError, published::AnswerError, sequencer::pool::PoolRefused,
+    authorise::NotAuthorised, httpsig::BadRequestSignature, possession::PossessionError, published::AnswerError,
+    sequencer::pool::PoolRefused,
 };
 
 /// The identifier is not in canonical form.
@@ -15,8 +16,23 @@ pub const TAG_INVALID: Kind = Kind::new(422, "tag-invalid", "The tag is not in c
 pub const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed by a recipient");
 /// A signature does not verify.
 pub const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
+/// No provider has signed the request.
+pub const PROVIDER_SIGNATURE_MISSING: Kind =
+    Kind::new(401, "signature-missing", "The request is not signed by a provider");
+/// The key is no valid key of that provider.
+pub const PROVIDER_UNKNOWN: Kind =
+    Kind::new(401, "provider-unknown", "The key is not valid for this provider in this role");
 /// The request was seen before, or its time is too far off.
 pub const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
+/// The entry was made for another state of the provider's keys.
+pub const PROVIDER_STALE: Kind =
+    Kind::new(409, "provider-stale", "The entry does not follow from the keys as they are");
+/// The entry has no business in the log.
+pub const PROVIDER_INVALID: Kind = Kind::new(422, "provider-invalid", "The provider entry is not good");
+/// Only the operator may take it in.
+pub const OPERATOR_ONLY: Kind = Kind::new(403, "operator-only", "Only the DP's operator takes this entry in");
+/// An imported change adds what does not name the MSP that carries it.
+pub const OTHER_MSP: Kind = Kind::new(422, "other-msp", "The change adds a mapping that names another MSP, or none");
 /// Another version is current.
 pub const VERSION_STALE: Kind = Kind::new(409, "version-stale", "The change was made for another version");
 /// Another change of the identifier is on its way.
@@ -108,6 +124,21 @@ pub fn possession(error: &PossessionError) -> Problem {
             Problem::new(CHANNEL_FAILED, "Try again in a while.").retry_after(30)
         }
     }
+}
+
+/// A provider's signature under a request that is not good.
+pub fn request_signature(error: BadRequestSignature) -> Problem {
+    Problem::new(SIGNATURE_INVALID, error.to_string())
+}
+
+/// A provider entry that does not follow.
+pub fn provider(error: ProviderRefused) -> Problem {
+    let kind = match error {
+        ProviderRefused::NotNext => PROVIDER_STALE,
+        ProviderRefused::NotByKey | ProviderRefused::NotByValid => NOT_ALLOWED,
+        ProviderRefused::WrongKey | ProviderRefused::TooMany => PROVIDER_INVALID,
+    };
+    Problem::new(kind, error.to_string())
 }
 
 /// A change that was not queued.

@@ -11,12 +11,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use axum::{
     body::Body,
     extract::State,
-    http::{HeaderMap, Response, StatusCode, header},
+    http::{HeaderMap, Response, StatusCode, Uri, header},
 };
 use data_encoding::BASE64;
 use waymark_log::time::UnixMillis;
 use waymark_mapping::{
     answer::ANSWER_MEDIA_TYPE,
+    entry::ProviderRole,
     mapping::Mapping,
     names::{Domain, Tag},
     record::{RecordState, SlotStatus},
@@ -36,6 +37,7 @@ use crate::{
     api::{
         AnswerJson, HINT_BYTES, HINT_MEDIA_TYPE, Hint, JSON_BYTES_MAX, JSON_MEDIA_TYPE, LookupRequest, outcome_code,
     },
+    httpsig,
     row::Row,
 };
 
@@ -54,13 +56,22 @@ enum Form {
 pub async fn look_up(
     State(app): State<Arc<App>>,
     axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    uri: Uri,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
-    app.count_look_up(peer.ip())?;
+    // An MSP that relays for its users has a ceiling of its own; its address is everybody's there.
+    let relayed = httpsig::is_claimed(&headers);
+    let relay = relayed.then(|| app.authenticate_provider(&headers, &uri, ProviderRole::Msp)).transpose()?;
+    match &relay {
+        Some(msp) => app.count_relayed(&msp.domain)?,
+        None => app.count_look_up(peer.ip())?,
+    }
     let _slot = take_slot(&app.lookup_slots)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
-    let request: LookupRequest = parse_json(&body?.0)?;
+    let body = body?.0;
+    relay.map_or(Ok(()), |msp| msp.check_body(&body)).map_err(error::request_signature)?;
+    let request: LookupRequest = parse_json(&body)?;
     let csi = parse_csi(&request.csi)?;
     let tag = request.tag.as_deref().map(parse_tag).transpose()?;
     let form = accepted(&headers);

@@ -10,7 +10,9 @@
 //! | POST | /v1/revocations | a revocation prepared in advance, from whoever has it |
 //! | POST | /v1/exports | everything that is kept about a CSI, for its recipient |
 //! | POST | /v1/history | the current record as its recipient may see it; its past |
-//! | GET | /v1/providers, /v1/policy | who is onboarded; the policy document |
+//! | GET, POST | /v1/providers | who is onboarded; the next key of a provider that is |
+//! | POST | /v1/imports | many changes that an MSP carries for its users |
+//! | GET | /v1/policy | the policy document |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
 
@@ -18,10 +20,13 @@ pub mod challenges;
 mod changes;
 mod confirm;
 pub mod error;
+mod imports;
 mod limit;
 mod log;
 mod lookups;
-mod recipient;
+mod provider_auth;
+mod providers;
+pub(crate) mod recipient;
 mod v1;
 
 use std::{net::IpAddr, sync::Arc};
@@ -32,12 +37,18 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use waymark_log::checkpoint::Origin;
+use waymark_mapping::names::Domain;
 use waymark_runtime::{
     clock::Clock,
     problem::{self, Problem},
 };
 
-use self::{limit::LookupLimit, recipient::Nonces};
+use self::{
+    imports::IMPORTS_MAX,
+    limit::{LookupLimit, RelayLimit},
+    provider_auth::ProviderNonces,
+    recipient::Nonces,
+};
 use crate::{authorise::TrustedCsip, published::Answering, sequencer::pool::Pool, store::LogFiles};
 
 /// Most changes that are in work or wait for their receipt at a time.
@@ -62,9 +73,12 @@ pub struct App {
     /// The CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
     nonces: Nonces,
+    provider_nonces: ProviderNonces,
     lookups: LookupLimit,
+    relays: RelayLimit,
     lookup_slots: Semaphore,
     change_slots: Semaphore,
+    import_slots: Semaphore,
 }
 
 impl App {
@@ -78,6 +92,7 @@ impl App {
         policy_document: String,
         csips: Vec<TrustedCsip>,
         lookups_per_minute: u32,
+        relays_per_minute: u32,
     ) -> Self {
         Self {
             clock,
@@ -88,10 +103,20 @@ impl App {
             policy_document,
             csips,
             nonces: Nonces::default(),
+            provider_nonces: ProviderNonces::default(),
             lookups: LookupLimit::new(lookups_per_minute),
+            relays: RelayLimit::new(relays_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_slots: Semaphore::new(CHANGES_MAX),
+            import_slots: Semaphore::new(IMPORTS_MAX),
         }
+    }
+
+    /// Counts a look-up that an MSP relays.
+    fn count_relayed(&self, msp: &Domain) -> Result<(), Problem> {
+        self.relays.count(msp.clone(), self.clock.now()).map_err(|wait| {
+            Problem::new(problem::TOO_MANY, "Too many look-ups of this provider in a minute.").retry_after(wait)
+        })
     }
 
     /// Counts a look-up, or what costs as much, by address.
@@ -112,7 +137,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/revocations", post(changes::revoke))
         .route("/v1/history", post(changes::history))
         .route("/v1/exports", post(changes::export))
-        .route("/v1/providers", get(v1::providers))
+        .route("/v1/imports", post(imports::import))
+        .route("/v1/providers", get(providers::list).post(providers::submit))
         .route("/v1/policy", get(v1::policy))
         .with_state(app)
 }

@@ -11,16 +11,13 @@ use axum::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::SemaphorePermit;
-use waymark_mapping::{entry::ProviderRole, identifier::Csi};
+use waymark_mapping::identifier::Csi;
 use waymark_runtime::{
     listen::Capped,
     problem::{self, Problem},
 };
 
-use super::{
-    App,
-    error::{self, CSI_INVALID},
-};
+use super::{App, error::CSI_INVALID};
 
 pub(super) type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
@@ -52,42 +49,6 @@ pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body
     let mut response = (status, Json(value)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-#[derive(Serialize)]
-struct ProviderView<'a> {
-    domain: &'a str,
-    role: &'static str,
-    class: u8,
-    publishes: bool,
-    key: String,
-    due_ms: u64,
-    retired_ms: u64,
-}
-
-/// GET /v1/providers
-pub async fn providers(State(app): State<Arc<App>>) -> Result<Response<Body>, Problem> {
-    let snapshot = app.answering.published.snapshot();
-    let snapshot = snapshot.ok_or_else(|| error::answer(&crate::published::AnswerError::NotReady))?;
-    let views: Vec<ProviderView<'_>> = snapshot
-        .providers
-        .leaves()
-        .flat_map(|leaf| leaf.keys.iter().map(move |key| (leaf, key)))
-        .map(|(leaf, key)| ProviderView {
-            domain: leaf.domain.as_str(),
-            role: match key.role {
-                ProviderRole::Msp => "msp",
-                ProviderRole::Prover => "prover",
-                ProviderRole::Csip => "csip",
-            },
-            class: key.class,
-            publishes: key.publishes.0,
-            key: key.key.to_hex(),
-            due_ms: key.due.get(),
-            retired_ms: key.retired.get(),
-        })
-        .collect();
-    Ok(json(StatusCode::OK, &views))
 }
 
 /// GET /v1/policy

@@ -142,6 +142,10 @@ impl Pool {
         if inner.closed {
             return Err(PoolRefused::ReadOnly);
         }
+        // The same entry, sent again, takes no second place.
+        if inner.providers.contains(&provider) {
+            return Ok(());
+        }
         if inner.providers.len() >= PROVIDERS_MAX {
             return Err(PoolRefused::Full);
         }

@@ -83,11 +83,15 @@ pub struct Witnesses {
 
 impl Witnesses {
     pub async fn start(root: &Path, count: usize) -> Self {
+        Self::start_at(root, count, &Clock::System).await
+    }
+
+    pub async fn start_at(root: &Path, count: usize, clock: &Clock) -> Self {
         let (mut running, mut dirs) = (vec![], vec![]);
         for i in 1..=count {
             let dir = root.join(format!("witness{i}"));
             witness::init(&dir, KeyName::new(&format!("w{i}.example")).unwrap(), loopback(), Some(loopback())).unwrap();
-            running.push(witness::start(witness::load(&dir).unwrap(), Clock::System).await.unwrap());
+            running.push(witness::start(witness::load(&dir).unwrap(), clock.clone()).await.unwrap());
             dirs.push(dir);
         }
         Self { running, dirs }
@@ -145,6 +149,7 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         store: store(),
         codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
+        relays_per_minute: 6,
         answer_bytes_min: 8192,
         csip: vec![],
         tls: None,
@@ -177,11 +182,18 @@ impl Stage {
     }
 
     pub async fn with_witnesses(count: usize) -> Self {
+        Self::with(count, &Clock::System, |_| {}).await
+    }
+
+    /// A DP by another clock, or with other settings.
+    pub async fn with(count: usize, clock: &Clock, adjust: impl FnOnce(&mut Settings)) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let witnesses = Witnesses::start(root.path(), count).await;
+        let witnesses = Witnesses::start_at(root.path(), count, clock).await;
         let dir = root.path().join("dp");
         make_dp(&dir, &witnesses);
-        let dp = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
+        let mut settings = Settings::load(&dir).unwrap();
+        adjust(&mut settings);
+        let dp = dp::start(settings, clock.clone()).await.unwrap();
         let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
         let origin = Origin::new("dp.example/log").unwrap();
         let stage = Self { root, witnesses, dp, trust, origin, fetcher: Fetcher::new(Duration::from_secs(40)) };

@@ -9,13 +9,13 @@ use std::{
 };
 
 use clap::Args;
-use waymark_log::time::UnixMillis;
+use waymark_log::{key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     names::{Domain, Tag},
     trust::Trust,
     verify::{Asked, Trail, verify},
 };
-use waymark_runtime::{clock::Clock, durable};
+use waymark_runtime::{clock::Clock, durable, keyfile};
 
 use self::report::{View, Wanted, report};
 use super::{End, Ended, fetcher, origin_of, read_csi, read_trust};
@@ -25,6 +25,7 @@ use crate::client::{
     dp::DpClient,
     key_text::KeyText,
     mask::shown,
+    msp::MspClient,
     policy::Policy,
     saved::SavedAnswer,
     sticky::{Choices, StickyError},
@@ -39,8 +40,17 @@ pub struct LookupArgs {
     /// A phone number with its country code, or an e-mail address.
     csi: String,
     /// The DP's URL.
-    #[arg(long, env = "WAYMARK_DP", required_unless_present = "forget")]
+    #[arg(long, env = "WAYMARK_DP", required_unless_present_any = ["forget", "via"])]
     dp: Option<String>,
+    /// Ask through this provider's adapter instead: the DP then sees neither who asks nor from where.
+    #[arg(long, requires = "app", conflicts_with_all = ["hint", "full"])]
+    via: Option<String>,
+    /// The folder of an app with an account there (`waymark recipient keygen`).
+    #[arg(long)]
+    app: Option<PathBuf>,
+    /// Have it proved when each mapping was logged, so that the answer can be passed on.
+    #[arg(long)]
+    full: bool,
     /// Whom to believe.
     #[arg(long, env = "WAYMARK_TRUST")]
     trust: PathBuf,
@@ -136,10 +146,8 @@ pub async fn look_up(args: LookupArgs) -> Ended {
     if args.forget {
         return forget(&args, &asked, &trust);
     }
-    let dp = args.dp.as_deref().ok_or_else(|| End::Usage("say which DP to ask: --dp".to_owned()))?;
-    let dp = DpClient::new(fetcher()?, dp, origin_of(&trust)?, Clock::System);
     if args.hint {
-        return hint(&dp, &asked, &args.view).await;
+        return hint(&client(&args, &trust)?, &asked, &args.view).await;
     }
     let mut wanted = args.wanted.read(&trust)?;
     let mut choices = None;
@@ -148,7 +156,7 @@ pub async fn look_up(args: LookupArgs) -> Ended {
         choices = Some(open_choices(args.choices.as_deref())?);
     }
     let remembered = args.remember.as_deref().map(remembered::read).transpose()?.flatten();
-    let answer = dp.look_up(&asked.csi, asked.tag.as_ref()).await.map_err(|e| End::Could(e.into()))?;
+    let answer = ask(&args, &trust, &asked).await?;
     let now = Clock::System.now();
     if let Some(path) = &args.out {
         SavedAnswer { asked: asked.clone(), fetched: now, answer: answer.clone() }.write(path)?;
@@ -162,6 +170,26 @@ pub async fn look_up(args: LookupArgs) -> Ended {
     }
     let choosing = choices.as_mut().map(|choices| (choices, args.again));
     report(&verified, &asked, wanted, choosing, &args.view, now)
+}
+
+fn client(args: &LookupArgs, trust: &Trust) -> Result<DpClient, End> {
+    let dp = args.dp.as_deref().ok_or_else(|| End::Usage("say which DP to ask: --dp".to_owned()))?;
+    Ok(DpClient::new(fetcher()?, dp, origin_of(trust)?, Clock::System))
+}
+
+/// Asks the DP, or an MSP for us. What comes back is verified all the same.
+async fn ask(args: &LookupArgs, trust: &Trust, asked: &Asked) -> Result<Vec<u8>, End> {
+    let (csi, tag) = (&asked.csi, asked.tag.as_ref());
+    let answer = match (&args.via, &args.app) {
+        (Some(msp), Some(app)) => {
+            let seed = keyfile::load(&app.join("recipient.key")).map_err(|e| End::Could(e.into()))?;
+            let msp = MspClient::new(fetcher()?, msp, origin_of(trust)?, Clock::System);
+            msp.look_up(&SecretKey::from_seed(&seed), csi, tag).await
+        }
+        _ if args.full => client(args, trust)?.look_up_full(csi, tag).await,
+        _ => client(args, trust)?.look_up(csi, tag).await,
+    };
+    answer.map_err(|e| End::Could(e.into()))
 }
 
 pub fn verify_saved(args: &VerifyArgs) -> Ended {
