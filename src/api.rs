@@ -4,6 +4,7 @@
 //! struct { uint8 index; Consent consent; Salt salt; }                                          OfferedConsent
 //! struct { Event event; Mapping added<0..2^16-1>; OfferedConsent consents<0..2^16-1>; }        ChangeRequest
 //! struct { Csi csi; uint32 version; }                                                          HistoryRequest
+//! struct { uint32 length; ChangeRequest change; } items[...];                                  an import, to its end
 //!
 //! Waymark-Recipient: key=<hex>; time=<decimal ms>; nonce=<hex>; sig=<hex>
 //! struct { opaque method<1..16>; opaque path<1..255>; Hash body; Ms time; opaque nonce[16]; }  what is signed
@@ -11,6 +12,8 @@
 //!
 //! The request signature (context `waymark/1 request recipient`, the log's origin) says who asks, once, now. It is never
 //! authority for a change: that is the event's.
+
+pub mod challenges;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -27,6 +30,7 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::{Consent, Mapping},
     signed::{context, message},
+    verify::Outcome,
     wire::{List16, Opaque8, encode},
 };
 
@@ -36,10 +40,22 @@ pub const CHANGE_MEDIA_TYPE: &str = "application/vnd.waymark.change";
 pub const HISTORY_MEDIA_TYPE: &str = "application/vnd.waymark.history";
 /// Media type of an event by itself: a revocation prepared in advance.
 pub const EVENT_MEDIA_TYPE: &str = "application/vnd.waymark.event";
+/// Media type of a hint.
+pub const HINT_MEDIA_TYPE: &str = "application/vnd.waymark.hint+json";
+/// Bytes in every hint, so that its size says nothing.
+pub const HINT_BYTES: usize = 1 << 10;
 /// Media type of JSON.
 pub const JSON_MEDIA_TYPE: &str = "application/json";
 /// Most bytes in a change: sixteen mappings of at most 2 KiB with consents, and an event.
 pub const CHANGE_BYTES_MAX: usize = 64 << 10;
+/// Media type of an import.
+pub const IMPORT_MEDIA_TYPE: &str = "application/vnd.waymark.import";
+/// Most changes in one import: with two imports in work, as many as fit between two heads.
+pub const IMPORT_ITEMS_MAX: usize = 512;
+/// Most bytes in an import. A change with one mapping and a consent is some 1.2 KiB.
+pub const IMPORT_BYTES_MAX: usize = 2 << 20;
+/// Media type of a provider entry.
+pub const PROVIDER_MEDIA_TYPE: &str = "application/vnd.waymark.provider";
 /// Most bytes in a JSON request.
 pub const JSON_BYTES_MAX: usize = 4 << 10;
 /// How far a request's time may be from the DP's, either way: five minutes.
@@ -92,51 +108,157 @@ pub struct LookupRequest {
     pub full: bool,
 }
 
-/// POST /v1/challenges.
+/// One key of a provider, as GET /v1/providers lists it: for people and their tools; nothing proves it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderKeyView {
+    /// Whose.
+    pub domain: String,
+    /// `msp`, `prover` or `csip`.
+    pub role: String,
+    /// What kind of provider.
+    pub class: u8,
+    /// Whether its consents are logged.
+    pub publishes: bool,
+    /// The key, hex.
+    pub key: String,
+    /// From when on it counts, milliseconds; 0 for at once.
+    pub due_ms: u64,
+    /// From when on it no longer counts, milliseconds; 0 for never.
+    pub retired_ms: u64,
+}
+
+/// POST /v1/notices, at an MSP's adapter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ChallengeRequest {
+pub struct NoticesRequest {
+    /// The list's name, hex.
+    pub list: String,
+    /// Only what lies after this entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+/// 200 to POST /v1/notices.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NoticesAnswer {
+    /// In the order in which they were raised.
+    pub notices: Vec<NoticeView>,
+}
+
+/// Something under a recipient's identifier has changed and no app of theirs has claimed it. Nothing is said of who did it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoticeView {
+    /// The list that was hit, hex.
+    pub list: String,
+    /// The entry.
+    pub entry: u64,
+    /// Its leaf hash, hex.
+    pub leaf: String,
+    /// When it was published, milliseconds since 1970.
+    pub head_time_ms: u64,
+    /// What to do.
+    pub what_to_do: String,
+}
+
+/// 200 to POST /v1/imports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImportAnswer {
+    /// What became of each item, in order.
+    pub items: Vec<ImportOutcome>,
+}
+
+/// What became of one imported change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub enum ImportOutcome {
+    /// It has made this version, now or earlier.
+    Published {
+        /// The version.
+        version: u32,
+    },
+    /// It will never be taken.
+    Refused {
+        /// Why: a code of section 25 of FORMATS.md.
+        code: String,
+    },
+    /// It was not taken, or is not known to be: send it again.
+    Again {
+        /// Why: a code of section 25 of FORMATS.md.
+        code: String,
+    },
+}
+
+/// Puts changes, each encoded, behind their lengths. `None` if there are too many, or one is too long.
+pub fn join_import<'a>(items: impl IntoIterator<Item = &'a [u8]>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    for (count, item) in items.into_iter().enumerate() {
+        body.extend(u32::try_from(item.len()).ok()?.to_be_bytes());
+        body.extend(item);
+        if count == IMPORT_ITEMS_MAX || body.len() > IMPORT_BYTES_MAX {
+            return None;
+        }
+    }
+    (!body.is_empty()).then_some(body)
+}
+
+/// Takes the body of an import apart. `None` if it is not 1 to [`IMPORT_ITEMS_MAX`] items behind their lengths.
+pub fn split_import(body: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut items, mut rest) = (Vec::new(), body);
+    while !rest.is_empty() {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let (item, after) = after.split_at_checked(usize::try_from(u32::from_be_bytes(*length)).ok()?)?;
+        if items.len() == IMPORT_ITEMS_MAX {
+            return None;
+        }
+        items.push(item);
+        rest = after;
+    }
+    (!items.is_empty()).then_some(items)
+}
+
+/// POST /v1/exports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportRequest {
     /// The canonical CSI.
     pub csi: String,
-    /// The tenure it is for.
-    #[serde(default)]
-    pub tenure: u32,
-    /// `control` or `view`.
-    pub purpose: String,
 }
 
-/// 201 to POST /v1/challenges.
+/// 200 to POST /v1/lookups with `Accept: application/json`: the same answer, for those who cannot take bytes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ChallengeAnswer {
-    /// The challenge's name, for the check.
-    pub id: String,
-    /// Always `pending`.
-    pub status: String,
-    /// Until when the code works, in milliseconds since 1970.
-    pub expires_ms: u64,
-    /// Checks that it allows.
-    pub checks_left: u8,
+pub struct AnswerJson {
+    /// Base64 of the padded answer.
+    pub answer: String,
 }
 
-/// POST /v1/challenges/{id}/check.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// 200 to POST /v1/lookups with `Accept: application/vnd.waymark.hint+json`: what the DP says, with no proof at all.
+///
+/// Nothing that verifies takes it, and nothing that chooses. It lets a device that cannot hold an answer say "perhaps", and
+/// ask somebody who can.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CheckRequest {
-    /// The code.
-    pub code: String,
+pub struct Hint {
+    /// Always true, so that it is not taken for anything else.
+    pub hint: bool,
+    /// The media type to ask for instead, before anybody relies on this.
+    pub must_verify: String,
+    /// `absent`, `opted-out`, `none-listed`, `listed` or `erased`, as the DP has it.
+    pub outcome: String,
+    /// The MSPs, ascending.
+    pub msps: Vec<String>,
+    /// Whether some were left out for size.
+    pub more: bool,
 }
 
-/// 200 to POST /v1/challenges/{id}/check.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CheckAnswer {
-    /// `approved` or `pending`.
-    pub status: String,
-    /// Checks left while pending.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checks_left: Option<u8>,
-    /// The attestation, base64 of its TLS form, once approved.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub attestation: Option<String>,
+/// The outcome as a word for programs.
+pub const fn outcome_code(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Absent => "absent",
+        Outcome::OptedOut => "opted-out",
+        Outcome::NoneListed => "none-listed",
+        Outcome::Listed => "listed",
+        Outcome::Erased => "erased",
+    }
 }
 
 #[derive(TlsSize, TlsSerialize)]
@@ -228,6 +350,20 @@ impl RequestSignature {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_import_comes_apart_as_it_was_put_together() {
+        let items: [&[u8]; 3] = [b"one", b"", b"three"];
+        let body = join_import(items).unwrap();
+        assert_eq!(split_import(&body).unwrap(), items);
+        for end in (0..body.len()).filter(|end| ![7, 11].contains(end)) {
+            assert_eq!(split_import(&body[..end]), None, "{end} bytes");
+        }
+        assert_eq!(join_import([]), None);
+        assert!(join_import(vec![&b"x"[..]; IMPORT_ITEMS_MAX]).is_some());
+        assert_eq!(join_import(vec![&b"x"[..]; IMPORT_ITEMS_MAX + 1]), None);
+        assert_eq!(split_import(&[0; 4 * (IMPORT_ITEMS_MAX + 1)]), None);
+    }
 
     #[test]
     fn a_request_signature_is_good_for_one_request() {

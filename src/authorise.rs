@@ -121,15 +121,11 @@ pub fn check_signer(request: &ChangeRequest, signer: &Key) -> Result<(), NotAuth
 /// [`NotAuthorised`]; nothing was changed.
 pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_>) -> Result<Judged, NotAuthorised> {
     let event = &request.event;
-    let latest = answering.latest(&event.tbs.csi)?;
+    let (snapshot, latest) = answering.kept(&event.tbs.csi)?;
     let current = latest.as_ref().map(|l| &l.row);
     if current.is_some_and(|row| row.cause.event == *event) {
         return Ok(Judged::AlreadyDone);
     }
-    let snapshot = match &latest {
-        Some(latest) => std::sync::Arc::clone(&latest.snapshot),
-        None => answering.snapshot()?,
-    };
     if latest.is_none() && event.tbs.version > 0 {
         answering.check_absent(&event.tbs.csi, &snapshot)?;
     }

@@ -8,6 +8,8 @@
 //! keys/                                    only if asked for
 //! ```
 //!
+//! Certificates, codes and the list of who has completed a challenge are not in it: a restore does without.
+//!
 //! **Records are written anew**, each unsealed and sealed under a new row key. The files of a database that is written by copying keep
 //! pages of what was deleted; here nothing is copied that could not be read, and nothing that was deleted can be read. What is due to
 //! be deleted is deleted first.
@@ -35,8 +37,9 @@ use waymark_log::{
 use waymark_mapping::names::Region;
 use waymark_runtime::{
     config::{self, ConfigError},
-    durable, keyfile,
+    durable,
 };
+use zeroize::Zeroizing;
 
 use crate::{
     config::{Settings, StoreKind, names},
@@ -68,9 +71,6 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 const FILES: [&str; 4] = [names::CONFIG, names::POLICY, names::DOCUMENT, names::TRUST];
 /// Folders whose files are copied as they are, if they are there.
 const FOLDERS: [&str; 3] = [names::POLICIES, "config/incoming", "providers/incoming"];
-/// The keys.
-const KEYS: [&str; 4] = ["log.key", "vrf.key", "prover.key", "store.key"];
-
 /// Why there is no copy, or no data folder.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -331,13 +331,14 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), BackupError> {
     durable::write_once(to, &bytes).and_then(|()| durable::sync_folder(folder)).map_err(at(to))
 }
 
-/// Key files are made for their owner alone before anything is in them.
+/// All that is in the folder of keys, for the owner's eyes alone from the first byte on.
 fn copy_keys(from: &Path, to: &Path) -> Result<(), BackupError> {
     durable::private_folder(to).map_err(at(to))?;
-    for name in KEYS {
-        let (from, to) = (from.join(name), to.join(name));
-        let invalid = |e: keyfile::KeyFileError| at(&from)(io::Error::new(io::ErrorKind::InvalidData, e.to_string()));
-        keyfile::copy(&from, &to).map_err(invalid)?;
+    for name in listing(from)? {
+        let (from, to) = (from.join(&name), to.join(&name));
+        if let Some(bytes) = durable::read(&from, FILE_BYTES_MAX).map_err(at(&from))?.map(Zeroizing::new) {
+            durable::replace_private(&to, &bytes).map_err(at(&to))?;
+        }
     }
     Ok(())
 }

@@ -3,26 +3,32 @@
 //! ```toml
 //! domain = "dp.example"           # who runs it; named in attestations and in the log
 //! origin = "dp.example/log"       # the log's name for ever; changing it later is refused by the signed head
-//! listen = "127.0.0.1:8080"       # loopback only until TLS is there
+//! listen = "127.0.0.1:8080"       # beyond loopback only with [tls]
+//! operations = "127.0.0.1:9090"   # health and metrics, on a listener of their own; without it there are none
 //! interval_ms = 1000              # time between batches, promised in the open entry; below 50 the disk sets the pace
 //! store = "redb"                  # or "sled" with the cargo feature: not durable
-//! codes = "console"               # where codes go: "console", or "folder" (codes/ in the data folder); development only
+//! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
+//!                                 # a table, see src/possession/config.rs
 //! lookups_per_minute = 60         # for each address; 0 refuses all
+//! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
 //! domain = "telco.example"        # its key must be in the log, in role csip
 //! issues = ["tel:+4915", "@post.example"]   # beginnings of numbers, ends of addresses
+//! [tls]                           # PEM files, relative to the data folder; read again when they change
+//! cert = "tls/cert.pem"           # the chain, the server's own certificate first
+//! key = "tls/key.pem"             # mode 0600
 //! ```
 //!
 //! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.toml (the policy document, which
 //! says domain, codes, lookups_per_minute and regions too: the log has its digest, so these change together, by
 //! `waymark-dp config`), and the folders keys/ (0600), log/ (public), policies/ (all documents that were logged), config/ and
-//! providers/ (entries to be taken in).
+//! providers/ (entries to be taken in); and returning (who has completed a challenge, as keyed digests).
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -37,20 +43,29 @@ use waymark_log::{
 use waymark_mapping::{answer::ANSWER_SIZES, names::Domain, vrf::VrfSecret};
 use waymark_runtime::{
     config::{self, ConfigError},
-    durable, keyfile,
+    durable,
+    fetch::ExtraRoots,
+    keyfile,
+    tls::TlsFiles,
 };
 use zeroize::Zeroizing;
 
+pub use crate::possession::config::Codes;
 use crate::{
     authorise::TrustedCsip,
     policy::{Document, shelf::Logged},
+    possession::config::CodeSecrets,
     recycling::{FeedFile, Registers},
 };
 
+/// Where `init` lets a DP tell its health and metrics.
+pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 /// Time between batches unless said otherwise.
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
 /// Look-ups a minute for each address unless said otherwise.
 pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
+/// Look-ups a minute that each MSP may relay, unless said otherwise: a hundred a second.
+pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Least time between batches: shorter promises are for discs that sync in less.
 pub const INTERVAL_MS_MIN: u32 = 50;
 /// Longest time between batches: a head must come every 60 s.
@@ -67,6 +82,9 @@ pub struct File {
     /// Where to listen.
     #[serde(default = "listen_default")]
     pub listen: SocketAddr,
+    /// Where to tell health and metrics, if anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operations: Option<SocketAddr>,
     /// Time between batches, milliseconds.
     #[serde(default = "interval_default")]
     pub interval_ms: u32,
@@ -79,6 +97,9 @@ pub struct File {
     /// Look-ups a minute for each address.
     #[serde(default = "lookups_default")]
     pub lookups_per_minute: u32,
+    /// Look-ups a minute that each MSP may relay.
+    #[serde(default = "relays_default")]
+    pub relays_per_minute: u32,
     /// Least size of an answer, bytes.
     #[serde(default = "answer_default")]
     pub answer_bytes_min: usize,
@@ -91,6 +112,9 @@ pub struct File {
     /// Registers of numbers that were given to somebody else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recycling: Vec<FeedFile>,
+    /// Certificate and key: without them nothing listens beyond loopback. (A table, so it stands after all else.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
 }
 
 /// A CSIP as it is written.
@@ -127,6 +151,10 @@ fn lookups_default() -> u32 {
     LOOKUPS_PER_MINUTE_DEFAULT
 }
 
+fn relays_default() -> u32 {
+    RELAYS_PER_MINUTE_DEFAULT
+}
+
 fn answer_default() -> usize {
     crate::published::ANSWER_BYTES_MIN_DEFAULT
 }
@@ -140,17 +168,6 @@ pub enum StoreKind {
     Redb,
     /// Not durable, and only in a build with the cargo feature `sled`.
     Sled,
-}
-
-/// Where codes go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Codes {
-    /// To stdout.
-    #[default]
-    Console,
-    /// To files in a folder.
-    Folder,
 }
 
 impl File {
@@ -173,6 +190,7 @@ impl File {
         }
         self.csip.iter().try_for_each(|c| c.parse().map(|_| ()))?;
         self.recycling.iter().try_for_each(FeedFile::check)?;
+        self.codes.check()?;
         Ok((domain, origin, key_name))
     }
 }
@@ -187,12 +205,22 @@ pub struct Settings {
     pub origin: Origin,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to tell health and metrics, if anywhere.
+    pub operations: Option<SocketAddr>,
+    /// Certificate and key for both listeners.
+    pub tls: Option<TlsFiles>,
+    /// Whose certificates are believed besides, when witnesses are called. [`Settings::load`] leaves it empty.
+    pub roots: ExtraRoots,
     /// Time between batches, milliseconds.
     pub interval_ms: u32,
     /// Which record store.
     pub store: StoreKind,
     /// Where codes go.
     pub codes: Codes,
+    /// The keys that this takes.
+    pub code_secrets: CodeSecrets,
+    /// Look-ups a minute that each MSP may relay.
+    pub relays_per_minute: u32,
     /// Least size of an answer.
     pub answer_bytes_min: usize,
     /// CSIPs whose releases are believed.
@@ -241,7 +269,7 @@ pub mod names {
     pub const ROW_KEYS: &str = "row.keys";
     /// Provider entries to be taken in.
     pub const PROVIDERS: &str = "providers";
-    /// Codes, for development.
+    /// Codes, where `codes = "folder"`.
     pub const CODES: &str = "codes";
     /// Held by the running DP.
     pub const LOCK: &str = "lock";
@@ -288,17 +316,23 @@ impl Settings {
             let what = "it must name this log with its key, or no checkpoint of ours could meet it";
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
+        let does = Document::of(&file);
         let recycling = Registers::load(dir, &file.recycling).map_err(|what| ConfigError::new(&path, what))?;
         Ok(Self {
             dir: dir.to_owned(),
             domain,
             origin,
             listen: file.listen,
+            operations: file.operations,
+            tls: file.tls.map(|files| files.beside(dir)),
+            roots: ExtraRoots::default(),
             interval_ms: file.interval_ms,
             store: file.store,
+            code_secrets: file.codes.load_secrets(dir)?,
             codes: file.codes,
-            does: Document::of(&file),
+            does,
             recycling,
+            relays_per_minute: file.relays_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             csips,
             policy,

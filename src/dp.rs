@@ -6,24 +6,25 @@ use tokio::{sync::watch, task::JoinHandle};
 use waymark_log::note::Vkey;
 use waymark_runtime::{
     clock::Clock,
+    config::ConfigError,
     durable,
     listen::{self, Server},
+    metrics::Meter,
+    operations::{Operations, Running as Told, show_connections},
 };
 
 use crate::{
-    config::{Codes, Settings, names},
-    http::{self, App},
+    config::{Settings, names},
+    http::{self, App, challenges},
     init::open_rows,
     onboarding,
+    operations::{BatchDurations, Parts, count_requests},
     policy::{
         PolicyError,
         change::{Desk, Judge, about_to},
         shelf::{InEffect, Shelf},
     },
-    possession::{
-        Possession,
-        sender::{Console, Folder, Sender, SenderError},
-    },
+    possession::{Identity, Possession, config::Proving, returning::Returning},
     published::{Answering, Published},
     sequencer::{
         Sequencer, Stopped, Workshop,
@@ -36,7 +37,7 @@ use crate::{
 };
 
 /// Age at which cosignatures of an unchanged tree are renewed.
-const REFRESH: Duration = Duration::from_secs(120);
+pub(crate) const REFRESH: Duration = Duration::from_secs(120);
 /// How often the folders of provider and config entries are looked into.
 const ONBOARDING_EVERY: Duration = Duration::from_millis(200);
 
@@ -55,9 +56,9 @@ pub enum StartError {
     /// The file system or the network.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The sender of codes.
+    /// Where codes go.
     #[error(transparent)]
-    Sender(#[from] SenderError),
+    Codes(#[from] ConfigError),
     /// The policy document is not the logged one.
     #[error(
         "policy.toml is not the document whose digest is in the log, {0}: put the logged one back (policies/ has it), or have this \
@@ -78,6 +79,7 @@ pub enum StartError {
 /// A DP that is running.
 pub struct Running {
     server: Server,
+    told: Told,
     sequencer: Sequencer,
     onboarding: JoinHandle<()>,
     answering: Arc<Answering>,
@@ -95,11 +97,14 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     if settings.policy.is_without_quorum() {
         return Err(StartError::NoQuorum);
     }
-    let listener = listen::bind(settings.listen).await?;
+    let meter = Meter::default();
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
+    let own_url = listener.url()?;
+    let desk = challenge_desk(&settings, own_url, &clock)?;
     let (rows, head, files, recovered) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
     let (policies, interval_ms) = promises(&settings, &recovered.state)?;
-    let desk = Desk {
+    let promising = Desk {
         dir: settings.dir.clone(),
         origin: settings.origin.clone(),
         log_key: *settings.signer.vkey().key(),
@@ -119,6 +124,19 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     });
     let pool = Arc::new(Pool::default());
     let vkey = settings.signer.vkey().clone();
+    let (tell, stopped) = watch::channel(None);
+    let parts = Arc::new(Parts {
+        clock: clock.clone(),
+        answering: Arc::clone(&answering),
+        pool: Arc::clone(&pool),
+        policy: settings.policy.clone(),
+        stopped: stopped.clone(),
+        interval_ms: settings.interval_ms,
+    });
+    parts.show(&meter);
+    let look = Box::new(move || parts.look());
+    let told = Operations { program: "waymark-dp", version: env!("CARGO_PKG_VERSION"), meter: meter.clone(), look };
+    let told = told.start(settings.operations, settings.tls.as_ref()).await?;
     let workshop = Workshop {
         clock: clock.clone(),
         signer: settings.signer,
@@ -128,11 +146,11 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         sealer,
         pool: Arc::clone(&pool),
         published: Arc::clone(&answering),
-        witnessing: Witnessing::start(settings.policy, clock.clone(), &files),
+        witnessing: Witnessing::start(settings.policy, clock.clone(), &files, &settings.roots),
         interval: Duration::from_millis(u64::from(interval_ms)),
         refresh: REFRESH,
+        durations: BatchDurations::new(&meter),
     };
-    let (tell, stopped) = watch::channel(None);
     let sequencer = Sequencer::start(
         workshop,
         recovered.state,
@@ -143,25 +161,32 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
             let _ = tell.send(Some(why.to_string()));
         },
     )?;
-    let sender: Arc<dyn Sender> = match settings.codes {
-        Codes::Console => Arc::new(Console),
-        Codes::Folder => Arc::new(Folder::new(settings.dir.join(names::CODES))?),
-    };
-    let possession = Possession::new(sender, settings.domain, settings.prover, settings.origin.clone());
     let app = App::new(
         clock,
         settings.origin,
         Arc::clone(&answering),
         Arc::clone(&pool),
-        possession,
         files,
         policies,
         settings.csips,
         settings.recycling,
+        settings.relays_per_minute,
     );
-    let server = listen::serve(listener, listen::with_problems(http::router(Arc::new(app))))?;
-    let onboarding = tokio::spawn(take_in(desk, pool, Arc::clone(&answering)));
-    Ok(Running { server, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
+    let router = http::router(Arc::new(app)).merge(challenges::router(Arc::new(desk)));
+    let router = listen::with_problems(router);
+    let server = listen::serve(listener, count_requests(&meter, router))?;
+    show_connections(&meter, server.connections());
+    let onboarding = tokio::spawn(take_in(promising, pool, Arc::clone(&answering)));
+    Ok(Running { server, told, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
+}
+
+/// Proves possession, as the DP's own prover.
+fn challenge_desk(settings: &Settings, own_url: String, clock: &Clock) -> Result<challenges::Desk, StartError> {
+    let proving = Proving::new(&settings.codes, &settings.code_secrets, &settings.dir, own_url, clock)?;
+    let returning = Returning::open(&settings.dir, &settings.prover.to_seed())?;
+    let (domain, secret, origin) = (settings.domain.clone(), settings.prover.clone(), settings.origin.clone());
+    let possession = Possession::new(proving, Identity { domain, secret, origin: origin.clone() }, returning);
+    Ok(challenges::Desk::new(clock.clone(), origin, possession))
 }
 
 /// The policy document in effect and the time between batches, milliseconds, if the DP does what was promised, or is about to.
@@ -237,6 +262,11 @@ impl Running {
         format!("{}/log", self.server.url())
     }
 
+    /// The URL of its health and metrics, if they are told anywhere.
+    pub fn operations_url(&self) -> Option<String> {
+        self.told.url()
+    }
+
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.server.address()
@@ -269,9 +299,13 @@ impl Running {
     /// # Errors
     /// Why the sequencer had stopped by itself, if it had.
     pub async fn stop(self) -> Result<(), Stopped> {
+        self.told.set_stopping();
         self.onboarding.abort();
+        // Requests in hand wait for the sequencer, so it goes on until they have their answers.
         self.server.stop().await;
         let sequencer = self.sequencer;
-        tokio::task::spawn_blocking(move || sequencer.stop()).await.unwrap_or(Ok(()))
+        let stopped = tokio::task::spawn_blocking(move || sequencer.stop()).await.unwrap_or(Ok(()));
+        self.told.stop().await;
+        stopped
     }
 }

@@ -5,6 +5,7 @@
 //! | [`dp`] | a discovery provider, running |
 //! | [`http`] | its routes; the one place where errors become statuses |
 //! | [`possession`] | codes and attestations |
+//! | [`prover`] | an independent prover, running |
 //! | [`authorise`] | from a request to a pending change |
 //! | [`sequencer`] | pool, batch (pure), commit (effects), recover |
 //! | [`store`], [`row`] | what is kept, and with which promises |
@@ -16,8 +17,10 @@
 //! | [`policy`] | what the DP promises to people, logged |
 //! | [`recycling`] | registers of numbers that were given to somebody else |
 //! | [`backup`] | a copy of what a restore needs, and the restore |
+//! | [`export`] | everything kept about a CSI, for its recipient |
+//! | [`operations`] | readiness and metrics |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
-//! | [`api`] | what travels between apps and the DP |
+//! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
 pub mod api;
 pub mod authorise;
@@ -27,13 +30,17 @@ pub mod client;
 pub mod config;
 pub mod demo;
 pub mod dp;
+pub mod export;
 pub mod fsck;
 pub mod http;
+pub mod httpsig;
 pub mod init;
 pub mod msp;
 pub mod onboarding;
+pub mod operations;
 pub mod policy;
 pub mod possession;
+pub mod prover;
 pub mod published;
 pub mod recycling;
 pub mod row;

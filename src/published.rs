@@ -15,7 +15,7 @@ use waymark_mapping::{
         OpenedVisible, Past, Pasts, Providers, Receipt, TagProof,
     },
     entry::{Entry, Head},
-    event::Cause,
+    event::{Cause, Event},
     identifier::Csi,
     label::{Label, prove_handle, prove_label},
     ladder,
@@ -194,15 +194,23 @@ impl Answering {
         if snapshot.map.get(&first.0).is_some() { Err(AnswerError::Elsewhere) } else { Ok(()) }
     }
 
-    /// A CSI's latest published row, `None` if there is none here; [`Answering::check_absent`] says whether that means anything.
+    /// A CSI's latest published row, `None` if it has no version.
     ///
     /// # Errors
     /// [`AnswerError`].
     pub fn latest(&self, csi: &Csi) -> Result<Option<Latest>, AnswerError> {
-        self.at(csi).map(|(_, latest)| latest)
+        let (snapshot, latest) = self.kept(csi)?;
+        if latest.is_none() {
+            self.check_absent(csi, &snapshot)?;
+        }
+        Ok(latest)
     }
 
-    fn at(&self, csi: &Csi) -> Result<(Arc<Snapshot>, Option<Latest>), AnswerError> {
+    /// The same of what is kept here, without a VRF proof that there is nothing else.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn kept(&self, csi: &Csi) -> Result<(Arc<Snapshot>, Option<Latest>), AnswerError> {
         let csi_key = self.sealer.csi_key(csi);
         let (snapshot, version) = self.published.at(&csi_key).ok_or(AnswerError::NotReady)?;
         let Some(version) = version else { return Ok((snapshot, None)) };
@@ -225,6 +233,12 @@ impl Answering {
         Ok(self.load(&self.sealer.csi_key(csi), version)?.stub())
     }
 
+    /// Whether this event has made the version that it names, be that the latest or not.
+    pub fn is_made_by(&self, event: &Event) -> bool {
+        let kept = self.load(&self.sealer.csi_key(&event.tbs.csi), event.tbs.version);
+        matches!(kept, Ok(Kept::Whole(row)) if row.cause.event == *event)
+    }
+
     fn load(&self, csi_key: &[u8; 32], version: u32) -> Result<Kept, StoreError> {
         let sealed = self.rows.row(csi_key, version)?.ok_or_else(damaged_index)?;
         open_row(&self.sealer, &sealed)
@@ -243,7 +257,7 @@ impl Answering {
     /// # Errors
     /// [`AnswerError`].
     pub fn look_up(&self, csi: &Csi, tag: Option<&Tag>, full: bool) -> Result<Vec<u8>, AnswerError> {
-        let (snapshot, latest) = self.at(csi)?;
+        let (snapshot, latest) = self.kept(csi)?;
         let row = latest.map(|l| l.row);
         let body = row.as_ref().map(|row| self.body(row, &snapshot, &Shows::Tag(tag))).transpose()?;
         let hit = body.as_ref().is_some_and(|b| !b.hidden.is_empty());
@@ -322,6 +336,20 @@ impl Answering {
             at = next;
         }
         Ok(Pasts { steps: List16::new(steps).ok_or(AnswerError::TooLarge)? })
+    }
+
+    /// The versions that a key may see, newest first: from the one that first had a mapping of its own, in this tenure.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn rows_of(&self, latest: &Latest, key: Key, most: usize) -> Result<Vec<Row>, AnswerError> {
+        let first = first_seen_by(&latest.row, key);
+        let mut rows = vec![latest.row.clone()];
+        for version in (first..latest.row.version).rev().take(most.saturating_sub(1)) {
+            let Some(row) = self.whole(&latest.row.csi, version)? else { break };
+            rows.push(row);
+        }
+        Ok(rows)
     }
 
     fn answer(
@@ -543,6 +571,13 @@ impl Answering {
         let leaves = domains.iter().filter_map(|d| snapshot.providers.get(d).cloned()).collect();
         Ok(Providers { leaves: List16::new(leaves).ok_or(AnswerError::TooLarge)?, proof })
     }
+}
+
+/// The version that first had a mapping of this key, of those that stand, in this tenure.
+fn first_seen_by(row: &Row, key: Key) -> u32 {
+    let own =
+        row.state().held.into_iter().filter(|h| h.mapping.recipient == key).map(|h| h.standing.since_version).min();
+    own.unwrap_or(row.version).max(row.contents.start.version)
 }
 
 fn damaged_index() -> StoreError {

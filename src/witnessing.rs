@@ -23,7 +23,10 @@ use waymark_log::{
     witness::{AddCheckpoint, parse_cosignatures},
 };
 use waymark_mapping::trust::{MAX_AGE_S_DEFAULT, SKEW_S_DEFAULT};
-use waymark_runtime::{clock::Clock, fetch::Fetcher};
+use waymark_runtime::{
+    clock::Clock,
+    fetch::{ExtraRoots, Fetcher},
+};
 
 use crate::store::LogFiles;
 
@@ -82,10 +85,10 @@ pub struct Witnessing {
 
 impl Witnessing {
     /// Starts a worker for each witness that has a URL.
-    pub fn start(policy: Policy, clock: Clock, files: &LogFiles) -> Self {
+    pub fn start(policy: Policy, clock: Clock, files: &LogFiles, roots: &ExtraRoots) -> Self {
         let (jobs, _) = watch::channel(None);
         let (report, reports) = mpsc::channel();
-        let fetcher = Fetcher::new(Duration::from_secs(WITNESS_S_MAX));
+        let fetcher = Fetcher::with_roots(Duration::from_secs(WITNESS_S_MAX), roots);
         let mut workers = Vec::new();
         for (index, witness) in policy.witnesses().iter().enumerate() {
             let Some(url) = &witness.url else { continue };

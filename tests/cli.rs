@@ -105,6 +105,7 @@ async fn from_keys_to_a_verified_lookup_and_back() {
     let scene = Scene { dp: stage.dp.url(), log: stage.dp.log_url(), trust, stage };
     let adapter = register(&scene, &dir);
     look_up_and_verify(&scene);
+    provide(&scene, &adapter);
     logs(&scene);
     withdraw(&scene);
     drop(adapter);
@@ -126,7 +127,8 @@ fn register(scene: &Scene, dir: &Path) -> Adapter {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert!(waymark_dp(&["provider", "list", "--dir", &dir]).with(0).contains("chat.example"));
-    let adapter = Adapter::serve(&["--dir", &chat, "--log-url", &scene.log, "--trust", &scene.trust]);
+    let relay = ["--dir", &chat, "--dp", &scene.dp, "--log-url", &scene.log, "--trust", &scene.trust];
+    let adapter = Adapter::serve(&relay);
 
     scene.look_up(BOB, &[]).with(4);
     let keygen = ["keygen", BOB, "--dp", &scene.dp, "--trust", &scene.trust];
@@ -142,7 +144,17 @@ fn register(scene: &Scene, dir: &Path) -> Adapter {
     issue("other.example").with(1);
     assert!(issue("chat.example").with(0).contains("version 0 is in the log"));
     scene.app(&["watch-list", "--send", &adapter.url]).with(0);
-    assert!(scene.app(&["history"]).with(0).contains("chat.example"));
+    let history = scene.app(&["history"]).with(0);
+    assert!(
+        history.contains("chat.example") && history.contains("+49 151 \u{2022}\u{2022}\u{2022}\u{2022}5642"),
+        "{history}"
+    );
+    assert!(scene.app(&["history", "--show"]).with(0).contains("tel:+4915112345642"));
+    // What the app shows is what a sender compares.
+    let key = scene.app(&["show-key"]).with(0);
+    let (text, code) = key.split_once('\n').unwrap();
+    assert!(!text.contains("15112345642") && code.contains('\u{2588}'), "{key}");
+    scene.look_up(BOB, &["--compare", text]).with(0);
     adapter
 }
 
@@ -176,6 +188,34 @@ fn look_up_and_verify(scene: &Scene) {
     }
     std::fs::write(&forged, &bytes[..bytes.len() - 1]).unwrap();
     verify(&forged, &[]).with(3);
+}
+
+/// The provider relays a look-up, imports, and changes its key until it has none.
+fn provide(scene: &Scene, adapter: &Adapter) {
+    let (bob, chat) = (scene.path("bob"), scene.path("chat"));
+    let via = ["lookup", BOB, "--trust", &scene.trust, "--via", &adapter.url];
+    assert!(waymark(&[&via[..], &["--app", &bob]].concat()).with(0).contains("chat.example"));
+    waymark(&via).with(2);
+
+    let msp = |words: &[&str]| waymark(&[&["msp", words[0], "--dir", &chat, "--dp", &scene.dp], &words[1..]].concat());
+    let file = scene.path("people.jsonl");
+    std::fs::write(&file, "{\"change\":\"AA==\"}\n\nno JSON\n").unwrap();
+    let said = msp(&["import", "--file", &file, "--json"]);
+    assert!(said.err.contains("line 1: malformed") && said.err.contains("line 3: line-malformed"), "{}", said.err);
+    let summary: Value = serde_json::from_str(&said.with(1)).unwrap();
+    assert_eq!((&summary["lines"], &summary["refused"], &summary["requests"]), (&2.into(), &2.into(), &1.into()));
+    std::fs::write(&file, "").unwrap();
+    assert!(msp(&["import", "--file", &file]).err.contains("is of another input"));
+    msp(&["import", "--file", &scene.path("nothing here")]).with(1);
+
+    assert_eq!(msp(&["rotate"]).with(0).trim().len(), 64);
+    assert!(waymark(&[&via[..], &["--app", &bob]].concat()).with(0).contains("not confirmed"));
+    assert!(msp(&["rotate", "--lost"]).with(0).trim().ends_with("chat.example.provider"));
+    msp(&["cancel"]).with(1);
+    msp(&["cancel", "--key", "x"]).with(2);
+    msp(&["retire"]).with(0);
+    msp(&["retire"]).with(1);
+    waymark(&[&via[..], &["--app", &bob]].concat()).with(1);
 }
 
 fn logs(scene: &Scene) {

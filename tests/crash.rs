@@ -185,6 +185,9 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
         monitor::Settings {
             data_dir: root.path().join("monitor"),
             listen: common::loopback(),
+            operations: None,
+            tls: None,
+            roots: waymark_runtime::fetch::ExtraRoots::default(),
             logs: vec![followed],
             poll_ms: 1000,
             renew_within_ms: 1000,

@@ -93,6 +93,9 @@ impl Twin {
         let settings = monitor::Settings {
             data_dir: data_dir.to_owned(),
             listen: common::loopback(),
+            operations: None,
+            tls: None,
+            roots: waymark_runtime::fetch::ExtraRoots::default(),
             logs: vec![followed],
             poll_ms: 1000,
             renew_within_ms: 1000,

@@ -122,14 +122,17 @@ impl Hand {
             domain: "dp.example".to_owned(),
             origin: "dp.example/log".to_owned(),
             listen: common::loopback(),
+            operations: None,
             interval_ms: 50,
             store: StoreKind::Redb,
             codes: Codes::Folder,
             lookups_per_minute: 1,
+            relays_per_minute: 0,
             answer_bytes_min: 8192,
             regions: vec![],
             csip: vec![],
             recycling: vec![],
+            tls: None,
         };
         // Named in the policy and never asked.
         let witness = Vkey::new(KeyName::new("w.example").unwrap(), Role::Witness, key("w").public());

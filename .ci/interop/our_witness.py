@@ -112,7 +112,7 @@ class Witness:
 def run(bins, scratch):
     ours, theirs = scratch / "our-witness", scratch / "their-witness.json"
     program, log_vkey = bins / "waymark-witness", format_vkey(LOG_KEY)
-    call(program, "init", "--dir", ours, "--name", "witness.example")
+    call(program, "init", "--dir", ours, "--name", "witness.example", "--operations", "127.0.0.1:0")
     call(program, "log", "add", "--dir", ours, log_vkey)
 
     def start():

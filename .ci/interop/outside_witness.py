@@ -75,7 +75,7 @@ def run(bins, scratch):
     witness_vkey = call(*aics, "init", *files, "--name", "w1.example").strip()
     witness, witness_url, address = serve("127.0.0.1:0")
     of_dp = ["--domain", "dp.example", "--witness", "w1", witness_vkey, witness_url, "--interval-ms", 200]
-    log_vkey = call(waymark_dp, "init", "--dir", dp_dir, *of_dp, "--codes", "folder").strip()
+    log_vkey = call(waymark_dp, "init", "--dir", dp_dir, *of_dp, "--codes", "folder", "--operations", "127.0.0.1:0").strip()
     call(*aics, "add-log", "-c", config, "--origin", ORIGIN, "--vkey", log_vkey)
     witness.process.send_signal(signal.SIGHUP)
     witness.said(r"reloaded .*: 1 log")

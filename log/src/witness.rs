@@ -83,6 +83,18 @@ impl Refusal {
             Self::Inconsistent => 422,
         }
     }
+
+    /// A word for it, without anything of the request: for metrics.
+    pub const fn slug(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::UnknownLog => "unknown-log",
+            Self::NotSigned => "not-signed",
+            Self::OldSizeTooLarge => "old-size-too-large",
+            Self::Conflict { .. } => "conflict",
+            Self::Inconsistent => "inconsistent",
+        }
+    }
 }
 
 impl AddCheckpoint {

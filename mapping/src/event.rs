@@ -68,6 +68,27 @@ pub enum EventKind {
     Erase = 13,
 }
 
+impl EventKind {
+    /// The kind in words.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Issue => "mappings added",
+            Self::Replace => "mappings replaced",
+            Self::Withdraw => "mappings withdrawn",
+            Self::OptOut => "opted out",
+            Self::RotateKey => "key rotated",
+            Self::KeyCompromise => "key revoked",
+            Self::Release => "taken back by the operator",
+            Self::NewHolderPending => "claimed",
+            Self::Objection => "objection",
+            Self::NewHolder => "changed hands",
+            Self::MspDetach => "the MSP's statement on whether it serves a mapping",
+            Self::DpUnserve => "the DP's statement on whether it serves a mapping",
+            Self::Erase => "erased",
+        }
+    }
+}
+
 /// In which role an authority signs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
 #[repr(u8)]

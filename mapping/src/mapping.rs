@@ -61,6 +61,8 @@ impl Method {
     pub const EMAIL: Self = Self(3);
     /// A code shown on the DP's console or written to a file: for development and the demo only.
     pub const CONSOLE: Self = Self(4);
+    /// A link in an e-mail, opened. Told apart from a code: the person who opens it need not be the one whose app asked.
+    pub const EMAIL_LINK: Self = Self(5);
 
     /// The method in words.
     pub const fn describe(self) -> &'static str {
@@ -69,6 +71,7 @@ impl Method {
             2 => "a code by voice call",
             3 => "a code by e-mail",
             4 => "a code on the DP's console (development)",
+            5 => "a link by e-mail",
             _ => "a method this program does not know",
         }
     }

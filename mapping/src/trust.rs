@@ -9,6 +9,7 @@
 //! """
 //! max_age_s = 600      # oldest cosignature that counts
 //! skew_s = 30          # how far clocks may differ
+//! require = ["L3"]     # optional: tests that a mapping's facts must pass before it is used
 //!
 //! [[provider]]         # optional: keys known from elsewhere
 //! role = "msp"         # msp, prover or csip
@@ -37,6 +38,8 @@ pub const MAX_AGE_S_MAX: u64 = 7 * 24 * 3600;
 pub const SKEW_S_MAX: u64 = 3600;
 /// Most bytes in a trust file.
 pub const TRUST_BYTES_MAX: usize = 1 << 20;
+/// Most tests in `require`: there are a dozen kinds, and naming one twice says nothing new.
+pub const REQUIRE_MAX: usize = 32;
 
 /// A key known from elsewhere than the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +58,7 @@ pub struct Trust {
     policy: Policy,
     freshness: Freshness,
     pinned: Vec<Pinned>,
+    require: Vec<String>,
 }
 
 /// Why a trust file cannot be used.
@@ -68,6 +72,8 @@ struct File {
     policy: String,
     max_age_s: Option<u64>,
     skew_s: Option<u64>,
+    #[serde(default)]
+    require: Vec<String>,
     #[serde(default)]
     provider: Vec<FileProvider>,
 }
@@ -105,6 +111,9 @@ impl Trust {
         if freshness.max_age_s > MAX_AGE_S_MAX || freshness.skew_s > SKEW_S_MAX {
             return Err(error(format!("max_age_s is at most {MAX_AGE_S_MAX}, skew_s at most {SKEW_S_MAX}")));
         }
+        if file.require.len() > REQUIRE_MAX {
+            return Err(error(format!("`require` has at most {REQUIRE_MAX} tests")));
+        }
         let pinned = file.provider.iter().map(|p| {
             let role = match p.role.as_str() {
                 "msp" => ProviderRole::Msp,
@@ -117,7 +126,7 @@ impl Trust {
             let key = key.ok_or_else(|| error(format!("not a usable key for {domain}")))?;
             Ok(Pinned { role, domain, key })
         });
-        Ok(Self { policy, freshness, pinned: pinned.collect::<Result<_, _>>()? })
+        Ok(Self { policy, freshness, pinned: pinned.collect::<Result<_, _>>()?, require: file.require })
     }
 
     /// The policy.
@@ -128,6 +137,12 @@ impl Trust {
     /// How fresh cosignatures must be.
     pub const fn freshness(&self) -> Freshness {
         self.freshness
+    }
+
+    /// The tests that a mapping's facts must pass before it is used, as they stand in the file. `verify` does not look at
+    /// them: what is proved stays proved. Whoever uses a mapping does.
+    pub fn require(&self) -> &[String] {
+        &self.require
     }
 
     /// The keys pinned for a domain in a role.
@@ -165,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_bounded() {
+    fn times_and_tests_are_bounded() {
         let key = |role, seed| {
             let name = KeyName::new("x.example").unwrap();
             Vkey::new(name, role, SecretKey::from_seed(&[seed; 32]).public())
@@ -177,5 +192,11 @@ mod tests {
         assert!(parse(MAX_AGE_S_MAX, SKEW_S_MAX).is_ok());
         assert!(parse(MAX_AGE_S_MAX + 1, 0).is_err());
         assert!(parse(0, SKEW_S_MAX + 1).is_err());
+        let require = |count: usize| {
+            let tests = vec!["\"L3\""; count].join(", ");
+            Trust::parse(&format!("policy = \"\"\"\n{policy}\"\"\"\nrequire = [{tests}]\n"))
+        };
+        assert_eq!(require(1).unwrap().require(), ["L3"]);
+        assert!(require(REQUIRE_MAX).is_ok() && require(REQUIRE_MAX + 1).is_err());
     }
 }

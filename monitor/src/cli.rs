@@ -6,27 +6,33 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use waymark_mapping::watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList};
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, telemetry};
+use waymark_runtime::{
+    clock::Clock,
+    durable,
+    fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
+    process, telemetry,
+};
 
 use crate::{
     config::{
-        self, Init, LISTEN_DEFAULT, POLL_MS_DEFAULT, POLL_MS_MAX, RENEW_WITHIN_S_DEFAULT, RENEW_WITHIN_S_MAX,
-        SetupError,
+        self, Init, LISTEN_DEFAULT, OPERATIONS_DEFAULT, POLL_MS_DEFAULT, POLL_MS_MAX, RENEW_WITHIN_S_DEFAULT,
+        RENEW_WITHIN_S_MAX, SetupError,
     },
     evidence::{EVIDENCE_BYTES_MAX, Evidence, Shown, Unshown},
     hub::{self, StartError},
     monitor::{Running, once, start},
     report::{Status, Verdict},
+    settings::Settings,
 };
 
 /// Most bytes in a status that is read from a running monitor: a thousand findings for each of some dozens of logs.
@@ -96,9 +102,12 @@ struct InitArgs {
     /// Where a witness of the policy shows its own copy, before what the policy says; may be given many times
     #[arg(long, value_name = "NAME=URL", value_parser = name_and_url)]
     witness_url: Vec<(String, String)>,
-    /// Address and port of the listener; loopback only
+    /// Address and port of the listener; beyond loopback it needs a certificate in monitor.toml
     #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT)]
     listen: SocketAddr,
+    /// The same for health and metrics
+    #[arg(long, value_name = "ADDRESS", default_value_t = OPERATIONS_DEFAULT)]
+    operations: SocketAddr,
     /// How long the holder of a list may claim a change, in seconds
     #[arg(long, value_name = "N", default_value_t = RENEW_WITHIN_S_DEFAULT,
           value_parser = clap::value_parser!(u64).range(1..=RENEW_WITHIN_S_MAX))]
@@ -116,6 +125,9 @@ struct RunArgs {
     /// Address and port of the listener, before what monitor.toml says
     #[arg(long, value_name = "ADDRESS", env = "WAYMARK_MONITOR_LISTEN")]
     listen: Option<SocketAddr>,
+    /// The same for health and metrics
+    #[arg(long, value_name = "ADDRESS", env = "WAYMARK_MONITOR_OPERATIONS")]
+    operations: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -217,7 +229,7 @@ async fn act(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Init(args) => make(args).map(|()| 0),
         Command::Run(args) => run(args).await,
-        Command::Once(args) => report(&once(config::load(&args.dir.dir)?, Clock::System).await?, args.json),
+        Command::Once(args) => report(&once(load(&args.dir.dir)?, Clock::System).await?, args.json),
         Command::Watch(WatchCommand::Add(args)) => add(args).await.map(|()| 0),
         Command::Watch(WatchCommand::List(args)) => list(args).await.map(|()| 0),
         Command::Status(args) => status(args).await,
@@ -240,31 +252,44 @@ fn report(status: &Status, json: bool) -> anyhow::Result<u8> {
 }
 
 fn make(args: InitArgs) -> anyhow::Result<()> {
-    let InitArgs { dir: Dir { dir }, trust, log_url, witness_url, listen, renew_within_s, poll_ms } = args;
-    config::init(&dir, &Init { trust, log_url, witnesses: witness_url, listen, renew_within_s, poll_ms })?;
+    let InitArgs { dir: Dir { dir }, trust, log_url, witness_url, listen, operations, renew_within_s, poll_ms } = args;
+    let (witnesses, operations) = (witness_url, Some(operations));
+    config::init(&dir, &Init { trust, log_url, witnesses, listen, operations, renew_within_s, poll_ms })?;
     Ok(())
 }
 
 async fn run(args: RunArgs) -> anyhow::Result<u8> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut settings = config::load(&args.dir.dir)?;
+    let mut told = std::pin::pin!(process::stop_signal()?);
+    let mut settings = load(&args.dir.dir)?;
     settings.listen = args.listen.unwrap_or(settings.listen);
+    settings.operations = args.operations.or(settings.operations);
+    process::raise_descriptors();
     let monitor = start(settings, Clock::System).await?;
     print(&serde_json::to_string(&Listening { url: monitor.url() })?)?;
-    let told = loop {
+    let ended = loop {
         if let Err(e) = tell(&monitor) {
             break Err(e);
         }
         tokio::select! {
-            _ = interrupt.recv() => break Ok(()),
-            _ = terminate.recv() => break Ok(()),
+            () = &mut told => break Ok(()),
             () = monitor.news_arrived() => {}
             () = monitor.failed() => break Err(StartError::Failed.into()),
         }
     };
     let verdict = monitor.status().verdict();
     monitor.stop().await;
-    told.map(|()| if verdict == Verdict::Alarm { verdict.exit_code() } else { 0 })
+    ended.map(|()| if verdict == Verdict::Alarm { verdict.exit_code() } else { 0 })
+}
+
+/// What `monitor.toml` says, with the authorities that the environment names.
+fn load(dir: &Path) -> anyhow::Result<Settings> {
+    let mut settings = config::load(dir)?;
+    settings.roots = ExtraRoots::from_environment()?;
+    Ok(settings)
+}
+
+fn fetcher() -> anyhow::Result<Fetcher> {
+    Ok(Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &ExtraRoots::from_environment()?))
 }
 
 /// Prints what was not told yet, then remembers that it was told: better twice than never.
@@ -293,7 +318,7 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
 
 async fn send(url: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
     let url = format!("{}/v1/watch-lists", url.trim_end_matches('/'));
-    let answer = Fetcher::default().post(&url, WATCH_LIST_MEDIA_TYPE, &[], bytes, PROBLEM_BYTES_MAX).await?;
+    let answer = fetcher()?.post(&url, WATCH_LIST_MEDIA_TYPE, &[], bytes, PROBLEM_BYTES_MAX).await?;
     if !answer.is_success() {
         bail!("the monitor answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
     }
@@ -328,7 +353,8 @@ async fn status(args: StatusArgs) -> anyhow::Result<u8> {
         (_, Some(url)) => status_of(&url).await?,
         (Some(dir), None) => {
             let settings = config::load(&dir)?;
-            let url = format!("http://{}", settings.listen);
+            let scheme = if settings.tls.is_some() { "https" } else { "http" };
+            let url = format!("{scheme}://{}", settings.listen);
             match hub::open(settings, Clock::System).await {
                 Ok(hub) => {
                     let status = hub.status();
@@ -348,7 +374,7 @@ async fn status(args: StatusArgs) -> anyhow::Result<u8> {
 /// The status of a running monitor.
 async fn status_of(url: &str) -> anyhow::Result<Status> {
     let url = format!("{}/status", url.trim_end_matches('/'));
-    let answer = Fetcher::default().get(&url, STATUS_BYTES_MAX).await?;
+    let answer = fetcher()?.get(&url, STATUS_BYTES_MAX).await?;
     if answer.status != 200 {
         bail!("the monitor answered {}", answer.status);
     }

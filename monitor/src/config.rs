@@ -2,7 +2,8 @@
 //! over anything, and never fetched.
 //!
 //! ```toml
-//! listen = "127.0.0.1:8082"
+//! listen = "127.0.0.1:8082"       # beyond loopback only with [tls]
+//! operations = "127.0.0.1:9092"   # health and metrics; without it there are none
 //! poll_ms = 5000
 //! renew_within_s = 600
 //!
@@ -13,6 +14,10 @@
 //! [[log.witness]]
 //! name = "w1"
 //! url = "http://127.0.0.1:8081"
+//!
+//! [tls]                             # PEM files, relative to the data folder; read again when they change
+//! cert = "tls/cert.pem"
+//! key = "tls/key.pem"
 //! ```
 
 use std::{
@@ -29,6 +34,8 @@ use waymark_mapping::{
 use waymark_runtime::{
     config::{self, ConfigError},
     durable,
+    fetch::ExtraRoots,
+    tls::TlsFiles,
 };
 
 use crate::{
@@ -42,6 +49,8 @@ pub const CONFIG_FILE: &str = "monitor.toml";
 pub const TRUST_FILE: &str = "trust.toml";
 /// Where a monitor listens unless told otherwise.
 pub const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8082);
+/// Where `init` lets a monitor tell its health and metrics unless told otherwise.
+pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9092);
 /// Pause between two looks unless told otherwise, in milliseconds.
 pub const POLL_MS_DEFAULT: u64 = 5000;
 /// How long a hit may be claimed unless told otherwise, in seconds.
@@ -97,6 +106,8 @@ pub struct Init {
     pub witnesses: Vec<(String, String)>,
     /// The listener.
     pub listen: SocketAddr,
+    /// The listener for health and metrics, if there is to be one.
+    pub operations: Option<SocketAddr>,
     /// How long a hit may be claimed.
     pub renew_within_s: u64,
     /// Pause between two looks.
@@ -108,6 +119,8 @@ pub struct Init {
 struct ConfigFile {
     #[serde(default = "listen_default")]
     listen: SocketAddr,
+    operations: Option<SocketAddr>,
+    tls: Option<TlsFiles>,
     #[serde(default = "poll_ms_default")]
     poll_ms: u64,
     #[serde(default = "renew_within_s_default")]
@@ -164,15 +177,32 @@ pub fn init(dir: &Path, init: &Init) -> Result<(), SetupError> {
     durable::replace(&path, config_text(init).as_bytes()).map_err(|e| io(&path, e))
 }
 
+/// The end of the file as `init` writes it.
+const TLS_TEXT: &str = "
+# Certificate chain and key, PEM files, relative to this folder; the key's mode must be 0600. No default. Both are read again
+# when they change.
+# [tls]
+# cert = \"tls/cert.pem\"
+# key = \"tls/key.pem\"
+";
+
 /// The file as `init` writes it.
 fn config_text(init: &Init) -> String {
     // TOML's own writer knows how to spell what people type.
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let operations = init.operations.map_or_else(
+        || format!("# operations = \"{OPERATIONS_DEFAULT}\""),
+        |operations| format!("operations = \"{operations}\""),
+    );
     let mut text = format!(
-        "# Address and port of the HTTP listener. Default \"{LISTEN_DEFAULT}\". Loopback only: whoever reaches it may hand in\n\
-         # watch-lists and read the alerts; TLS and access are the task of a proxy in front.\n\
+        "# Address and port of the HTTP listener. Default \"{LISTEN_DEFAULT}\". Beyond loopback only with the table\n\
+         # [tls]. Whoever reaches it may hand in watch-lists and read the alerts; access is the task of a proxy in front.\n\
          # The flag --listen and the variable WAYMARK_MONITOR_LISTEN come before it.\n\
          listen = \"{}\"\n\
+         \n\
+         # Address and port of the listener for health and metrics. Without it there is none. Beyond loopback only with [tls].\n\
+         # The flag --operations and the variable WAYMARK_MONITOR_OPERATIONS come before it.\n\
+         {operations}\n\
          \n\
          # Pause between two looks at a log or at a witness's copy, in milliseconds. Default {POLL_MS_DEFAULT}. A longer pause\n\
          # finds everything later; a fork and a split view are found one look after they were shown.\n\
@@ -201,7 +231,7 @@ fn config_text(init: &Init) -> String {
     for (name, url) in &init.witnesses {
         text += &format!("[[log.witness]]\nname = {}\nurl = {}\n", quoted(name), quoted(url));
     }
-    text
+    text + TLS_TEXT
 }
 
 /// Reads a data directory that [`init`] made.
@@ -230,7 +260,16 @@ pub fn load(dir: &Path) -> Result<Settings, SetupError> {
         return Err(SetupError::StoreMissing(store));
     }
     let renew_within_ms = file.renew_within_s * 1000;
-    Ok(Settings { data_dir: dir.to_owned(), listen: file.listen, logs, poll_ms: file.poll_ms, renew_within_ms })
+    Ok(Settings {
+        data_dir: dir.to_owned(),
+        listen: file.listen,
+        operations: file.operations,
+        tls: file.tls.map(|files| files.beside(dir)),
+        roots: ExtraRoots::default(),
+        logs,
+        poll_ms: file.poll_ms,
+        renew_within_ms,
+    })
 }
 
 pub(crate) fn read_trust(path: &Path) -> Result<(Trust, String), SetupError> {

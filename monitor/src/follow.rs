@@ -99,9 +99,12 @@ pub(crate) async fn look(hub: &Arc<Hub>, log: usize, i: usize) -> Result<bool, P
         Ok(fetched) if fetched.status == 200 => Answer::Note(fetched.body),
         Ok(fetched) if fetched.status == 404 => Answer::None,
         Ok(fetched) => Answer::Unreadable(format!("it answered {}", fetched.status)),
-        Err(e @ (FetchError::Network { .. } | FetchError::TooLarge { .. } | FetchError::Url)) => {
-            Answer::Unreadable(e.to_string())
-        }
+        Err(
+            e @ (FetchError::Network { .. }
+            | FetchError::TooLarge { .. }
+            | FetchError::Url
+            | FetchError::Unencrypted { .. }),
+        ) => Answer::Unreadable(e.to_string()),
     };
     let answered = !matches!(answer, Answer::Unreadable(_));
     hub.work(log, move |state, desk| Ok(state.look(desk, i, answer)?)).await?;

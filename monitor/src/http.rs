@@ -1,4 +1,4 @@
-//! What a monitor serves, on loopback: its status, its alerts, and a place to hand in watch-lists.
+//! What a monitor serves, to whoever reaches it: its status, its alerts, and a place to hand in watch-lists.
 //!
 //! ```text
 //! GET  /status             Status

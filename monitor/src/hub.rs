@@ -6,11 +6,18 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
+use waymark_log::time::UnixMillis;
 use waymark_mapping::watch::{WatchList, WatchRefused};
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, follow::LogReader};
+use waymark_runtime::{
+    clock::Clock,
+    durable,
+    fetch::{Fetcher, REQUEST_S_MAX},
+    follow::LogReader,
+};
 
 use crate::{
     desk::{Desk, Reports},
@@ -92,7 +99,7 @@ impl Hub {
         let there = path.try_exists().map_err(|error| io_error(&path, error))?;
         let store = if there { Store::open(&path)? } else { Store::create(&path)? };
         let reports = Reports::load(&store)?;
-        let fetcher = Fetcher::default();
+        let fetcher = Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &settings.roots);
         let mut logs = Vec::new();
         for target in targets {
             let found: HashSet<String> = reports.found(&target.origin);
@@ -156,6 +163,10 @@ impl Hub {
             self.failed.send_replace(true);
         }
         error
+    }
+
+    pub(crate) fn now(&self) -> UnixMillis {
+        self.clock.now()
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -230,6 +241,7 @@ mod tests {
         note::{KeyName, NoteSigner},
     };
     use waymark_mapping::trust::Trust;
+    use waymark_runtime::fetch::ExtraRoots;
 
     use super::*;
     use crate::settings::FollowedLog;
@@ -241,7 +253,17 @@ mod tests {
         let trust = Trust::parse(&format!("policy = \"\"\"\n{policy}\"\"\"\n")).unwrap();
         let logs = vec![FollowedLog { trust, url: "http://127.0.0.1:1".to_owned(), witnesses: vec![] }];
         let listen = "127.0.0.1:0".parse().unwrap();
-        Settings { data_dir: data_dir.to_owned(), listen, logs, poll_ms: 10, renew_within_ms: 1 }
+        let (operations, tls, roots) = (None, None, ExtraRoots::default());
+        Settings {
+            data_dir: data_dir.to_owned(),
+            listen,
+            operations,
+            tls,
+            roots,
+            logs,
+            poll_ms: 10,
+            renew_within_ms: 1,
+        }
     }
 
     #[tokio::test]

@@ -20,6 +20,7 @@
 //! | `hub` | all logs and the directory they are kept in |
 //! | `follow` | the network side |
 //! | `http` | what is served |
+//! | `operations` | readiness and metrics |
 //! | `monitor` | all of it together: [`start`], [`once`] |
 //! | [`config`], [`cli`] | the program |
 
@@ -34,6 +35,7 @@ mod hub;
 mod journal;
 mod monitor;
 mod notices;
+mod operations;
 mod past;
 pub mod report;
 mod settings;
@@ -47,6 +49,7 @@ pub use follow::{BACKOFF_MS_MAX, TICK_MS_MAX};
 pub use http::ALERTS_PER_ANSWER_MAX;
 pub use hub::{LOCK_FILE, POLL_MS_MIN, StartError};
 pub use monitor::{Running, once, start};
+pub use operations::UNSEEN_POLLS_MAX;
 pub use report::{AlertRecord, Status};
 pub use settings::{FollowedLog, Settings};
 pub use state::{FINDINGS_MAX, STEP_BYTES_MAX, STEP_ENTRIES_MAX};

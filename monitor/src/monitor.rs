@@ -10,11 +10,14 @@ use tokio::{
 use waymark_runtime::{
     clock::Clock,
     listen::{self, Server},
+    metrics::Meter,
+    operations::{Operations, Running as Told, show_connections},
 };
 
 use crate::{
     follow, http,
     hub::{Hub, StartError, open},
+    operations,
     report::{AlertRecord, News, Status},
     settings::Settings,
     state::PassError,
@@ -30,6 +33,7 @@ const ONCE_PAUSE_MS_MAX: u64 = 1000;
 pub struct Running {
     hub: Arc<Hub>,
     server: Server,
+    told: Told,
     tasks: Vec<JoinHandle<()>>,
     stop: watch::Sender<bool>,
 }
@@ -39,11 +43,20 @@ pub struct Running {
 /// # Errors
 /// [`StartError`].
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
-    let address = settings.listen;
+    let (address, told_at, tls) = (settings.listen, settings.operations, settings.tls.clone());
     let hub = open(settings, clock).await?;
-    let listener = listen::bind(address).await;
-    let server = listener.and_then(|listener| listen::serve(listener, http::router(Arc::clone(&hub))));
-    let server = server.map_err(|error| StartError::Io { what: format!("the listener at {address}"), error })?;
+    let cannot_listen = |error| StartError::Io { what: format!("the listener at {address}"), error };
+    let meter = Meter::default();
+    operations::show(&hub, &meter);
+    let (looked, started) = (Arc::clone(&hub), hub.now());
+    let look = Box::new(move || operations::look(&looked, started));
+    let told =
+        Operations { program: "waymark-monitor", version: env!("CARGO_PKG_VERSION"), meter: meter.clone(), look };
+    let told = told.start(told_at, tls.as_ref()).await.map_err(cannot_listen)?;
+    let listener = listen::bind_tls(address, tls.as_ref()).await.map_err(cannot_listen)?;
+    let router = meter.count_requests(http::router(Arc::clone(&hub)));
+    let server = listen::serve(listener, router).map_err(cannot_listen)?;
+    show_connections(&meter, server.connections());
     let (stop, stopped) = watch::channel(false);
     let mut tasks = Vec::new();
     for (log, followed) in hub.logs.iter().enumerate() {
@@ -53,7 +66,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
             tasks.push(tokio::spawn(follow::follow_copy(Arc::clone(&hub), log, i, stopped.clone())));
         }
     }
-    Ok(Running { hub, server, tasks, stop })
+    Ok(Running { hub, server, told, tasks, stop })
 }
 
 /// One full pass over all logs and copies; what is found is stored as by a monitor that runs.
@@ -110,6 +123,11 @@ impl Running {
         self.server.url()
     }
 
+    /// The URL of its health and metrics, if they are told anywhere.
+    pub fn operations_url(&self) -> Option<String> {
+        self.told.url()
+    }
+
     /// Where it stands: the same as `GET /status`. Waits for a step of a replay to end.
     pub fn status(&self) -> Status {
         self.hub.status()
@@ -148,11 +166,13 @@ impl Running {
 
     /// Stops following and listening, and gives the directory back.
     pub async fn stop(self) {
+        self.told.set_stopping();
         let _ = self.stop.send(true);
         for task in self.tasks {
             let _ = task.await;
         }
         self.server.stop().await;
         self.hub.close();
+        self.told.stop().await;
     }
 }

@@ -8,14 +8,24 @@ use waymark_log::{
     policy::PolicyLog,
 };
 use waymark_mapping::trust::Trust;
+use waymark_runtime::{
+    fetch::{ExtraRoots, check_url},
+    tls::TlsFiles,
+};
 
 /// What a monitor is told to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where it keeps everything; made if it is not there.
     pub data_dir: PathBuf,
-    /// Its listener; loopback only. Port 0 picks a free one.
+    /// Its listener. Port 0 picks a free one.
     pub listen: SocketAddr,
+    /// Where it tells health and metrics, if anywhere.
+    pub operations: Option<SocketAddr>,
+    /// Certificate and key: without them it does not listen beyond loopback.
+    pub tls: Option<TlsFiles>,
+    /// Whose certificates are believed besides, when logs and copies are read.
+    pub roots: ExtraRoots,
     /// What it follows.
     pub logs: Vec<FollowedLog>,
     /// Pause between two looks at a log or a copy, in milliseconds.
@@ -109,9 +119,10 @@ fn target(log: FollowedLog) -> Result<Target, String> {
 /// A URL prefix without its final slash.
 fn prefix(url: &str) -> Result<String, String> {
     let url = url.trim_end_matches('/');
-    if !url.starts_with("http://") || url.contains(|c: char| c.is_control() || c.is_whitespace()) {
+    if url.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err(format!("not an http URL: {url:?}"));
     }
+    check_url(url).map_err(|error| format!("{error}: {url:?}"))?;
     Ok(url.to_owned())
 }
 

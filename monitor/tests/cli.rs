@@ -41,7 +41,11 @@ impl Site {
         let (log, w1, w2) = (self.web.url("log"), self.web.url("w1"), self.web.url("w2"));
         let witnesses = [format!("--witness-url=w1={w1}"), format!("--witness-url=w2={w2}")];
         let args = ["init", "--dir", text(&dir), "--trust", text(&trust), "--log-url", &log, "--poll-ms", "50"];
-        program(&[&args[..], &["--listen", "127.0.0.1:0", &witnesses[0], &witnesses[1]]].concat()).await
+        program(
+            &[&args[..], &["--listen", "127.0.0.1:0", "--operations", "127.0.0.1:0", &witnesses[0], &witnesses[1]]]
+                .concat(),
+        )
+        .await
     }
 }
 
@@ -126,9 +130,13 @@ async fn init_once_status_and_their_exit_codes() {
     // What cannot be used is the operator's to mend.
     let config = dir.join("monitor.toml");
     let good = fs::read_to_string(&config).unwrap();
-    for bad in
-        [good.replace("poll_ms = 50", "poll_ms = 0"), good.replace("http://", "https://"), good.replace('[', "(")]
-    {
+    for bad in [
+        good.replace("poll_ms = 50", "poll_ms = 0"),
+        good.replace("http://", "ftp://"),
+        // In the clear, and not on this machine.
+        good.replace("http://127.0.0.1", "http://192.0.2.1"),
+        good.replace('[', "("),
+    ] {
         fs::write(&config, bad).unwrap();
         for command in ["once", "status", "run"] {
             assert_eq!(code(&program(&[command, "--dir", text(&dir)]).await), 2);

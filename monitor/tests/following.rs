@@ -609,9 +609,11 @@ async fn settings_that_contradict_themselves_are_refused() {
     let mut unknown = world.followed();
     unknown.witnesses.push(("w9".to_owned(), "http://127.0.0.1:1".to_owned()));
     assert!(refused(vec![unknown]).await.contains("w9"));
-    let mut tls = world.followed();
-    tls.url = "https://dp.example".to_owned();
-    assert!(refused(vec![tls]).await.contains("not an http URL"));
+    for (url, why) in [("ftp://dp.example", "not an http URL"), ("http://dp.example", "use https://")] {
+        let mut elsewhere = world.followed();
+        elsewhere.url = url.to_owned();
+        assert!(refused(vec![elsewhere]).await.contains(why), "{url}");
+    }
     let mut beyond = settings(world.folder.path(), vec![world.followed()]);
     beyond.listen = "0.0.0.0:0".parse().unwrap();
     assert!(matches!(start(beyond, Clock::manual(NOW)).await, Err(StartError::Io { .. })));

@@ -6,20 +6,37 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use data_encoding::HEXLOWER;
 
+/// The mode of a file that is nobody's secret, less what the process's mask takes away.
+const MODE: u32 = 0o666;
+/// The mode of a file for its owner alone.
+const PRIVATE_MODE: u32 = 0o600;
+
 /// Writes a file that replaces whatever was there.
 ///
 /// # Errors
 /// The first operation that failed; the target then holds its old content or the new, nothing between.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with_mode(path, bytes, MODE)
+}
+
+/// The same, for its owner alone: mode 0600, whatever was there.
+///
+/// # Errors
+/// The first operation that failed; the target then holds its old content or the new, nothing between.
+pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with_mode(path, bytes, PRIVATE_MODE)
+}
+
+fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (folder, temporary) = beside(path)?;
-    write_synced(&temporary, bytes)?;
+    write_synced(&temporary, bytes, mode)?;
     fs::rename(&temporary, path)?;
     sync_folder(&folder)
 }
@@ -42,7 +59,7 @@ pub fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let (folder, temporary) = beside(path)?;
     fs::create_dir_all(&folder)?;
-    write_synced(&temporary, bytes)?;
+    write_synced(&temporary, bytes, MODE)?;
     fs::rename(&temporary, path)
 }
 
@@ -125,8 +142,8 @@ fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Ok((folder.to_owned(), folder.join(temporary)))
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -168,6 +185,10 @@ mod tests {
         write_once(&private.join("a letter"), b"dear").unwrap();
         assert!(!private_folder(&private).unwrap());
         assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o700);
+        let letter = private.join("another letter");
+        replace(&letter, b"to all").unwrap();
+        replace_private(&letter, b"to one").unwrap();
+        assert_eq!(fs::metadata(&letter).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -36,29 +36,16 @@ pub enum KeyFileError {
 /// # Errors
 /// [`KeyFileError::Io`], also if the file is there already: a key is never overwritten.
 pub fn create(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
-    let seed = Zeroizing::new(random::bytes::<32>());
-    write_new(path, &seed)?;
-    Ok(seed)
-}
-
-/// Copies a key file.
-///
-/// # Errors
-/// [`KeyFileError`], also if there is one already.
-pub fn copy(from: &Path, to: &Path) -> Result<(), KeyFileError> {
-    write_new(to, &*load(from)?)
-}
-
-fn write_new(path: &Path, seed: &[u8; 32]) -> Result<(), KeyFileError> {
     let io = |error| KeyFileError::Io { path: path.to_owned(), error };
+    let seed = Zeroizing::new(random::bytes::<32>());
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
-    let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(seed)));
+    let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(&*seed)));
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
     // A key that was used and whose name is lost with the power is lost.
     if let Some(folder) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
         durable::sync_folder(folder).map_err(io)?;
     }
-    Ok(())
+    Ok(seed)
 }
 
 /// Reads a key file.
@@ -67,14 +54,23 @@ fn write_new(path: &Path, seed: &[u8; 32]) -> Result<(), KeyFileError> {
 /// [`KeyFileError`].
 pub fn load(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     let io = |error| KeyFileError::Io { path: path.to_owned(), error };
-    let mode = fs::metadata(path).map_err(io)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(KeyFileError::TooOpen(path.to_owned()));
-    }
+    check_mode(path)?;
     let text = Zeroizing::new(fs::read(path).map_err(io)?);
     let decoded = HEXLOWER.decode(text.strip_suffix(b"\n").unwrap_or(&text)).map(Zeroizing::new);
     let seed = decoded.ok().and_then(|d| <[u8; 32]>::try_from(d.as_slice()).ok());
     seed.map(Zeroizing::new).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
+}
+
+/// Checks that a key file, of whatever form, is its owner's alone.
+///
+/// # Errors
+/// [`KeyFileError::TooOpen`], or [`KeyFileError::Io`] if it is not there.
+pub(crate) fn check_mode(path: &Path) -> Result<(), KeyFileError> {
+    let metadata = fs::metadata(path).map_err(|error| KeyFileError::Io { path: path.to_owned(), error })?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(KeyFileError::TooOpen(path.to_owned()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -88,10 +84,6 @@ mod tests {
         let seed = create(&path).unwrap();
         assert_eq!(*load(&path).unwrap(), *seed);
         assert!(matches!(create(&path), Err(KeyFileError::Io { .. })));
-        let other = folder.path().join("copy.key");
-        copy(&path, &other).unwrap();
-        assert_eq!(*load(&other).unwrap(), *seed);
-        assert!(matches!(copy(&path, &other), Err(KeyFileError::Io { .. })));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(load(&path), Err(KeyFileError::TooOpen(_))));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();

@@ -4,16 +4,24 @@
 //! |---|---|
 //! | [`clock`] | the one place that reads the time |
 //! | [`random`] | the one place that draws random bytes |
+//! | [`budget`] | how often somebody may do something |
 //! | [`durable`] | files that are wholly there or not at all |
+//! | [`lines`] | text files that grow by whole lines |
 //! | [`database`] | redb, with commits that are on the disk when they return |
 //! | [`keyfile`] | secret keys in files of mode 0600 |
 //! | [`config`] | TOML files whose errors name the file |
 //! | [`telemetry`] | log lines on stderr |
+//! | [`metrics`] | counters and gauges without identifiers |
+//! | [`operations`] | the operators' listener: health, readiness, metrics, version |
+//! | [`process`] | signals to stop, file descriptors |
 //! | [`problem`] | RFC 9457 errors, the framework's own included |
-//! | [`listen`] | an HTTP/1 server with a limit on everything |
+//! | [`tls`] | a certificate and its key, read again when they change |
+//! | `slots` | who may be connected, and who gives way |
+//! | [`listen`] | an HTTP/1 server with a limit on everything, in TLS beyond loopback |
 //! | [`fetch`] | an HTTP client with a limit on everything |
 //! | [`follow`] | a C2SP log read from outside: checkpoint, entries, tiles |
 
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod database;
@@ -21,7 +29,13 @@ pub mod durable;
 pub mod fetch;
 pub mod follow;
 pub mod keyfile;
+pub mod lines;
 pub mod listen;
+pub mod metrics;
+pub mod operations;
 pub mod problem;
+pub mod process;
 pub mod random;
+mod slots;
 pub mod telemetry;
+pub mod tls;

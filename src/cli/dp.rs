@@ -8,11 +8,14 @@ use waymark_log::{
     note::{Note, Vkey},
 };
 use waymark_mapping::audit::Replay;
-use waymark_runtime::{clock::Clock, durable, telemetry};
+use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
 
 use super::{End, Ended, copies, end, promises, runtime};
 use crate::{
-    config::{Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, Settings, StoreKind, names},
+    config::{
+        Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, RELAYS_PER_MINUTE_DEFAULT,
+        Settings, StoreKind, names,
+    },
     dp,
     fsck::{fsck, missing_policies},
     init::{NewDp, init, open_rows},
@@ -52,10 +55,13 @@ enum Command {
         /// Where to listen.
         #[arg(long, default_value = "127.0.0.1:8080")]
         listen: SocketAddr,
+        /// Where to tell health and metrics; to have none, take `operations` out of dp.toml.
+        #[arg(long, default_value_t = OPERATIONS_DEFAULT)]
+        operations: SocketAddr,
         /// Time between batches, milliseconds: a promise, logged in the open entry.
         #[arg(long, default_value_t = INTERVAL_MS_DEFAULT)]
         interval_ms: u32,
-        /// Where codes go.
+        /// Where codes go, for development; dp.toml says how they go by mail, SMS and voice.
         #[arg(long, value_enum, default_value_t)]
         codes: Codes,
         /// A region where payload is kept, such as EU. Repeat for each; mappings for other regions are not taken.
@@ -73,6 +79,9 @@ enum Command {
         /// Where to listen, over what dp.toml says.
         #[arg(long, env = "WAYMARK_DP_LISTEN")]
         listen: Option<SocketAddr>,
+        /// Where to tell health and metrics, over what dp.toml says.
+        #[arg(long, env = "WAYMARK_DP_OPERATIONS")]
+        operations: Option<SocketAddr>,
     },
     /// Read and check the configuration, and print what is in effect.
     CheckConfig {
@@ -144,7 +153,7 @@ enum ProviderCommand {
         /// The data folder.
         #[arg(long, env = "WAYMARK_DP_DIR")]
         dir: PathBuf,
-        /// The entry, as `waymark msp keygen` wrote it.
+        /// The entry, as `waymark msp keygen` or `waymark prover keygen` wrote it.
         entry: PathBuf,
     },
     /// Whose keys the log holds.
@@ -161,27 +170,45 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     end(runtime(async {
         match cli.command {
-            Command::Init { dir, domain, origin, witnesses, quorum, listen, interval_ms, codes, regions, store } => {
+            Command::Init {
+                dir,
+                domain,
+                origin,
+                witnesses,
+                quorum,
+                listen,
+                operations,
+                interval_ms,
+                codes,
+                regions,
+                store,
+            } => {
                 let witnesses = parse_witnesses(&witnesses)?;
                 let quorum = quorum.unwrap_or(witnesses.len().saturating_sub(1).max(1));
                 let file = File {
                     origin: origin.unwrap_or_else(|| format!("{domain}/log")),
                     domain,
                     listen,
+                    operations: Some(operations),
                     interval_ms,
                     store,
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
+                    relays_per_minute: RELAYS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                     regions,
                     csip: vec![],
                     recycling: vec![],
+                    tls: None,
                 };
                 make(&dir, &NewDp { file, witnesses, quorum })
             }
-            Command::Run { dir, listen } => {
+            Command::Run { dir, listen, operations } => {
                 let mut settings = load(&dir)?;
                 settings.listen = listen.unwrap_or(settings.listen);
+                settings.operations = operations.or(settings.operations);
+                settings.roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
+                settings.code_secrets.roots = settings.roots.clone();
                 serve(settings).await
             }
             Command::CheckConfig { dir } => check_config(&dir),
@@ -224,12 +251,12 @@ fn make(dir: &std::path::Path, new: &NewDp) -> Ended {
 }
 
 async fn serve(settings: Settings) -> Ended {
+    process::raise_descriptors();
+    let told = process::stop_signal()?;
     let running = dp::start(settings, Clock::System).await.map_err(|e| End::Could(e.into()))?;
     eprintln!("{} listening on {}, log at {}", running.vkey().name(), running.url(), running.log_url());
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let stopped = tokio::select! {
-        result = tokio::signal::ctrl_c() => { result?; None }
-        _ = terminate.recv() => None,
+        () = told => None,
         why = running.stopped() => Some(why),
     };
     let ended = running.stop().await;
@@ -247,10 +274,19 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("log key             {}", settings.signer.vkey());
     println!("VRF key             {}", settings.vrf.public().to_hex());
     println!("listen              {}", settings.listen);
+    println!("operations          {}", settings.operations.map_or("none".to_owned(), |a| a.to_string()));
+    println!(
+        "tls                 {}",
+        settings.tls.as_ref().map_or("none".to_owned(), |f| f.cert.display().to_string())
+    );
+    if let Some(files) = &settings.tls {
+        Tls::load(files).map_err(|e| End::Could(e.into()))?;
+    }
     println!("interval_ms         {}", settings.interval_ms);
     println!("store               {:?}", settings.store);
-    println!("codes               {:?}", settings.codes);
+    println!("codes               {}", settings.codes.describe());
     println!("lookups_per_minute  {}", settings.does.limits.lookups_per_minute);
+    println!("relays_per_minute   {}", settings.relays_per_minute);
     println!("regions             {}", settings.does.regions.join(" "));
     println!("recycling           {:?}", settings.recycling);
     println!("policy document     {}", settings.policy_document.digest.to_hex());

@@ -7,9 +7,9 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use waymark_log::{hash::Hash, policy::CosignedCheckpoint};
 use waymark_mapping::{entry::Entry, trust::Trust};
-use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
+use waymark_runtime::{clock::Clock, follow::LogReader};
 
-use super::{End, Ended, read_trust};
+use super::{End, Ended, fetcher, read_trust};
 use crate::client::logs::{self, LogError};
 
 /// Read a log.
@@ -63,7 +63,7 @@ pub async fn run(command: LogCommand) -> Ended {
         LogCommand::Head(source) | LogCommand::Entry { source, .. } | LogCommand::Consistency { source, .. } => source,
     };
     let trust = read_trust(&source.trust)?;
-    let reader = LogReader::new(Fetcher::default(), &source.url);
+    let reader = LogReader::new(fetcher()?, &source.url);
     let now = Clock::System.now().floor_seconds();
     let cosigned = logs::head(&reader, trust.policy(), now, trust.freshness()).await?;
     match command {

@@ -17,10 +17,11 @@ mod log;
 mod lookup;
 mod msp;
 mod promises;
+mod prover;
 mod recipient;
 mod trust;
 
-use std::{path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use waymark_mapping::{
@@ -30,7 +31,11 @@ use waymark_mapping::{
     typed::parse_typed,
     verify::Rejected,
 };
-use waymark_runtime::{durable, telemetry};
+use waymark_runtime::{
+    durable,
+    fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
+    telemetry,
+};
 
 use crate::client::recipient::RecipientError;
 
@@ -125,6 +130,9 @@ enum Command {
     /// A messaging provider's adapter.
     #[command(subcommand)]
     Msp(msp::MspCommand),
+    /// An independent prover of possession.
+    #[command(subcommand)]
+    Prover(prover::ProverCommand),
     /// Read a log: its head, an entry with its proof, consistency.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -152,6 +160,10 @@ pub fn run() -> ExitCode {
                 telemetry::init(false);
                 msp::run(command).await
             }
+            Command::Prover(command) => {
+                telemetry::init(false);
+                prover::run(command).await
+            }
             Command::Log(command) => log::run(command).await,
             Command::Trust(command) => trust::run(&command),
         }
@@ -178,6 +190,17 @@ fn end(ended: Ended) -> ExitCode {
             ExitCode::from(end.code())
         }
     }
+}
+
+/// The client of a command whose requests may take so many seconds, with the authorities that the environment names.
+fn fetcher_for(seconds: u64) -> Result<Fetcher, End> {
+    let roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
+    Ok(Fetcher::with_roots(Duration::from_secs(seconds), &roots))
+}
+
+/// The client of most commands.
+fn fetcher() -> Result<Fetcher, End> {
+    fetcher_for(REQUEST_S_MAX)
 }
 
 /// Reads a trust file.

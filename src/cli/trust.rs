@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Ended, read_trust};
+use super::{End, Ended, read_trust};
+use crate::client::policy::Policy;
 
 /// Check a trust file.
 #[derive(Debug, Subcommand)]
@@ -19,6 +20,7 @@ pub enum TrustCommand {
 pub fn run(command: &TrustCommand) -> Ended {
     let TrustCommand::Show { file } = command;
     let trust = read_trust(file)?;
+    Policy::parse(trust.require()).map_err(|e| End::Could(e.into()))?;
     let policy = trust.policy();
     for log in policy.logs() {
         println!("log      {}", log.vkey);
@@ -30,5 +32,8 @@ pub fn run(command: &TrustCommand) -> Ended {
     println!("quorum   at least {} cosignatures", policy.cosignatures_min());
     let fresh = trust.freshness();
     println!("fresh    at most {} s old, clocks at most {} s apart", fresh.max_age_s, fresh.skew_s);
+    if !trust.require().is_empty() {
+        println!("require  {}", trust.require().join(", "));
+    }
     Ok(())
 }

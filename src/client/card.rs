@@ -13,6 +13,12 @@ use waymark_mapping::{
     verify::{Check, Lookup, Outcome},
 };
 
+use super::{
+    choose::{Choice, Memory, Sifted, Why},
+    policy::{Test, in_words},
+};
+use crate::api::{Hint, outcome_code};
+
 /// A date for people, UTC.
 pub fn date(time: UnixMillis) -> String {
     let timestamp = i64::try_from(time.get()).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
@@ -27,17 +33,6 @@ fn ago(time: UnixMillis, now: UnixMillis) -> String {
         120..=7_199 => format!("{} min ago", seconds / 60),
         7_200..=172_799 => format!("{} h ago", seconds / 3600),
         _ => format!("{} days ago", seconds / 86_400),
-    }
-}
-
-/// The outcome as a word for programs.
-pub const fn outcome_code(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Absent => "absent",
-        Outcome::OptedOut => "opted-out",
-        Outcome::NoneListed => "none-listed",
-        Outcome::Listed => "listed",
-        Outcome::Erased => "erased",
     }
 }
 
@@ -157,6 +152,87 @@ pub fn explain(checks: &[Check]) -> String {
         let _ = writeln!(text, "  \u{2713} {}: {}", check.name, check.detail);
     }
     text
+}
+
+/// What is not used, and the tests that it fails.
+pub fn unmet_words(sifted: &Sifted<'_>) -> String {
+    let mut text = String::new();
+    for (m, missing) in &sifted.unmet {
+        let msp = m.msp.as_ref().map_or("", |d| d.as_str());
+        let _ = writeln!(text, "  not used: {msp} fails {}", in_words(missing));
+    }
+    text
+}
+
+/// The one mapping to use, and why.
+pub fn choice_words(choice: &Choice<'_>) -> String {
+    let m = choice.mapping;
+    let why = match choice.why {
+        Why::ExactTag => "found by the tag that was presented",
+        Why::Tag => "it bears the tag that was asked for",
+        Why::Msp => "it is at a provider that was asked for",
+        Why::Default => "it is the recipient's default",
+        Why::Any => "the recipient has not said which goes first",
+        Why::Earlier => "it was chosen before; something newer would go first",
+    };
+    let equals = match choice.equals {
+        _ if choice.why == Why::Earlier => String::new(),
+        1 => "; nothing comes equally first".to_owned(),
+        n => format!("; {n} come equally first, and this one by the sender's own secret"),
+    };
+    let memory = match choice.memory {
+        Memory::First => "chosen now, and remembered",
+        Memory::Kept => "chosen before, and kept (--again chooses another)",
+        Memory::Moved => "CHANGED: what was chosen before is gone, lapsed, or filtered out",
+        Memory::Again => "another one than before, as asked",
+    };
+    let msp = m.msp.as_ref().map_or("", |d| d.as_str());
+    format!("use {msp}  {}\n  {why}{equals}\n  {memory}\n", m.account.expose())
+}
+
+/// The same for programs.
+pub fn choice_json(choice: &Choice<'_>) -> Value {
+    let why = match choice.why {
+        Why::ExactTag => "exact-tag",
+        Why::Tag => "tag",
+        Why::Msp => "msp",
+        Why::Default => "default",
+        Why::Any => "any",
+        Why::Earlier => "earlier",
+    };
+    let memory = match choice.memory {
+        Memory::First => "first",
+        Memory::Kept => "kept",
+        Memory::Moved => "moved",
+        Memory::Again => "again",
+    };
+    json!({
+        "msp": choice.mapping.msp.as_ref().map(|d| d.as_str()),
+        "account": choice.mapping.account.expose(),
+        "digest": choice.mapping.digest.to_hex(),
+        "why": why,
+        "equals": choice.equals,
+        "memory": memory,
+    })
+}
+
+/// What is not used, for programs.
+pub fn unmet_json(sifted: &Sifted<'_>) -> Value {
+    let one = |(m, missing): &(&MappingFacts, Vec<Test>)| {
+        let missing: Vec<String> = missing.iter().map(Test::to_string).collect();
+        json!({"msp": m.msp.as_ref().map(|d| d.as_str()), "digest": m.digest.to_hex(), "missing": missing})
+    };
+    sifted.unmet.iter().map(one).collect()
+}
+
+/// A hint, as what it is. `who` is how the asker's screen names the CSI.
+pub fn hint_words(hint: &Hint, who: &str) -> String {
+    let more = if hint.more { " and others" } else { "" };
+    let at = if hint.msps.is_empty() { String::new() } else { format!(": {}{more}", hint.msps.join(", ")) };
+    format!(
+        "HINT, nothing of it is checked. {who}: the DP says {:?}{at}\n  look up without --hint before use\n",
+        hint.outcome
+    )
 }
 
 /// The facts for programs.

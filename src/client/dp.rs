@@ -1,6 +1,7 @@
 //! The calls to a DP. What comes back is typed and not yet believed.
 
 use data_encoding::BASE64;
+use serde::{Serialize, de::DeserializeOwned};
 use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_mapping::{
     answer::{ANSWER_SIZES, Pasts, RECEIPT_BYTES_MAX, Receipt},
@@ -12,16 +13,22 @@ use waymark_mapping::{
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
-use super::{ClientError, Line, success};
-use crate::api::{
-    CHANGE_MEDIA_TYPE, ChallengeAnswer, ChallengeRequest, ChangeRequest, CheckAnswer, CheckRequest, EVENT_MEDIA_TYPE,
-    HISTORY_MEDIA_TYPE, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
+use crate::{
+    api::{
+        CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HINT_BYTES, HINT_MEDIA_TYPE,
+        HISTORY_MEDIA_TYPE, Hint, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
+        challenges::{ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, SendRequest},
+    },
+    possession::sender::Channel,
 };
 
+/// Most bytes in an export: 256 versions of 16 full mappings.
+const EXPORT_BYTES_MAX: usize = 64 << 20;
 /// Most bytes in a JSON answer.
 const JSON_ANSWER_BYTES_MAX: usize = 64 << 10;
 
-/// A DP, as an app calls it.
+/// A DP, as an app calls it; for challenges, an independent prover as well.
 #[derive(Clone, Debug)]
 pub struct DpClient(Line);
 
@@ -46,7 +53,10 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        self.look_up_as(csi, tag, false).await
+        let request =
+            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.post_lookup(&request, &[], longest).await
     }
 
     /// Looks a CSI up with the proof of when each mapping was logged.
@@ -54,15 +64,34 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up_full(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        self.look_up_as(csi, tag, true).await
+        let request =
+            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: true };
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.post_lookup(&request, &[], longest).await
     }
 
-    async fn look_up_as(&self, csi: &Csi, tag: Option<&Tag>, full: bool) -> Result<Vec<u8>, ClientError> {
-        let request = LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full };
-        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+    /// Asks for the DP's word, without proof. Nothing here verifies it, because nothing can.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn hint(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Hint, ClientError> {
+        let request =
+            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let headers = [("accept", HINT_MEDIA_TYPE.to_owned())];
+        let body = self.post_lookup(&request, &headers, HINT_BYTES.max(PROBLEM_BYTES_MAX)).await?;
+        let hint: Hint = serde_json::from_slice(&body).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        if hint.hint { Ok(hint) } else { Err(ClientError::Malformed("it is not marked as a hint".to_owned())) }
+    }
+
+    async fn post_lookup(
+        &self,
+        request: &LookupRequest,
+        headers: &[(&str, String)],
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let url = format!("{}/v1/lookups", self.0.url);
-        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
-        success(self.0.fetcher.post(&url, JSON_MEDIA_TYPE, &[], body, longest).await?)
+        success(self.0.fetcher.post(&url, JSON_MEDIA_TYPE, headers, body, bytes_max).await?)
     }
 
     /// Asks for a code to be sent to a CSI.
@@ -76,14 +105,35 @@ impl DpClient {
         tenure: u32,
         purpose: Purpose,
     ) -> Result<ChallengeAnswer, ClientError> {
+        self.start_challenge_by(None, secret, csi, tenure, purpose).await
+    }
+
+    /// Asks for a code to be sent to a CSI by a channel.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn start_challenge_by(
+        &self,
+        channel: Option<Channel>,
+        secret: &SecretKey,
+        csi: &Csi,
+        tenure: u32,
+        purpose: Purpose,
+    ) -> Result<ChallengeAnswer, ClientError> {
         let purpose = match purpose {
             Purpose::Control => "control",
             Purpose::View => "view",
         };
-        let request = ChallengeRequest { csi: csi.expose().to_owned(), tenure, purpose: purpose.to_owned() };
-        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
-        let answer = self.0.post_signed(secret, "/v1/challenges", JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
-        serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
+        let (csi, purpose) = (csi.expose().to_owned(), purpose.to_owned());
+        self.post_json(secret, "/v1/challenges", &ChallengeRequest { csi, tenure, purpose, channel }).await
+    }
+
+    /// Asks for a challenge's code to be sent again.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn send_challenge(&self, secret: &SecretKey, id: &str) -> Result<ChallengeAnswer, ClientError> {
+        self.post_json(secret, &format!("/v1/challenges/{id}/send"), &SendRequest {}).await
     }
 
     /// Hands in a code: the attestation, or `None` if the code is wrong.
@@ -96,14 +146,38 @@ impl DpClient {
         id: &str,
         code: &str,
     ) -> Result<Option<Attestation>, ClientError> {
-        let body = serde_json::to_vec(&CheckRequest { code: code.to_owned() });
-        let body = body.map_err(|e| ClientError::Malformed(e.to_string()))?;
-        let path = format!("/v1/challenges/{id}/check");
-        let answer = self.0.post_signed(secret, &path, JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
-        let answer: CheckAnswer = serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        self.check(secret, id, CheckRequest { code: Some(code.to_owned()) }).await
+    }
+
+    /// Asks whether a challenge's link was opened: the attestation, or `None` if not yet.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn poll_challenge(&self, secret: &SecretKey, id: &str) -> Result<Option<Attestation>, ClientError> {
+        self.check(secret, id, CheckRequest::default()).await
+    }
+
+    async fn check(
+        &self,
+        secret: &SecretKey,
+        id: &str,
+        request: CheckRequest,
+    ) -> Result<Option<Attestation>, ClientError> {
+        let answer: CheckAnswer = self.post_json(secret, &format!("/v1/challenges/{id}/check"), &request).await?;
         let Some(encoded) = answer.attestation else { return Ok(None) };
         let bytes = BASE64.decode(encoded.as_bytes()).map_err(|e| ClientError::Malformed(e.to_string()))?;
         decode("attestation", &bytes).map(Some).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    async fn post_json<T: DeserializeOwned>(
+        &self,
+        secret: &SecretKey,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        let answer = self.0.post_signed(secret, path, JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
     }
 
     /// Asks for a change: its receipt, to be accepted or not.
@@ -116,6 +190,15 @@ impl DpClient {
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
     }
 
+    /// Hands in what a provider says: the answer that everybody sees afterwards, to be verified.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn state(&self, secret: &SecretKey, request: &ChangeRequest) -> Result<Vec<u8>, ClientError> {
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.0.post_signed(secret, "/v1/changes", CHANGE_MEDIA_TYPE, encode(request), longest).await
+    }
+
     /// The current record as the holder of a key may see it, to be opened.
     ///
     /// # Errors
@@ -124,6 +207,16 @@ impl DpClient {
         let body = encode(&HistoryRequest { csi: csi.clone(), version: ANY_VERSION });
         let answer = self.0.post_signed(secret, "/v1/history", HISTORY_MEDIA_TYPE, body, RECEIPT_BYTES_MAX).await?;
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    /// Everything that is kept about a CSI: JSON.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn export(&self, secret: &SecretKey, csi: &Csi) -> Result<Vec<u8>, ClientError> {
+        let request = ExportRequest { csi: csi.expose().to_owned() };
+        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        self.0.post_signed(secret, "/v1/exports", JSON_MEDIA_TYPE, body, EXPORT_BYTES_MAX).await
     }
 
     /// What happened from a version on downwards, a page of it, to be opened step by step.

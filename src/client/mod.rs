@@ -5,17 +5,31 @@
 //! |---|---|
 //! | [`dp`] | the calls to a DP, typed; nothing is believed yet |
 //! | [`recipient`] | a recipient's app: keys, mappings, changes, receipts, watch-lists |
-//! | [`msp`] | asking an MSP for its consent and its watch |
+//! | [`statement`] | what an MSP, a CSIP or the DP says about a mapping, in its own role |
+//! | [`msp`] | asking an MSP for its consent, its watch, what it saw, and to look up |
+//! | [`provider`] | an MSP's own calls to a DP, signed as RFC 9421 says |
+//! | [`import`] | handing over many changes, resumable |
 //! | [`card`] | facts in words and in JSON |
+//! | [`choose`], [`policy`], [`sticky`] | which mapping a sender uses, what it asks of the facts, what it remembers |
+//! | [`key_text`] | a recipient key compared without the DP: text and QR code |
+//! | [`mask`] | identifiers on a screen |
 //! | [`saved`] | an answer kept in a file, to be verified offline |
 //! | [`logs`] | reading any C2SP log: head, entry, consistency |
 
 pub mod card;
+pub mod choose;
 pub mod dp;
+pub mod import;
+pub mod key_text;
 pub mod logs;
+pub mod mask;
 pub mod msp;
+pub mod policy;
+pub mod provider;
 pub mod recipient;
 pub mod saved;
+pub mod statement;
+pub mod sticky;
 
 use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_runtime::{
@@ -41,6 +55,8 @@ pub enum ClientError {
         code: String,
         /// What to do.
         detail: String,
+        /// After how many seconds to try again, if that can help.
+        retry_after_s: Option<u64>,
     },
     /// The server's answer does not have the form.
     #[error("the server's answer does not have the form: {0}")]
@@ -98,5 +114,6 @@ fn success(fetched: Fetched) -> Result<Vec<u8>, ClientError> {
     }
     let problem: serde_json::Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
     let text = |name: &str| problem.get(name).and_then(|v| v.as_str()).unwrap_or("unknown").to_owned();
-    Err(ClientError::Refused { status: fetched.status, code: text("code"), detail: text("detail") })
+    let retry_after_s = problem.get("retry_after").and_then(serde_json::Value::as_u64);
+    Err(ClientError::Refused { status: fetched.status, code: text("code"), detail: text("detail"), retry_after_s })
 }

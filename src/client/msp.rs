@@ -1,19 +1,28 @@
-//! Asking an MSP: for its consent to a mapping, and to watch for a recipient.
+//! Asking an MSP: for its consent to a mapping, to watch for a recipient, what it saw, and to look somebody up.
 
+use data_encoding::HEXLOWER;
 use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_mapping::{
+    answer::ANSWER_SIZES,
     commitment::Salt,
+    identifier::Csi,
     mapping::{Consent, Mapping},
-    watch::{WATCH_LIST_MEDIA_TYPE, WatchList},
+    names::Tag,
+    watch::{WATCH_LIST_MEDIA_TYPE, WatchId, WatchList},
     wire::{decode, encode},
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher, random};
 
 use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
-use crate::msp::{CONSENT_MEDIA_TYPE, ConsentRequest};
+use crate::{
+    api::{JSON_MEDIA_TYPE, LookupRequest, NoticeView, NoticesAnswer, NoticesRequest},
+    msp::{CONSENT_MEDIA_TYPE, ConsentRequest},
+};
 
 /// Most bytes in an answer to a request for consent: a domain, a key, a digest, a signature.
 const CONSENT_BYTES_MAX: usize = 1024;
+/// Most bytes in an answer with notices: 64 of some 400 bytes.
+const NOTICES_BYTES_MAX: usize = 64 << 10;
 
 /// An MSP's adapter, as a user's app calls it.
 #[derive(Clone, Debug)]
@@ -46,6 +55,37 @@ impl MspClient {
     /// [`ClientError`].
     pub async fn watch(&self, list: &WatchList) -> Result<(), ClientError> {
         send_watch_list(&self.0.fetcher, &self.0.url, list).await
+    }
+
+    /// What happened under a list and nobody claimed, after an entry or from the beginning. `holder` is the list's key.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn notices(
+        &self,
+        holder: &SecretKey,
+        list: &WatchId,
+        after: Option<u64>,
+    ) -> Result<Vec<NoticeView>, ClientError> {
+        let request = NoticesRequest { list: HEXLOWER.encode(&list.0), after };
+        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        let answer = self.0.post_signed(holder, "/v1/notices", JSON_MEDIA_TYPE, body, NOTICES_BYTES_MAX).await?;
+        let answer: NoticesAnswer =
+            serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        Ok(answer.notices)
+    }
+
+    /// Has the MSP look a CSI up, so that the DP does not see who asks: the answer's bytes, to be verified. `account` is a
+    /// recipient key with an account there.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn look_up(&self, account: &SecretKey, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
+        let request =
+            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
+        self.0.post_signed(account, "/v1/relay/lookups", JSON_MEDIA_TYPE, body, longest).await
     }
 }
 

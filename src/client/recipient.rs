@@ -13,12 +13,13 @@ use waymark_log::{
 use waymark_mapping::{
     commitment::Salt,
     entry::{Change, Entry},
-    event::{Event, EventKind, EventTbs},
+    event::{ANY_VERSION, Event, EventKind, EventTbs},
     identifier::Csi,
     label::Label,
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region},
     receipt::{Current, ReceiptRefused, accept, open_current},
+    rules::State,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
     verify::{Asked, Lookup, Rejected, Remembered, Trail, Verified, verify},
@@ -109,6 +110,9 @@ pub enum RecipientError {
     /// The code was wrong.
     #[error("the code is wrong")]
     WrongCode,
+    /// The prover attests something else than what was asked.
+    #[error("the prover's attestation is not for this identifier, key and log, or its signature does not verify")]
+    OtherAttestation,
     /// The change contradicts itself before it is sent.
     #[error("{0}")]
     Wish(&'static str),
@@ -149,7 +153,21 @@ where
     let challenge = dp.start_challenge(secret, csi, tenure, purpose).await?;
     let code = read_code(challenge.id.clone()).await.ok_or(RecipientError::WrongCode)?;
     let attestation = dp.check_challenge(secret, &challenge.id, code.trim()).await?;
-    attestation.ok_or(RecipientError::WrongCode)
+    check_attestation(attestation.ok_or(RecipientError::WrongCode)?, dp.origin(), secret, csi)
+}
+
+/// Whether a prover attests what was asked, for the DP that it is to be used at.
+///
+/// # Errors
+/// [`RecipientError::OtherAttestation`].
+pub fn check_attestation(
+    attestation: Attestation,
+    origin: &Origin,
+    secret: &SecretKey,
+    csi: &Csi,
+) -> Result<Attestation, RecipientError> {
+    let is_ours = attestation.csi == *csi && attestation.recipient == secret.public();
+    if is_ours && attestation.verify(origin).is_ok() { Ok(attestation) } else { Err(RecipientError::OtherAttestation) }
 }
 
 /// Signs a mapping.
@@ -227,6 +245,63 @@ fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMilli
     let authorities = List16::new(wish.signers.iter().map(sign).collect());
     let authorities = authorities.ok_or(RecipientError::Wish("too many signers"))?;
     Ok(Event { tbs, authorities })
+}
+
+/// A revocation of a key, prepared in advance and kept offline: whoever hands it in ends all mappings of the key in this tenure,
+/// whatever has happened since.
+///
+/// # Panics
+/// Never: one signature fits an event.
+pub fn revocation(origin: &Origin, secret: &SecretKey, csi: &Csi, tenure: u32, now: UnixMillis) -> Event {
+    let tbs = EventTbs {
+        kind: EventKind::KeyCompromise,
+        csi: csi.clone(),
+        tenure,
+        version: ANY_VERSION,
+        previous: Hash::ZERO,
+        added: List16::empty(),
+        removed: List16::empty(),
+        reason: 0,
+        time: now,
+        nonce: random::bytes(),
+    };
+    let authority = tbs.sign_as_recipient(origin, secret, None);
+    Event { tbs, authorities: List16::new(vec![authority]).expect("one signature fits") }
+}
+
+/// One step of a CSI's history: what made a version, and what stood before it, if the reader may see that.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The version.
+    pub version: u32,
+    /// What made it.
+    pub event: Event,
+    /// The record before.
+    pub before: Option<State>,
+}
+
+/// The history that the holder of a key may see, newest first: each step is proved to lead to the one after it.
+///
+/// # Errors
+/// [`RecipientError`].
+pub async fn past(dp: &DpClient, secret: &SecretKey, current: &Current) -> Result<Vec<Step>, RecipientError> {
+    let (mut steps, mut anchor) = (Vec::new(), Some(current.anchor.clone()));
+    while let Some(at) = anchor.take() {
+        let page = dp.past(secret, &current.state.csi, at.version()).await?;
+        anchor = Some(at);
+        for past in page.steps.iter() {
+            let Some(at) = anchor.take() else { break };
+            let (event, before) = at.step(past)?;
+            let (state, next) = before.unzip();
+            steps.push(Step { version: at.version(), event, before: state });
+            anchor = next;
+        }
+        // An empty page moves nothing: there is no more to see.
+        if page.steps.is_empty() {
+            break;
+        }
+    }
+    Ok(steps)
 }
 
 /// The current record as the holder of a key may see it.

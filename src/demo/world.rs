@@ -11,7 +11,12 @@ use serde_json::Value;
 use waymark_log::{checkpoint::Origin, hash::Hash, note::KeyName};
 use waymark_mapping::{entry::Provider, names::Domain, trust::Trust};
 use waymark_monitor as monitor;
-use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, follow::LogReader};
+use waymark_runtime::{
+    clock::Clock,
+    durable,
+    fetch::{ExtraRoots, Fetcher},
+    follow::LogReader,
+};
 use waymark_witness as witness;
 
 use super::{
@@ -305,7 +310,7 @@ async fn start_witnesses(dir: &Path, clock: &Clock) -> anyhow::Result<Vec<witnes
     let mut running = Vec::with_capacity(WITNESSES);
     for i in 1..=WITNESSES {
         let folder = dir.join(format!("witness{i}"));
-        witness::init(&folder, KeyName::new(&format!("witness{i}.example"))?, loopback())?;
+        witness::init(&folder, KeyName::new(&format!("witness{i}.example"))?, loopback(), None)?;
         running.push(witness::start(witness::load(&folder)?, clock.clone()).await?);
     }
     Ok(running)
@@ -316,14 +321,17 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         domain: "dp.example".to_owned(),
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
+        operations: None,
         interval_ms: INTERVAL_MS,
         store: StoreKind::Redb,
         codes: Codes::Folder,
         lookups_per_minute: LOOKUPS_PER_MINUTE,
+        relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
         regions: vec![],
         csip: vec![],
         recycling: vec![],
+        tls: None,
     };
     let lines = (1..).zip(witnesses).map(|(i, w)| (format!("witness{i}"), w.vkey().clone(), w.url()));
     let new = init::NewDp { file, witnesses: lines.collect(), quorum: QUORUM };
@@ -343,6 +351,7 @@ async fn start_msps(
         let mut settings = msp::Settings::load(&msp_dir(dir, domain), loopback(), log)?;
         settings.renew_within_ms = RENEW_WITHIN_MS;
         settings.poll_ms = POLL_MS;
+        settings.dp = Some(dp.url());
         running.insert(domain.clone(), msp::start(settings, clock.clone()).await?);
     }
     Ok(running)
@@ -360,6 +369,9 @@ async fn start_monitor(
     let settings = monitor::Settings {
         data_dir: dir.join("monitor"),
         listen: loopback(),
+        operations: None,
+        tls: None,
+        roots: ExtraRoots::default(),
         logs: vec![followed],
         poll_ms: POLL_MS,
         renew_within_ms: RENEW_WITHIN_MS,

@@ -23,20 +23,23 @@ use waymark_runtime::{
 use super::{
     App,
     error::{self, LOG_READ_ONLY, NO_RECORD, STILL_PENDING},
-    v1::{Bytes, binary, take_slot},
+    v1::{Bytes, binary, json, parse_csi, parse_json, take_slot},
 };
 use crate::{
     api::{
-        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, HISTORY_MEDIA_TYPE, HistoryRequest,
-        JSON_BYTES_MAX,
+        CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HISTORY_MEDIA_TYPE,
+        HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE,
     },
     authorise::{Bench, Judged, authorise, check_signer},
     published::Latest,
-    sequencer::pool::{Outcome, PoolRefused, Ticket},
+    sequencer::{
+        batch::PendingChange,
+        pool::{Outcome, PoolRefused, Ticket},
+    },
 };
 
 /// Longest a change waits for its receipt: the client may then ask again with the same request.
-const RECEIPT_S_MAX: u64 = 30;
+pub(super) const RECEIPT_S_MAX: u64 = 30;
 
 /// POST /v1/changes
 pub async fn change(
@@ -55,11 +58,19 @@ pub async fn change(
     shown_to(&app, &request.event, signer)
 }
 
-/// Has a change judged, queued and published. The same request on its way gets the same ticket.
+/// Has a change judged, queued and published.
 async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<(), Problem> {
-    // Same request, same ticket: a retry while the first try is on its way waits with it.
+    match enqueue(app, request, digest)? {
+        Some(ticket) => wait(ticket).await,
+        None => Ok(()),
+    }
+}
+
+/// Judges a change and queues it: its ticket, or `None` if its event has made the current version already. `digest` is of
+/// what was sent: the same request on its way gets the same ticket.
+pub(super) fn enqueue(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<Option<Ticket>, Problem> {
     if let Some(ticket) = app.pool.ticket(&digest) {
-        return wait(ticket).await;
+        return Ok(Some(ticket));
     }
     let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
     if app.pool.is_in_flight(&csi_key) {
@@ -69,11 +80,10 @@ async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<()
     let regions = app.policy().document.regions();
     let bench = Bench { origin, csips, regions: &regions, recycled: false, now };
     match authorise(&app.answering, request, bench).map_err(|e| error::authorise(&e))? {
-        Judged::AlreadyDone => Ok(()),
+        Judged::AlreadyDone => Ok(None),
         Judged::Authorized(change) => {
-            let is_next =
-                |c: &crate::sequencer::batch::PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);
-            wait(app.pool.add(digest, *change, is_next).map_err(error::pool)?).await
+            let is_next = |c: &PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);
+            app.pool.add(digest, *change, is_next).map(Some).map_err(error::pool)
         }
     }
 }
@@ -130,6 +140,25 @@ pub async fn revoke(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
+/// POST /v1/exports
+pub async fn export(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes<JSON_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let body = body?.0;
+    let request: ExportRequest = parse_json(&body)?;
+    let csi = parse_csi(&request.csi)?;
+    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/exports", &body, app.clock.now())?;
+    let latest = app.answering.latest(&csi).map_err(|e| error::answer(&e))?;
+    let latest = latest.filter(|l| l.is_established(signer));
+    let latest =
+        latest.ok_or_else(|| Problem::new(NO_RECORD, "Only a key with a mapping here that is not new gets it all."))?;
+    let export = crate::export::export(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
+    Ok(json(StatusCode::OK, &export))
+}
+
 /// POST /v1/history
 pub async fn history(
     State(app): State<Arc<App>>,
@@ -143,10 +172,6 @@ pub async fn history(
     let nothing = || Problem::new(NO_RECORD, "Only a key with a mapping here sees more than a look-up shows.");
     // The same answer whether the CSI is unknown or the key has nothing there.
     let latest = app.answering.latest(&request.csi).map_err(|e| error::answer(&e))?;
-    if latest.is_none() {
-        let snapshot = app.answering.snapshot().map_err(|e| error::answer(&e))?;
-        app.answering.check_absent(&request.csi, &snapshot).map_err(|e| error::answer(&e))?;
-    }
     let latest: Latest = latest.filter(|l| l.has_mapping_of(signer)).ok_or_else(nothing)?;
     if request.version == ANY_VERSION {
         let receipt = app.answering.receipt_for(&latest, &[signer]).map_err(|e| error::answer(&e))?;

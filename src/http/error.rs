@@ -1,10 +1,11 @@
 //! The one place where a DP's errors become statuses and codes. Details say what to do; none quotes what was sent.
 
-use waymark_mapping::{rules::Refused, wire::Malformed};
+use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Malformed};
 use waymark_runtime::problem::{self, Kind, Problem};
 
 use crate::{
-    authorise::NotAuthorised, possession::PossessionError, published::AnswerError, sequencer::pool::PoolRefused,
+    authorise::NotAuthorised, httpsig::BadRequestSignature, possession::PossessionError, published::AnswerError,
+    sequencer::pool::PoolRefused,
 };
 
 /// The identifier is not in canonical form.
@@ -15,8 +16,23 @@ pub const TAG_INVALID: Kind = Kind::new(422, "tag-invalid", "The tag is not in c
 pub const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed by a recipient");
 /// A signature does not verify.
 pub const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
+/// No provider has signed the request.
+pub const PROVIDER_SIGNATURE_MISSING: Kind =
+    Kind::new(401, "signature-missing", "The request is not signed by a provider");
+/// The key is no valid key of that provider.
+pub const PROVIDER_UNKNOWN: Kind =
+    Kind::new(401, "provider-unknown", "The key is not valid for this provider in this role");
 /// The request was seen before, or its time is too far off.
 pub const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
+/// The entry was made for another state of the provider's keys.
+pub const PROVIDER_STALE: Kind =
+    Kind::new(409, "provider-stale", "The entry does not follow from the keys as they are");
+/// The entry has no business in the log.
+pub const PROVIDER_INVALID: Kind = Kind::new(422, "provider-invalid", "The provider entry is not good");
+/// Only the operator may take it in.
+pub const OPERATOR_ONLY: Kind = Kind::new(403, "operator-only", "Only the DP's operator takes this entry in");
+/// An imported change adds what does not name the MSP that carries it.
+pub const OTHER_MSP: Kind = Kind::new(422, "other-msp", "The change adds a mapping that names another MSP, or none");
 /// Another version is current.
 pub const VERSION_STALE: Kind = Kind::new(409, "version-stale", "The change was made for another version");
 /// Another change of the identifier is on its way.
@@ -58,6 +74,12 @@ pub const CONSENT_INVALID: Kind = Kind::new(422, "consent-invalid", "An MSP's co
 pub const CONSENT_REQUIRED: Kind = Kind::new(422, "consent-required", "The MSP's consent is needed");
 /// There is no such challenge.
 pub const CHALLENGE_OVER: Kind = Kind::new(410, "challenge-over", "There is no such challenge, or it is over");
+/// The challenge has no more sends.
+pub const CHALLENGE_SENDS: Kind = Kind::new(429, "challenge-sends", "The code was sent as often as it may be");
+/// No code is sent there for now.
+pub const CODE_BUDGET: Kind = Kind::new(429, "code-budget", "No more codes are sent there for now");
+/// The channel is not offered.
+pub const CHANNEL_NOT_OFFERED: Kind = Kind::new(422, "channel-not-offered", "No code is sent that way");
 /// The code could not be delivered.
 pub const CHANNEL_FAILED: Kind = Kind::new(503, "channel-failed", "The code could not be delivered");
 /// Nothing is published yet.
@@ -96,14 +118,37 @@ pub fn internal(error: &dyn std::error::Error) -> Problem {
 pub fn possession(error: &PossessionError) -> Problem {
     match error {
         PossessionError::NoChallenge => Problem::new(CHALLENGE_OVER, "Start another one."),
+        PossessionError::NotServed => {
+            Problem::new(CHANNEL_NOT_OFFERED, "Name another channel, or none, or prove possession to another prover.")
+        }
+        PossessionError::NoSends { retry_after_s } => {
+            Problem::new(CHALLENGE_SENDS, "Start another one when this one is over.").retry_after(*retry_after_s)
+        }
+        // Which of the accounts is spent is not told.
+        PossessionError::Spent(spent) => {
+            Problem::new(CODE_BUDGET, "Try again later, or another way.").retry_after(spent.retry_after_s)
+        }
         PossessionError::Busy => Problem::new(problem::BUSY, "Try again in a while.").retry_after(30),
         PossessionError::Sender(e) => {
             tracing::error!(error = %e, "a code could not be delivered");
             Problem::new(CHANNEL_FAILED, "Try again in a while.").retry_after(30)
         }
-        // Not an error over HTTP: the answer is 200 with what is left.
-        PossessionError::WrongCode { .. } => Problem::new(CHALLENGE_OVER, error.to_string()),
     }
+}
+
+/// A provider's signature under a request that is not good.
+pub fn request_signature(error: BadRequestSignature) -> Problem {
+    Problem::new(SIGNATURE_INVALID, error.to_string())
+}
+
+/// A provider entry that does not follow.
+pub fn provider(error: ProviderRefused) -> Problem {
+    let kind = match error {
+        ProviderRefused::NotNext => PROVIDER_STALE,
+        ProviderRefused::NotByKey | ProviderRefused::NotByValid => NOT_ALLOWED,
+        ProviderRefused::WrongKey | ProviderRefused::TooMany => PROVIDER_INVALID,
+    };
+    Problem::new(kind, error.to_string())
 }
 
 /// A change that was not queued.

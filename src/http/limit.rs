@@ -1,63 +1,66 @@
-//! A plain limit on look-ups by address, and on work at once.
+//! Plain limits on look-ups: by address for whoever comes by itself, by domain for an MSP that relays its users'.
 //!
-//! It slows a crawler down and is no more than that: an address is cheap. Limits that bind to accounts come with tokens.
+//! They slow a crawler down and are no more than that: an address is cheap. Limits that bind to accounts come with tokens.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::{Mutex, PoisonError},
-};
+use std::net::IpAddr;
 
 use waymark_log::time::UnixMillis;
+use waymark_mapping::names::Domain;
+use waymark_runtime::budget::Budget;
 
 /// The window that look-ups are counted in.
 const WINDOW_MS: u64 = 60_000;
 /// Most addresses that are counted at a time, some 40 bytes each.
 const ADDRESSES_MAX: usize = 200_000;
+/// Most MSPs that are counted at a time: more than any DP will onboard.
+const MSPS_MAX: usize = 100_000;
+/// All MSPs together may relay as much as so many of them: a thousand made-up MSPs get no further than sixteen.
+const MSPS_TOGETHER: u32 = 16;
 
 /// Counts look-ups by address.
-pub struct LookupLimit {
-    per_minute: u32,
-    counts: Mutex<(u64, HashMap<IpAddr, u32>)>,
-}
+pub struct LookupLimit(Budget<IpAddr>);
 
 impl LookupLimit {
     /// So many a minute for each address.
     pub fn new(per_minute: u32) -> Self {
-        Self { per_minute, counts: Mutex::new((0, HashMap::new())) }
+        Self(Budget::new(WINDOW_MS, per_minute, ADDRESSES_MAX))
     }
 
-    /// Counts a look-up; `Err` with the seconds to wait if it is one too many.
+    /// Counts a look-up.
     ///
     /// # Errors
-    /// Seconds until the next window.
+    /// Seconds until the next window, if it is one too many.
     pub fn count(&self, address: IpAddr, now: UnixMillis) -> Result<(), u64> {
-        let window = now.get() / WINDOW_MS;
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.0 != window {
-            *counts = (window, HashMap::new());
-        }
-        let wait = (WINDOW_MS - now.get() % WINDOW_MS).div_ceil(1000);
-        let full = counts.1.len() >= ADDRESSES_MAX;
-        match counts.1.get_mut(&network(address)) {
-            Some(count) if *count >= self.per_minute => Err(wait),
-            Some(count) => {
-                *count += 1;
-                Ok(())
-            }
-            None if full || self.per_minute == 0 => Err(wait),
-            None => {
-                counts.1.insert(network(address), 1);
-                Ok(())
-            }
-        }
+        self.0.count(network(address), now)
     }
 }
 
-/// An IPv6 host has its /64 to itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+/// Counts the look-ups that MSPs relay.
+pub struct RelayLimit {
+    each: Budget<Domain>,
+    together: Budget<()>,
+}
+
+impl RelayLimit {
+    /// So many a minute for each MSP.
+    pub fn new(per_minute: u32) -> Self {
+        let together = per_minute.saturating_mul(MSPS_TOGETHER);
+        Self { each: Budget::new(WINDOW_MS, per_minute, MSPS_MAX), together: Budget::new(WINDOW_MS, together, 1) }
+    }
+
+    /// Counts a look-up.
+    ///
+    /// # Errors
+    /// Seconds until the next window, if it is one too many.
+    pub fn count(&self, msp: Domain, now: UnixMillis) -> Result<(), u64> {
+        self.each.count(msp, now).and_then(|()| self.together.count((), now))
+    }
+}
+
+/// An IPv6 host has its /64 to itself. An IPv4 address that a listener for both shows as an IPv6 one is an IPv4 address.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) => v4,
         IpAddr::V6(v6) => {
             let mut octets = v6.octets();
             octets[8..].fill(0);
@@ -82,5 +85,20 @@ mod tests {
         assert_eq!(limit.count(one, at(1000)), Err(59));
         assert_eq!(limit.count(other, at(1000)), Ok(()));
         assert_eq!(limit.count(one, at(60_000)), Ok(()));
+        let mapped = |text: &str| network(text.parse().unwrap()).to_string();
+        assert_eq!(
+            (mapped("::ffff:192.0.2.1"), mapped("2001:db8::1")),
+            ("192.0.2.1".to_owned(), "2001:db8::".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_thousand_msps_get_no_more_than_sixteen() {
+        let limit = RelayLimit::new(2);
+        let served = |i: u32| {
+            let msp = Domain::parse(&format!("m{i}.example")).unwrap();
+            (0..3).filter(|_| limit.count(msp.clone(), UnixMillis::new(0)).is_ok()).count()
+        };
+        assert_eq!((0..1000).map(served).collect::<Vec<_>>().iter().sum::<usize>(), 32);
     }
 }

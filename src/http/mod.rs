@@ -3,22 +3,31 @@
 //! | | | |
 //! |---|---|---|
 //! | GET | /log/checkpoint, /log/tile/... | the log, for any C2SP tool |
-//! | POST | /v1/lookups | an answer |
-//! | POST | /v1/challenges, /v1/challenges/{id}/check | possession |
+//! | POST | /v1/lookups | an answer, or a hint |
+//! | POST | /v1/challenges, /v1/challenges/{id}/send, .../check, .../confirm | possession ([`challenges`], as at a prover) |
+//! | GET | /confirm | the page behind a link in a mail |
 //! | POST | /v1/changes | a change, answered by its receipt |
 //! | POST | /v1/revocations | a revocation prepared in advance, from whoever has it |
+//! | POST | /v1/exports | everything that is kept about a CSI, for its recipient |
 //! | POST | /v1/history | the current record as its recipient may see it; its past |
-//! | GET | /v1/providers | who is onboarded |
+//! | GET, POST | /v1/providers | who is onboarded; the next key of a provider that is |
+//! | POST | /v1/imports | many changes that an MSP carries for its users |
 //! | GET | /v1/policy, /v1/policy/{digest} | the policy document in effect; one that was logged before |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
 
+pub mod challenges;
 mod changes;
+mod confirm;
 pub mod error;
+mod imports;
 mod limit;
 mod log;
+mod lookups;
 mod policy;
-mod recipient;
+mod provider_auth;
+mod providers;
+pub(crate) mod recipient;
 mod v1;
 
 use std::{
@@ -32,16 +41,21 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use waymark_log::checkpoint::Origin;
+use waymark_mapping::names::Domain;
 use waymark_runtime::{
     clock::Clock,
     problem::{self, Problem},
 };
 
-use self::{limit::LookupLimit, recipient::Nonces};
+use self::{
+    imports::IMPORTS_MAX,
+    limit::{LookupLimit, RelayLimit},
+    provider_auth::ProviderNonces,
+    recipient::Nonces,
+};
 use crate::{
     authorise::TrustedCsip,
     policy::shelf::{InEffect, Logged},
-    possession::Possession,
     published::Answering,
     recycling::Registers,
     sequencer::pool::Pool,
@@ -63,8 +77,6 @@ pub struct App {
     pub answering: Arc<Answering>,
     /// What waits for the log.
     pub pool: Arc<Pool>,
-    /// Proves possession.
-    pub possession: Possession,
     /// The public folder.
     pub files: LogFiles,
     /// The policy document in effect, and those before.
@@ -74,40 +86,44 @@ pub struct App {
     /// The CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
     nonces: Nonces,
+    provider_nonces: ProviderNonces,
     /// By the document in effect: so many a minute.
     lookups: Mutex<(u32, Arc<LookupLimit>)>,
+    relays: RelayLimit,
     lookup_slots: Semaphore,
     change_slots: Semaphore,
+    import_slots: Semaphore,
 }
 
 impl App {
     /// Puts the parts together.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a DP, named, once")]
     pub fn new(
         clock: Clock,
         origin: Origin,
         answering: Arc<Answering>,
         pool: Arc<Pool>,
-        possession: Possession,
         files: LogFiles,
         policies: InEffect,
         csips: Vec<TrustedCsip>,
         recycling: Registers,
+        relays_per_minute: u32,
     ) -> Self {
         Self {
             clock,
             origin,
             answering,
             pool,
-            possession,
             files,
             policies,
             csips,
             recycling,
             nonces: Nonces::default(),
+            provider_nonces: ProviderNonces::default(),
             lookups: Mutex::new((0, Arc::new(LookupLimit::new(0)))),
+            relays: RelayLimit::new(relays_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_slots: Semaphore::new(CHANGES_MAX),
+            import_slots: Semaphore::new(IMPORTS_MAX),
         }
     }
 
@@ -126,6 +142,13 @@ impl App {
         Arc::clone(&limit.1)
     }
 
+    /// Counts a look-up that an MSP relays.
+    fn count_relayed(&self, msp: &Domain) -> Result<(), Problem> {
+        self.relays.count(msp.clone(), self.clock.now()).map_err(|wait| {
+            Problem::new(problem::TOO_MANY, "Too many look-ups of this provider in a minute.").retry_after(wait)
+        })
+    }
+
     /// Counts a look-up, or what costs as much, by address.
     fn count_look_up(&self, address: IpAddr) -> Result<(), Problem> {
         self.lookup_limit().count(address, self.clock.now()).map_err(|wait| {
@@ -139,13 +162,13 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/log/checkpoint", get(log::checkpoint))
         .route("/log/{*path}", get(log::tile))
-        .route("/v1/lookups", post(v1::look_up))
-        .route("/v1/challenges", post(v1::start_challenge))
-        .route("/v1/challenges/{id}/check", post(v1::check_challenge))
+        .route("/v1/lookups", post(lookups::look_up))
         .route("/v1/changes", post(changes::change))
         .route("/v1/revocations", post(changes::revoke))
         .route("/v1/history", post(changes::history))
-        .route("/v1/providers", get(v1::providers))
+        .route("/v1/exports", post(changes::export))
+        .route("/v1/imports", post(imports::import))
+        .route("/v1/providers", get(providers::list).post(providers::submit))
         .route("/v1/policy", get(policy::current))
         .route("/v1/policy/{digest}", get(policy::by_digest))
         .with_state(app)

@@ -5,23 +5,29 @@
 //! ```
 
 use std::{
-    collections::HashMap,
-    fs::{File, OpenOptions},
-    io::{self, Write},
+    collections::{HashMap, HashSet},
+    io,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use waymark_log::key::Key;
 use waymark_mapping::names::Account;
-use waymark_runtime::durable;
+use waymark_runtime::lines::Lines;
 
 /// Most bytes of accounts read at the start: a million accounts.
 const ACCOUNTS_BYTES_MAX: usize = 130 << 20;
 
+struct Inner {
+    keys: HashMap<String, Key>,
+    /// The same keys, to be asked for by key.
+    users: HashSet<Key>,
+    lines: Lines,
+}
+
 /// Accounts and their keys.
 pub struct Accounts {
-    inner: Mutex<(HashMap<String, Key>, File)>,
+    inner: Mutex<Inner>,
 }
 
 impl Accounts {
@@ -30,22 +36,30 @@ impl Accounts {
     /// # Errors
     /// If they cannot be read, or a line is damaged.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let bytes = durable::read(path, ACCOUNTS_BYTES_MAX)?.unwrap_or_default();
-        let text = String::from_utf8(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-        let mut accounts = HashMap::new();
-        for line in text.lines() {
+        let (lines, there) = Lines::open(path, ACCOUNTS_BYTES_MAX)?;
+        let mut keys = HashMap::new();
+        for line in there {
             let parsed = line.split_once(' ').and_then(|(account, key)| Some((account, Key::from_hex(key)?)));
             let (account, key) =
                 parsed.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a damaged line in accounts"))?;
-            accounts.insert(account.to_owned(), key);
+            keys.insert(account.to_owned(), key);
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { inner: Mutex::new((accounts, file)) })
+        let users = keys.values().copied().collect();
+        Ok(Self { inner: Mutex::new(Inner { keys, users, lines }) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Number of accounts.
     pub fn len(&self) -> usize {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0.len()
+        self.inner().keys.len()
+    }
+
+    /// Whether some account belongs to this key.
+    pub fn knows(&self, key: &Key) -> bool {
+        self.inner().users.contains(key)
     }
 
     /// Whether the account belongs to this key; it does if nobody asked for it before.
@@ -54,13 +68,13 @@ impl Accounts {
     /// If a new account cannot be written down.
     pub fn claim(&self, account: &Account, key: &Key) -> io::Result<bool> {
         let name = blake3::hash(account.expose().as_bytes()).to_hex().to_string();
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(owner) = inner.0.get(&name) {
+        let mut inner = self.inner();
+        if let Some(owner) = inner.keys.get(&name) {
             return Ok(owner == key);
         }
-        let line = format!("{name} {}\n", key.to_hex());
-        inner.1.write_all(line.as_bytes())?;
-        inner.0.insert(name, *key);
+        inner.lines.append([format!("{name} {}", key.to_hex()).as_str()])?;
+        inner.keys.insert(name, *key);
+        inner.users.insert(*key);
         Ok(true)
     }
 }
@@ -78,10 +92,12 @@ mod tests {
         let (one, two) = (SecretKey::from_seed(&[1; 32]).public(), SecretKey::from_seed(&[2; 32]).public());
         let account = Account::parse("mimi://chat.example/u/ann").unwrap();
         let accounts = Accounts::open(&path).unwrap();
+        assert!(!accounts.knows(&one));
         assert!(accounts.claim(&account, &one).unwrap());
         assert!(!accounts.claim(&account, &two).unwrap());
         let accounts = Accounts::open(&path).unwrap();
         assert_eq!(accounts.len(), 1);
+        assert!(accounts.knows(&one) && !accounts.knows(&two));
         assert!(accounts.claim(&account, &one).unwrap() && !accounts.claim(&account, &two).unwrap());
         assert!(!std::fs::read_to_string(&path).unwrap().contains("ann"));
     }

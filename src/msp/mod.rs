@@ -1,4 +1,5 @@
-//! A reference adapter for a messaging provider: it consents to its users' mappings and watches for them.
+//! A reference adapter for a messaging provider: it consents to its users' mappings, watches for them, tells them what it
+//! saw, and asks the directory for them.
 //!
 //! An integrator copies from here. What a real MSP has and this does not: its own login. An account belongs to the recipient
 //! key that first asks for it, which stands in for "the user of this account, logged in, has this key".
@@ -7,11 +8,16 @@
 //! |---|---|---|
 //! | POST | /v1/consents | a mapping and a salt, signed by its recipient key; answered by the consent |
 //! | POST | /v1/watch-lists | a blind watch-list of one of its users |
+//! | POST | /v1/notices | what happened under a list and nobody claimed, signed by the list's holder |
+//! | POST | /v1/relay/lookups | a look-up for one of its users, signed by a key with an account here |
 //! | GET | /status | counts and alerts, JSON |
 //!
 //! The DP never calls the MSP. The adapter never learns more of a CSI than its own user's mapping tells it.
 
 mod accounts;
+pub mod keys;
+mod notices;
+mod relay;
 mod watching;
 
 use std::{
@@ -19,6 +25,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use axum::{
@@ -29,6 +36,7 @@ use axum::{
     response::IntoResponse,
     routing::{get, post},
 };
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
@@ -41,33 +49,48 @@ use waymark_mapping::{
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
-    watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
+    watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchId, WatchList},
     wire::{decode, encode},
 };
 use waymark_runtime::{
     clock::Clock,
     config::{self, ConfigError},
-    durable, keyfile,
+    durable,
+    fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
+    keyfile,
     listen::{self, Capped, Server},
     problem::{self, Kind, Problem},
+    tls::TlsFiles,
 };
 
+pub use self::relay::{LOOKUPS_PER_DAY_DEFAULT, LOOKUPS_PER_DAY_MIN};
 use self::{
     accounts::Accounts,
+    relay::Relay,
     watching::{ImportRefused, Watching},
 };
-use crate::api::{RECIPIENT_HEADER, RequestSignature};
+use crate::{
+    api::{JSON_BYTES_MAX, JSON_MEDIA_TYPE, NoticeView, NoticesAnswer, NoticesRequest},
+    client::provider::ProviderClient,
+    http::{error, recipient::Nonces},
+};
 
 /// Media type of a request for consent.
 pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
 /// Most bytes in a request for consent: a mapping and a salt.
 const CONSENT_BYTES_MAX: usize = 8 << 10;
 
-const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "The request is not signed by the mapping's key");
 const OTHER_MSP: Kind = Kind::new(422, "other-msp", "The mapping names another MSP");
 const MAPPING_INVALID: Kind = Kind::new(422, "mapping-invalid", "The mapping is not good");
 const ACCOUNT_TAKEN: Kind = Kind::new(403, "account-taken", "The account belongs to another key");
 const WATCH_LIST_REFUSED: Kind = Kind::new(422, "watch-list-refused", "The watch-list is not taken");
+const NO_ACCOUNT: Kind = Kind::new(403, "no-account", "The key has no account at this MSP");
+const NO_LIST: Kind = Kind::new(404, "no-list", "This key has no such watch-list here");
+const NO_RELAY: Kind = Kind::new(404, "no-relay", "This adapter relays no look-ups");
+
+/// What a user is to do about a notice.
+const WHAT_TO_DO: &str = "Look at your history. If none of your apps made this change, remove the new mapping while it is \
+                          new, and ask your telephone or mail provider whether somebody else receives your codes.";
 
 /// A request for consent.
 #[derive(Clone, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
@@ -96,12 +119,20 @@ pub struct Settings {
     pub domain: Domain,
     /// Origin of the DP's log.
     pub origin: Origin,
-    /// The MSP's key.
-    pub secret: SecretKey,
+    /// The file with the MSP's key. It is read for each signature, so that a new key is used as soon as it is in place.
+    pub key: PathBuf,
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Certificate and key: without them it does not listen beyond loopback. [`Settings::load`] leaves it empty.
+    pub tls: Option<TlsFiles>,
+    /// Whose certificates are believed besides, when the log is read. [`Settings::load`] leaves it empty.
+    pub roots: ExtraRoots,
     /// The log to watch: its URL prefix and whom to believe about it.
     pub log: Option<(String, Trust)>,
+    /// The DP's URL, to relay look-ups to.
+    pub dp: Option<String>,
+    /// Look-ups a day that are relayed for each user; at least [`LOOKUPS_PER_DAY_MIN`].
+    pub lookups_per_day: u32,
     /// How long users have to claim a hit.
     pub renew_within_ms: u64,
     /// Time between looks at the log.
@@ -114,7 +145,7 @@ pub struct Settings {
 /// In words.
 pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class: u8) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(dir)?;
-    let secret = SecretKey::from_seed(&*keyfile::create(&dir.join("msp.key"))?);
+    let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(keys::KEY))?);
     let file = MspFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned() };
     durable::replace(&dir.join("msp.toml"), toml::to_string_pretty(&file)?.as_bytes())?;
     let entry = crate::init::provider_entry(domain, ProviderRole::Msp, publishes, class, origin, &secret);
@@ -123,25 +154,38 @@ pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class
     Ok(path)
 }
 
+/// Whose folder this is, and for which log.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn identity(dir: &Path) -> Result<(Domain, Origin), ConfigError> {
+    let path = dir.join("msp.toml");
+    let file: MspFile = config::load(&path)?;
+    let domain = Domain::parse(&file.domain).ok_or_else(|| ConfigError::new(&path, "domain: not a domain"))?;
+    let origin = Origin::new(&file.origin).map_err(|e| ConfigError::new(&path, e))?;
+    Ok((domain, origin))
+}
+
 impl Settings {
     /// Reads an MSP's folder.
     ///
     /// # Errors
     /// [`ConfigError`].
     pub fn load(dir: &Path, listen: SocketAddr, log: Option<(String, Trust)>) -> Result<Self, ConfigError> {
-        let path = dir.join("msp.toml");
-        let file: MspFile = config::load(&path)?;
-        let domain = Domain::parse(&file.domain).ok_or_else(|| ConfigError::new(&path, "domain: not a domain"))?;
-        let origin = Origin::new(&file.origin).map_err(|e| ConfigError::new(&path, e))?;
-        let key = dir.join("msp.key");
-        let secret = keyfile::load(&key).map_err(|e| ConfigError::new(&key, e))?;
+        let (domain, origin) = identity(dir)?;
+        let key = dir.join(keys::KEY);
+        keyfile::load(&key).map_err(|e| ConfigError::new(&key, e))?;
         Ok(Self {
             dir: dir.to_owned(),
             domain,
             origin,
-            secret: SecretKey::from_seed(&secret),
+            key,
             listen,
+            tls: None,
+            roots: ExtraRoots::default(),
             log,
+            dp: None,
+            lookups_per_day: LOOKUPS_PER_DAY_DEFAULT,
             renew_within_ms: RENEW_WITHIN_MS_DEFAULT,
             poll_ms: 1000,
         })
@@ -151,10 +195,12 @@ impl Settings {
 struct App {
     domain: Domain,
     origin: Origin,
-    secret: SecretKey,
+    key: PathBuf,
     clock: Clock,
+    nonces: Nonces,
     accounts: Accounts,
     watching: Watching,
+    relay: Option<Relay>,
 }
 
 /// An adapter that is running.
@@ -169,24 +215,37 @@ pub struct Running {
 /// # Errors
 /// What listening said, or that the accounts cannot be read.
 pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
-    let listener = listen::bind(settings.listen).await?;
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
+    let fetcher = Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &settings.roots);
+    let follows = settings.log.is_some();
+    let relay = settings.dp.as_ref().map(|url| {
+        // One client for all users: the DP sees connections of the MSP, not of anybody.
+        let (domain, origin) = (settings.domain.clone(), settings.origin.clone());
+        let dp = ProviderClient::new(fetcher.clone(), url, origin, clock.clone(), domain);
+        Relay::new(dp, settings.lookups_per_day)
+    });
     let app = Arc::new(App {
         accounts: Accounts::open(&settings.dir.join("accounts"))?,
-        watching: Watching::new(settings.origin.clone(), settings.renew_within_ms),
+        watching: Watching::open(&settings.dir, settings.origin.clone(), settings.renew_within_ms, follows)?,
         domain: settings.domain,
         origin: settings.origin,
-        secret: settings.secret,
+        key: settings.key,
         clock: clock.clone(),
+        nonces: Nonces::default(),
+        relay,
     });
     let router = Router::new()
         .route("/v1/consents", post(consent))
         .route("/v1/watch-lists", post(watch_list))
+        .route("/v1/notices", post(notices))
+        .route("/v1/relay/lookups", post(relay_look_up))
         .route("/status", get(status))
         .with_state(Arc::clone(&app));
     let server = listen::serve(listener, listen::with_problems(router))?;
+    let fetcher = Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &settings.roots);
     let watcher = settings.log.map(|(url, trust)| {
         let app = Arc::clone(&app);
-        tokio::spawn(async move { app.watching.follow(&url, &trust, settings.poll_ms, &app.clock).await })
+        tokio::spawn(async move { app.watching.follow(fetcher, &url, &trust, settings.poll_ms, &app.clock).await })
     });
     Ok(Running { server, watcher, app })
 }
@@ -240,9 +299,64 @@ async fn watch_list(
     let list = WatchList::decode(&body?.0).map_err(|e| Problem::new(problem::MALFORMED, e.to_string()))?;
     app.watching.import(list, app.clock.now()).map_err(|e| match e {
         ImportRefused::Full => Problem::new(problem::BUSY, "No more lists are held here."),
+        ImportRefused::NotYet => Problem::new(problem::BUSY, "The log is still being read.").retry_after(1),
         ImportRefused::Rule(e) => Problem::new(WATCH_LIST_REFUSED, e.to_string()),
+        ImportRefused::Io(e) => internal(&e),
     })?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn notices(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Capped<JSON_BYTES_MAX>, Problem>,
+) -> Result<Json<NoticesAnswer>, Problem> {
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let body = body?.0;
+    let holder = app.nonces.authenticate(&app.origin, &headers, "/v1/notices", &body, app.clock.now())?;
+    let malformed = || Problem::new(problem::MALFORMED, "Name a list in hex, and from which entry on.");
+    let request: NoticesRequest = serde_json::from_slice(&body).map_err(|_| malformed())?;
+    let list = HEXLOWER.decode(request.list.as_bytes()).ok().and_then(|b| b.try_into().ok());
+    let list = WatchId(list.ok_or_else(malformed)?);
+    // The same answer whether there is no such list or it is somebody else's.
+    let notices = app.watching.notices(&list, &holder);
+    let notices = notices.ok_or_else(|| Problem::new(NO_LIST, "Hand the list in first."))?;
+    let after = |n: &&notices::Notice| request.after.is_none_or(|after| n.place.index > after);
+    let view = |n: &notices::Notice| NoticeView {
+        list: request.list.clone(),
+        entry: n.place.index,
+        leaf: n.place.leaf.to_hex(),
+        head_time_ms: n.time.get(),
+        what_to_do: WHAT_TO_DO.to_owned(),
+    };
+    Ok(Json(NoticesAnswer { notices: notices.iter().filter(after).map(view).collect() }))
+}
+
+async fn relay_look_up(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Result<Capped<JSON_BYTES_MAX>, Problem>,
+) -> Result<Response<Body>, Problem> {
+    let relay = app.relay.as_ref().ok_or_else(|| Problem::new(NO_RELAY, "Ask the directory itself."))?;
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let (body, now) = (body?.0, app.clock.now());
+    let user = app.nonces.authenticate(&app.origin, &headers, "/v1/relay/lookups", &body, now)?;
+    if !app.accounts.knows(&user) {
+        return Err(Problem::new(NO_ACCOUNT, "Ask for a consent first: that ties a key to an account."));
+    }
+    let answer = relay.look_up(user, &body, &app.secret()?, now).await?;
+    let mut response = Response::new(Body::from(answer.body));
+    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let media_type = HeaderValue::from_str(&answer.media_type);
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type.unwrap_or(HeaderValue::from_static("text/plain")));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// A fault of ours: the reason goes to our log, not to the user.
+fn internal(error: &dyn std::error::Error) -> Problem {
+    tracing::error!(%error, "a request failed");
+    Problem::new(problem::INTERNAL, "It has been written to the server's log.")
 }
 
 async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
@@ -261,36 +375,35 @@ impl App {
     /// Consents to a mapping of one of this MSP's own users.
     fn judge(&self, headers: &HeaderMap, body: &[u8], request: &ConsentRequest) -> Result<Consent, Problem> {
         let (mapping, now) = (&request.mapping, self.clock.now());
-        let signature = headers.get(RECIPIENT_HEADER).and_then(|v| v.to_str().ok()).and_then(RequestSignature::parse);
-        let signed = signature.filter(|s| {
-            s.key == mapping.recipient && s.is_timely(now) && s.is_under(&self.origin, "POST", "/v1/consents", body)
-        });
-        if signed.is_none() {
-            return Err(Problem::new(SIGNATURE_INVALID, "Sign the request with the mapping's recipient key."));
+        let signer = self.nonces.authenticate(&self.origin, headers, "/v1/consents", body, now)?;
+        if signer != mapping.recipient {
+            return Err(Problem::new(error::SIGNATURE_INVALID, "Sign the request with the mapping's recipient key."));
         }
         if mapping.msp.get().as_ref() != Some(&self.domain) {
             return Err(Problem::new(OTHER_MSP, format!("This is {}.", self.domain)));
         }
         mapping.verify(&self.origin).map_err(|e| Problem::new(MAPPING_INVALID, e.to_string()))?;
-        let ours = self.accounts.claim(&mapping.account, &mapping.recipient).map_err(|error| {
-            tracing::error!(%error, "an account could not be written down");
-            Problem::new(problem::INTERNAL, "It has been written to the server's log.")
-        })?;
+        let ours = self.accounts.claim(&mapping.account, &mapping.recipient).map_err(|e| internal(&e))?;
         if !ours {
             return Err(Problem::new(ACCOUNT_TAKEN, "Another app is registered for this account."));
         }
-        Ok(self.sign(mapping, &request.salt, now))
+        Ok(self.sign(&self.secret()?, mapping, &request.salt, now))
     }
 
-    fn sign(&self, mapping: &Mapping, salt: &Salt, now: UnixMillis) -> Consent {
+    /// The MSP's key as it is now: after a rotation the new one, without a restart.
+    fn secret(&self) -> Result<SecretKey, Problem> {
+        keyfile::load(&self.key).map(|seed| SecretKey::from_seed(&seed)).map_err(|e| internal(&e))
+    }
+
+    fn sign(&self, secret: &SecretKey, mapping: &Mapping, salt: &Salt, now: UnixMillis) -> Consent {
         let mut consent = Consent {
             msp: self.domain.clone(),
-            msp_key: self.secret.public(),
+            msp_key: secret.public(),
             blinded: blind(salt, &encode(mapping)),
             expiry: mapping.not_after.min(now.plus_ms(MAPPING_LIFETIME_MS_MAX)),
             sig: UNSIGNED,
         };
-        consent.sign(&self.origin, &self.secret);
+        consent.sign(&self.origin, secret);
         consent
     }
 }

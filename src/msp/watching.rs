@@ -2,16 +2,29 @@
 //!
 //! No replay of the map and no judgement on the log: that is a monitor's work. Here it is enough that the entries are those
 //! that the witnesses' quorum stands for, and that the log only grows.
+//!
+//! Lists are on the disk before they are acknowledged, each with how far the log had been read when it came:
+//!
+//! ```text
+//! <entries read> <time received, ms> <WatchList, base64>\n        one line a list or renewal, appended
+//! ```
+//!
+//! After a start the log is read again from its beginning, and each list is taken up where it came: so what was hit and not
+//! yet claimed is so again, with all its time to be claimed. Once nothing is open any more, the file is written anew.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
+    io,
+    path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use data_encoding::BASE64;
 use waymark_log::{
     checkpoint::Origin,
     hash::{Hash, leaf_hash},
+    key::Key,
     range::CompactRange,
     time::UnixMillis,
 };
@@ -19,12 +32,14 @@ use waymark_mapping::{
     entry::Entry,
     label::Label,
     trust::Trust,
-    watch::{Alert, Place, WatchBook, WatchList, WatchRefused},
+    watch::{Alert, Place, WatchBook, WatchId, WatchList, WatchRefused},
 };
-use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
+use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, follow::LogReader, lines::Lines};
+
+use super::notices::{Notice, Notices};
 
 /// Why a list is not taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ImportRefused {
     /// By the rules of watch-lists.
     #[error(transparent)]
@@ -32,16 +47,38 @@ pub enum ImportRefused {
     /// There is no room.
     #[error("no more lists are held here")]
     Full,
+    /// The lists of an earlier run have not all been taken up yet.
+    #[error("the log is still being read")]
+    NotYet,
+    /// It could not be written down.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// Most watch-lists kept.
 const LISTS_MAX: usize = 1_000_000;
+/// Most bytes of lists read at the start: a million of 500 bytes, each renewed once since the file was written anew.
+const LISTS_BYTES_MAX: usize = 1 << 30;
+
+/// A list of an earlier run.
+struct Stored {
+    /// Entries that had been read when it came.
+    size: u64,
+    received: UnixMillis,
+    list: WatchList,
+}
 
 struct Inner {
     book: WatchBook,
     range: CompactRange,
     places: HashMap<Label, (Place, UnixMillis)>,
-    unexpected: Vec<Hash>,
+    /// Lists of an earlier run that the log has not been read far enough for, in the order in which they came.
+    stored: VecDeque<Stored>,
+    /// Whose each list is.
+    holders: HashMap<WatchId, Key>,
+    notices: Notices,
+    path: PathBuf,
+    lines: Lines,
 }
 
 /// The watch of one MSP over one log.
@@ -50,20 +87,43 @@ pub struct Watching {
 }
 
 impl Watching {
-    /// Nothing watched and nothing read.
-    pub fn new(origin: Origin, renew_within_ms: u64) -> Self {
-        let book = WatchBook::new(origin, renew_within_ms);
-        let inner = Inner { book, range: CompactRange::new(), places: HashMap::new(), unexpected: Vec::new() };
-        Self { inner: Mutex::new(inner) }
+    /// Opens the lists and notices in a folder. `follows` says whether a log will be followed; without one, lists are only
+    /// kept.
+    ///
+    /// # Errors
+    /// If they cannot be read, or a line is damaged.
+    pub fn open(dir: &Path, origin: Origin, renew_within_ms: u64, follows: bool) -> io::Result<Self> {
+        let path = dir.join("watch-lists");
+        let (lines, there) = Lines::open(&path, LISTS_BYTES_MAX)?;
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a damaged line in watch-lists");
+        let stored = there.iter().map(|line| Stored::parse(line).ok_or_else(damaged)).collect::<io::Result<_>>()?;
+        let mut inner = Inner {
+            book: WatchBook::new(origin, renew_within_ms),
+            range: CompactRange::new(),
+            places: HashMap::new(),
+            stored,
+            holders: HashMap::new(),
+            notices: Notices::open(&dir.join("notices"))?,
+            path,
+            lines,
+        };
+        if !follows {
+            inner.take_up(u64::MAX);
+        }
+        Ok(Self { inner: Mutex::new(inner) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Number of lists.
+    /// Number of lists, those of an earlier run included.
     pub fn lists(&self) -> usize {
-        self.inner().book.len()
+        let inner = self.inner();
+        let mut waiting: Vec<WatchId> = inner.stored.iter().map(|s| s.list.id).collect();
+        waiting.sort_unstable();
+        waiting.dedup();
+        inner.book.len() + waiting.iter().filter(|id| !inner.book.holds(id)).count()
     }
 
     /// Entries read.
@@ -73,26 +133,39 @@ impl Watching {
 
     /// Entries that nobody claimed, by leaf hash, each once.
     pub fn unexpected(&self) -> Vec<Hash> {
-        self.inner().unexpected.clone()
+        self.inner().notices.leaves()
     }
 
-    /// Takes a user's list.
+    /// What is to be told to the holder of a list; `None` if there is no such list of this holder.
+    pub fn notices(&self, list: &WatchId, holder: &Key) -> Option<Vec<Notice>> {
+        let inner = self.inner();
+        let stored = || inner.stored.iter().find(|s| s.list.id == *list).map(|s| s.list.holder);
+        let whose = inner.holders.get(list).copied().or_else(stored)?;
+        (whose == *holder).then(|| inner.notices.of(list).to_vec())
+    }
+
+    /// Takes a user's list. It is on the disk when this returns.
     ///
     /// # Errors
     /// [`ImportRefused`].
     pub fn import(&self, list: WatchList, now: UnixMillis) -> Result<(), ImportRefused> {
         let mut inner = self.inner();
-        let Inner { book, range, places, .. } = &mut *inner;
+        if !inner.stored.is_empty() {
+            return Err(ImportRefused::NotYet);
+        }
         // Whoever is in may renew: a renewal that is refused would end in an alert.
-        if book.len() >= LISTS_MAX && !book.holds(&list.id) {
+        if inner.book.len() >= LISTS_MAX && !inner.book.holds(&list.id) {
             return Err(ImportRefused::Full);
         }
-        Ok(book.import(list, now, range.size(), |label| places.get(label).copied())?)
+        let stored = Stored { size: inner.range.size(), received: now, list };
+        let line = stored.format();
+        inner.put(stored)?;
+        Ok(inner.lines.append([line.as_str()])?)
     }
 
     /// Follows the log until it is aborted.
-    pub async fn follow(&self, url: &str, trust: &Trust, poll_ms: u64, clock: &Clock) {
-        let reader = LogReader::new(Fetcher::default(), url);
+    pub async fn follow(&self, fetcher: Fetcher, url: &str, trust: &Trust, poll_ms: u64, clock: &Clock) {
+        let reader = LogReader::new(fetcher, url);
         let mut every = tokio::time::interval(Duration::from_millis(poll_ms));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -128,9 +201,9 @@ impl Watching {
     /// Feeds new entries to the lists. Changes take effect with the head after them.
     fn take(&self, first: u64, entries: &[Vec<u8>], range: CompactRange, now: UnixMillis) {
         let mut inner = self.inner();
-        inner.range = range;
         let mut pending = Vec::new();
         for (index, bytes) in (first..).zip(entries) {
+            inner.take_up(index);
             match Entry::decode(bytes) {
                 Ok(Entry::Change(change)) => pending.push((Place { index, leaf: leaf_hash(bytes) }, change.label)),
                 Ok(Entry::Head(head)) => {
@@ -142,18 +215,76 @@ impl Watching {
                 _ => {}
             }
         }
+        inner.take_up(range.size());
+        inner.range = range;
     }
 
     fn tick(&self, now: UnixMillis) {
         let mut inner = self.inner();
         let size = inner.range.size();
         for alert in inner.book.tick(size, now) {
-            if let Alert::Unexpected { place, .. } = alert
-                && !inner.unexpected.contains(&place.leaf)
-            {
-                tracing::warn!(entry = place.index, "a user's watch-list was hit and nobody claimed it");
-                inner.unexpected.push(place.leaf);
+            let Alert::Unexpected { id, place, time } = alert else { continue };
+            match inner.notices.add(id, Notice { place, time }) {
+                Ok(true) => tracing::warn!(entry = place.index, "a user's watch-list was hit and nobody claimed it"),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, entry = place.index, "a notice could not be written down"),
             }
         }
+        let Inner { book, holders, .. } = &mut *inner;
+        if holders.len() > book.len() {
+            holders.retain(|id, _| book.holds(id));
+        }
+        if let Err(error) = inner.write_anew(now) {
+            tracing::error!(%error, "the watch-lists could not be written anew");
+        }
+    }
+}
+
+impl Inner {
+    /// Hands a list to the book.
+    fn put(&mut self, stored: Stored) -> Result<(), WatchRefused> {
+        let (id, holder) = (stored.list.id, stored.list.holder);
+        let Self { book, places, .. } = self;
+        book.import(stored.list, stored.received, stored.size, |label| places.get(label).copied())?;
+        self.holders.insert(id, holder);
+        Ok(())
+    }
+
+    /// Takes up the lists that had come before so many entries had been read.
+    fn take_up(&mut self, size: u64) {
+        while self.stored.front().is_some_and(|s| s.size <= size) {
+            // It was taken once, over the same entries, so it is taken again.
+            let _ = self.stored.pop_front().map(|stored| self.put(stored));
+        }
+    }
+
+    /// Leaves out renewed lists, if the rest leads to the same book: nothing is open, and no list is ahead of the log.
+    fn write_anew(&mut self, now: UnixMillis) -> io::Result<()> {
+        let lines = self.lines.count();
+        let small = lines < 64 || lines < 2 * self.book.len() as u64;
+        let size = self.range.size();
+        let open = self.book.open_hits() > 0 || !self.stored.is_empty() || self.book.lists().any(|l| l.size > size);
+        if small || open {
+            return Ok(());
+        }
+        let stored = |list: &WatchList| Stored { size, received: now, list: list.clone() }.format() + "\n";
+        let text: String = self.book.lists().map(stored).collect();
+        durable::replace(&self.path, text.as_bytes())?;
+        self.lines = Lines::open(&self.path, LISTS_BYTES_MAX)?.0;
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn format(&self) -> String {
+        format!("{} {} {}", self.size, self.received.get(), BASE64.encode(&self.list.encode()))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ');
+        let size = words.next()?.parse().ok()?;
+        let received = UnixMillis::new(words.next()?.parse().ok()?);
+        let list = WatchList::decode(&BASE64.decode(words.next()?.as_bytes()).ok()?).ok()?;
+        words.next().is_none().then_some(Self { size, received, list })
     }
 }

@@ -333,10 +333,7 @@ fn with_value(text: &str, field: &str, value: &str) -> String {
 
 /// The channels that codes take by a configuration.
 pub fn channels_of(codes: &Codes) -> Vec<String> {
-    match codes {
-        Codes::Console => vec!["console".to_owned()],
-        Codes::Folder => vec!["folder".to_owned()],
-    }
+    codes.channels().into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

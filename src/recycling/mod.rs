@@ -30,7 +30,6 @@ pub mod fcc;
 use std::{
     collections::{HashMap, VecDeque},
     fmt, fs, io,
-    net::IpAddr,
     os::unix::fs::PermissionsExt,
     path::Path,
     pin::Pin,
@@ -45,7 +44,7 @@ use waymark_log::time::UnixMillis;
 use waymark_mapping::identifier::Csi;
 use waymark_runtime::{
     durable,
-    fetch::{FetchError, Fetched, Fetcher},
+    fetch::{FetchError, Fetched, Fetcher, check_url},
     random,
 };
 use zeroize::Zeroizing;
@@ -162,9 +161,7 @@ impl FeedFile {
             Self::Camara { url, token_url, .. } => vec![url, token_url],
             Self::Fcc { url, .. } => vec![url],
         };
-        if !urls.iter().all(|u| is_private_on_the_way(u)) {
-            return Err("recycling: a URL is https, or http to a loopback address".to_owned());
-        }
+        urls.into_iter().try_for_each(|u| check_url(u)).map_err(|e| format!("recycling: {e}"))?;
         let digits = |p: &str| p.strip_prefix('+').is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
         let prefixes = self.prefixes();
         let good = (1..=FEEDS_MAX).contains(&prefixes.len()) && prefixes.iter().all(|p| p.len() > 1 && digits(p));
@@ -191,17 +188,6 @@ impl FeedFile {
         };
         Ok(Served { prefixes: self.prefixes().to_vec(), feed })
     }
-}
-
-/// Whether nobody on the way reads what is sent there: https, or a loopback address.
-fn is_private_on_the_way(url: &str) -> bool {
-    if url.starts_with("https://") {
-        return true;
-    }
-    let Some(rest) = url.strip_prefix("http://") else { return false };
-    let host = rest.split('/').next().unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// A secret in a file of its own that nobody else may read: one line of printable characters.
@@ -449,10 +435,16 @@ mod tests {
 
     #[test]
     fn numbers_go_over_tls_or_nowhere() {
-        let url = |url: &str| is_private_on_the_way(url);
-        assert!(url("https://api.example/x") && url("http://127.0.0.1:9/x") && url("http://[::1]:9"));
+        let at = |url: &str| FeedFile::Camara {
+            url: url.to_owned(),
+            token_url: "https://auth.example/token".to_owned(),
+            client_id: "c".to_owned(),
+            secret_file: "s".to_owned(),
+            prefixes: vec!["+4915".to_owned()],
+        };
+        assert!(at("https://api.example/x").check().is_ok() && at("http://127.0.0.1:9/x").check().is_ok());
         for bad in ["http://api.example", "http://127.0.0.1.example/", "ftp://127.0.0.1", "http://10.0.0.1:80/", ""] {
-            assert!(!url(bad), "{bad}");
+            assert!(at(bad).check().is_err(), "{bad}");
         }
         let fcc = |prefix: &str| FeedFile::Fcc {
             url: "https://api.reassigned.us".to_owned(),

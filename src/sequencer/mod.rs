@@ -30,6 +30,7 @@ use self::{
     pool::{Done, Pool, Taken},
 };
 use crate::{
+    operations::BatchDurations,
     published::{Published, Snapshot},
     row::Kept,
     store::{
@@ -83,6 +84,8 @@ pub struct Workshop {
     pub interval: Duration,
     /// Age at which cosignatures of an unchanged tree are renewed.
     pub refresh: Duration,
+    /// How long batches take.
+    pub durations: BatchDurations,
 }
 
 /// The running sequencer.
@@ -217,6 +220,7 @@ impl Run {
         intake: Intake,
         now: waymark_log::time::UnixMillis,
     ) -> Result<Vec<([u8; 32], u32)>, Stopped> {
+        let begun = Instant::now();
         let made = batch(&self.state, intake, now, &mut random::source())?;
         if let Some(why) = &made.config_refused {
             tracing::warn!(%why, "a config entry was left out");
@@ -230,6 +234,7 @@ impl Run {
         let mut disk = Disk { rows: &*w.rows, head: &w.head, files: &w.files };
         let old = (self.head_note.as_str(), self.signed.checkpoint());
         let signed = commit(&mut disk, &made, &rows, &purges, Some(old), &w.signer)?;
+        w.durations.commit.add(begun.elapsed());
         self.head_note = signed.to_note(&[]);
         self.signed = signed;
         self.head_path = made.head_path;
@@ -239,7 +244,7 @@ impl Run {
 
     /// Has the signed head cosigned, publishes it, and tells those who wait.
     fn publish(&mut self, versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
-        let w = &self.workshop;
+        let (w, begun) = (&self.workshop, Instant::now());
         let cosigned = match w.witnessing.cosign(&self.signed, &self.stop) {
             Ok(Some(cosigned)) => cosigned,
             // Asked to stop while the quorum was not met: the next start has this head cosigned.
@@ -252,6 +257,7 @@ impl Run {
                 return Err(why.into());
             }
         };
+        w.durations.witnesses.add(begun.elapsed());
         w.files.publish(&cosigned)?;
         let published: &Published = &w.published.published;
         let csi_keys: Vec<[u8; 32]> = versions.iter().map(|(key, _)| *key).collect();

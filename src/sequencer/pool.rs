@@ -163,6 +163,10 @@ impl Pool {
         if inner.closed {
             return Err(PoolRefused::ReadOnly);
         }
+        // The same entry, sent again, takes no second place.
+        if inner.providers.contains(&provider) {
+            return Ok(());
+        }
         if inner.providers.len() >= PROVIDERS_MAX {
             return Err(PoolRefused::Full);
         }
@@ -207,6 +211,11 @@ impl Pool {
             taken.done.0.push(waiting.done);
         }
         taken
+    }
+
+    /// Changes that wait, without those of the batch in hand.
+    pub fn waiting(&self) -> usize {
+        self.inner().waiting.len()
     }
 
     /// Whether nothing waits.

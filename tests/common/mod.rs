@@ -83,11 +83,15 @@ pub struct Witnesses {
 
 impl Witnesses {
     pub async fn start(root: &Path, count: usize) -> Self {
+        Self::start_at(root, count, &Clock::System).await
+    }
+
+    pub async fn start_at(root: &Path, count: usize, clock: &Clock) -> Self {
         let (mut running, mut dirs) = (vec![], vec![]);
         for i in 1..=count {
             let dir = root.join(format!("witness{i}"));
-            witness::init(&dir, KeyName::new(&format!("w{i}.example")).unwrap(), loopback()).unwrap();
-            running.push(witness::start(witness::load(&dir).unwrap(), Clock::System).await.unwrap());
+            witness::init(&dir, KeyName::new(&format!("w{i}.example")).unwrap(), loopback(), Some(loopback())).unwrap();
+            running.push(witness::start(witness::load(&dir).unwrap(), clock.clone()).await.unwrap());
             dirs.push(dir);
         }
         Self { running, dirs }
@@ -145,14 +149,17 @@ pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut 
         domain: "dp.example".to_owned(),
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
+        operations: Some(loopback()),
         interval_ms: INTERVAL_MS,
         store: store(),
         codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
+        relays_per_minute: 6,
         answer_bytes_min: 8192,
         regions: vec!["EU".to_owned()],
         csip: vec![],
         recycling: vec![],
+        tls: None,
     };
     adjust(&mut file);
     let lines = witnesses.lines();
@@ -183,11 +190,32 @@ impl Stage {
     }
 
     pub async fn with_witnesses(count: usize) -> Self {
+        Self::with(count, &Clock::System, |_| {}).await
+    }
+
+    /// A DP with another configuration, which its policy document follows.
+    pub async fn with_file(count: usize, clock: &Clock, adjust: impl FnOnce(&mut File)) -> Self {
+        Self::start(count, clock, adjust, |_| {}).await
+    }
+
+    /// A DP by another clock, or with other settings.
+    pub async fn with(count: usize, clock: &Clock, adjust: impl FnOnce(&mut Settings)) -> Self {
+        Self::start(count, clock, |_| {}, adjust).await
+    }
+
+    async fn start(
+        count: usize,
+        clock: &Clock,
+        file: impl FnOnce(&mut File),
+        adjust: impl FnOnce(&mut Settings),
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let witnesses = Witnesses::start(root.path(), count).await;
+        let witnesses = Witnesses::start_at(root.path(), count, clock).await;
         let dir = root.path().join("dp");
-        make_dp(&dir, &witnesses);
-        let dp = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
+        make_dp_with(&dir, &witnesses, file);
+        let mut settings = Settings::load(&dir).unwrap();
+        adjust(&mut settings);
+        let dp = dp::start(settings, clock.clone()).await.unwrap();
         let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
         let origin = Origin::new("dp.example/log").unwrap();
         let stage = Self { root, witnesses, dp, trust, origin, fetcher: Fetcher::new(Duration::from_secs(40)) };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tls_codec::Size;
-use waymark::client::card::outcome_code;
+use waymark::api::outcome_code;
 use waymark_log::time::UnixMillis;
 use waymark_mapping::{
     answer::{ANSWER_SIZES, Answer},

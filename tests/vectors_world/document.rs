@@ -12,7 +12,7 @@ fn document() -> String {
 /// The rows of the document that name a limit, with the constant that sets it.
 #[test]
 fn the_document_names_the_limits_of_the_code() {
-    use waymark::api;
+    use waymark::{api, possession};
     use waymark_log::{checkpoint, note, policy, proof, tile, tlogproof, witness as w};
     use waymark_mapping::{entry, identifier, mapping, names, prefix, provider, record, trust, watch};
     let hours = |h: u64| h * 3600 * 1000;
@@ -50,6 +50,10 @@ fn the_document_names_the_limits_of_the_code() {
         (watch::WATCH_LIFETIME_MS_MAX, hours(180 * 24), "| watch-list | 4,096 bytes, 64 labels, 180 days |"),
         (api::JSON_BYTES_MAX as u64, 4 << 10, "| JSON or history request | 4 KiB |"),
         (api::CHANGE_BYTES_MAX as u64, 64 << 10, "| change request | 64 KiB |"),
+        (possession::CHALLENGE_MS, 600_000, "| challenge | 10 minutes, 5 sends, 5 checks |"),
+        (u64::from(possession::SENDS_MAX), 5, "| challenge | 10 minutes, 5 sends, 5 checks |"),
+        (u64::from(possession::CHECKS_MAX), 5, "| challenge | 10 minutes, 5 sends, 5 checks |"),
+        (possession::ATTESTATION_MS, hours(1), "| attestation | serves 60 minutes |"),
         (api::REQUEST_WINDOW_MS, 300_000, "| request's time | 5 minutes off |"),
         (w::REQUEST_BYTES_MAX as u64, 125_824, "A request has at most 125,824 bytes"),
     ];

@@ -11,15 +11,18 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 use waymark_log::{
     checkpoint::Origin,
     note::{KeyName, Vkey},
 };
-use waymark_runtime::{clock::Clock, telemetry};
+use waymark_runtime::{clock::Clock, process, telemetry};
 
 use crate::{
-    Added, LogEntry, add_log, config::LISTEN_DEFAULT, init, load, logs, quota::REQUESTS_PER_DAY_DEFAULT, start,
+    Added, LogEntry, add_log,
+    config::{LISTEN_DEFAULT, OPERATIONS_DEFAULT},
+    init, load, logs,
+    quota::REQUESTS_PER_DAY_DEFAULT,
+    start,
 };
 
 /// A C2SP witness: it cosigns checkpoints that extend what it cosigned before, for any log.
@@ -76,9 +79,12 @@ struct InitArgs {
     /// Its name, best a URL without scheme that you control, such as w1.witness.example; it never changes
     #[arg(long, value_parser = key_name)]
     name: KeyName,
-    /// Address and port of the listener, written to witness.toml; loopback only
+    /// Address and port of the listener, written to witness.toml; beyond loopback it needs a certificate there
     #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT)]
     listen: SocketAddr,
+    /// The same for health and metrics
+    #[arg(long, value_name = "ADDRESS", default_value_t = OPERATIONS_DEFAULT)]
+    operations: SocketAddr,
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +94,9 @@ struct RunArgs {
     /// Address and port of the listener, before what witness.toml says
     #[arg(long, value_name = "ADDRESS", env = "WAYMARK_WITNESS_LISTEN")]
     listen: Option<SocketAddr>,
+    /// The same for health and metrics
+    #[arg(long, value_name = "ADDRESS", env = "WAYMARK_WITNESS_OPERATIONS")]
+    operations: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]
@@ -161,7 +170,7 @@ fn print(line: &str) -> io::Result<()> {
 }
 
 fn make(args: InitArgs) -> anyhow::Result<()> {
-    let vkey = init(&args.dir.dir, args.name, args.listen)?;
+    let vkey = init(&args.dir.dir, args.name, args.listen, Some(args.operations))?;
     Ok(print(&vkey.to_string())?)
 }
 
@@ -207,15 +216,16 @@ fn run(args: RunArgs) -> anyhow::Result<()> {
     telemetry::init(false);
     let mut settings = load(&args.dir.dir)?;
     settings.listen = args.listen.unwrap_or(settings.listen);
+    settings.operations = args.operations.or(settings.operations);
+    process::raise_descriptors();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let told = process::stop_signal()?;
         let witness = start(settings, Clock::System).await?;
         let vkey = witness.vkey();
         print(&format!("witness {} {vkey} {}", vkey.name(), witness.url()))?;
         let failed = tokio::select! {
-            _ = interrupt.recv() => false,
-            _ = terminate.recv() => false,
+            () = told => false,
             () = witness.failed() => true,
         };
         witness.stop().await;

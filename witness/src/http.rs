@@ -21,10 +21,12 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use waymark_log::witness::{REQUEST_BYTES_MAX, Refusal, SIZE_MEDIA_TYPE};
 use waymark_runtime::{
     listen::Capped,
+    metrics::{Counts, Meter},
     problem::{self, Problem},
 };
 
 use crate::{
+    operations,
     service::{Denied, Service},
     state::StateError,
 };
@@ -38,15 +40,18 @@ const TEXT: &str = "text/plain; charset=utf-8";
 struct Shared {
     service: Arc<Service>,
     jobs: Arc<Semaphore>,
+    requests: Counts,
 }
 
-/// The routes of a witness. They cover every path: the listener's own fallbacks speak the directory's dialect.
-pub fn router(service: Arc<Service>) -> Router {
-    Router::new()
+/// The routes of a witness, counted. They cover every path: the listener's own fallbacks speak the directory's dialect.
+pub fn router(service: Arc<Service>, meter: &Meter) -> Router {
+    let requests = operations::requests(meter);
+    let router = Router::new()
         .route("/add-checkpoint", post(add_checkpoint).fallback(|| async { wrong_method("POST") }))
         .route("/{*path}", any(monitoring))
         .route("/", any(|| async { unknown_path() }))
-        .with_state(Shared { service, jobs: Arc::new(Semaphore::new(JOBS_MAX)) })
+        .with_state(Shared { service, jobs: Arc::new(Semaphore::new(JOBS_MAX)), requests });
+    meter.count_requests(router)
 }
 
 impl Shared {
@@ -70,11 +75,10 @@ async fn add_checkpoint(State(shared): State<Shared>, body: Result<Capped<REQUES
         Ok(Capped(body)) => body,
         Err(problem) => return unread(&problem),
     };
-    match shared.run(move |service| service.add_checkpoint(&body)).await {
-        Ok(Ok(line)) => text(StatusCode::OK, line.to_string()),
-        Ok(Err(denied)) => denied_response(denied),
-        Err(error) => denied_response(error.into()),
-    }
+    let done = shared.run(move |service| service.add_checkpoint(&body)).await;
+    let done = done.unwrap_or_else(|error| Err(error.into()));
+    shared.requests.add(operations::outcome(&done));
+    done.map_or_else(denied_response, |line| text(StatusCode::OK, line.to_string()))
 }
 
 /// Every path but the first: `/<origin hash>/checkpoint` or nothing.

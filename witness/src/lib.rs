@@ -6,7 +6,7 @@
 //! every status; the judgement itself is the pure [`waymark_log::witness::decide`].
 //!
 //! **What it does not do.** It reads no entries and says nothing about what they mean; it makes no outbound connection;
-//! it has neither TLS (a proxy's task) nor ML-DSA keys nor sign-subtree. It cannot notice that its whole data directory was
+//! it has neither ML-DSA keys nor sign-subtree. It cannot notice that its whole data directory was
 //! put back to an earlier day: **never restore a witness from a backup, make a new one instead.**
 //!
 //! | module | what it does |
@@ -17,6 +17,7 @@
 //! | [`evidence`] | refused requests that may prove a log's misbehaviour |
 //! | [`quota`] | cosignatures a log may ask for in a day |
 //! | [`service`] | one request from body to verdict, without HTTP |
+//! | `operations` | readiness and metrics |
 //! | [`http`] | paths, and the one place where verdicts become statuses |
 //! | [`cli`] | the program `waymark-witness` |
 
@@ -37,6 +38,9 @@ use waymark_log::{
 use waymark_runtime::{
     clock::Clock,
     listen::{self, Server},
+    metrics::Meter,
+    operations::{Operations, Running as Told, show_connections},
+    tls::TlsFiles,
 };
 
 use crate::{
@@ -50,6 +54,7 @@ pub mod config;
 pub mod evidence;
 pub mod http;
 pub mod logs;
+mod operations;
 pub mod quota;
 pub mod service;
 pub mod state;
@@ -68,8 +73,12 @@ pub struct Settings {
     pub secret: SecretKey,
     /// The directory that [`init`] made.
     pub data_dir: PathBuf,
-    /// Where it listens: loopback; port 0 takes a free one.
+    /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where it tells health and metrics, if anywhere.
+    pub operations: Option<SocketAddr>,
+    /// Certificate and key: without them it does not listen beyond loopback.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Why a witness does not start.
@@ -101,6 +110,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Running {
     server: Server,
+    told: Told,
     service: Arc<Service>,
 }
 
@@ -108,6 +118,11 @@ impl Running {
     /// Its URL, submission and monitoring prefix in one, without a final slash.
     pub fn url(&self) -> String {
         self.server.url()
+    }
+
+    /// The URL of its health and metrics, if they are told anywhere.
+    pub fn operations_url(&self) -> Option<String> {
+        self.told.url()
     }
 
     /// Where it listens.
@@ -128,10 +143,12 @@ impl Running {
 
     /// Stops listening, waits for what is being written, and closes the state, so that it can be started again at once.
     pub async fn stop(self) {
+        self.told.set_stopping();
         self.server.stop().await;
         let service = self.service;
         // Waiting for a write transaction blocks; a panic inside would have been told to whoever asked for it.
         let _ = spawn_blocking(move || service.close()).await;
+        self.told.stop().await;
     }
 }
 
@@ -140,16 +157,24 @@ impl Running {
 /// # Errors
 /// [`StartError`]. A missing, damaged or foreign state is an error, never an empty state.
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
-    let Settings { name, secret, data_dir, listen: address } = settings;
+    let Settings { name, secret, data_dir, listen: address, operations: told_at, tls } = settings;
     let cannot_listen = |error| StartError::Listen { address, error };
     let cosigner = Cosigner::new(name, secret);
     // The address first: it is the likeliest to be wrong, and needs no undoing.
-    let listener = listen::bind(address).await.map_err(cannot_listen)?;
+    let listener = listen::bind_tls(address, tls.as_ref()).await.map_err(cannot_listen)?;
     let service =
         spawn_blocking(move || open(&data_dir, cosigner, clock)).await.map_err(|_| StartError::Panicked)??;
     let service = Arc::new(service);
-    let server = listen::serve(listener, http::router(Arc::clone(&service))).map_err(cannot_listen)?;
-    Ok(Running { server, service })
+    let meter = Meter::default();
+    operations::show(&service, &meter);
+    let looked = Arc::clone(&service);
+    let look = Box::new(move || operations::look(&looked));
+    let told =
+        Operations { program: "waymark-witness", version: env!("CARGO_PKG_VERSION"), meter: meter.clone(), look };
+    let told = told.start(told_at, tls.as_ref()).await.map_err(cannot_listen)?;
+    let server = listen::serve(listener, http::router(Arc::clone(&service), &meter)).map_err(cannot_listen)?;
+    show_connections(&meter, server.connections());
+    Ok(Running { server, told, service })
 }
 
 /// Opens list and state and checks one against the other.

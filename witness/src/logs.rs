@@ -294,6 +294,16 @@ impl LogList {
         Ok(Self { dir: dir.to_owned(), entries, reread: Mutex::new(None) })
     }
 
+    /// How many logs are listed.
+    pub fn len(&self) -> usize {
+        self.entries().len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.entries().is_empty()
+    }
+
     /// A log of the list as it is now.
     pub fn find(&self, origin: &Origin) -> Option<Arc<LogEntry>> {
         self.entries().get(origin).cloned()

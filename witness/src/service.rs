@@ -14,7 +14,7 @@ use waymark_log::{
     note::{SignatureLine, Vkey},
     witness::{AddCheckpoint, Advance, Refusal, decide},
 };
-use waymark_runtime::clock::Clock;
+use waymark_runtime::{clock::Clock, metrics::SERIES_MAX};
 
 use crate::{
     config::REFUSED_FOLDER,
@@ -176,6 +176,36 @@ impl Service {
     pub fn latest(&self, origin_hash: &str) -> Result<Option<String>, StateError> {
         let Some(origin) = self.state.origin_by_hash(origin_hash) else { return Ok(None) };
         Ok(self.state.latest(&origin)?.map(|c| c.to_note()))
+    }
+
+    /// How many logs are listed.
+    pub fn logs_listed(&self) -> usize {
+        self.logs.len()
+    }
+
+    /// The logs of which something was cosigned, in the order of their names and as many as metrics show, each with the size
+    /// that it has here.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn cosigned_sizes(&self) -> Result<Vec<(Origin, u64)>, StateError> {
+        let mut origins = self.state.origins();
+        origins.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        let mut sizes = Vec::new();
+        for origin in origins.into_iter().take(SERIES_MAX) {
+            if let Some(cosigned) = self.state.latest(&origin)? {
+                sizes.push((origin, cosigned.head().size));
+            }
+        }
+        Ok(sizes)
+    }
+
+    /// Reads something of the state.
+    ///
+    /// # Errors
+    /// [`StateError`] if it cannot be read, or had failed before.
+    pub fn check(&self) -> Result<(), StateError> {
+        self.state.check()
     }
 
     /// For an operation that broke off in the middle: nothing is known about the state any more.

@@ -242,6 +242,18 @@ impl State {
         read_latest(db, origin, self.vkey()).inspect_err(|error| self.fail(error))
     }
 
+    /// Reads the table.
+    ///
+    /// # Errors
+    /// [`StateError`], also if the state had failed before.
+    pub fn check(&self) -> Result<(), StateError> {
+        let guard = self.open_db()?;
+        let db = guard.as_ref().ok_or(StateError::Closed)?;
+        let read = db.begin_read().map_err(store)?;
+        read.open_table(COSIGNED).map_err(store)?.first().map_err(store)?;
+        Ok(())
+    }
+
     /// Cosigns the next checkpoint of `origin`, if `judge` finds, given what is stored at that moment, that it may be.
     ///
     /// Comparison, judgement and storing are one write transaction; [`Cosigned`] comes back only after it was committed.

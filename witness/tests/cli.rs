@@ -30,7 +30,7 @@ async fn from_init_to_a_cosignature() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("w");
 
-    let init = witness(&dir, &["init", "--name", "w.example"]);
+    let init = witness(&dir, &["init", "--name", "w.example", "--operations", "127.0.0.1:0"]);
     assert_eq!((init.status.code(), stderr(&init)), (Some(0), ""));
     let own = Vkey::parse(stdout(&init).trim_end()).unwrap();
     let again = witness(&dir, &["init", "--name", "w.example"]);

@@ -47,6 +47,7 @@ use waymark_monitor::{
 };
 use waymark_runtime::{
     clock::Clock,
+    fetch::ExtraRoots,
     listen::{self, Server},
 };
 
@@ -430,7 +431,9 @@ pub fn findings(monitor: &Running) -> Vec<FindingRecord> {
 
 pub fn settings(data_dir: &Path, logs: Vec<FollowedLog>) -> Settings {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    Settings { data_dir: data_dir.to_owned(), listen, logs, poll_ms: 20, renew_within_ms: RENEW_WITHIN }
+    let (operations, tls, roots) = (Some(listen), None, ExtraRoots::default());
+    let (poll_ms, renew_within_ms) = (20, RENEW_WITHIN);
+    Settings { data_dir: data_dir.to_owned(), listen, operations, tls, roots, logs, poll_ms, renew_within_ms }
 }
 
 /// Waits until a monitor's status is as expected; says what it was instead after 20 s.

@@ -98,7 +98,7 @@ impl TestLog {
 pub fn witness_dir(logs: &[&TestLog]) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("w");
-    init(&dir, KeyName::new("w.example").unwrap(), "127.0.0.1:0".parse().unwrap()).unwrap();
+    init(&dir, KeyName::new("w.example").unwrap(), "127.0.0.1:0".parse().unwrap(), None).unwrap();
     for log in logs {
         add_log(&dir, log.vkey(), None, None).unwrap();
     }

@@ -1,0 +1,329 @@
+//! `waymark recipient`: an app for one identifier at one DP, in a folder.
+//!
+//! | command | file |
+//! |---|---|
+//! | keygen | here |
+//! | prove | [`possess`] |
+//! | issue, renew, rotate-key, withdraw, erase | [`change`] |
+//! | claim, object, take-over | [`claim`] |
+//! | token, revoke | [`token`] |
+//! | history, export, show-key | [`show`] |
+//! | watch-list | [`watch`] |
+
+mod change;
+mod claim;
+mod possess;
+mod show;
+mod token;
+mod watch;
+
+use std::{
+    fs,
+    io::{BufRead, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::Subcommand;
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use waymark_log::key::SecretKey;
+use waymark_mapping::{
+    identifier::Csi, mapping::Attestation, receipt::Current, trust::Trust, watch::WatchId, wire::decode,
+};
+use waymark_runtime::{clock::Clock, config, durable, keyfile, random};
+
+use self::{change::IssueArgs, possess::ProveArgs};
+use super::{End, Ended, fetcher, fetcher_for, origin_of, read_csi, read_trust};
+use crate::client::{
+    dp::DpClient,
+    recipient::{AppKeys, RecipientError, Wish, change as make_change, history, leaf_of},
+};
+
+/// A recipient's app.
+#[derive(Debug, Subcommand)]
+pub enum RecipientCommand {
+    /// Make an app's keys for one identifier at one DP.
+    Keygen {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The phone number or e-mail address.
+        csi: String,
+        /// The DP's URL.
+        #[arg(long, env = "WAYMARK_DP")]
+        dp: String,
+        /// Whom to believe.
+        #[arg(long, env = "WAYMARK_TRUST")]
+        trust: PathBuf,
+        /// The region of a number without country code.
+        #[arg(long)]
+        region: Option<String>,
+    },
+    /// Prove that the identifier is yours: a code is sent to it, you hand it in.
+    Prove(ProveArgs),
+    /// Register at a messaging provider, or opt out.
+    Issue(IssueArgs),
+    /// Say the same again with a fresh proof of possession, before it lapses after 180 days.
+    Renew {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The MSP's adapter, for its consent.
+        #[arg(long)]
+        msp_url: Option<String>,
+    },
+    /// Hand everything that this app says over to another key of yours.
+    RotateKey {
+        /// This app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The other app's folder: made with `keygen`, possession proved with `prove`.
+        #[arg(long)]
+        to: PathBuf,
+        /// The MSP's adapter, for its consent.
+        #[arg(long)]
+        msp_url: Option<String>,
+    },
+    /// Remove mappings: your own, or by the rule for new mappings somebody else's.
+    Withdraw {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Which, as `history` shows them; all of this app's unless said otherwise.
+        #[arg(long = "mapping")]
+        mappings: Vec<String>,
+    },
+    /// Have everything forgotten: mappings, openings, history. All that stands must be yours, or new.
+    Erase {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Say that you mean it.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Claim an identifier that somebody else's mappings stand under: it is yours after a hold, unless they object.
+    Claim {
+        /// The app's folder; possession proved with `prove --for-claim`.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Object to a claim: it waits once more as long; with fresh possession it ends.
+    Object {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Possession was proved again with `prove`: end the claim, and remove what the claimant added.
+        #[arg(long)]
+        stop: bool,
+    },
+    /// Take up your claim after its hold, with your first mapping; possession proved again with `prove --for-claim`.
+    TakeOver(IssueArgs),
+    /// Prepare a revocation for a lost phone, to be kept offline. Whoever has it can end all mappings of this app.
+    Token {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where to write it.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Hand in a revocation that was prepared. No key is needed.
+    Revoke {
+        /// The file.
+        token: PathBuf,
+        /// The DP's URL.
+        #[arg(long, env = "WAYMARK_DP")]
+        dp: String,
+        /// Whom to believe.
+        #[arg(long, env = "WAYMARK_TRUST")]
+        trust: PathBuf,
+    },
+    /// Show what is registered under the identifier, as its recipient may see it.
+    History {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Show the identifier in full instead of masked.
+        #[arg(long)]
+        show: bool,
+        /// And what happened before, as far back as this key may see.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Get everything that the DP keeps about the identifier, as JSON.
+    Export {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Where to write it; mode 0600.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Show the key of this app, as a text and a QR code, for somebody who looks you up to compare.
+    ShowKey {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Renew the blind watch-list and send it to whoever watches.
+    WatchList {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Monitors and MSP adapters, by URL.
+        #[arg(long = "send")]
+        send: Vec<String>,
+        /// Write the list to a file.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Claim a change that another app made without being asked.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AppFile {
+    csi: String,
+    dp: String,
+    trust: PathBuf,
+    watch_id: String,
+}
+
+/// What the app saw last: a change of the record that it did not make shows against this.
+#[derive(Serialize, Deserialize, Clone)]
+struct Seen {
+    version: u32,
+    leaf: String,
+}
+
+struct App {
+    dir: PathBuf,
+    csi: Csi,
+    keys: AppKeys,
+    trust: Trust,
+    dp: DpClient,
+}
+
+impl App {
+    fn load(dir: &Path) -> Result<Self, End> {
+        let file: AppFile = config::load(&dir.join("app.toml")).map_err(|e| End::Could(e.into()))?;
+        let key = |name: &str| -> Result<SecretKey, End> {
+            let seed = keyfile::load(&dir.join(name)).map_err(|e| End::Could(e.into()))?;
+            Ok(SecretKey::from_seed(&seed))
+        };
+        let damaged = || End::Could(anyhow::anyhow!("{}: damaged", dir.join("app.toml").display()));
+        let watch_id = HEXLOWER.decode(file.watch_id.as_bytes()).ok().and_then(|b| b.try_into().ok());
+        let keys = AppKeys {
+            recipient: key("recipient.key")?,
+            watcher: key("watcher.key")?,
+            watch_id: WatchId(watch_id.ok_or_else(damaged)?),
+        };
+        let trust = read_trust(&file.trust)?;
+        let origin = origin_of(&trust)?;
+        let dp = DpClient::new(fetcher_for(40)?, &file.dp, origin, Clock::System);
+        Ok(Self { dir: dir.to_owned(), csi: Csi::parse(&file.csi).map_err(|_| damaged())?, keys, trust, dp })
+    }
+
+    fn attestation(&self) -> Result<Attestation, End> {
+        let path = self.dir.join("attestation");
+        let missing =
+            || End::Could(anyhow::anyhow!("possession is not proved yet: run `waymark recipient prove` first"));
+        let bytes = durable::read(&path, 4096)?.ok_or_else(missing)?;
+        decode("attestation", &bytes).map_err(|e| End::Could(e.into()))
+    }
+
+    fn seen(&self) -> Result<Option<Seen>, End> {
+        let bytes = durable::read(&self.dir.join("seen.json"), 4096)?;
+        bytes.map(|b| serde_json::from_slice(&b).map_err(|e| End::Could(e.into()))).transpose()
+    }
+
+    fn remember(&self, current: &Current) -> Ended {
+        let seen = Seen { version: current.state.version, leaf: leaf_of(current).to_hex() };
+        let bytes = serde_json::to_vec(&seen).map_err(|e| End::Could(e.into()))?;
+        Ok(durable::replace(&self.dir.join("seen.json"), &bytes)?)
+    }
+}
+
+pub async fn run(command: RecipientCommand) -> Ended {
+    let load = |dir: &Path| App::load(dir);
+    match command {
+        RecipientCommand::Keygen { dir, csi, dp, trust, region } => keygen(&dir, &csi, dp, &trust, region.as_deref()),
+        RecipientCommand::Prove(args) => possess::prove(&load(&args.dir)?, &args).await,
+        RecipientCommand::Issue(args) => change::issue(&load(&args.dir)?, &args).await,
+        RecipientCommand::Renew { dir, msp_url } => change::renew(&load(&dir)?, msp_url.as_deref()).await,
+        RecipientCommand::RotateKey { dir, to, msp_url } => {
+            change::rotate(&load(&dir)?, &load(&to)?, msp_url.as_deref()).await
+        }
+        RecipientCommand::Withdraw { dir, mappings } => change::withdraw(&load(&dir)?, &mappings).await,
+        RecipientCommand::Erase { dir, yes } => change::erase(&load(&dir)?, yes).await,
+        RecipientCommand::Claim { dir } => claim::claim(&load(&dir)?).await,
+        RecipientCommand::Object { dir, stop } => claim::object(&load(&dir)?, stop).await,
+        RecipientCommand::TakeOver(args) => claim::take_over(&load(&args.dir)?, &args).await,
+        RecipientCommand::Token { dir, out } => token::prepare(&load(&dir)?, &out).await,
+        RecipientCommand::Revoke { token, dp, trust } => token::hand_in(&token, dp, &trust).await,
+        RecipientCommand::History { dir, show, all } => show::history(&load(&dir)?, show, all).await,
+        RecipientCommand::Export { dir, out } => show::export(&load(&dir)?, &out).await,
+        RecipientCommand::ShowKey { dir } => show::key(&load(&dir)?).await,
+        RecipientCommand::WatchList { dir, send, out, yes } => watch::renew(&load(&dir)?, &send, out, yes).await,
+    }
+}
+
+fn keygen(dir: &Path, typed: &str, dp: String, trust: &Path, region: Option<&str>) -> Ended {
+    let csi = read_csi(typed, region)?;
+    origin_of(&read_trust(trust)?)?;
+    durable::private_folder(dir)?;
+    let could = |e: keyfile::KeyFileError| End::Could(e.into());
+    let recipient = SecretKey::from_seed(&*keyfile::create(&dir.join("recipient.key")).map_err(could)?);
+    keyfile::create(&dir.join("watcher.key")).map_err(could)?;
+    let file = AppFile {
+        csi: csi.expose().to_owned(),
+        dp,
+        trust: fs::canonicalize(trust)?,
+        watch_id: HEXLOWER.encode(&random::bytes::<16>()),
+    };
+    let text = toml::to_string_pretty(&file).map_err(|e| End::Could(e.into()))?;
+    durable::replace(&dir.join("app.toml"), text.as_bytes())?;
+    println!("{}", recipient.public().to_hex());
+    eprintln!("next: waymark recipient prove --dir {}", dir.display());
+    Ok(())
+}
+
+/// The record as this app may see it.
+async fn current(app: &App) -> Result<Current, End> {
+    match history(&app.dp, &app.keys.recipient, &app.csi, &app.trust).await {
+        Ok(Some(current)) => Ok(current),
+        Ok(None) => Err(End::Nothing),
+        Err(RecipientError::Client(e)) if e.code() == Some("no-record") => {
+            println!("this key has no mapping under the identifier; `waymark lookup` shows what everybody sees");
+            Err(End::Nothing)
+        }
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Makes a change, accepts its receipt, and says what comes next.
+async fn make(app: &App, wish: Wish<'_>) -> Ended {
+    finish(app, make_change(&app.dp, wish, &app.trust, None).await?)
+}
+
+fn finish(app: &App, current: Current) -> Ended {
+    app.remember(&current)?;
+    println!("version {} is in the log, cosigned, and holds what you signed and nothing else", current.state.version);
+    if !current.complete {
+        println!("your key is new here: hidden mappings of other keys, if any, are not shown to it for 72 hours");
+    }
+    eprintln!("next: waymark recipient watch-list --dir {} --send MONITOR_URL", app.dir.display());
+    Ok(())
+}
+
+/// A line from the terminal, `None` at its end.
+fn ask(question: &str) -> Option<String> {
+    eprint!("{question}");
+    std::io::stderr().flush().ok()?;
+    let mut line = String::new();
+    let bytes = std::io::stdin().lock().read_line(&mut line).ok()?;
+    (bytes > 0).then(|| line.trim().to_owned())
+}

@@ -1,0 +1,135 @@
+//! What a provider asks of a DP: its own keys as they stand, the next one logged, changes imported, look-ups relayed.
+
+use waymark_log::{checkpoint::Origin, key::Key, key::SecretKey, time::UnixMillis};
+use waymark_mapping::{
+    answer::ANSWER_SIZES,
+    entry::{Entry, Provider, ProviderRole},
+    names::Domain,
+    provider::{ProviderKey, ProviderLeaf},
+    wire::{Flag, List16},
+};
+use waymark_runtime::{
+    clock::Clock,
+    fetch::{FetchError, Fetched, Fetcher},
+    random,
+};
+
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
+use crate::{
+    api::{
+        IMPORT_ITEMS_MAX, IMPORT_MEDIA_TYPE, ImportAnswer, JSON_MEDIA_TYPE, LookupRequest, PROVIDER_MEDIA_TYPE,
+        ProviderKeyView,
+    },
+    httpsig::{self, Request},
+};
+
+/// Most bytes in a DP's list of providers: 100,000 keys.
+const PROVIDERS_BYTES_MAX: usize = 32 << 20;
+/// Most bytes in the answer to an import: 128 for each item.
+const IMPORT_ANSWER_BYTES_MAX: usize = 128 * IMPORT_ITEMS_MAX + 128;
+
+/// A DP, as a provider calls it. Keys come with each call: they are rotated.
+#[derive(Clone, Debug)]
+pub struct ProviderClient {
+    line: Line,
+    domain: Domain,
+}
+
+impl ProviderClient {
+    /// The DP at this URL, whose log has this origin, called by the provider of this domain.
+    pub fn new(fetcher: Fetcher, url: &str, origin: Origin, clock: Clock, domain: Domain) -> Self {
+        Self { line: Line::new(fetcher, url, origin, clock), domain }
+    }
+
+    /// Who calls.
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// The DP's log.
+    pub const fn origin(&self) -> &Origin {
+        &self.line.origin
+    }
+
+    /// The time by which requests are signed.
+    pub fn now(&self) -> UnixMillis {
+        self.line.clock.now()
+    }
+
+    /// Our own keys, as the DP says they are: enough to sign the next entry over, which counts only if it is so. `None` if
+    /// it knows none.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn leaf(&self) -> Result<Option<ProviderLeaf>, ClientError> {
+        let url = format!("{}/v1/providers", self.line.url);
+        let body = success(self.line.fetcher.get(&url, PROVIDERS_BYTES_MAX).await?)?;
+        let malformed = || ClientError::Malformed("the list of providers".to_owned());
+        let views: Vec<ProviderKeyView> = serde_json::from_slice(&body).map_err(|_| malformed())?;
+        let own = views.iter().filter(|v| v.domain == self.domain.as_str());
+        let keys: Option<Vec<ProviderKey>> = own.map(key_of).collect();
+        let keys = keys.filter(|keys| !keys.is_empty());
+        let leaf = keys.map(|keys| Some(ProviderLeaf { domain: self.domain.clone(), keys: List16::new(keys)? }));
+        leaf.map(|leaf| leaf.ok_or_else(malformed)).transpose()
+    }
+
+    /// Hands an entry in that a valid key of ours has signed. It will be logged with the next batch.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn submit(&self, entry: &Provider) -> Result<(), ClientError> {
+        let (url, body) = (format!("{}/v1/providers", self.line.url), Entry::Provider(entry.clone()).encode());
+        success(self.line.fetcher.post(&url, PROVIDER_MEDIA_TYPE, &[], body, PROBLEM_BYTES_MAX).await?).map(drop)
+    }
+
+    /// Hands changes in, as [`crate::api::join_import`] puts them together, and waits until they are published or not.
+    ///
+    /// # Errors
+    /// [`ClientError`]; whether the changes were made is then not known. The same changes may be handed in again.
+    pub async fn import(&self, secret: &SecretKey, body: Vec<u8>) -> Result<ImportAnswer, ClientError> {
+        let answer = self.post(secret, "/v1/imports", IMPORT_MEDIA_TYPE, body, IMPORT_ANSWER_BYTES_MAX).await?;
+        serde_json::from_slice(&success(answer)?).map_err(|e| ClientError::Malformed(e.to_string()))
+    }
+
+    /// Looks up for a user: whatever the DP answers.
+    ///
+    /// # Errors
+    /// [`FetchError`]; a status is not an error.
+    pub async fn relay(&self, secret: &SecretKey, request: &LookupRequest) -> Result<Fetched, FetchError> {
+        // A struct of two strings always has a JSON form.
+        let body = serde_json::to_vec(request).unwrap_or_default();
+        self.post(secret, "/v1/lookups", JSON_MEDIA_TYPE, body, ANSWER_SIZES[ANSWER_SIZES.len() - 1]).await
+    }
+
+    async fn post(
+        &self,
+        secret: &SecretKey,
+        path: &str,
+        media_type: &str,
+        body: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Fetched, FetchError> {
+        let Line { fetcher, url, origin, clock } = &self.line;
+        let request = Request { method: "POST", path, media_type };
+        let (created, nonce) = (clock.now().floor_seconds(), random::bytes());
+        let headers = httpsig::sign(origin, (&self.domain, secret), request, &body, created, nonce);
+        fetcher.post(&format!("{url}{path}"), media_type, &headers, body, bytes_max).await
+    }
+}
+
+fn key_of(view: &ProviderKeyView) -> Option<ProviderKey> {
+    let role = match view.role.as_str() {
+        "msp" => ProviderRole::Msp,
+        "prover" => ProviderRole::Prover,
+        "csip" => ProviderRole::Csip,
+        _ => return None,
+    };
+    Some(ProviderKey {
+        role,
+        class: view.class,
+        publishes: Flag(view.publishes),
+        key: Key::from_hex(&view.key)?,
+        due: UnixMillis::new(view.due_ms),
+        retired: UnixMillis::new(view.retired_ms),
+    })
+}

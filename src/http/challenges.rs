@@ -1,0 +1,173 @@
+//! Challenges over HTTP: the same routes at a DP and at a prover.
+//!
+//! | | | |
+//! |---|---|---|
+//! | POST | /v1/challenges | starts one; signed by the recipient key that it is for |
+//! | POST | /v1/challenges/{id}/send | sends its code again; signed by that key |
+//! | POST | /v1/challenges/{id}/check | a code for an attestation, or no code to ask whether the link was opened; signed |
+//! | POST | /v1/challenges/{id}/confirm | the link's secret; not signed, since it comes from a browser |
+//! | GET | /confirm, /confirm.js, /confirm.css | the page behind the link |
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Response, StatusCode},
+    routing::{get, post},
+};
+use data_encoding::{BASE64, HEXLOWER};
+use waymark_log::checkpoint::Origin;
+use waymark_mapping::{mapping::Purpose, wire::encode};
+use waymark_runtime::{
+    clock::Clock,
+    listen::Peer,
+    problem::{self, Problem},
+};
+
+use super::{
+    confirm, error,
+    limit::network,
+    recipient::Nonces,
+    v1::{Bytes, json, parse_csi, parse_json},
+};
+use crate::{
+    api::{
+        JSON_BYTES_MAX, JSON_MEDIA_TYPE,
+        challenges::{
+            ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, ConfirmAnswer, ConfirmRequest, SendRequest,
+        },
+    },
+    possession::{ChallengeId, Checked, Claim, Open, Possession, PossessionError},
+};
+
+/// What the routes work with.
+pub struct Desk {
+    clock: Clock,
+    origin: Origin,
+    possession: Possession,
+    nonces: Nonces,
+}
+
+impl Desk {
+    /// Puts the parts together. `origin` is the log that requests are signed for and attestations are made for.
+    pub fn new(clock: Clock, origin: Origin, possession: Possession) -> Self {
+        Self { clock, origin, possession, nonces: Nonces::default() }
+    }
+}
+
+/// The route table.
+pub fn router(desk: Arc<Desk>) -> Router {
+    Router::new()
+        .route("/v1/challenges", post(start))
+        .route("/v1/challenges/{id}/send", post(send))
+        .route("/v1/challenges/{id}/check", post(check))
+        .route("/v1/challenges/{id}/confirm", post(confirm))
+        .route("/confirm", get(confirm::page))
+        .route("/confirm.js", get(confirm::script))
+        .route("/confirm.css", get(confirm::style))
+        .with_state(desk)
+}
+
+/// A name that no challenge can have is one that is over.
+fn parse_id(id: &str) -> Result<ChallengeId, Problem> {
+    let decoded = HEXLOWER.decode(id.as_bytes()).ok().and_then(|b| b.try_into().ok());
+    decoded.ok_or_else(|| error::possession(&PossessionError::NoChallenge))
+}
+
+fn parse_purpose(purpose: &str) -> Result<Purpose, Problem> {
+    match purpose {
+        "control" => Ok(Purpose::Control),
+        "view" => Ok(Purpose::View),
+        _ => Err(Problem::new(problem::MALFORMED, "The purpose is control or view.")),
+    }
+}
+
+fn answer(open: Open) -> ChallengeAnswer {
+    ChallengeAnswer {
+        id: HEXLOWER.encode(&open.id),
+        status: "pending".to_owned(),
+        channel: open.channel,
+        expires_ms: open.expiry.get(),
+        sends_left: open.sends_left,
+        checks_left: open.checks_left,
+    }
+}
+
+/// POST /v1/challenges
+async fn start(
+    State(desk): State<Arc<Desk>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    headers: HeaderMap,
+    body: Bytes<JSON_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let (body, now) = (body?.0, desk.clock.now());
+    let request: ChallengeRequest = parse_json(&body)?;
+    let (csi, purpose) = (parse_csi(&request.csi)?, parse_purpose(&request.purpose)?);
+    let recipient = desk.nonces.authenticate(&desk.origin, &headers, "/v1/challenges", &body, now)?;
+    let claim = Claim { csi, recipient, tenure: request.tenure, purpose };
+    let open = desk.possession.start(claim, request.channel, network(peer.ip()), now).await;
+    Ok(json(StatusCode::CREATED, &answer(open.map_err(|e| error::possession(&e))?)))
+}
+
+/// POST /v1/challenges/{id}/send
+async fn send(
+    State(desk): State<Arc<Desk>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes<JSON_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let (body, now) = (body?.0, desk.clock.now());
+    let SendRequest {} = parse_json(&body)?;
+    let decoded = parse_id(&id)?;
+    let path = format!("/v1/challenges/{id}/send");
+    let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
+    let open = desk.possession.send_again(&decoded, &recipient, network(peer.ip()), now).await;
+    Ok(json(StatusCode::OK, &answer(open.map_err(|e| error::possession(&e))?)))
+}
+
+/// POST /v1/challenges/{id}/check
+async fn check(
+    State(desk): State<Arc<Desk>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes<JSON_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let (body, now) = (body?.0, desk.clock.now());
+    let request: CheckRequest = parse_json(&body)?;
+    let decoded = parse_id(&id)?;
+    let path = format!("/v1/challenges/{id}/check");
+    let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
+    let checked = desk.possession.check(&decoded, &recipient, request.code.as_deref(), now);
+    let answer = match checked.map_err(|e| error::possession(&e))? {
+        Checked::Approved(attestation) => {
+            let attestation = Some(BASE64.encode(&encode(&*attestation)));
+            CheckAnswer { status: "approved".to_owned(), checks_left: None, attestation }
+        }
+        Checked::Pending { checks_left } => {
+            CheckAnswer { status: "pending".to_owned(), checks_left: Some(checks_left), attestation: None }
+        }
+    };
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// POST /v1/challenges/{id}/confirm
+///
+/// Only JSON is taken, which no form of another site can send without this one's leave.
+async fn confirm(
+    State(desk): State<Arc<Desk>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes<JSON_BYTES_MAX>,
+) -> Result<Response<Body>, Problem> {
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let request: ConfirmRequest = parse_json(&body?.0)?;
+    let confirmed = desk.possession.confirm(&parse_id(&id)?, &request.secret, desk.clock.now());
+    confirmed.map_err(|e| error::possession(&e))?;
+    Ok(json(StatusCode::OK, &ConfirmAnswer { status: "approved".to_owned() }))
+}

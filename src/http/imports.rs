@@ -1,0 +1,128 @@
+//! POST /v1/imports: many changes of an MSP's own users at once, each signed by its recipient, each judged by itself.
+//!
+//! The MSP is a carrier: it has no more say in a change than anybody who carries an envelope. What it may carry is changes
+//! all of whose added mappings name it. They go through the rules of `/v1/changes`, into the same pool, and are answered
+//! item by item when they are published; so nothing is reported that a crash could take back.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Request, State},
+    http::{Response, StatusCode},
+};
+use tokio::{task::spawn_blocking, time::Instant};
+use waymark_mapping::{entry::ProviderRole, names::Domain, wire::decode};
+use waymark_runtime::{
+    listen::Capped,
+    problem::{self, Problem},
+};
+
+use super::{
+    App,
+    changes::{RECEIPT_S_MAX, enqueue},
+    error::{self, LOG_READ_ONLY, OTHER_MSP, STILL_PENDING, VERSION_STALE},
+    v1::{json, take_slot},
+};
+use crate::{
+    api::{
+        CHANGE_BYTES_MAX, ChangeRequest, IMPORT_BYTES_MAX, IMPORT_MEDIA_TYPE, ImportAnswer, ImportOutcome, split_import,
+    },
+    sequencer::pool::{Outcome, Ticket},
+};
+
+/// Most imports in work at a time: with the largest, half the pool is left to apps that come by themselves.
+pub const IMPORTS_MAX: usize = 2;
+
+/// POST /v1/imports
+pub async fn import(State(app): State<Arc<App>>, request: Request) -> Result<Response<Body>, Problem> {
+    let _slot = take_slot(&app.import_slots)?;
+    problem::check_media_type(request.headers(), IMPORT_MEDIA_TYPE)?;
+    // Before the body: nobody else is to make us read so much.
+    let caller = app.authenticate_provider(request.headers(), request.uri(), ProviderRole::Msp)?;
+    let Capped::<IMPORT_BYTES_MAX>(body) = Capped::from_request(request, &()).await?;
+    caller.check_body(&body).map_err(error::request_signature)?;
+    let items = split_import(&body)
+        .ok_or_else(|| Problem::new(problem::MALFORMED, "The body is 1 to 512 items behind their lengths."))?;
+    let items = items.into_iter().map(|item| body.slice_ref(item)).collect();
+    let judged = judge_all(&app, &caller.domain, items).await?;
+    let deadline = Instant::now() + Duration::from_secs(RECEIPT_S_MAX);
+    let mut answer = ImportAnswer { items: Vec::with_capacity(judged.len()) };
+    for item in judged {
+        answer.items.push(settle(item, deadline).await);
+    }
+    Ok(json(StatusCode::OK, &answer))
+}
+
+/// One item after the rules.
+enum Judged {
+    /// Nothing more happens to it.
+    Over(ImportOutcome),
+    /// It will make this version.
+    Queued(Ticket, u32),
+}
+
+/// Judges items on all cores: each takes signatures and VRF proofs, some milliseconds of one core in all.
+async fn judge_all(app: &Arc<App>, msp: &Domain, items: Vec<Bytes>) -> Result<Vec<Judged>, Problem> {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let work: Vec<_> = items
+        .chunks(items.len().div_ceil(cores))
+        .map(|chunk| {
+            let (app, msp, chunk) = (Arc::clone(app), msp.clone(), chunk.to_vec());
+            spawn_blocking(move || chunk.iter().map(|item| judge(&app, &msp, item)).collect::<Vec<_>>())
+        })
+        .collect();
+    let mut judged = Vec::with_capacity(items.len());
+    for part in work {
+        judged.extend(part.await.map_err(|e| error::internal(&e))?);
+    }
+    Ok(judged)
+}
+
+fn judge(app: &App, msp: &Domain, item: &[u8]) -> Judged {
+    let refused = |problem: &Problem| Judged::Over(outcome_of(problem));
+    let request = match decode::<ChangeRequest>("change", item) {
+        Ok(request) if item.len() <= CHANGE_BYTES_MAX => request,
+        _ => return refused(&Problem::new(problem::MALFORMED, "")),
+    };
+    // "An MSP may import only changes all of whose added mappings name it."
+    let names_it = !request.added.is_empty() && request.added.iter().all(|m| m.msp.get().as_ref() == Some(msp));
+    if !names_it {
+        return refused(&Problem::new(OTHER_MSP, ""));
+    }
+    let version = request.event.tbs.version;
+    match enqueue(app, &request, *blake3::hash(item).as_bytes()) {
+        Ok(Some(ticket)) => Judged::Queued(ticket, version),
+        Ok(None) => Judged::Over(ImportOutcome::Published { version }),
+        // A later version stands, but this event has made its own: it was imported before, and life went on.
+        Err(problem) if problem.kind() == VERSION_STALE && app.answering.is_made_by(&request.event) => {
+            Judged::Over(ImportOutcome::Published { version })
+        }
+        Err(problem) => refused(&problem),
+    }
+}
+
+/// Waits until a change is published, till the deadline of the whole import.
+async fn settle(item: Judged, deadline: Instant) -> ImportOutcome {
+    let (mut ticket, version) = match item {
+        Judged::Over(outcome) => return outcome,
+        Judged::Queued(ticket, version) => (ticket, version),
+    };
+    let done = ticket.wait_for(|outcome| *outcome != Outcome::Pending);
+    match tokio::time::timeout_at(deadline, done).await {
+        Ok(Ok(outcome)) if *outcome == Outcome::Published => ImportOutcome::Published { version },
+        Ok(_) => ImportOutcome::Again { code: LOG_READ_ONLY.code.to_owned() },
+        Err(_) => ImportOutcome::Again { code: STILL_PENDING.code.to_owned() },
+    }
+}
+
+/// What passes by itself is to be sent again; the rest is the item's own fault.
+fn outcome_of(problem: &Problem) -> ImportOutcome {
+    let kind = problem.kind();
+    let code = kind.code.to_owned();
+    if kind.status >= 500 || kind == error::CHANGE_IN_FLIGHT {
+        ImportOutcome::Again { code }
+    } else {
+        ImportOutcome::Refused { code }
+    }
+}

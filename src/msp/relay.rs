@@ -1,0 +1,83 @@
+//! Look-ups for an MSP's users: the DP sees the MSP ask, and neither who nor from where; the MSP sees both, and the user's
+//! app verifies the answer as if it had asked itself.
+//!
+//! What goes on is the identifier and the tag, written anew, under the MSP's own signature and over connections that all
+//! users share. Nothing that the user sent goes on as it came: no header, no spelling, no order.
+
+use waymark_log::{
+    key::{Key, SecretKey},
+    time::UnixMillis,
+};
+use waymark_mapping::{identifier::Csi, names::Tag};
+use waymark_runtime::{
+    budget::Budget,
+    fetch::Fetched,
+    problem::{self, Kind, Problem},
+};
+
+use crate::{api::LookupRequest, client::provider::ProviderClient};
+
+/// Look-ups a day for each user, unless said otherwise.
+pub const LOOKUPS_PER_DAY_DEFAULT: u32 = 200;
+/// Least look-ups a day that a user is to have, by the directory's promise.
+pub const LOOKUPS_PER_DAY_MIN: u32 = 50;
+/// The window that they are counted in: UTC days.
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// Most users that are counted, some 50 bytes each.
+const USERS_MAX: usize = 1_000_000;
+
+const DP_UNREACHABLE: Kind = Kind::new(503, "dp-unreachable", "The directory does not answer this provider");
+
+/// The relay of one MSP to one DP.
+pub struct Relay {
+    dp: ProviderClient,
+    budget: Budget<Key>,
+}
+
+impl Relay {
+    /// A relay that serves each user so often a day.
+    pub fn new(dp: ProviderClient, lookups_per_day: u32) -> Self {
+        Self { dp, budget: Budget::new(DAY_MS, lookups_per_day.max(LOOKUPS_PER_DAY_MIN), USERS_MAX) }
+    }
+
+    /// Looks up for a user: what the DP answers, unchanged.
+    ///
+    /// # Errors
+    /// A problem: over budget, not a look-up, or no answer.
+    pub async fn look_up(
+        &self,
+        user: Key,
+        body: &[u8],
+        secret: &SecretKey,
+        now: UnixMillis,
+    ) -> Result<Fetched, Problem> {
+        let request =
+            parse(body).ok_or_else(|| Problem::new(problem::MALFORMED, "Send a canonical csi, and a tag."))?;
+        self.budget.count(user, now).map_err(|wait| {
+            Problem::new(problem::TOO_MANY, "So many look-ups a day are relayed for one app.").retry_after(wait)
+        })?;
+        let unreachable = || Problem::new(DP_UNREACHABLE, "Try again in a while.").retry_after(5);
+        let answer = self.dp.relay(secret, &request).await.map_err(|error| {
+            tracing::warn!(%error, "a look-up could not be relayed");
+            unreachable()
+        })?;
+        // The DP does not take us: that is between the two of us.
+        if answer.status == 401 {
+            tracing::error!("the directory refuses this provider's key");
+            return Err(unreachable());
+        }
+        Ok(answer)
+    }
+}
+
+/// A look-up that the DP would take, or none: the DP is not to see what else a user may have written.
+fn parse(body: &[u8]) -> Option<LookupRequest> {
+    let request: LookupRequest = serde_json::from_slice(body).ok()?;
+    let csi = Csi::parse(&request.csi).ok()?.expose().to_owned();
+    let full = request.full;
+    let tag = match request.tag {
+        None => None,
+        Some(tag) => Some(Tag::parse(&tag)?.expose().to_owned()),
+    };
+    Some(LookupRequest { csi, tag, full })
+}

@@ -1,0 +1,49 @@
+//! What a witness tells its operator: whether its state can be read, what it answered, how far it is with each log.
+
+use std::sync::Arc;
+
+use waymark_runtime::{
+    metrics::{Counts, Meter},
+    operations::Reason,
+};
+
+use crate::service::{Denied, Service};
+
+/// Counts requests for cosignatures by how they ended.
+pub(crate) fn requests(meter: &Meter) -> Counts {
+    meter.counters("witness_requests", "Requests for a cosignature, by outcome", "outcome")
+}
+
+/// How a request ended, in a word.
+pub(crate) fn outcome<T>(done: &Result<T, Denied>) -> &'static str {
+    match done {
+        Ok(_) => "cosigned",
+        Err(Denied::Refused(refusal)) => refusal.slug(),
+        Err(Denied::OverQuota(_)) => "over-quota",
+        Err(Denied::ClockWentBack) => "clock-went-back",
+        Err(Denied::State(_)) => "state",
+    }
+}
+
+/// Has the service's state shown by a meter.
+pub(crate) fn show(service: &Arc<Service>, meter: &Meter) {
+    let listed = Arc::clone(service);
+    meter.gauge("witness_logs", "Logs on the list", move || Some(listed.logs_listed() as f64));
+    let cosigned = Arc::clone(service);
+    let sizes = move || {
+        let sizes = cosigned.cosigned_sizes().unwrap_or_default().into_iter();
+        sizes.map(|(origin, size)| (origin.to_string(), size as f64)).collect()
+    };
+    meter.gauges("witness_cosigned_size", "Size of the tree that was cosigned last", "log", sizes);
+}
+
+/// Why the witness is not ready; nothing if it is. Reads the state.
+pub(crate) fn look(service: &Service) -> Vec<Reason> {
+    match service.check() {
+        Ok(()) => Vec::new(),
+        Err(_) => {
+            let what = "What was cosigned cannot be read. Start it again: it then reads back what is on the disk, and says why.";
+            vec![Reason::new("state-failed", what)]
+        }
+    }
+}
