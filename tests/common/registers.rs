@@ -150,7 +150,9 @@ impl Inner {
         }
         let asked: Value = serde_json::from_str(body).unwrap();
         let number = asked["phoneNumber"].as_str().unwrap().strip_prefix('+').unwrap();
-        assert!(asked["specifiedDate"].as_str().is_some_and(|d| d.len() == 10) && asked.as_object().unwrap().len() == 2);
+        assert!(
+            asked["specifiedDate"].as_str().is_some_and(|d| d.len() == 10) && asked.as_object().unwrap().len() == 2
+        );
         match self.numbers.get(number) {
             Some(recycled) => json_answer(200, &json!({"phoneNumberRecycled": recycled})),
             None => json_answer(404, &json!({"status": 404, "code": "IDENTIFIER_NOT_FOUND", "message": "..."})),
