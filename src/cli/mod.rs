@@ -17,6 +17,7 @@ mod lookup;
 mod msp;
 mod prover;
 mod recipient;
+mod statement;
 mod trust;
 
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -128,6 +129,9 @@ enum Command {
     /// A messaging provider's adapter.
     #[command(subcommand)]
     Msp(msp::MspCommand),
+    /// Whoever issues identifiers: an operator, a mail provider.
+    #[command(subcommand)]
+    Csip(statement::CsipCommand),
     /// An independent prover of possession.
     #[command(subcommand)]
     Prover(prover::ProverCommand),
@@ -158,6 +162,7 @@ pub fn run() -> ExitCode {
                 telemetry::init(false);
                 msp::run(command).await
             }
+            Command::Csip(command) => statement::csip(command).await,
             Command::Prover(command) => {
                 telemetry::init(false);
                 prover::run(command).await
