@@ -166,7 +166,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/changes", post(changes::change))
         .route("/v1/revocations", post(changes::revoke))
         .route("/v1/history", post(changes::history))
-        .route("/v1/exports", post(changes::export))
+        .route("/v1/exports", post(changes::export_all))
         .route("/v1/imports", post(imports::import))
         .route("/v1/providers", get(providers::list).post(providers::submit))
         .route("/v1/policy", get(policy::current))

@@ -182,6 +182,7 @@ pub struct Stage {
     pub trust: Trust,
     pub origin: Origin,
     pub fetcher: Fetcher,
+    pub clock: Clock,
 }
 
 impl Stage {
@@ -218,7 +219,8 @@ impl Stage {
         let dp = dp::start(settings, clock.clone()).await.unwrap();
         let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
         let origin = Origin::new("dp.example/log").unwrap();
-        let stage = Self { root, witnesses, dp, trust, origin, fetcher: Fetcher::new(Duration::from_secs(40)) };
+        let (fetcher, clock) = (Fetcher::new(Duration::from_secs(40)), clock.clone());
+        let stage = Self { root, witnesses, dp, trust, origin, fetcher, clock };
         let known = async || [QUIET, LOUD, "dp.example"].iter().all(|d| stage.dp.knows_provider(&domain(d)));
         until("the providers to be logged", known).await;
         stage
@@ -230,7 +232,18 @@ impl Stage {
     }
 
     pub fn client(&self) -> DpClient {
-        client(&self.fetcher, &self.dp.url())
+        DpClient::new(self.fetcher.clone(), &self.dp.url(), self.origin.clone(), self.clock.clone())
+    }
+
+    /// Lets days pass, until the DP has a head of the new day that can be believed.
+    pub async fn pass(&self, ms: u64) {
+        self.clock.advance(ms);
+        let (dp, asked) = (self.client(), Asked { csi: csi("tel:+4930999999"), tag: None });
+        let is_fresh = async || {
+            let bytes = dp.look_up(&asked.csi, None).await.unwrap();
+            verify(&bytes, &asked, &self.trust, None, self.clock.now(), &mut Trail::default()).is_ok()
+        };
+        until("a head of the new day", is_fresh).await;
     }
 
     pub async fn look_up(&self, who: &Csi, tag: Option<&str>) -> Lookup {
@@ -239,7 +252,10 @@ impl Stage {
 
     /// Proves possession over HTTP, reading the code where the DP puts it.
     pub async fn attest(&self, secret: &SecretKey, who: &Csi) -> Attestation {
-        attest(&self.client(), &self.root.path().join("dp"), secret, who).await
+        let (dp, codes) = (self.client(), self.root.path().join("dp").join(names::CODES));
+        let tenure = self.look_up(who, None).await.tenure_of_next_mapping;
+        let read = |id: String| async move { std::fs::read_to_string(codes.join(id)).ok() };
+        prove(&dp, secret, who, tenure, Purpose::Control, read).await.unwrap()
     }
 
     pub async fn mapping(&self, secret: &SecretKey, who: &Csi, msp: &str, tags: Tags) -> Mapping {
@@ -264,7 +280,7 @@ pub fn client(fetcher: &Fetcher, url: &str) -> DpClient {
 pub async fn look_up(dp: &DpClient, trust: &Trust, who: &Csi, tag: Option<&str>) -> Lookup {
     let asked = Asked { csi: who.clone(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
     let bytes = dp.look_up(who, asked.tag.as_ref()).await.unwrap();
-    let verified = verify(&bytes, &asked, trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
+    let verified = verify(&bytes, &asked, trust, None, dp.clock().now(), &mut Trail::default()).unwrap();
     verified.get().clone()
 }
 
@@ -280,7 +296,7 @@ pub fn mapping(origin: &Origin, secret: &SecretKey, attestation: &Attestation, m
         account: Account::parse(if msp.is_empty() { "" } else { "mimi://x.example/u/1" }).unwrap(),
         tags,
     };
-    sign_mapping(origin, secret, &spec, attestation, Clock::System.now())
+    sign_mapping(origin, secret, &spec, attestation, attestation.time)
 }
 
 /// A consent as the MSP's adapter would give it.
