@@ -301,6 +301,8 @@ impl Running {
     pub async fn stop(self) -> Result<(), Stopped> {
         self.told.set_stopping();
         self.onboarding.abort();
+        // It holds the stores too, until it has ended.
+        let _ = self.onboarding.await;
         // Requests in hand wait for the sequencer, so it goes on until they have their answers.
         self.server.stop().await;
         let sequencer = self.sequencer;

@@ -64,7 +64,7 @@ struct Rested {
 
 impl Rested {
     async fn of(stage: Stage) -> Self {
-        let Stage { root, witnesses, dp, trust, origin, fetcher } = stage;
+        let Stage { root, witnesses, dp, trust, origin, fetcher, .. } = stage;
         dp.stop().await.unwrap();
         Self { root, witnesses, trust, origin, fetcher }
     }
@@ -88,7 +88,7 @@ impl Rested {
         let dp = dp::start(Settings::load(&self.path(name)).unwrap(), Clock::System).await.unwrap();
         until("a checkpoint", async || dp.published_size() > 0).await;
         let Self { root, witnesses, trust, origin, fetcher } = self;
-        Stage { root, witnesses, dp, trust, origin, fetcher }
+        Stage { root, witnesses, dp, trust, origin, fetcher, clock: Clock::System }
     }
 
     /// All that the records in a folder hold, unsealed, and the number of their stubs. A store that is opened changes: it is a copy.
