@@ -108,7 +108,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         dir: settings.dir.clone(),
         origin: settings.origin.clone(),
         log_key: *settings.signer.vkey().key(),
-        channels: settings.does.channels.clone(),
+        running: settings.does.clone(),
         interval_ms,
     };
     let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;

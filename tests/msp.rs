@@ -382,9 +382,9 @@ async fn pass_on(client: TcpStream, server: TcpStream, heard: &Mutex<Vec<u8>>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
-    // The address may ask twice a minute, each MSP six times.
+    // The address may ask three times a minute, once of them before it shows possession; each MSP six times.
     let time = Time::start();
-    let stage = Stage::with_file(1, &time.clock, |file| file.lookups_per_minute = 2).await;
+    let stage = Stage::with_file(1, &time.clock, |file| file.lookups_per_minute = 3).await;
     let chat = onboard(&stage).await;
     let recorder = Recorder::start(stage.dp.address()).await;
     let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();

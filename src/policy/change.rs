@@ -164,9 +164,9 @@ pub struct Desk {
     pub origin: Origin,
     /// Its key.
     pub log_key: Key,
-    /// How codes come, which only a restart changes.
-    pub channels: Vec<String>,
-    /// Time between batches, milliseconds, likewise.
+    /// What it did when it started: some of it only a restart changes.
+    pub running: Document,
+    /// Time between its batches, milliseconds, likewise.
     pub interval_ms: u32,
 }
 
@@ -198,14 +198,13 @@ impl Desk {
     fn check(&self, config: &Config, snapshot: &Snapshot) -> Result<(), ChangeRefused> {
         let file: File = toml_file::load(&self.dir.join(names::CONFIG))?;
         let shelf = Shelf::of(&self.dir);
-        let mut does = Document::of(&file);
+        let does = Document::of(&file);
         let judge = |does: &Document, interval_ms| {
             let (origin, log_key) = (&self.origin, &self.log_key);
             Judge { origin, log_key, does, interval_ms }.check(config, snapshot.latest_promise(), &shelf).map(drop)
         };
         judge(&does, file.interval_ms)?;
-        does.channels.clone_from(&self.channels);
-        judge(&does, self.interval_ms)
+        judge(&does.with_running(&self.running), self.interval_ms)
     }
 
     fn move_to(&self, which: &str, path: &Path, why: Option<&ChangeRefused>) -> io::Result<()> {

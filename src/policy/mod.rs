@@ -112,6 +112,8 @@ pub struct Limits {
     hidden_mappings: u64,
     /// Look-ups a minute for each address.
     pub lookups_per_minute: u32,
+    /// Look-ups a minute that each MSP may relay.
+    pub relayed_lookups_per_minute: u32,
     /// Look-ups a day that any sender has at least.
     pub lookups_per_day_min: u32,
 }
@@ -149,7 +151,8 @@ pub struct Retention {
     erased_hours: u64,
     former_tenure_days: u64,
     challenge_minutes: u64,
-    address_minutes: u64,
+    returning: String,
+    address_hours: u64,
 }
 
 /// For people.
@@ -174,6 +177,7 @@ impl Document {
                 visible_mappings: VISIBLE_SLOTS_MAX as u64,
                 hidden_mappings: HIDDEN_SLOTS as u64,
                 lookups_per_minute: file.lookups_per_minute,
+                relayed_lookups_per_minute: file.relays_per_minute,
                 lookups_per_day_min: LOOKUPS_PER_DAY_MIN,
             },
             holds: Holds {
@@ -190,7 +194,8 @@ impl Document {
                 erased_hours: 1,
                 former_tenure_days: PASSAGE_MS / DAY_MS,
                 challenge_minutes: CHALLENGE_MS / 60_000,
-                address_minutes: 1,
+                returning: "digests".to_owned(),
+                address_hours: 24,
             },
             terms: Terms { text: String::new() },
         }
@@ -259,7 +264,7 @@ impl Document {
     }
 
     /// What follows from the configuration and the program; the rest is words.
-    fn determined(&self) -> [(&'static str, String); 20] {
+    fn determined(&self) -> [(&'static str, String); 22] {
         let Self { limits, holds, retention, .. } = self;
         let list = |items: &[String]| format!("{items:?}");
         [
@@ -270,6 +275,7 @@ impl Document {
             ("limits.visible_mappings", limits.visible_mappings.to_string()),
             ("limits.hidden_mappings", limits.hidden_mappings.to_string()),
             ("limits.lookups_per_minute", limits.lookups_per_minute.to_string()),
+            ("limits.relayed_lookups_per_minute", limits.relayed_lookups_per_minute.to_string()),
             ("holds.claim_hours", holds.claim_hours.to_string()),
             ("holds.claim_shortened_hours", holds.claim_shortened_hours.to_string()),
             ("holds.new_mapping_hours", holds.new_mapping_hours.to_string()),
@@ -281,9 +287,16 @@ impl Document {
             ("retention.erased_hours", retention.erased_hours.to_string()),
             ("retention.former_tenure_days", retention.former_tenure_days.to_string()),
             ("retention.challenge_minutes", retention.challenge_minutes.to_string()),
-            ("retention.address_minutes", retention.address_minutes.to_string()),
+            ("retention.returning", retention.returning.clone()),
+            ("retention.address_hours", retention.address_hours.to_string()),
             ("format", self.format.to_string()),
         ]
+    }
+
+    /// The same, but for what only a restart changes, which is as `running` says.
+    pub fn with_running(self, running: &Self) -> Self {
+        let limits = Limits { relayed_lookups_per_minute: running.limits.relayed_lookups_per_minute, ..self.limits };
+        Self { channels: running.channels.clone(), limits, ..self }
     }
 
     /// The regions, parsed.
@@ -303,6 +316,7 @@ impl Document {
             ("channels", list(&self.channels)),
             ("regions", list(&self.regions)),
             ("lookups_per_minute", toml::Value::from(self.limits.lookups_per_minute)),
+            ("relayed_lookups_per_minute", toml::Value::from(self.limits.relayed_lookups_per_minute)),
             ("lookups_per_day_min", toml::Value::from(self.limits.lookups_per_day_min)),
         ];
         let mut text = TEMPLATE.to_owned();
@@ -369,7 +383,7 @@ mod tests {
                 fields += 1;
             }
         }
-        assert_eq!(fields, 22);
+        assert_eq!(fields, 24);
         assert!(Document::parse(format!("more = 1\n{text}").as_bytes()).is_err());
         assert!(Document::parse(&vec![b'#'; DOCUMENT_BYTES_MAX + 1]).is_err());
     }
@@ -392,7 +406,7 @@ mod tests {
         }
         for (field, from, to) in [
             ("limits.lookups_per_day_min", "per_day_min = 50", "per_day_min = 49"),
-            ("limits.lookups_per_day_min", "per_minute = 60", "per_minute = 0"),
+            ("limits.lookups_per_day_min", "\nlookups_per_minute = 60", "\nlookups_per_minute = 0"),
             ("regions", "\"CH\"", "\"ch\""),
             ("channels", "\"console\"", "\"pigeon\""),
             ("format", "format = 1", "format = 2"),
