@@ -120,10 +120,13 @@ impl Sequence {
         let ahead: Vec<Ms> = edges.into_iter().filter(|edge| *edge > self.now + 1).collect();
         let soonest = ahead.iter().min().copied();
         let any = self.dice.pick(&ahead);
+        let claim = self.stands.as_ref().and_then(|s| s.expected.live_claim(self.now));
+        let hold = claim.map(|c| c.until).filter(|until| *until > self.now);
         let to = match self.dice.below(100) {
             0..8 => soonest,
             8..12 => any,
             12 => Some(self.now + 181 * DAY),
+            13..28 => hold,
             _ => None,
         };
         if let Some(to) = to {

@@ -41,8 +41,14 @@ pub struct Forge {
     pub csi: Csi,
     /// Nothing ever stands there.
     elsewhere: Csi,
+    apps: Vec<SecretKey>,
+    msps: Vec<SecretKey>,
+    csip: SecretKey,
     /// The DP's key as a prover.
     dp: SecretKey,
+    nobody: SecretKey,
+    /// Makes what is forged.
+    forger: SecretKey,
     made: HashMap<plain::Mapping, Mapping>,
     attested: HashMap<plain::Proof, Attestation>,
 }
@@ -50,16 +56,28 @@ pub struct Forge {
 impl Forge {
     pub fn new(origin: Origin, csi: Csi, dp: SecretKey) -> Self {
         let elsewhere = Csi::parse("tel:+4900000001").unwrap();
-        Self { origin, csi, elsewhere, dp, made: HashMap::new(), attested: HashMap::new() }
+        Self {
+            apps: (0..APPS).map(|number| secret(&format!("{} {number}", csi.expose()))).collect(),
+            msps: MSPS.map(secret).to_vec(),
+            csip: secret(CSIP),
+            dp,
+            nobody: secret("nobody"),
+            forger: secret("forger"),
+            origin,
+            csi,
+            elsewhere,
+            made: HashMap::new(),
+            attested: HashMap::new(),
+        }
     }
 
-    pub fn secret(&self, who: Who) -> SecretKey {
+    pub fn secret(&self, who: Who) -> &SecretKey {
         match who {
-            Who::App(number) => secret(&format!("{} {number}", self.csi.expose())),
-            Who::Msp(number) => secret(MSPS[usize::from(number)]),
-            Who::Csip => secret(CSIP),
-            Who::Dp => self.dp.clone(),
-            Who::Nobody => secret("nobody"),
+            Who::App(number) => &self.apps[usize::from(number)],
+            Who::Msp(number) => &self.msps[usize::from(number)],
+            Who::Csip => &self.csip,
+            Who::Dp => &self.dp,
+            Who::Nobody => &self.nobody,
         }
     }
 
@@ -71,8 +89,7 @@ impl Forge {
         if let Some(made) = self.attested.get(p) {
             return made.clone();
         }
-        let (prover, secret) =
-            if p.by_known { (domain("dp.example"), self.dp.clone()) } else { (domain("prover.example"), secret("prover")) };
+        let (prover, secret) = if p.by_known { ("dp.example", &self.dp) } else { ("prover.example", &self.nobody) };
         let mut made = Attestation {
             csi: self.csi(p.elsewhere),
             recipient: self.secret(p.key).public(),
@@ -80,15 +97,14 @@ impl Forge {
             purpose: if p.control { Purpose::Control } else { Purpose::View },
             method: Method::CONSOLE,
             strength: p.strength,
-            prover,
+            prover: domain(prover),
             prover_key: secret.public(),
             time: UnixMillis::new(p.time),
             expiry: UnixMillis::new(p.expiry),
             nonce: nonce(p.serial),
             sig: UNSIGNED,
         };
-        let signer = if p.forged { self.secret(Who::Nobody) } else { secret };
-        made.sign(&self.origin, &signer);
+        made.sign(&self.origin, if p.forged { &self.forger } else { secret });
         self.attested.insert(p.clone(), made.clone());
         made
     }
@@ -117,8 +133,7 @@ impl Forge {
             attestation,
             sig: UNSIGNED,
         };
-        let signer = self.secret(if m.forged { Who::Nobody } else { m.key });
-        made.sign(&self.origin, &signer);
+        made.sign(&self.origin, if m.forged { &self.forger } else { self.secret(m.key) });
         self.made.insert(m.clone(), made.clone());
         made
     }
@@ -151,14 +166,10 @@ impl Forge {
     }
 
     fn authority(&mut self, tbs: &EventTbs, signer: &Signer) -> Authority {
+        let possession = Optional16(signer.proof.as_ref().map(|p| self.attestation(p)));
         let key = self.secret(signer.who);
-        let possession = signer.proof.as_ref().map(|p| self.attestation(p));
-        let mut authority = tbs.sign_as(signer.role, &self.origin, &key);
-        if signer.forged {
-            authority.sig = tbs.sign_as(signer.role, &self.origin, &self.secret(Who::Nobody)).sig;
-            authority.key = key.public();
-        }
-        Authority { possession: Optional16(possession), ..authority }
+        let by = if signer.forged { &self.forger } else { key };
+        Authority { key: key.public(), possession, ..tbs.sign_as(signer.role, &self.origin, by) }
     }
 
     pub fn sent(&mut self, ask: &Ask) -> Vec<Mapping> {

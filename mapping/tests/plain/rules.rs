@@ -3,7 +3,7 @@
 //! It knows nothing of encodings, signatures, digests or commitments: what was forged or left out says a flag. Where the text
 //! names no order of checks, neither does the model: a refusal is the set of all reasons that apply.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use waymark_mapping::event::{AuthorityRole as Role, EventKind as Kind};
 
@@ -42,7 +42,7 @@ pub enum Who {
 }
 
 /// A proof of possession.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Proof {
     /// Tells two proofs apart that say the same.
     pub serial: u32,
@@ -61,7 +61,7 @@ pub struct Proof {
 }
 
 /// A mapping.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Mapping {
     pub key: Who,
     /// Of another CSI.
@@ -77,6 +77,31 @@ pub struct Mapping {
     pub until: Ms,
     pub proof: Proof,
     pub forged: bool,
+}
+
+impl fmt::Debug for Proof {
+    /// In one line: a failure shows many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { serial, key, tenure, strength, time, expiry, .. } = self;
+        write!(f, "proof {serial} of {key:?} tenure {tenure} strength {strength} at {time} to {expiry}")?;
+        let odd = [
+            (self.elsewhere, "elsewhere"),
+            (!self.control, "view"),
+            (!self.by_known, "by nobody"),
+            (self.forged, "forged"),
+        ];
+        odd.iter().filter(|(is, _)| *is).try_for_each(|(_, what)| write!(f, " {what}"))
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, tenure, msp, hidden, words, until, proof, .. } = self;
+        write!(f, "[{key:?} tenure {tenure} at {msp:?} hidden {hidden:?} words {words} to {until}; {proof:?}")?;
+        let odd = [(self.elsewhere, " elsewhere"), (self.forged, " forged"), (self.from >= self.until, " never")];
+        odd.iter().filter(|(is, _)| *is).try_for_each(|(_, what)| f.write_str(what))?;
+        f.write_str("]")
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -357,8 +382,9 @@ impl<'a> Case<'a> {
         // "No digest occurs twice in a list."
         let twice = |list: &[Mapping]| (1..list.len()).any(|i| list[..i].contains(&list[i]));
         self.refuse_if(twice(&ask.added) || twice(&ask.removed), Why::Invalid);
-        // "Only an opt-out adds an opt-out"; a rotated key says what the old one said.
-        let plain = !matches!(ask.kind, Kind::OptOut | Kind::RotateKey) && !is_statement(ask.kind);
+        // "Only an opt-out adds an opt-out"; a rotated key says what the old one said, and a new holder begins as it likes.
+        let free = matches!(ask.kind, Kind::OptOut | Kind::RotateKey | Kind::NewHolder);
+        let plain = !free && !is_statement(ask.kind);
         self.refuse_if(plain && ask.added.iter().any(|m| m.msp.is_none()), Why::Invalid);
         // A statement says why something is not served; nothing else has a reason.
         let has_reason = is_statement(ask.kind) && removes == 1;
@@ -430,19 +456,21 @@ impl<'a> Case<'a> {
         };
         let all = self.held().iter().filter(|h| h.mapping.key == old).count();
         let of_one = |list: &[Mapping], key| list.iter().all(|m| m.key == key);
-        let whole = of_one(removed, old) && of_one(added, new) && removed.len() == all && old != new;
-        let alike = |(old, new): (&Mapping, &Mapping)| {
-            (old.msp, old.hidden, old.words) == (new.msp, new.hidden, new.words)
-        };
+        // The new key comes without a past.
+        let unheard = self.held().iter().all(|h| h.mapping.key != new);
+        let whole = of_one(removed, old) && of_one(added, new) && removed.len() == all && old != new && unheard;
+        let alike =
+            |(old, new): (&Mapping, &Mapping)| (old.msp, old.hidden, old.words) == (new.msp, new.hidden, new.words);
         let same = removed.iter().zip(added).all(alike);
         self.refuse_if(!whole || !same, Why::Invalid);
         let signs = |key| self.ask.signers.iter().any(|s| s.who == key);
         self.refuse_if(!signs(old) || !signs(new), Why::NotAllowed);
         let before = self.before?;
         // How the old mappings stood is how the new ones stand.
-        let standing = removed.iter().zip(added).filter_map(|(old, new)| {
-            before.find(old).map(|held| Held { mapping: new.clone(), ..held.clone() })
-        });
+        let standing = removed
+            .iter()
+            .zip(added)
+            .filter_map(|(old, new)| before.find(old).map(|held| Held { mapping: new.clone(), ..held.clone() }));
         self.go_on(self.tenure(), standing.collect())
     }
 
@@ -461,35 +489,37 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// "The key of each mapping added or removed, or the rule for new mappings"; nobody else signs.
+    /// "The key of each mapping added or removed, or the rule for new mappings." A mapping past its not-after needs nobody, and makes
+    /// nobody a part of the change either.
     fn check_authority(&mut self) {
-        let signs = |key| self.ask.signers.iter().any(|s| s.who == key);
-        let unsigned = self.ask.added.iter().any(|m| !signs(m.key));
-        let Some(before) = self.before else {
-            self.refuse_if(unsigned, Why::NotAllowed);
-            let bystands = |s: &Signer| !self.ask.added.iter().any(|m| m.key == s.who);
-            self.refuse_if(self.ask.signers.iter().any(bystands), Why::NotAllowed);
-            return;
-        };
-        let removed: Vec<&Held> = self.ask.removed.iter().filter_map(|m| before.find(m)).collect();
-        let undefended = |h: &&Held| h.has_lapsed(self.bench.now);
-        let removes = |s: &Signer, h: &Held| h.mapping.key == s.who || self.may_remove_new(before, s, h);
-        let kept = removed.iter().any(|h| !undefended(h) && !self.ask.signers.iter().any(|s| removes(s, h)));
-        let has_part = |s: &Signer| {
-            let adds = self.ask.added.iter().any(|m| m.key == s.who);
-            adds || removed.iter().any(|h| removes(s, h) || undefended(h))
-        };
-        let bystander = self.ask.signers.iter().any(|s| !has_part(s));
-        self.refuse_if(unsigned || kept || bystander, Why::NotAllowed);
+        let signers = &self.ask.signers;
+        let place = |key| signers.iter().position(|s| s.who == key);
+        let mut has_part = vec![false; signers.len()];
+        let mut unauthorised = false;
+        for m in &self.ask.added {
+            match place(m.key) {
+                Some(at) => has_part[at] = true,
+                None => unauthorised = true,
+            }
+        }
+        for held in self.ask.removed.iter().filter_map(|m| self.before.and_then(|s| s.find(m))) {
+            let by_rule = || signers.iter().position(|s| self.may_remove_new(s, held));
+            match place(held.mapping.key).or_else(by_rule) {
+                Some(at) => has_part[at] = true,
+                None => unauthorised |= !held.has_lapsed(self.bench.now),
+            }
+        }
+        self.refuse_if(unauthorised || has_part.contains(&false), Why::NotAllowed);
     }
 
     /// "While it is new, a key with an older mapping of this tenure, with possession proved after the change, removes it at once."
-    fn may_remove_new(&self, before: &State, signer: &Signer, target: &Held) -> bool {
-        let older =
-            before.held.iter().any(|h| h.mapping.key == signer.who && h.since_version < target.since_version);
-        let shown = signer.proof.as_ref().is_some_and(|p| {
-            self.shows_possession(p, signer.who, before.tenure) && p.time > target.since
-        });
+    fn may_remove_new(&self, signer: &Signer, target: &Held) -> bool {
+        let Some(before) = self.before else { return false };
+        let older = before.held.iter().any(|h| h.mapping.key == signer.who && h.since_version < target.since_version);
+        let shown = signer
+            .proof
+            .as_ref()
+            .is_some_and(|p| self.shows_possession(p, signer.who, before.tenure) && p.time > target.since);
         before.is_new(target, self.bench.now) && older && shown
     }
 
@@ -563,8 +593,7 @@ impl<'a> Case<'a> {
         self.refuse_if(!lists_all || before.erased, Why::Invalid);
         if before.held.is_empty() {
             let signer = self.sole()?;
-            let shown =
-                signer.proof.as_ref().is_some_and(|p| self.shows_possession(p, signer.who, before.tenure));
+            let shown = signer.proof.as_ref().is_some_and(|p| self.shows_possession(p, signer.who, before.tenure));
             self.refuse_if(!shown, Why::NotAllowed);
         } else {
             self.check_authority();
@@ -582,31 +611,37 @@ impl<'a> Case<'a> {
         let proof = signer.proof.as_ref().filter(|p| self.shows_possession(p, signer.who, before.tenure + 1));
         self.refuse_if(proof.is_none(), Why::NotAllowed);
         let others_lapsed = before.held.iter().all(|h| h.mapping.key == signer.who || h.has_lapsed(now));
-        let stricter = proof?.strength > before.start.strength;
+        // Than any that is recorded: a weaker one at the beginning does not make all later ones weak.
+        let recorded = before.held.iter().map(|h| h.mapping.proof.strength).max();
+        let stricter = proof?.strength > recorded.unwrap_or(0).max(before.start.strength);
         let hold = if stricter || others_lapsed || self.bench.recycled { SHORT_HOLD } else { HOLD };
         let claim =
             Claim { key: signer.who, version: self.version(), time: now, until: now + hold, hold, objected: false };
         self.state(before.tenure, Some(claim), before.held.clone())
     }
 
-    /// "A key from before the claim; fresh possession stops it", else it extends once by as much again.
+    /// "A key from before the claim", that is not new itself; "fresh possession stops it", else it extends once by as much again.
     fn objection(&mut self, before: &State) -> Option<State> {
         let now = self.bench.now;
+        let signer = self.sole()?;
         let Some(claim) = before.live_claim(now).cloned() else {
             self.why.insert(Why::NoClaim);
             return None;
         };
-        let signer = self.sole()?;
-        let was_there = |h: &Held| h.mapping.key == signer.who && h.since_version < claim.version;
+        let was_there =
+            |h: &Held| h.mapping.key == signer.who && h.since_version < claim.version && !before.is_new(h, now);
         let may = signer.who != claim.key && before.held.iter().any(was_there);
         self.refuse_if(!may, Why::NotAllowed);
-        let fresh = signer.proof.as_ref().is_some_and(|p| {
-            self.shows_possession(p, signer.who, before.tenure) && p.time > claim.time
-        });
+        // Possession that is shown must count.
+        let fresh = signer
+            .proof
+            .as_ref()
+            .is_some_and(|p| self.shows_possession(p, signer.who, before.tenure) && p.time > claim.time);
         // "Removes none, or the claimant's new ones."
         let others = self.ask.removed.iter().filter_map(|m| before.find(m));
         let others = others.filter(|h| h.mapping.key != claim.key || !before.is_new(h, now)).count();
-        self.refuse_if(others > 0 || (!fresh && !self.ask.removed.is_empty()), Why::NotAllowed);
+        let bare = signer.proof.is_none() && self.ask.removed.is_empty();
+        self.refuse_if(others > 0 || !(fresh || bare), Why::NotAllowed);
         self.refuse_if(!fresh && claim.objected, Why::Objected);
         let held = before.held.iter().filter(|h| !self.ask.removed.contains(&h.mapping)).cloned().collect();
         let extended = Claim { until: claim.until + claim.hold, objected: true, ..claim };
@@ -623,7 +658,8 @@ impl<'a> Case<'a> {
             return None;
         };
         self.refuse_if(now < claim.until, Why::HoldNotOver);
-        self.refuse_if(self.ask.added.iter().any(|m| m.proof.time < claim.until), Why::Mapping);
+        // Clocks differ.
+        self.refuse_if(self.ask.added.iter().any(|m| m.proof.time + SKEW < claim.until), Why::Mapping);
         self.refuse_if(self.ask.added.iter().any(|m| m.key != claim.key), Why::NotAllowed);
         let held = self.ask.added.iter().map(|m| self.fresh(m, false)).collect();
         let next = self.state(before.tenure + 1, None, held)?;
@@ -655,6 +691,8 @@ impl<'a> Case<'a> {
             Status::Unserved(_) => again && !is_msp,
         };
         self.refuse_if(!own, Why::Invalid);
+        // An opt-out has no MSP that could say anything.
+        self.refuse_if(is_msp && named.msp.is_none(), Why::NotAllowed);
         let status = match (again, is_msp) {
             (true, _) => Status::Served,
             (false, true) => Status::Detached(ask.reason),
@@ -692,9 +730,8 @@ impl<'a> Case<'a> {
         self.refuse_if(ask.consents.iter().any(|c| usize::from(c.index) >= ask.sent.len()), Why::ConsentInvalid);
         for (index, m) in ask.sent.iter().enumerate() {
             let of = |c: &&Consent| usize::from(c.index) == index;
-            let good = |c: &Consent| {
-                Some(c.msp) == m.msp && c.by == Who::Msp(c.msp) && c.under && !c.forged && now < c.expiry
-            };
+            let good =
+                |c: &Consent| Some(c.msp) == m.msp && c.by == Who::Msp(c.msp) && c.under && !c.forged && now < c.expiry;
             let mut offered = ask.consents.iter().filter(of);
             let consent = offered.next();
             self.refuse_if(offered.next().is_some() || consent.is_some_and(|c| !good(c)), Why::ConsentInvalid);

@@ -74,12 +74,23 @@ impl Wisher {
     fn likely(&mut self, state: Option<&State>, now: Ms) -> Kind {
         let Some(state) = state else { return self.dice.weighted(&[(Kind::Issue, 5), (Kind::OptOut, 1)]) };
         if state.held.is_empty() {
-            let erase = if state.erased { 0 } else { 4 };
+            let erase = if state.erased { 0 } else { 8 };
             let release = if state.start.how == How::Release { 0 } else { 1 };
-            return self.dice.weighted(&[(Kind::Issue, 9), (Kind::OptOut, 2), (Kind::Erase, erase), (Kind::Release, release)]);
+            return self.dice.weighted(&[
+                (Kind::Issue, 18),
+                (Kind::OptOut, 4),
+                (Kind::Erase, erase),
+                (Kind::Release, release),
+                (Kind::NewHolderPending, 1),
+            ]);
         }
         let room = if state.held.len() < 6 { 9 } else { 3 };
-        let (claimed, free) = if state.live_claim(now).is_some() { (10, 0) } else { (0, 5) };
+        let over = state.live_claim(now).map(|c| c.until <= now);
+        let (claimed, taken, free) = match over {
+            None => (0, 0, 5),
+            Some(false) => (10, 3, 1),
+            Some(true) => (5, 20, 1),
+        };
         self.dice.weighted(&[
             (Kind::Issue, room),
             (Kind::Replace, 5),
@@ -90,7 +101,7 @@ impl Wisher {
             (Kind::Release, 1),
             (Kind::NewHolderPending, free),
             (Kind::Objection, claimed),
-            (Kind::NewHolder, claimed),
+            (Kind::NewHolder, taken),
             (Kind::MspDetach, 4),
             (Kind::DpUnserve, 4),
             (Kind::Erase, 2),
@@ -144,8 +155,7 @@ impl Wisher {
     /// Adds the signatures that the wish needs.
     fn sign_all(&mut self, ask: &mut Ask, state: Option<&State>, now: Ms) {
         let mut keys: Vec<Who> = ask.added.iter().map(|m| m.key).collect();
-        let removed: Vec<Held> =
-            ask.removed.iter().filter_map(|m| state.and_then(|s| s.find(m)).cloned()).collect();
+        let removed: Vec<Held> = ask.removed.iter().filter_map(|m| state.and_then(|s| s.find(m)).cloned()).collect();
         let mut proved: Vec<(Who, Ms)> = vec![];
         for held in &removed {
             let state = state.unwrap();
@@ -269,7 +279,8 @@ impl Wisher {
     fn rotate(&mut self, ask: &mut Ask, state: Option<&State>, now: Ms) {
         let Some(state) = state else { return };
         let Some(old) = self.dice.pick(&state.held).map(|h| h.mapping.key) else { return };
-        let free: Vec<Who> = (0..APPS).map(Who::App).filter(|k| state.held.iter().all(|h| h.mapping.key != *k)).collect();
+        let free: Vec<Who> =
+            (0..APPS).map(Who::App).filter(|k| state.held.iter().all(|h| h.mapping.key != *k)).collect();
         let new = if self.dice.chance(85) { self.dice.pick(&free) } else { None };
         let new = new.unwrap_or_else(|| self.app());
         for held in state.held.iter().filter(|h| h.mapping.key == old) {
