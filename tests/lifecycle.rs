@@ -19,7 +19,7 @@ use waymark::{
     onboarding,
     store::{Head, LogFiles, RowKeys, SealedRow, StoreError, seal::Sealer},
 };
-use waymark_log::{hash::Hash, key::SecretKey};
+use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     entry::{Entry, ProviderRole},
     event::{AuthorityRole, EventKind},
@@ -138,7 +138,7 @@ async fn a_number_changes_hands() {
     assert_eq!(code(history(&stage.client(), &bob, &csi(BOB), &stage.trust).await), "no-record");
     let steps = past(&stage.client(), &carol, &current).await.unwrap();
     assert_eq!(steps.iter().map(|s| (s.version, s.before.is_some())).collect::<Vec<_>>(), [(3, false)]);
-    let export = stage.client().export(&carol, &csi(BOB)).await.unwrap();
+    let export = stage.client().export(&carol, &csi(BOB), None).await.unwrap();
     let answer = stage.client().look_up_full(&csi(BOB), None).await.unwrap();
     for what in ["bob-in-public", "bob-hidden", &bob.public().to_hex()] {
         assert!(!holds(&export, what.as_bytes()) && !holds(&answer, what.as_bytes()), "{what}");
@@ -287,9 +287,34 @@ async fn what_others_say_removes_nothing_but_the_operators_word() {
 async fn erased_is_gone() {
     let stage = stage().await;
     let (bob, bobs, _) = bob(&stage).await;
-    let export = stage.client().export(&bob, &csi(BOB)).await.unwrap();
+    let export = stage.client().export(&bob, &csi(BOB), None).await.unwrap();
     assert!(["bob-in-public", "bob-hidden", "soccer", BOB].iter().all(|what| holds(&export, what.as_bytes())));
-    assert_eq!(code(stage.client().export(&key("carol"), &csi(BOB)).await.map_err(RecipientError::from)), "no-record");
+    assert_eq!(
+        code(stage.client().export(&key("carol"), &csi(BOB), None).await.map_err(RecipientError::from)),
+        "no-record"
+    );
+    // Possession alone opens what everybody sees; a proof for something else, of somebody else, or by nobody opens nothing.
+    let carol = key("carol");
+    let codes = stage.root.path().join("dp").join(names::CODES);
+    let read = |id: String| async move { std::fs::read_to_string(codes.join(id)).ok() };
+    let view = prove(&stage.client(), &carol, &csi(BOB), 0, Purpose::View, read).await.unwrap();
+    let seen = stage.client().export(&carol, &csi(BOB), Some(&view)).await.unwrap();
+    assert!(holds(&seen, b"bob-in-public") && !holds(&seen, b"bob-hidden") && !holds(&seen, b"soccer"));
+    let control = attest(&stage, &carol, 0).await;
+    let forged = Attestation { time: UnixMillis::new(view.time.get() + 1), ..view.clone() };
+    for (who, proof) in [(&carol, &control), (&key("dave"), &view), (&carol, &forged)] {
+        let refused = stage.client().export(who, &csi(BOB), Some(proof)).await.map_err(RecipientError::from);
+        assert_eq!(code(refused), "no-record");
+    }
+    let mapping = make(
+        &stage,
+        EventKind::Issue,
+        &[say(&stage, &carol, &view, QUIET, "mimi://x.example/u/c", shown("c"))],
+        &[],
+        &[(&carol, None)],
+    )
+    .await;
+    assert_eq!(code(mapping), "mapping-invalid");
     let old = stage.client().look_up(&csi(BOB), None).await.unwrap();
     let asked = Asked { csi: csi(BOB), tag: None };
     let judge = |bytes: &[u8]| verify(bytes, &asked, &stage.trust, None, stage.clock.now(), &mut Trail::default());

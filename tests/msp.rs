@@ -340,7 +340,7 @@ async fn a_lost_key_is_replaced_after_seven_days_unless_it_was_not_lost() {
 async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
     // The address may ask twice a minute, each MSP six times.
     let time = Time::start();
-    let stage = Stage::with(1, &time.clock, |settings| settings.lookups_per_minute = 2).await;
+    let stage = Stage::with_file(1, &time.clock, |file| file.lookups_per_minute = 2).await;
     let chat = onboard(&stage).await;
     let recorder = Tap::start(stage.dp.address()).await;
     let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();

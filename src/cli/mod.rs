@@ -10,11 +10,13 @@
 //! | 5 | policy or freshness not met |
 //! | 6 | alerts present |
 
+mod copies;
 mod demo;
 pub mod dp;
 mod log;
 mod lookup;
 mod msp;
+mod promises;
 mod prover;
 mod recipient;
 mod statement;

@@ -8,11 +8,14 @@ use axum::{
     http::{HeaderMap, Response, StatusCode},
     response::IntoResponse,
 };
+use data_encoding::BASE64;
 use waymark_log::key::Key;
 use waymark_mapping::{
     answer::{ANSWER_MEDIA_TYPE, PAST_MEDIA_TYPE, RECEIPT_MEDIA_TYPE},
+    entry::ProviderRole,
     event::{ANY_VERSION, AuthorityRole, EVENT_BYTES_MAX, Event, EventKind},
-    rules::Refused,
+    mapping::{Attestation, Purpose},
+    rules::{Refused, SKEW_MS},
     wire::{List16, decode, encode},
 };
 use waymark_runtime::{
@@ -31,6 +34,7 @@ use crate::{
         HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE,
     },
     authorise::{Bench, Judged, authorise, check_signer},
+    export,
     published::Latest,
     sequencer::{
         batch::PendingChange,
@@ -77,7 +81,8 @@ pub(super) fn enqueue(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> R
         return Err(error::pool(PoolRefused::InFlight));
     }
     let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
-    let bench = Bench { origin, csips, recycled: false, now };
+    let regions = app.policy().document.regions();
+    let bench = Bench { origin, csips, regions: &regions, recycled: false, now };
     match authorise(&app.answering, request, bench).map_err(|e| error::authorise(&e))? {
         Judged::AlreadyDone => Ok(None),
         Judged::Authorized(change) => {
@@ -140,7 +145,7 @@ pub async fn revoke(
 }
 
 /// POST /v1/exports
-pub async fn export(
+pub async fn export_all(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
@@ -150,12 +155,33 @@ pub async fn export(
     let request: ExportRequest = parse_json(&body)?;
     let csi = parse_csi(&request.csi)?;
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/exports", &body, app.clock.now())?;
-    let latest = app.answering.latest(&csi).map_err(|e| error::answer(&e))?;
-    let latest = latest.filter(|l| l.is_established(signer));
-    let latest =
-        latest.ok_or_else(|| Problem::new(NO_RECORD, "Only a key with a mapping here that is not new gets it all."))?;
-    let export = crate::export::export(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
-    Ok(json(StatusCode::OK, &export))
+    let nothing =
+        || Problem::new(NO_RECORD, "Only a key with a mapping here gets it, or one with proof of possession.");
+    let latest = app.answering.latest(&csi).map_err(|e| error::answer(&e))?.ok_or_else(nothing)?;
+    if latest.is_established(signer) {
+        let export = export::whole(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
+        return Ok(json(StatusCode::OK, &export));
+    }
+    if !latest.has_mapping_of(signer) && !shows_possession(&app, &latest, &signer, request.possession.as_deref()) {
+        return Err(nothing());
+    }
+    Ok(json(StatusCode::OK, &export::own(&latest, signer)))
+}
+
+/// Whether somebody without a mapping has shown that the CSI is theirs, to look at what is kept. A code that was intercepted opens
+/// what everybody sees, and nothing that is hidden.
+fn shows_possession(app: &App, latest: &Latest, signer: &Key, possession: Option<&str>) -> bool {
+    let decoded = possession.and_then(|p| BASE64.decode(p.as_bytes()).ok());
+    let Some(p) = decoded.and_then(|bytes| decode::<Attestation>("attestation", &bytes).ok()) else { return false };
+    let (row, now) = (&latest.row, app.clock.now());
+    let prover = |at| latest.snapshot.providers.is_valid(&p.prover, ProviderRole::Prover, &p.prover_key, at);
+    p.purpose == Purpose::View
+        && (&p.recipient, &p.csi, p.tenure) == (signer, &row.csi, row.record.tenure)
+        && p.time <= now.plus_ms(SKEW_MS)
+        && now < p.expiry
+        && p.verify(&app.origin).is_ok()
+        && prover(p.time)
+        && prover(now)
 }
 
 /// POST /v1/history

@@ -142,7 +142,12 @@ pub fn store() -> StoreKind {
 
 /// Makes a DP that these witnesses know, with two MSPs to be logged.
 pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
-    let file = File {
+    make_dp_with(dir, witnesses, |_| {})
+}
+
+/// The same, with another configuration.
+pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut File)) -> Vkey {
+    let mut file = File {
         domain: "dp.example".to_owned(),
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
@@ -153,9 +158,12 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         lookups_per_minute: 1_000_000,
         relays_per_minute: 6,
         answer_bytes_min: 8192,
+        regions: vec!["EU".to_owned()],
         csip: vec![],
+        recycling: vec![],
         tls: None,
     };
+    adjust(&mut file);
     let lines = witnesses.lines();
     let quorum = lines.len();
     let vkey = init::init(dir, &init::NewDp { file, witnesses: lines, quorum }, &Clock::System).unwrap();
@@ -188,12 +196,26 @@ impl Stage {
         Self::with(count, &Clock::System, |_| {}).await
     }
 
+    /// A DP with another configuration, which its policy document follows.
+    pub async fn with_file(count: usize, clock: &Clock, adjust: impl FnOnce(&mut File)) -> Self {
+        Self::start(count, clock, adjust, |_| {}).await
+    }
+
     /// A DP by another clock, or with other settings.
     pub async fn with(count: usize, clock: &Clock, adjust: impl FnOnce(&mut Settings)) -> Self {
+        Self::start(count, clock, |_| {}, adjust).await
+    }
+
+    async fn start(
+        count: usize,
+        clock: &Clock,
+        file: impl FnOnce(&mut File),
+        adjust: impl FnOnce(&mut Settings),
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         let witnesses = Witnesses::start_at(root.path(), count, clock).await;
         let dir = root.path().join("dp");
-        make_dp(&dir, &witnesses);
+        make_dp_with(&dir, &witnesses, file);
         let mut settings = Settings::load(&dir).unwrap();
         adjust(&mut settings);
         let dp = dp::start(settings, clock.clone()).await.unwrap();
