@@ -82,10 +82,7 @@ fn is_place_of_tests(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
     let plain = parts.iter().all(|p| !p.is_empty() && *p != "." && *p != "..");
     let is_rust = Path::new(path).extension().is_some_and(|e| e == "rs");
-    let inside = match parts.as_slice() {
-        ["src", ..] | [_, "src", ..] | ["tests", _] | [_, "tests", _] => true,
-        _ => false,
-    };
+    let inside = matches!(parts.as_slice(), ["src", ..] | [_, "src", ..] | ["tests", _] | [_, "tests", _]);
     plain && is_rust && inside
 }
 
@@ -309,8 +306,7 @@ fn the_page_is_whole_and_its_tests_exist() {
 }
 
 const GOOD_TEST: &str = "`tests/x.rs::it_is_so`";
-const GOOD_README: &str =
-    "# W\n\n[page](docs/CONFORMANCE.md)\n\n## What is not proven, and what is not yet private\n\n- MIMI's R6 waits.\n\n## R8\n";
+const GOOD_README: &str = "# W\n\n[page](docs/CONFORMANCE.md)\n\n## What is not proven, and what is not yet private\n\n- MIMI's R6 waits.\n\n## R8\n";
 
 /// A page on which everything is met.
 fn good_page() -> String {

@@ -12,9 +12,8 @@ use waymark::{
     client::{
         ClientError,
         msp::{MspClient, send_watch_list},
-        recipient::{
-            Added, AppKeys, MappingSpec, RecipientError, history, leaf_of, look_up, sign_mapping, watch_list,
-        },
+        provider::ProviderClient,
+        recipient::{Added, AppKeys, MappingSpec, RecipientError, history, leaf_of, look_up, sign_mapping, watch_list},
         saved::SavedAnswer,
     },
     config::{Settings, names},
@@ -139,7 +138,8 @@ async fn r9_what_is_removed_is_not_returned_from_the_next_head_on() {
     let tag = Tag::parse("soccer-7f3a").unwrap();
     for presented in [None, Some(&tag)] {
         let asked = Asked { csi: who.clone(), tag: presented.cloned() };
-        let answers = [stage.client().look_up(&who, presented).await, stage.client().look_up_full(&who, presented).await];
+        let answers =
+            [stage.client().look_up(&who, presented).await, stage.client().look_up_full(&who, presented).await];
         for bytes in answers.map(Result::unwrap) {
             let now = stage.clock.now();
             let seen = verify(&bytes, &asked, &stage.trust, None, now, &mut Trail::default()).unwrap().get().clone();
@@ -151,7 +151,10 @@ async fn r9_what_is_removed_is_not_returned_from_the_next_head_on() {
     }
     // The proof of removal is the receipt, and can be had again.
     let current = history(&stage.client(), &bob, &who, &stage.trust).await;
-    assert!(matches!(current, Err(RecipientError::Client(e)) if e.code() == Some("no-record")), "nothing of his is left");
+    assert!(
+        matches!(current, Err(RecipientError::Client(e)) if e.code() == Some("no-record")),
+        "nothing of his is left"
+    );
     stage.stop().await;
 }
 
@@ -237,12 +240,12 @@ async fn f5_providers_of_every_class_take_part() {
         onboarding::submit(&dir, &entry).unwrap();
     }
     until("the providers", async || names.iter().all(|n| stage.dp.knows_provider(&domain(n)))).await;
-    let listed = stage.fetcher.get(&format!("{}/v1/providers", stage.dp.url()), 1 << 20).await.unwrap();
-    let listed: Vec<serde_json::Value> = serde_json::from_slice(&listed.body).unwrap();
     let proof = stage.attest(&bob, &who).await;
     let mut added = vec![];
     for (class, name) in (0u8..).zip(&names) {
-        assert!(listed.iter().any(|p| p["domain"] == *name && p["class"] == class), "{name}");
+        let (fetcher, clock) = (stage.fetcher.clone(), stage.clock.clone());
+        let listed = ProviderClient::new(fetcher, &stage.dp.url(), stage.origin.clone(), clock, domain(name));
+        assert_eq!(listed.leaf().await.unwrap().unwrap().keys[0].class, class, "{name}");
         let mapping = common::mapping(&stage.origin, &bob, &proof, name, shown("default"));
         added.push(with_consent(&stage.origin, mapping));
     }
