@@ -2,6 +2,8 @@
 //! what MSPs, the DP and an operator say, erasure, export, history.
 
 mod common;
+#[path = "common/registers.rs"]
+mod registers;
 
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use waymark::{
     fsck::fsck,
     init::{open_rows, provider_entry},
     onboarding,
+    recycling::{FeedFile, Registers},
     store::{Head, LogFiles, RowKeys, SealedRow, StoreError, seal::Sealer},
 };
 use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
@@ -28,7 +31,7 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping, Purpose, Tags},
     names::{Account, Tag},
     receipt::Current,
-    record::{Beginning, HOLD_MS},
+    record::{Beginning, Ground, HOLD_MS, SHORT_HOLD_MS},
     tenure::PASSAGE_MS,
     verify::{Asked, Outcome, Trail, verify},
 };
@@ -442,4 +445,45 @@ async fn history_in_pages() {
     let steps = past(&stage.client(), &ann, &current).await.unwrap();
     assert_eq!(steps.iter().map(|s| (s.version, s.before.is_some())).collect::<Vec<_>>(), [(25, false)]);
     stage.stop().await;
+}
+
+/// "Adapters for the two real feeds": a register that says that the number was given to somebody else shortens the hold, and is asked
+/// only about claims that would be taken anyway.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_register_shortens_a_hold() {
+    let stand_in = registers::Registers::start().await;
+    let url = stand_in.url();
+    let secrets = tempfile::tempdir().unwrap();
+    let secret = secrets.path().join("feed.secret");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let feed = FeedFile::Camara {
+        url: format!("{url}/number-recycling/v0.2"),
+        token_url: format!("{url}/token"),
+        client_id: "waymark".to_owned(),
+        secret_file: "feed.secret".to_owned(),
+        prefixes: vec!["+49".to_owned()],
+    };
+    let feeds = Registers::load(secrets.path(), &[feed]).unwrap();
+    let stage = Stage::with(1, &Clock::shifted(), |settings| settings.recycling = feeds).await;
+    bob(&stage).await;
+    stage.pass(2 * 24 * HOUR_MS).await;
+    let carol = key("carol");
+    let asked = || stand_in.calls().iter().filter(|c| c.path.ends_with("/check")).count();
+    // A claim that would not be taken costs nothing.
+    assert_eq!(code(make(&stage, EventKind::NewHolderPending, &[], &[], &[(&carol, None)]).await), "not-allowed");
+    assert_eq!(asked(), 0);
+    stand_in.says("+4915112345642", true);
+    let proof = attest(&stage, &carol, 1).await;
+    make(&stage, EventKind::NewHolderPending, &[], &[], &[(&carol, Some(proof))]).await.unwrap();
+    assert_eq!(asked(), 1);
+    let contest = stage.look_up(&csi(BOB), None).await.contested;
+    assert!(matches!(contest, Some(Contest::Claim { ground: Ground::Recycled, .. })), "{contest:?}");
+    stage.pass(SHORT_HOLD_MS + HOUR_MS).await;
+    let proof = attest(&stage, &carol, 1).await;
+    let hers = say(&stage, &carol, &proof, QUIET, "mimi://quiet.example/u/carol", shown("default"));
+    make(&stage, EventKind::NewHolder, &[hers], &[], &[(&carol, None)]).await.unwrap();
+    assert_eq!(stage.look_up(&csi(BOB), None).await.changed_hands.unwrap().ground, Some(Ground::Recycled));
+    stage.stop().await;
+    stand_in.stop().await;
 }

@@ -7,10 +7,13 @@ use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     note::{Note, Vkey},
 };
-use waymark_mapping::audit::Replay;
+use waymark_mapping::{audit::Replay, event::AuthorityRole};
 use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
 
-use super::{End, Ended, copies, end, promises, runtime};
+use super::{
+    End, Ended, copies, end, promises, runtime,
+    statement::{About, Serving, serves},
+};
 use crate::{
     config::{
         Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, RELAYS_PER_MINUTE_DEFAULT,
@@ -98,6 +101,17 @@ enum Command {
     /// The providers of this DP: MSPs, provers, CSIPs.
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// Withhold a mapping from look-ups, with your name and a reason under it, or serve it again. It removes nothing, and the
+    /// recipient is told.
+    Unserve {
+        /// The data folder: its prover key signs.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+        #[command(flatten)]
+        about: About,
+        #[command(flatten)]
+        serving: Serving,
+    },
     /// What is promised: the policy document and the interval.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -212,6 +226,9 @@ pub fn run() -> ExitCode {
                 serve(settings).await
             }
             Command::CheckConfig { dir } => check_config(&dir),
+            Command::Unserve { dir, about, serving } => {
+                serves(&about, AuthorityRole::Dp, &load(&dir)?.prover, &serving).await
+            }
             Command::Fsck { dir } => run_fsck(&dir),
             Command::Provider(ProviderCommand::Add { dir, entry }) => add_provider(&dir, &entry),
             Command::Provider(ProviderCommand::List { dir }) => list_providers(&dir),

@@ -33,7 +33,7 @@ use crate::{
         CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HISTORY_MEDIA_TYPE,
         HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE,
     },
-    authorise::{Bench, Judged, authorise, check_signer},
+    authorise::{Bench, Judged, NotAuthorised, authorise, check_signer},
     export,
     published::Latest,
     sequencer::{
@@ -64,15 +64,43 @@ pub async fn change(
 
 /// Has a change judged, queued and published.
 async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<(), Problem> {
-    match enqueue(app, request, digest)? {
+    let recycled = request.event.tbs.kind == EventKind::NewHolderPending && is_recycled(app, request).await?;
+    match enqueue(app, request, digest, recycled)? {
         Some(ticket) => wait(ticket).await,
         None => Ok(()),
     }
 }
 
+fn judge(app: &App, request: &ChangeRequest, recycled: bool) -> Result<Judged, NotAuthorised> {
+    let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
+    let regions = app.policy().document.regions();
+    authorise(&app.answering, request, Bench { origin, csips, regions: &regions, recycled, now })
+}
+
+/// Whether a register says that a claimed number has changed hands since somebody else last showed possession of it. It is asked
+/// for a claim that would be taken anyway: questions cost money.
+async fn is_recycled(app: &App, request: &ChangeRequest) -> Result<bool, Problem> {
+    let csi = &request.event.tbs.csi;
+    match judge(app, request, false).map_err(|e| error::authorise(&e))? {
+        Judged::AlreadyDone => return Ok(false),
+        Judged::Authorized(_) => {}
+    }
+    let Some(latest) = app.answering.latest(csi).map_err(|e| error::answer(&e))? else { return Ok(false) };
+    let is_claimant = |key: &Key| request.event.authorities.iter().any(|a| a.key == *key);
+    let others =
+        latest.row.state().held.into_iter().map(|h| h.mapping.attestation).filter(|a| !is_claimant(&a.recipient));
+    let since = others.map(|a| a.time).max().unwrap_or(latest.row.contents.start.time);
+    Ok(app.recycling.says_recycled(csi, since, app.clock.now()).await)
+}
+
 /// Judges a change and queues it: its ticket, or `None` if its event has made the current version already. `digest` is of
 /// what was sent: the same request on its way gets the same ticket.
-pub(super) fn enqueue(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<Option<Ticket>, Problem> {
+pub(super) fn enqueue(
+    app: &App,
+    request: &ChangeRequest,
+    digest: [u8; 32],
+    recycled: bool,
+) -> Result<Option<Ticket>, Problem> {
     if let Some(ticket) = app.pool.ticket(&digest) {
         return Ok(Some(ticket));
     }
@@ -80,10 +108,7 @@ pub(super) fn enqueue(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> R
     if app.pool.is_in_flight(&csi_key) {
         return Err(error::pool(PoolRefused::InFlight));
     }
-    let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
-    let regions = app.policy().document.regions();
-    let bench = Bench { origin, csips, regions: &regions, recycled: false, now };
-    match authorise(&app.answering, request, bench).map_err(|e| error::authorise(&e))? {
+    match judge(app, request, recycled).map_err(|e| error::authorise(&e))? {
         Judged::AlreadyDone => Ok(None),
         Judged::Authorized(change) => {
             let is_next = |c: &PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);

@@ -1,6 +1,7 @@
 //! A stand-in for the registers of reissued numbers: an operator's CAMARA API with its token server, and the FCC's database. It speaks
 //! as theirs do, records what it is asked, and can be told to fail.
 
+#![allow(dead_code, reason = "each test file uses its part")]
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
