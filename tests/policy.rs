@@ -79,8 +79,7 @@ fn monitor_settings(root: &Path) -> monitor::Settings {
 /// What the log says is promised.
 async fn logged(stage: &Stage) -> Promise {
     let entries = stage.entries().await;
-    let promises = entries.iter().filter_map(|e| Promise::of(&e.encode()));
-    promises.last().unwrap()
+    entries.iter().rev().find_map(|e| Promise::of(&e.encode())).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,6 +97,7 @@ pub struct App {
 
 impl App {
     /// Puts the parts together.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a DP, named, once")]
     pub fn new(
         clock: Clock,
         origin: Origin,
