@@ -102,9 +102,8 @@ fn shown(lookup: &Lookup) -> Value {
         },
     });
     if lookup.version.is_some() {
-        let withheld = |w: &Withheld| {
-            json!({ "reason": w.reason, "since_ms": w.since.get(), "said_ms": w.by_event.get() })
-        };
+        let withheld =
+            |w: &Withheld| json!({ "reason": w.reason, "since_ms": w.since.get(), "said_ms": w.by_event.get() });
         shown["tenure"] = json!(lookup.tenure);
         shown["tenure_of_next_mapping"] = json!(lookup.tenure_of_next_mapping);
         shown["contested"] = json!(lookup.contested.map(contest));
@@ -372,12 +371,7 @@ fn bad() -> Vec<Value> {
             &detached,
             with_first_slot(&detached, |slot| slot.statement = Optional16(None)),
         ),
-        refused(
-            "the second mapping with the tag is denied",
-            &ann,
-            Some(TAG),
-            &denied.to_padded(0).unwrap(),
-        ),
+        refused("the second mapping with the tag is denied", &ann, Some(TAG), &denied.to_padded(0).unwrap()),
         of("hidden mappings are shown to somebody without their tag", &ann, ann.answer(Shows::All)),
     ]
 }

@@ -133,7 +133,10 @@ fn check_rules(case: &Value) {
         case["mappings"].as_array().unwrap().iter().map(|m| decode("mapping", &bytes(m)).unwrap()).collect();
     let life = lives().into_iter().nth(number(&case["kind"]) as usize - 1).unwrap();
     let before = life.versions.iter().rev().nth(1).map(|before| (&before.state, before.commitment));
-    assert_eq!(before.map(|(_, c)| c), case["before"]["commitment"].as_str().map(|_| hash(&case["before"]["commitment"])));
+    assert_eq!(
+        before.map(|(_, c)| c),
+        case["before"]["commitment"].as_str().map(|_| hash(&case["before"]["commitment"]))
+    );
     let (csip, origin) = (domain("numbers.example"), origin());
     let known = Known { csip: Some(&csip), recycled: false };
     let now = UnixMillis::new(number(&case["after"]["time_ms"]));

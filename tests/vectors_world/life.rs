@@ -106,8 +106,10 @@ impl Life {
     /// Ann's phone issues a visible mapping, her laptop a hidden one.
     pub fn first() -> Self {
         let mut life = Self { world: World::new(), versions: vec![], consents: vec![], statements: vec![] };
-        let wishes =
-            [shown("visible", "ann phone", "wire.example", &["default"]), hidden("hidden", "ann laptop", "chat.example")];
+        let wishes = [
+            shown("visible", "ann phone", "wire.example", &["default"]),
+            hidden("hidden", "ann laptop", "chat.example"),
+        ];
         life.add(EventKind::Issue, &wishes, &[], &["ann phone", "ann laptop"]);
         life
     }

@@ -219,8 +219,7 @@ fn record_by_hand(case: &Value) {
     assert_eq!(record, bytes(&case["record"]), "{name}");
     // FORMATS.md gives these lengths.
     assert_eq!(record.len(), if case["claim"].is_null() { 45 } else { 45 + 55 }, "{name}");
-    let committed =
-        hand::commitment(&bytes(&case["opening"]), text(&case["csi"]), short(&case["version"]), &record);
+    let committed = hand::commitment(&bytes(&case["opening"]), text(&case["csi"]), short(&case["version"]), &record);
     assert_eq!(committed, hash(&case["commitment"]).as_bytes(), "{name}");
 }
 
