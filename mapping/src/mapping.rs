@@ -12,8 +12,6 @@
 //! A mapping says: this CSI can be reached at this MSP, says the holder of this key, whom this prover has seen to possess
 //! the CSI. Only the recipient's key makes one (MIMI discovery requirements, R1); the MSP's consent is a second statement
 //! that shows neither CSI nor account (`blinded` = HMAC(salt, Mapping), the salt drawn by the app for each consent).
-//!
-//! Attestation and Mapping are experimental until the mapping issue has exercised them; Consent is final.
 
 use std::io::{Read, Write};
 

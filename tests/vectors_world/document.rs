@@ -14,7 +14,7 @@ fn document() -> String {
 fn the_document_names_the_limits_of_the_code() {
     use waymark::{api, possession};
     use waymark_log::{checkpoint, note, policy, proof, tile, tlogproof, witness as w};
-    use waymark_mapping::{entry, identifier, mapping, names, prefix, provider, record, trust, watch};
+    use waymark_mapping::{entry, event, identifier, mapping, names, prefix, provider, record, tenure, trust, watch};
     let hours = |h: u64| h * 3600 * 1000;
     let same = [
         (identifier::CSI_BYTES_MAX as u64, 255, "| CSI | 255 bytes |"),
@@ -26,6 +26,12 @@ fn the_document_names_the_limits_of_the_code() {
         (record::HIDDEN_SLOTS as u64, 8, "| visible, hidden mappings | 8, 8 |"),
         (mapping::MAPPING_LIFETIME_MS_MAX, hours(180 * 24), "| mapping's life | 180 days after possession |"),
         (record::NEW_MS, hours(72), "| newcomer | 72 h |"),
+        (record::HOLD_MS, hours(14 * 24), "| hold of a claim | 14 days; 72 h on a stronger ground |"),
+        (record::SHORT_HOLD_MS, hours(72), "| hold of a claim | 14 days; 72 h on a stronger ground |"),
+        (record::TAKE_UP_MS, hours(14 * 24), "| taking up a claim | 14 days after its hold |"),
+        (tenure::PASSAGE_MS, hours(30 * 24), "| passage of a tenure, proved | 30 days |"),
+        (event::EVENT_BYTES_MAX as u64, 20 << 10, "| event, revocation | 16 KiB of authorities; 20 KiB |"),
+        (waymark::export::VERSIONS_MAX as u64, 256, "| export | 256 versions |"),
         (provider::UNSIGNED_WAIT_MS, hours(7 * 24), "| unsigned provider key | due after 7 days |"),
         (provider::KEYS_PER_DOMAIN_MAX as u64, 64, "| keys of a domain | 64 |"),
         (tile::ENTRY_BYTES_MAX as u64, 65_535, "| entry | 65,535 bytes |"),
