@@ -84,10 +84,8 @@ def start_dp(bins, scratch, port):
     text, found = re.subn(r"(?m)^codes = .*\n", "", config.read_text())
     assert found == 1, text
     config.write_text(text + CODES.format(port=port))
-    document = dp_dir / "policy.toml"
-    promised, found = re.subn(r"(?m)^channels = .*\n", 'channels = ["email"]\n', document.read_text())
-    assert found == 1, promised
-    document.write_text(promised)
+    call(waymark_dp, "config", "propose", "--dir", dp_dir)
+    call(waymark_dp, "config", "apply", "--dir", dp_dir)
     assert "email by smtp" in call(waymark_dp, "check-config", "--dir", dp_dir)
     dp = Daemon(scratch / "smtp-dp.log", waymark_dp, "run", "--dir", dp_dir, "--listen", "127.0.0.1:0")
     url = dp.said(r"listening on (http://[^\s,]+), log at")[1]

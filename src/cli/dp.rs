@@ -364,13 +364,20 @@ fn list_providers(dir: &std::path::Path) -> Ended {
     Ok(())
 }
 
-/// The published log of this key: its entries, and the checkpoint that they lead to.
+/// The published log of this key: its entries, and the checkpoint that they lead to. Before anything is published, what `init`
+/// signed: an operator mends dp.toml and has it promised before the first run.
 pub(super) fn published_entries(settings: &Settings) -> Result<(Vec<Vec<u8>>, Checkpoint), End> {
     let could = |e: anyhow::Error| End::Could(e);
     let files = LogFiles::at(&settings.dir.join(names::LOG)).map_err(|e| could(e.into()))?;
     // What is published, not what is signed: the tiles of that are all there, also while the DP is running.
     let note = files.checkpoint().map_err(|e| could(e.into()))?;
-    let note = note.ok_or_else(|| could(anyhow::anyhow!("nothing is published yet")))?;
+    let note = match note {
+        Some(note) => note,
+        None => {
+            let head = Head::at(&settings.dir.join(names::HEAD)).load().map_err(|e| could(e.into()))?;
+            head.ok_or_else(|| could(anyhow::anyhow!("there is no log here; `waymark-dp init` makes one")))?.into()
+        }
+    };
     let parsed = Note::parse(&note).map_err(|e| could(e.into()))?;
     let vkey = std::slice::from_ref(settings.signer.vkey());
     let signed = SignedCheckpoint::open(&parsed, &settings.origin, vkey)
