@@ -1,6 +1,9 @@
 //! Random choices that come out the same for the same seed.
 
-use rand_chacha::{ChaCha8Rng, rand_core::{Rng, SeedableRng}};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 
 /// A source of choices.
 #[derive(Clone)]

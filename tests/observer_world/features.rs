@@ -131,9 +131,8 @@ fn slots(columns: &mut Columns, seen: &Observed, look: usize) {
     columns.add("handles that occur elsewhere", |i| of_handles(i).iter().filter(|h| times[h] > 1).count() as u64);
     columns.add("times its handles occur", |i| of_handles(i).iter().map(|h| times[h]).sum());
     columns.add("most frequent handle", |i| of_handles(i).into_iter().max_by_key(|h| times[h]).unwrap_or(0));
-    columns.add("digests that occur elsewhere", |i| {
-        of_digests(i).iter().filter(|d| digest_times[d] > 1).count() as u64
-    });
+    columns
+        .add("digests that occur elsewhere", |i| of_digests(i).iter().filter(|d| digest_times[d] > 1).count() as u64);
     let logged: HashSet<u64> = seen.entries.iter().flat_map(in_log).collect();
     columns.add("handles that begin a label or commitment", |i| {
         of_handles(i).iter().filter(|h| logged.contains(h)).count() as u64
@@ -314,7 +313,8 @@ fn both(columns: &mut Columns, seen: &Observed) {
         let visible = b.visible.iter().filter(|v| a.visible.iter().any(|w| w.salt == v.salt)).count() as u64;
         visible << 2 | u64::from(a.contents_salt == b.contents_salt) << 1 | u64::from(a.opening == b.opening)
     });
-    columns.add("how the tenure began has changed", |i| u64::from(pair(i).0.contents.start != pair(i).1.contents.start));
+    columns
+        .add("how the tenure began has changed", |i| u64::from(pair(i).0.contents.start != pair(i).1.contents.start));
     columns.add("the hint has changed", |i| u64::from(first[i].hint != second[i].hint));
     columns.add("the headers have changed", |i| u64::from(first[i].head != second[i].head));
     columns.add("change of the unpadded size", |i| {
