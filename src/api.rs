@@ -222,6 +222,9 @@ pub fn split_import(body: &[u8]) -> Option<Vec<&[u8]>> {
 pub struct ExportRequest {
     /// The canonical CSI.
     pub csi: String,
+    /// For a key without a mapping: base64 of an attestation that it possesses the CSI, for purpose `view`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub possession: Option<String>,
 }
 
 /// 200 to POST /v1/lookups with `Accept: application/json`: the same answer, for those who cannot take bytes.

@@ -59,6 +59,13 @@ pub const OBJECTED: Kind = Kind::new(409, "objected", "An objection was made alr
 pub const RECORD_FULL: Kind = Kind::new(422, "record-full", "There is no room for another mapping");
 /// The MSP is not in the log.
 pub const MSP_UNKNOWN: Kind = Kind::new(422, "msp-unknown", "The MSP is not in the log");
+/// A mapping is for a region where this DP keeps nothing.
+pub const REGION_REFUSED: Kind =
+    Kind::new(422, "region-refused", "A mapping is for a region where this DP keeps nothing");
+/// There is no such policy document.
+pub const POLICY_UNKNOWN: Kind = Kind::new(404, "policy-unknown", "There is no such policy document");
+/// The payload of the record is not kept here.
+pub const RECORD_ELSEWHERE: Kind = Kind::new(503, "record-elsewhere", "The record is not kept here");
 /// The prover is not in the log.
 pub const PROVER_UNKNOWN: Kind = Kind::new(422, "prover-unknown", "The prover is not in the log");
 /// A consent is not good.
@@ -93,6 +100,9 @@ pub fn malformed(error: &Malformed) -> Problem {
 pub fn answer(error: &AnswerError) -> Problem {
     match error {
         AnswerError::NotReady => Problem::new(NOT_READY, "Too few witnesses have cosigned yet.").retry_after(2),
+        AnswerError::Elsewhere => {
+            Problem::new(RECORD_ELSEWHERE, "There is a record, and its payload is not kept here.")
+        }
         AnswerError::Store(e) => internal(e),
         AnswerError::TooLarge => internal(error),
     }
@@ -161,6 +171,7 @@ pub fn authorise(error: &NotAuthorised) -> Problem {
         NotAuthorised::UnknownAuthority => AUTHORITY_UNKNOWN,
         NotAuthorised::UnknownProver => PROVER_UNKNOWN,
         NotAuthorised::UnknownMsp => MSP_UNKNOWN,
+        NotAuthorised::Region => REGION_REFUSED,
         NotAuthorised::BadConsent => CONSENT_INVALID,
         NotAuthorised::ConsentRequired => CONSENT_REQUIRED,
     };
