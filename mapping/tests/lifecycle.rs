@@ -179,6 +179,33 @@ fn a_claim_that_is_void_keeps_nothing_new() {
     assert_eq!(world.judge(&token, &[]), Err(Refused::NotThere));
 }
 
+/// Everybody sees how a visible mapping stands and what a tenure rests on: neither may tell what is hidden.
+#[test]
+fn what_is_hidden_does_not_show_in_what_is_visible() {
+    let shown = [false, true].map(|hides| {
+        let mut world = World::new();
+        let strict = world.attest_for("ann", &csi(), 0, 2);
+        let soccer = Tags::Exact(Tag::parse("soccer").unwrap());
+        let secret = world.mapping_by("ann", "wire.example", soccer, strict);
+        let bobs = world.visible("bob", "chat.example");
+        // Bob registers, Ann's hidden mapping with his, and first in the list.
+        let first: Vec<Mapping> = hides.then_some(secret).into_iter().chain([bobs.clone()]).collect();
+        world.issue(if hides { &["ann", "bob"] } else { &["bob"] }, &first);
+        world.wait(100 * HOUR);
+        // Ann's app shows itself; Bob leaves; Ann adds another while she is new.
+        let ann = world.visible("ann", "chat.example");
+        world.issue(&["ann"], std::slice::from_ref(&ann));
+        let leave = world.event(EventKind::Withdraw, &[], &[bobs.digest()], &["bob"], false);
+        world.change(&leave, &[]).unwrap();
+        let more = world.visible("ann", "nebula.example");
+        world.issue(&["ann"], std::slice::from_ref(&more));
+        let state = &world.versions.last().unwrap().state;
+        let visible = state.held.iter().filter(|h| !h.is_hidden());
+        (state.start.strength, visible.map(|h| h.standing.newcomer.0).collect::<Vec<_>>())
+    });
+    assert_eq!(shown, [(1, vec![true, true]), (1, vec![true, true])]);
+}
+
 #[test]
 fn a_prepared_token_revokes_a_lost_phone_whatever_has_happened_since() {
     let (mut world, _) = bob();

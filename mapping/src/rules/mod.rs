@@ -19,7 +19,8 @@
 //! **The rule for new mappings.** While a mapping is new (72 hours, and only if another key's mapping stood when a key that
 //! had none added it; and as long as its key claims the CSI), a key with an older mapping of this tenure, with possession
 //! proved after the change, removes it at once. So somebody with an intercepted code can add, visibly, but can neither evict
-//! nor stay.
+//! nor stay. For a visible mapping, its key "had" only what is visible: everybody sees whether it is new, and is not to learn
+//! from that what is hidden. As long as all that is visible of a key is new, so is what it adds.
 //!
 //! "SHOULD only be removed by the recipient or the CSIP" (R9, R10): what an MSP or DP does has another name and removes nothing. A
 //! mapping past its not-after is nobody's to defend: any change that a recipient authorises may clear it away. It gives no authority
@@ -359,7 +360,8 @@ fn go_on(before: &State, version: u32, now: UnixMillis, state: RecordState, mut 
     }
 }
 
-/// The state at the beginning of a tenure: these mappings and nothing else.
+/// The state at the beginning of a tenure: these mappings and nothing else. It rests on the proof of the first visible one, which
+/// everybody sees, and on that of a hidden one only where nothing is visible.
 pub(crate) fn begin(
     csi: &Csi,
     (version, tenure): (u32, u32),
@@ -367,12 +369,13 @@ pub(crate) fn begin(
     added: &[Mapping],
     now: UnixMillis,
 ) -> Result<State, Refused> {
-    let attestation = &added.first().ok_or(Refused::Shape)?.attestation;
+    let first = added.iter().find(|m| m.tags.as_exact().is_none()).or(added.first());
+    let attestation = &first.ok_or(Refused::Shape)?.attestation;
     let (domain, strength) = (attestation.prover.clone().into(), attestation.strength);
     let start = TenureStart { version, time: now, how, domain, strength };
     let mut held: Vec<Held> = added
         .iter()
-        .map(|m| Held { standing: recipient::standing_of_added(None, &m.recipient, version, now), mapping: m.clone() })
+        .map(|m| Held { standing: recipient::standing_of_added(None, m, version, now), mapping: m.clone() })
         .collect();
     held.sort_by_key(Held::is_hidden);
     Ok(State { csi: csi.clone(), version, time: now, tenure, start, state: RecordState::Standing, held })

@@ -32,7 +32,7 @@ pub(super) fn change(before: Option<&State>, version: u32, proposal: Proposal<'_
         }
         // A rotated mapping stands as the one it stands for.
         let standing = rotated.get(i).copied();
-        let standing = standing.unwrap_or_else(|| standing_of_added(before, &mapping.recipient, version, now));
+        let standing = standing.unwrap_or_else(|| standing_of_added(before, mapping, version, now));
         held.push(Held { standing, mapping: mapping.clone() });
     }
     if used.contains(&false) {
@@ -85,13 +85,19 @@ fn authority_to_remove(state: &State, target: &Held, proposal: Proposal<'_>) -> 
 }
 
 /// How a mapping stands that is added now.
-pub(super) fn standing_of_added(before: Option<&State>, key: &Key, version: u32, now: UnixMillis) -> Standing {
+///
+/// A visible one stands by what is visible beside it, as long as that decides: its standing is shown to everybody, and must
+/// not tell whether its app, or another, has something hidden. Where nothing else is visible, whoever has something hidden is
+/// still to have their say.
+pub(super) fn standing_of_added(before: Option<&State>, added: &Mapping, version: u32, now: UnixMillis) -> Standing {
     let held = before.map_or(&[][..], |s| &s.held);
-    let others = held.iter().any(|h| h.mapping.recipient != *key);
+    let is_hidden = added.tags.as_exact().is_some();
+    let others = held.iter().any(|h| h.mapping.recipient != added.recipient);
+    let own: Vec<&Held> =
+        held.iter().filter(|h| h.mapping.recipient == added.recipient && (is_hidden || !h.is_hidden())).collect();
     // A key that is established here already does not become a newcomer by changing its own mapping.
-    let established =
-        before.is_some_and(|s| s.held.iter().any(|h| h.mapping.recipient == *key && !s.is_new_at(h, now)));
-    let newcomer = Flag(others && !established);
+    let only_new = before.is_none_or(|s| own.iter().all(|h| s.is_new_at(h, now)));
+    let newcomer = Flag(only_new && (others || (!is_hidden && !own.is_empty())));
     Standing { status: SlotStatus::Served, reason: 0, newcomer, since_version: version, since: now }
 }
 

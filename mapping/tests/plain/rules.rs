@@ -440,7 +440,7 @@ impl<'a> Case<'a> {
         let tenure = self.before.map_or(0, State::next_tenure);
         self.check_added(tenure);
         self.check_authority();
-        let newcomers: Vec<bool> = self.ask.added.iter().map(|m| self.is_newcomer(m.key)).collect();
+        let newcomers: Vec<bool> = self.ask.added.iter().map(|m| self.is_newcomer(m)).collect();
         let standing: Vec<Held> =
             self.ask.added.iter().zip(newcomers).map(|(m, newcomer)| self.fresh(m, newcomer)).collect();
         self.go_on(tenure, standing)
@@ -527,10 +527,17 @@ impl<'a> Case<'a> {
         fits && p.time <= now + SKEW && now < p.expiry && !p.forged
     }
 
-    /// "Another key's mapping stood when it was added and its own key had none there that was not new."
-    fn is_newcomer(&self, key: Who) -> bool {
-        let others = self.held().iter().any(|h| h.mapping.key != key);
-        others && !self.before.is_some_and(|s| s.is_established(key, self.bench.now))
+    /// "Another key's mapping stood when it was added and its own key had none there that was not new"; for a visible one, of its
+    /// own key's mappings only visible ones count, "and if there are any, and all new, it is a newcomer in any case".
+    fn is_newcomer(&self, added: &Mapping) -> bool {
+        let held = self.held();
+        let others = held.iter().any(|h| h.mapping.key != added.key);
+        if added.hidden.is_some() {
+            return others && !self.before.is_some_and(|s| s.is_established(added.key, self.bench.now));
+        }
+        let mut own = held.iter().filter(|h| h.mapping.key == added.key && h.mapping.hidden.is_none()).peekable();
+        let news = |h: &Held| self.before.is_some_and(|s| s.is_new(h, self.bench.now));
+        if own.peek().is_none() { others } else { own.all(news) }
     }
 
     fn fresh(&self, mapping: &Mapping, newcomer: bool) -> Held {
@@ -541,6 +548,11 @@ impl<'a> Case<'a> {
             since_version: self.version(),
             status: Status::Served,
         }
+    }
+
+    /// "The first added mapping, of visible ones if there are any."
+    fn first_shown(&self) -> Option<&Mapping> {
+        self.ask.added.iter().find(|m| m.hidden.is_none()).or(self.ask.added.first())
     }
 
     /// What stays, then what is added; visible before hidden; at most eight of each.
@@ -562,7 +574,7 @@ impl<'a> Case<'a> {
                 version,
                 time,
                 how: if self.before.is_none() { How::First } else { How::Vacancy },
-                strength: self.ask.added.first().map_or(0, |m| m.proof.strength),
+                strength: self.first_shown().map_or(0, |m| m.proof.strength),
             },
         };
         let claim = claim.filter(|c| !held.is_empty() && !c.is_void(time));
