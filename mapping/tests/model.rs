@@ -135,7 +135,7 @@ impl Sequence {
     }
 
     fn put(&mut self, ask: Ask, recycled: bool, tally: &mut Tally) {
-        let bench = Bench { now: self.now, recycled, directory: None };
+        let bench = Bench { now: self.now, recycled, issued: true, directory: None };
         let expected = judge(self.stands.as_ref().map(|s| &s.expected), &ask, bench);
         let current = self.stands.as_ref().map_or(Hash::ZERO, |s| s.commitment);
         let (event, sent) = (self.forge.event(&ask, current), self.forge.sent(&ask));

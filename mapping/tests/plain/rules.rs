@@ -300,6 +300,8 @@ pub struct Bench {
     pub now: Ms,
     /// A register says that the number was given to somebody else.
     pub recycled: bool,
+    /// The DP knows the CSIP to issue the CSI.
+    pub issued: bool,
     /// Whether provers, MSPs and consents are looked at, as a DP does, and since when the log knows its prover.
     pub directory: Option<Ms>,
 }
@@ -451,7 +453,9 @@ impl<'a> Case<'a> {
         self.check_added(self.tenure());
         self.check_authority();
         let (added, removed) = (&self.ask.added, &self.ask.removed);
-        let (old, new) = removed.first().zip(added.first()).map(|(old, new)| (old.key, new.key))?;
+        let Some((old, new)) = removed.first().zip(added.first()).map(|(old, new)| (old.key, new.key)) else {
+            return None;
+        };
         let all = self.held().iter().filter(|h| h.mapping.key == old).count();
         let of_one = |list: &[Mapping], key| list.iter().all(|m| m.key == key);
         // The new key comes without a past.
@@ -679,7 +683,7 @@ impl<'a> Case<'a> {
     /// "A CSIP that the DP knows to issue the CSI": nothing stands, and the next tenure has begun.
     fn release(&mut self, before: &State) -> Option<State> {
         let signer = self.sole()?;
-        self.refuse_if(signer.who != Who::Csip, Why::NotAllowed);
+        self.refuse_if(signer.who != Who::Csip || !self.bench.issued, Why::NotAllowed);
         let next = self.state(before.tenure + 1, None, vec![])?;
         Some(State { start: Start { how: How::Release, strength: 0, ..next.start.clone() }, ..next })
     }
