@@ -100,6 +100,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     if settings.interval_ms > interval_ms {
         return Err(StartError::Slower(interval_ms));
     }
+    let well_known = http::well_known(&settings, interval_ms);
     let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
     let sealer = Arc::new(Sealer::new(&settings.store_key, Arc::new(keys)));
     let answering = Arc::new(Answering {
@@ -157,6 +158,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         Arc::clone(&pool),
         files,
         settings.policy_document,
+        well_known,
         settings.csips,
         settings.lookups_per_minute,
         settings.relays_per_minute,

@@ -91,6 +91,8 @@ enum Command {
         #[arg(long, env = "WAYMARK_DP_DIR")]
         dir: PathBuf,
     },
+    /// Print the description of the HTTP API, OpenAPI 3.1.
+    Openapi,
     /// The providers of this DP: MSPs, provers, CSIPs.
     #[command(subcommand)]
     Provider(ProviderCommand),
@@ -150,6 +152,10 @@ pub fn run() -> ExitCode {
             }
             Command::CheckConfig { dir } => check_config(&dir),
             Command::Fsck { dir } => run_fsck(&dir),
+            Command::Openapi => {
+                print!("{}", crate::http::openapi::json());
+                Ok(())
+            }
             Command::Provider(ProviderCommand::Add { dir, entry }) => add_provider(&dir, &entry),
             Command::Provider(ProviderCommand::List { dir }) => list_providers(&dir),
         }

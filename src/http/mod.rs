@@ -13,17 +13,26 @@
 //! | GET, POST | /v1/providers | who is onboarded; the next key of a provider that is |
 //! | POST | /v1/imports | many changes that an MSP carries for its users |
 //! | GET | /v1/policy | the policy document |
+//! | GET | /.well-known/waymark | who runs it, keys, paths, times, limits |
+//! | GET | /v1/openapi.json | all of this for programs ([`openapi`]) |
+//! | GET | /v1/problems/{code} | what a problem means, for people |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
+//!
+//! The log answers pages of any origin; the directory has no CORS. It is for apps: a page that could ask in its visitor's name
+//! would spend the visitor's look-ups and codes, and turn visitors into crawlers.
 
+mod about;
 pub mod challenges;
 mod changes;
 mod confirm;
 pub mod error;
+pub mod idempotency;
 mod imports;
 mod limit;
 mod log;
 mod lookups;
+pub mod openapi;
 mod provider_auth;
 mod providers;
 pub(crate) mod recipient;
@@ -43,13 +52,17 @@ use waymark_runtime::{
     problem::{self, Problem},
 };
 
+pub use self::about::well_known;
 use self::{
+    idempotency::Replays,
     imports::IMPORTS_MAX,
     limit::{LookupLimit, RelayLimit},
     provider_auth::ProviderNonces,
     recipient::Nonces,
 };
-use crate::{authorise::TrustedCsip, published::Answering, sequencer::pool::Pool, store::LogFiles};
+use crate::{
+    api::well_known::WellKnown, authorise::TrustedCsip, published::Answering, sequencer::pool::Pool, store::LogFiles,
+};
 
 /// Most changes that are in work or wait for their receipt at a time.
 pub const CHANGES_MAX: usize = 2048;
@@ -70,10 +83,13 @@ pub struct App {
     pub files: LogFiles,
     /// The policy document.
     pub policy_document: String,
+    /// What people and tools are told about it.
+    pub well_known: WellKnown,
     /// The CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
     nonces: Nonces,
     provider_nonces: ProviderNonces,
+    replays: Replays<()>,
     lookups: LookupLimit,
     relays: RelayLimit,
     lookup_slots: Semaphore,
@@ -90,6 +106,7 @@ impl App {
         pool: Arc<Pool>,
         files: LogFiles,
         policy_document: String,
+        well_known: WellKnown,
         csips: Vec<TrustedCsip>,
         lookups_per_minute: u32,
         relays_per_minute: u32,
@@ -101,9 +118,11 @@ impl App {
             pool,
             files,
             policy_document,
+            well_known,
             csips,
             nonces: Nonces::default(),
             provider_nonces: ProviderNonces::default(),
+            replays: Replays::default(),
             lookups: LookupLimit::new(lookups_per_minute),
             relays: RelayLimit::new(relays_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
@@ -140,5 +159,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/imports", post(imports::import))
         .route("/v1/providers", get(providers::list).post(providers::submit))
         .route("/v1/policy", get(v1::policy))
+        .route("/v1/openapi.json", get(openapi::serve))
+        .route("/.well-known/waymark", get(about::serve))
         .with_state(app)
+        .merge(problem::pages(openapi::operations::pages()))
 }

@@ -181,6 +181,16 @@ impl Codes {
         }
     }
 
+    /// The ways that codes take.
+    pub fn channels(&self) -> Vec<Channel> {
+        match self {
+            Self::Console | Self::Folder => Channel::ALL.to_vec(),
+            Self::Channels(channels) => {
+                channels.by_channel().into_iter().filter_map(|(channel, by)| by.map(|_| channel)).collect()
+            }
+        }
+    }
+
     /// Reads the key, the password and the authority that are named.
     ///
     /// # Errors
