@@ -201,6 +201,7 @@ pub enum ImportOutcome {
     /// It has made this version, now or earlier.
     Published {
         /// The version.
+        #[schema(schema_with = schema::version)]
         version: u32,
     },
     /// It will never be taken.

@@ -22,7 +22,6 @@ pub struct ChallengeRequest {
     pub purpose: String,
     /// The way that the code is to take; by the kind of identifier unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(schema_with = schema::channel)]
     pub channel: Option<Channel>,
 }
 

@@ -3,7 +3,7 @@
 
 use utoipa::openapi::{
     KnownFormat, Object, ObjectBuilder, RefOr, Schema, SchemaFormat, Type,
-    schema::{ArrayBuilder, Ref},
+    schema::{ArrayBuilder, Ref, SchemaType},
 };
 use waymark_mapping::{
     identifier::CSI_BYTES_MAX,
@@ -33,6 +33,10 @@ fn text(pattern: &str, description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern)).description(Some(description))
 }
 
+fn optional(text: ObjectBuilder) -> ObjectBuilder {
+    text.schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+}
+
 fn one_of(words: &[&str], description: &str) -> Object {
     let text = ObjectBuilder::new().schema_type(Type::String).description(Some(description));
     text.enum_values(Some(words.iter().copied())).build()
@@ -48,7 +52,7 @@ pub fn csi() -> Object {
 /// A tag.
 pub fn tag() -> Object {
     let what = "A tag to present, 1 to 64 bytes in NFC.";
-    text(TAG_PATTERN, what).min_length(Some(1)).max_length(Some(TAG_BYTES_MAX)).build()
+    optional(text(TAG_PATTERN, what)).min_length(Some(1)).max_length(Some(TAG_BYTES_MAX)).build()
 }
 
 /// A provider's domain.
@@ -85,7 +89,7 @@ pub fn approved() -> Object {
 pub fn code() -> Object {
     let what =
         "The code, six digits; anything else is a wrong one. Without it, it is asked whether the link was opened.";
-    ObjectBuilder::new().schema_type(Type::String).max_length(Some(JSON_BYTES_MAX)).description(Some(what)).build()
+    optional(ObjectBuilder::new()).max_length(Some(JSON_BYTES_MAX)).description(Some(what)).build()
 }
 
 /// Sixteen bytes.
@@ -123,6 +127,12 @@ pub fn base64() -> Object {
 pub fn unix_ms() -> Object {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
     number.description(Some("Milliseconds since 1970.")).build()
+}
+
+/// A version.
+pub fn version() -> Object {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    number.description(Some("The version of the record.")).build()
 }
 
 /// A tenure: an unsigned number of 32 bits.

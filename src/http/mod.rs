@@ -52,10 +52,9 @@ use waymark_runtime::{
     problem::{self, Problem},
 };
 
-pub use self::about::well_known;
+pub use self::{about::well_known, imports::IMPORTS_MAX};
 use self::{
     idempotency::Replays,
-    imports::IMPORTS_MAX,
     limit::{LookupLimit, RelayLimit},
     provider_auth::ProviderNonces,
     recipient::Nonces,

@@ -85,8 +85,8 @@ fn problem() -> RefOr<Schema> {
 
 /// A problem that is one of these, all of one status.
 pub fn problem_of(kinds: &[Kind]) -> RefOr<Schema> {
-    let codes = ObjectBuilder::new().enum_values(Some(kinds.iter().map(|k| k.code)));
-    let statuses = ObjectBuilder::new().enum_values(kinds.first().map(|k| [k.status]));
+    let codes = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(kinds.iter().map(|k| k.code)));
+    let statuses = ObjectBuilder::new().schema_type(Type::Integer).enum_values(kinds.first().map(|k| [k.status]));
     let narrower = ObjectBuilder::new().property("code", codes).property("status", statuses);
     AllOfBuilder::new().item(Ref::from_schema_name(PROBLEM)).item(narrower).into()
 }
