@@ -145,7 +145,8 @@ pub async fn broken_disk(book: &Book) {
     let scene = Scene::new(book, |_| {}).await;
     let (bob, who) = (key("bob"), csi("tel:+4915112345649"));
     let listed = scene.list(&bob, &who).await;
-    let withdraw = scene.over(&who, EventKind::Withdraw, &[], &[listed.mapping.digest()], &[(&bob, None)]).await;
+    let wish = async || scene.over(&who, EventKind::Withdraw, &[], &[listed.mapping.digest()], &[(&bob, None)]).await;
+    let (withdraw, another) = (wish().await, wish().await);
     let log = scene.stage.root.path().join("dp").join(names::LOG);
     fs::rename(log.join("tile"), log.join("away")).unwrap();
     fs::write(log.join("tile"), "in the way").unwrap();
@@ -161,7 +162,7 @@ pub async fn broken_disk(book: &Book) {
     fs::create_dir(log.join("checkpoint")).unwrap();
     scene.plain("checkpoint", "").await.is_well(500);
 
-    unreadable_rows(&scene, &listed, &withdraw).await;
+    unreadable_rows(&scene, &listed, &another).await;
     scene.stage.dp.stop().await.unwrap_err();
     scene.stage.witnesses.stop().await;
 }

@@ -152,14 +152,11 @@ pub async fn retries(scene: &Scene<'_>) {
     assert!(replayed(&scene.send(import(b"x")).await.is_well(200)));
     scene.send(import(b"y")).await.is(422, "idempotency-conflict");
 
-    let token = |at: u64| {
-        let who = crate::common::csi(NOBODY);
-        let token = waymark::client::recipient::revocation(origin, &ann, &who, 0, UnixMillis::new(at));
-        named(Call::new("revoke", waymark_mapping::wire::encode(&token)))
-    };
-    assert!(!replayed(&scene.send(token(1)).await.is_well(204)));
-    assert!(replayed(&scene.send(token(1)).await.is_well(204)));
-    scene.send(token(2)).await.is(422, "idempotency-conflict");
+    // Each has a nonce of its own, so these are two.
+    let [token, other] = [(); 2].map(|()| named(Call::new("revoke", body_for("revoke", origin, &ann))));
+    assert!(!replayed(&scene.send(token.clone()).await.is_well(204)));
+    assert!(replayed(&scene.send(token).await.is_well(204)));
+    scene.send(other).await.is(422, "idempotency-conflict");
 }
 
 /// Two imports whose bodies take their time: there is no place for a third.
