@@ -253,6 +253,10 @@ pub struct ExportRequest {
     /// The canonical CSI.
     #[schema(schema_with = schema::csi)]
     pub csi: String,
+    #[schema(schema_with = schema::possession)]
+    /// For a key without a mapping: base64 of an attestation that it possesses the CSI, for purpose `view`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub possession: Option<String>,
 }
 
 /// 200 to POST /v1/lookups with `Accept: application/json`: the same answer, for those who cannot take bytes.

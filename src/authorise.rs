@@ -14,7 +14,7 @@ use waymark_mapping::{
     label::{Label, prove_label},
     ladder,
     mapping::{Attestation, Mapping},
-    names::Domain,
+    names::{Domain, Region},
     provider::ProviderDirectory,
     record::{RecordState, SlotStatus},
     rules::{self, Known, Proposal, Refused, State},
@@ -54,6 +54,8 @@ pub struct Bench<'a> {
     pub origin: &'a Origin,
     /// The CSIPs that are believed.
     pub csips: &'a [TrustedCsip],
+    /// The regions where payload is kept.
+    pub regions: &'a [Region],
     /// A register says that the number has changed hands since the tenure began.
     pub recycled: bool,
     /// The time.
@@ -75,6 +77,9 @@ pub enum NotAuthorised {
     /// A mapping names an MSP that the log does not know.
     #[error("a mapping names an MSP that is not in the log; MSPs are onboarded by the DP")]
     UnknownMsp,
+    /// A mapping is for a region where this DP keeps nothing.
+    #[error("a mapping names a region that is not one of this DP's: see its policy")]
+    Region,
     /// A consent is not good.
     #[error("an MSP's consent is not under this mapping, not by its valid key, or over")]
     BadConsent,
@@ -116,16 +121,19 @@ pub fn check_signer(request: &ChangeRequest, signer: &Key) -> Result<(), NotAuth
 /// [`NotAuthorised`]; nothing was changed.
 pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_>) -> Result<Judged, NotAuthorised> {
     let event = &request.event;
-    let latest = answering.latest(&event.tbs.csi)?;
+    let (snapshot, latest) = answering.kept(&event.tbs.csi)?;
     let current = latest.as_ref().map(|l| &l.row);
     if current.is_some_and(|row| row.cause.event == *event) {
         return Ok(Judged::AlreadyDone);
     }
-    let snapshot = match &latest {
-        Some(latest) => std::sync::Arc::clone(&latest.snapshot),
-        None => answering.snapshot()?,
-    };
+    if latest.is_none() && event.tbs.version > 0 {
+        answering.check_absent(&event.tbs.csi, &snapshot)?;
+    }
     let (providers, now) = (&snapshot.providers, bench.now);
+    // The recipient's word on where the payload may be kept: nothing of it is stored anywhere else, not even on its way.
+    if request.added.iter().any(|m| m.region != Region::ANY && !bench.regions.contains(&m.region)) {
+        return Err(NotAuthorised::Region);
+    }
     let before = current.map(|row| (row.state(), row.commitment));
     let before = before.as_ref().map(|(state, commitment)| (state, *commitment));
     let csip = csip_of(event, providers, bench);
@@ -143,6 +151,10 @@ pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_
     let cause = Cause { previous, event: event.clone() };
     let composed = compose(&state, &cause, &answering.vrf, &mut random::source());
     let steps = prove_ladder(answering, &state, current)?;
+    // A first version whose label is taken: the rows are kept elsewhere, and a second one would end the sequencer.
+    if steps.iter().any(|s| s.version == state.version && snapshot.map.get(&s.label.0).is_some()) {
+        return Err(AnswerError::Elsewhere.into());
+    }
     let keeping = keeping(&state, latest.as_ref(), now);
     let pending = pending(answering, state, cause, composed, steps, current, &consents, keeping);
     Ok(Judged::Authorized(Box::new(pending)))

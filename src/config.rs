@@ -9,9 +9,10 @@
 //! store = "redb"                  # or "sled" with the cargo feature: not durable
 //! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
 //!                                 # a table, see src/possession/config.rs
-//! lookups_per_minute = 60         # for each address; 0 refuses all
+//! lookups_per_minute = 60         # for each address; at least 1, since 50 a day are promised
 //! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
+//! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
 //! domain = "telco.example"        # its key must be in the log, in role csip
@@ -21,9 +22,10 @@
 //! key = "tls/key.pem"             # mode 0600
 //! ```
 //!
-//! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.md (the policy document),
-//! and the folders keys/ (0600), log/ (public), providers/ (entries to be taken in); and returning (who has completed a
-//! challenge, as keyed digests).
+//! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.toml (the policy document, which
+//! says domain, codes, lookups_per_minute and regions too: the log has its digest, so these change together, by
+//! `waymark-dp config`), and the folders keys/ (0600), log/ (public), policies/ (all documents that were logged), config/ and
+//! providers/ (entries to be taken in); and returning (who has completed a challenge, as keyed digests).
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -49,7 +51,12 @@ use waymark_runtime::{
 use zeroize::Zeroizing;
 
 pub use crate::possession::config::Codes;
-use crate::{authorise::TrustedCsip, possession::config::CodeSecrets};
+use crate::{
+    authorise::TrustedCsip,
+    policy::{Document, shelf::Logged},
+    possession::config::CodeSecrets,
+    recycling::{FeedFile, Registers},
+};
 
 /// Where `init` lets a DP tell its health and metrics.
 pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
@@ -96,9 +103,15 @@ pub struct File {
     /// Least size of an answer, bytes.
     #[serde(default = "answer_default")]
     pub answer_bytes_min: usize,
+    /// Where payload is kept.
+    #[serde(default)]
+    pub regions: Vec<String>,
     /// CSIPs whose releases are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub csip: Vec<CsipFile>,
+    /// Registers of numbers that were given to somebody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recycling: Vec<FeedFile>,
     /// Certificate and key: without them nothing listens beyond loopback. (A table, so it stands after all else.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsFiles>,
@@ -176,6 +189,7 @@ impl File {
             return Err("store: built without the cargo feature `sled`".to_owned());
         }
         self.csip.iter().try_for_each(|c| c.parse().map(|_| ()))?;
+        self.recycling.iter().try_for_each(FeedFile::check)?;
         self.codes.check()?;
         Ok((domain, origin, key_name))
     }
@@ -205,8 +219,6 @@ pub struct Settings {
     pub codes: Codes,
     /// The keys that this takes.
     pub code_secrets: CodeSecrets,
-    /// Look-ups a minute for each address.
-    pub lookups_per_minute: u32,
     /// Look-ups a minute that each MSP may relay.
     pub relays_per_minute: u32,
     /// Least size of an answer.
@@ -215,8 +227,12 @@ pub struct Settings {
     pub csips: Vec<TrustedCsip>,
     /// The log and its witnesses.
     pub policy: Policy,
-    /// The policy document.
-    pub policy_document: String,
+    /// The policy document beside the configuration.
+    pub policy_document: Logged,
+    /// The policy document that the configuration calls for.
+    pub does: Document,
+    /// Registers of numbers that were given to somebody else.
+    pub recycling: Registers,
     /// The log's key.
     pub signer: NoteSigner,
     /// The key of labels.
@@ -234,7 +250,11 @@ pub mod names {
     /// The log, its witnesses, the quorum.
     pub const POLICY: &str = "policy.txt";
     /// The policy document.
-    pub const DOCUMENT: &str = "policy.md";
+    pub const DOCUMENT: &str = "policy.toml";
+    /// All policy documents that were ever logged.
+    pub const POLICIES: &str = "policies";
+    /// Config entries to be taken in.
+    pub const CONFIGS: &str = "config";
     /// A trust file for clients of this DP.
     pub const TRUST: &str = "trust.toml";
     /// Keys.
@@ -263,6 +283,17 @@ fn policy_of(dir: &Path) -> Result<Policy, ConfigError> {
     Policy::parse(&text).map_err(|e| ConfigError::new(&path, e))
 }
 
+/// The policy document in a data folder.
+///
+/// # Errors
+/// [`ConfigError`] if it is not there or no document.
+pub fn document_of(dir: &Path) -> Result<Logged, ConfigError> {
+    let path = dir.join(names::DOCUMENT);
+    let read = durable::read(&path, crate::policy::DOCUMENT_BYTES_MAX).map_err(|e| ConfigError::new(&path, e))?;
+    let bytes = read.ok_or_else(|| ConfigError::new(&path, "there is no such file; `init` makes one"))?;
+    Logged::parse(bytes).map_err(|e| ConfigError::new(&path, e))
+}
+
 impl Settings {
     /// Reads and checks everything in a data folder.
     ///
@@ -285,8 +316,8 @@ impl Settings {
             let what = "it must name this log with its key, or no checkpoint of ours could meet it";
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
-        let document = dir.join(names::DOCUMENT);
-        let policy_document = std::fs::read_to_string(&document).map_err(|e| ConfigError::new(&document, e))?;
+        let does = Document::of(&file);
+        let recycling = Registers::load(dir, &file.recycling).map_err(|what| ConfigError::new(&path, what))?;
         Ok(Self {
             dir: dir.to_owned(),
             domain,
@@ -299,12 +330,13 @@ impl Settings {
             store: file.store,
             code_secrets: file.codes.load_secrets(dir)?,
             codes: file.codes,
-            lookups_per_minute: file.lookups_per_minute,
+            does,
+            recycling,
             relays_per_minute: file.relays_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             csips,
             policy,
-            policy_document,
+            policy_document: document_of(dir)?,
             signer,
             vrf: VrfSecret::from_seed(&*key("vrf.key")?),
             prover: SecretKey::from_seed(&*key("prover.key")?),

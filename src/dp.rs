@@ -3,8 +3,7 @@
 use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
-use waymark_log::{hash::Hash, note::Vkey};
-use waymark_mapping::entry::Entry;
+use waymark_log::note::Vkey;
 use waymark_runtime::{
     clock::Clock,
     config::ConfigError,
@@ -20,11 +19,16 @@ use crate::{
     init::open_rows,
     onboarding,
     operations::{BatchDurations, Parts, count_requests},
+    policy::{
+        PolicyError,
+        change::{Desk, Judge, about_to},
+        shelf::{InEffect, Shelf},
+    },
     possession::{Identity, Possession, config::Proving, returning::Returning},
     published::{Answering, Published},
     sequencer::{
         Sequencer, Stopped, Workshop,
-        batch::LogState,
+        batch::{LogState, Promise},
         pool::Pool,
         recover::{RecoverError, Recovered, recover},
     },
@@ -34,7 +38,7 @@ use crate::{
 
 /// Age at which cosignatures of an unchanged tree are renewed.
 pub(crate) const REFRESH: Duration = Duration::from_secs(120);
-/// How often the folder of provider entries is looked into.
+/// How often the folders of provider and config entries are looked into.
 const ONBOARDING_EVERY: Duration = Duration::from_millis(200);
 
 /// Why a DP does not start.
@@ -56,8 +60,14 @@ pub enum StartError {
     #[error(transparent)]
     Codes(#[from] ConfigError),
     /// The policy document is not the logged one.
-    #[error("policy.md is not the text whose digest is in the log: put the logged text back")]
-    OtherPolicy,
+    #[error(
+        "policy.toml is not the document whose digest is in the log, {0}: put the logged one back (policies/ has it), or have this \
+         one logged with `waymark-dp config apply`"
+    )]
+    OtherPolicy(String),
+    /// The policy document cannot be used, or the DP would not do what it says.
+    #[error("the policy document: {0}. Mend dp.toml, or change the document with `waymark-dp config`")]
+    Policy(#[from] PolicyError),
     /// Batches would come later than promised.
     #[error("interval_ms is more than the {0} that are promised in the log")]
     Slower(u32),
@@ -93,14 +103,15 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let desk = challenge_desk(&settings, own_url, &clock)?;
     let (rows, head, files, recovered) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
-    let (policy, interval_ms) = logged_promises(&recovered.state).ok_or(StartError::OtherPolicy)?;
-    if policy != Hash::sha256(&[settings.policy_document.as_bytes()]) {
-        return Err(StartError::OtherPolicy);
-    }
-    if settings.interval_ms > interval_ms {
-        return Err(StartError::Slower(interval_ms));
-    }
-    let well_known = http::well_known(&settings, interval_ms);
+    let (policies, interval_ms) = promises(&settings, &recovered.state)?;
+    let promising = Desk {
+        dir: settings.dir.clone(),
+        origin: settings.origin.clone(),
+        log_key: *settings.signer.vkey().key(),
+        running: settings.does.clone(),
+        interval_ms,
+    };
+    let well_known = http::well_known(&settings);
     let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
     let sealer = Arc::new(Sealer::new(&settings.store_key, Arc::new(keys)));
     let answering = Arc::new(Answering {
@@ -137,7 +148,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         pool: Arc::clone(&pool),
         published: Arc::clone(&answering),
         witnessing: Witnessing::start(settings.policy, clock.clone(), &files, &settings.roots),
-        interval: Duration::from_millis(u64::from(settings.interval_ms)),
+        interval: Duration::from_millis(u64::from(interval_ms)),
         refresh: REFRESH,
         durations: BatchDurations::new(&meter),
     };
@@ -157,17 +168,17 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         Arc::clone(&answering),
         Arc::clone(&pool),
         files,
-        settings.policy_document,
+        policies,
         well_known,
         settings.csips,
-        settings.lookups_per_minute,
+        settings.recycling,
         settings.relays_per_minute,
     );
     let router = http::router(Arc::new(app)).merge(challenges::router(Arc::new(desk)));
     let router = listen::with_problems(router);
     let server = listen::serve(listener, count_requests(&meter, router))?;
     show_connections(&meter, server.connections());
-    let onboarding = tokio::spawn(take_in_providers(settings.dir, pool));
+    let onboarding = tokio::spawn(take_in(promising, pool, Arc::clone(&answering)));
     Ok(Running { server, told, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
 }
 
@@ -180,14 +191,29 @@ fn challenge_desk(settings: &Settings, own_url: String, clock: &Clock) -> Result
     Ok(challenges::Desk::new(clock.clone(), origin, possession))
 }
 
-/// Digest of the policy document and the interval, by the latest config entry or by the open entry.
-fn logged_promises(state: &LogState) -> Option<(Hash, u32)> {
-    let latest = if state.config.is_empty() { &state.open } else { &state.config };
-    match Entry::decode(latest).ok()? {
-        Entry::Open(open) => Some((open.policy, open.interval_ms)),
-        Entry::Config(config) => Some((config.policy, config.interval_ms)),
-        _ => None,
+/// The policy document in effect and the time between batches, milliseconds, if the DP does what was promised, or is about to.
+fn promises(settings: &Settings, state: &LogState) -> Result<(InEffect, u32), StartError> {
+    let (latest, shelf) = (state.latest_promise(), Shelf::of(&settings.dir));
+    let Promise { policy, interval_ms } =
+        Promise::of(latest).ok_or_else(|| RecoverError::Damaged("the open entry".to_owned()))?;
+    let logged = shelf.get(&policy)?;
+    let (origin, log_key) = (&settings.origin, settings.signer.vkey().key());
+    let judge = Judge { origin, log_key, does: &settings.does, interval_ms: settings.interval_ms };
+    let next = about_to(&settings.dir, &judge, latest)?;
+    if next.is_some_and(|n| n.digest == settings.policy_document.digest) {
+        tracing::warn!(
+            "another policy document waits in config/incoming; the logged one counts until its head is published"
+        );
+        return Ok((InEffect::new(shelf, logged), settings.interval_ms.min(interval_ms)));
     }
+    if policy != settings.policy_document.digest {
+        return Err(StartError::OtherPolicy(policy.to_hex()));
+    }
+    logged.document.check(&settings.does)?;
+    if settings.interval_ms > interval_ms {
+        return Err(StartError::Slower(interval_ms));
+    }
+    Ok((InEffect::new(shelf, logged), settings.interval_ms))
 }
 
 /// "Two sequencers on one store: exactly one proceeds."
@@ -208,16 +234,20 @@ fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     Ok((rows, head, files, recovered))
 }
 
-async fn take_in_providers(dir: std::path::PathBuf, pool: Arc<Pool>) {
+/// Offers what lies in the folders to the pool, for as long as the DP runs.
+async fn take_in(desk: Desk, pool: Arc<Pool>, answering: Arc<Answering>) {
     let mut every = tokio::time::interval(ONBOARDING_EVERY);
     let mut failed = false;
     loop {
         every.tick().await;
-        let taken = onboarding::take_in(&dir, &pool);
+        let taken = onboarding::take_in(&desk.dir, &pool).and_then(|_| match answering.published.snapshot() {
+            Some(snapshot) => desk.take_in(&snapshot, &pool),
+            None => Ok(()),
+        });
         if let Err(error) = &taken
             && !failed
         {
-            tracing::warn!(%error, "the folder of provider entries cannot be read");
+            tracing::warn!(%error, "the folders of provider and config entries cannot be read");
         }
         failed = taken.is_err();
     }
@@ -273,6 +303,8 @@ impl Running {
     pub async fn stop(self) -> Result<(), Stopped> {
         self.told.set_stopping();
         self.onboarding.abort();
+        // It holds the stores too, until it has ended.
+        let _ = self.onboarding.await;
         // Requests in hand wait for the sequencer, so it goes on until they have their answers.
         self.server.stop().await;
         let sequencer = self.sequencer;

@@ -1,7 +1,8 @@
 //! Everything that the DP keeps about a CSI, for its recipient: one JSON object, in words and as the bytes that were signed.
 //!
 //! A key sees what it may see of the past: from the version that first had a mapping of its own, and nothing of another tenure.
-//! Mappings of others that stand now are part of the recipient's record, hidden ones too.
+//! Mappings of others that stand now are part of the recipient's record, hidden ones too. A key that is still new, or that has
+//! no mapping and has shown possession, is given what everybody sees and what is its own.
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
@@ -21,50 +22,35 @@ pub const VERSIONS_MAX: usize = 256;
 ///
 /// # Errors
 /// [`AnswerError`].
-pub fn export(answering: &Answering, latest: &Latest, key: Key) -> Result<Value, AnswerError> {
+pub fn whole(answering: &Answering, latest: &Latest, key: Key) -> Result<Value, AnswerError> {
     let rows = answering.rows_of(latest, key, VERSIONS_MAX)?;
     let versions: Vec<Value> = rows.iter().map(version_json).collect();
-    Ok(json!({
+    Ok(document(latest, &versions))
+}
+
+/// What a key that is new, or has no mapping, may be given: the latest version, as everybody sees it, and what is its own.
+pub fn own(latest: &Latest, key: Key) -> Value {
+    let row = &latest.row;
+    let state = row.state();
+    let shown = state.held.iter().filter(|h| !h.is_hidden() || h.mapping.recipient == key);
+    let mappings: Vec<Value> = shown.map(|h| mapping_json(row, h)).collect();
+    let (version, tenure, made) = (row.version, row.record.tenure, date(row.record.time));
+    document(latest, &[json!({"version": version, "tenure": tenure, "made": made, "mappings": mappings})])
+}
+
+fn document(latest: &Latest, versions: &[Value]) -> Value {
+    json!({
         "schema": "waymark.export/1",
         "identifier": latest.row.csi.expose(),
         "log_size": latest.snapshot.size,
         "versions": versions,
-        "what_else": "Open challenges for ten minutes; that this key has completed one, as a digest; counts of requests by \
+        "what_else": "Open challenges for ten minutes; that a key has completed one, as a digest; counts of requests by \
                       address for a day. Nothing else names you.",
-    }))
+    })
 }
 
 fn version_json(row: &Row) -> Value {
-    let state = row.state();
-    let consents = |held: &Held| {
-        let said = row.said(&held.mapping)?;
-        said.consent.0.as_ref().map(|c| BASE64.encode(&encode(&c.consent)))
-    };
-    let mappings: Vec<Value> = state
-        .held
-        .iter()
-        .map(|held| {
-            json!({
-                "msp": held.mapping.msp.get().map(|d| d.to_string()),
-                "account": held.mapping.account.expose(),
-                "tags": held.mapping.tags.as_shown().iter().map(|t| t.expose()).collect::<Vec<_>>(),
-                "exact_tag": held.mapping.tags.as_exact().map(|t| t.expose()),
-                "recipient_key": held.mapping.recipient.to_hex(),
-                "region": held.mapping.region.as_str(),
-                "not_before_ms": held.mapping.not_before.get(),
-                "not_after_ms": held.mapping.not_after.get(),
-                "possession": {
-                    "prover": held.mapping.attestation.prover.as_str(),
-                    "method": held.mapping.attestation.method.describe(),
-                    "time_ms": held.mapping.attestation.time.get(),
-                },
-                "since_version": held.standing.since_version,
-                "since_ms": held.standing.since.get(),
-                "signed": BASE64.encode(&encode(&held.mapping)),
-                "consent": consents(held),
-            })
-        })
-        .collect();
+    let mappings: Vec<Value> = row.state().held.iter().map(|h| mapping_json(row, h)).collect();
     json!({
         "version": row.version,
         "tenure": row.record.tenure,
@@ -76,5 +62,29 @@ fn version_json(row: &Row) -> Value {
         "record": BASE64.encode(&encode(&row.record)),
         "opening": BASE64.encode(&encode(&row.opening)),
         "mappings": mappings,
+    })
+}
+
+fn mapping_json(row: &Row, held: &Held) -> Value {
+    let m = &held.mapping;
+    let consent = row.said(m).and_then(|s| s.consent.0.as_ref()).map(|c| BASE64.encode(&encode(&c.consent)));
+    json!({
+        "msp": m.msp.get().map(|d| d.to_string()),
+        "account": m.account.expose(),
+        "tags": m.tags.as_shown().iter().map(|t| t.expose()).collect::<Vec<_>>(),
+        "exact_tag": m.tags.as_exact().map(|t| t.expose()),
+        "recipient_key": m.recipient.to_hex(),
+        "region": m.region.as_str(),
+        "not_before_ms": m.not_before.get(),
+        "not_after_ms": m.not_after.get(),
+        "possession": {
+            "prover": m.attestation.prover.as_str(),
+            "method": m.attestation.method.describe(),
+            "time_ms": m.attestation.time.get(),
+        },
+        "since_version": held.standing.since_version,
+        "since_ms": held.standing.since.get(),
+        "signed": BASE64.encode(&encode(m)),
+        "consent": consent,
     })
 }

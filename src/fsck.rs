@@ -11,8 +11,10 @@ use waymark_mapping::{
 };
 
 use crate::{
+    policy::shelf::Shelf,
     row::{Kept, Row},
     sequencer::{
+        batch::Promise,
         purge::open_row,
         recover::{RecoverError, recover},
     },
@@ -97,4 +99,20 @@ fn is_logged(files: &LogFiles, kept: &Kept, size: u64) -> Result<bool, StoreErro
     let heads = [stub.place.before, stub.place.head];
     let heads = heads.into_iter().map(entry).collect::<Result<Vec<_>, _>>()?;
     Ok(change && heads.iter().all(|h| matches!(h, Some(Entry::Head(_)))))
+}
+
+/// Policy documents that the log commits to and that the shelf does not have as they were, in words.
+///
+/// # Errors
+/// [`StoreError`] if the log cannot be read.
+pub fn missing_policies(files: &LogFiles, size: u64, shelf: &Shelf) -> Result<Vec<String>, StoreError> {
+    let mut faults = Vec::new();
+    files.entries(size, |entry| {
+        if let Some(promise) = Promise::of(&entry)
+            && let Err(why) = shelf.get(&promise.policy)
+        {
+            faults.push(why.to_string());
+        }
+    })?;
+    Ok(faults)
 }

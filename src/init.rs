@@ -21,15 +21,16 @@ use waymark_runtime::{clock::Clock, durable, keyfile, random};
 use crate::{
     config::{File, StoreKind, names},
     onboarding,
+    policy::{
+        Document,
+        shelf::{Logged, Shelf},
+    },
     sequencer::{
-        batch::{LogState, batch},
+        batch::{Intake, LogState, batch},
         commit::{Disk, commit},
     },
     store::{Head, LogFiles, RedbRows, RowKeys, Rows},
 };
-
-/// The policy document: a fixed text in this version, since its digest is logged when the log is opened.
-pub const POLICY_DOCUMENT: &str = include_str!("policy.md");
 
 /// What to make.
 #[derive(Clone, Debug)]
@@ -80,19 +81,22 @@ pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
     let vrf = VrfSecret::from_seed(&*key("vrf.key")?);
     let prover = SecretKey::from_seed(&*key("prover.key")?);
     key("store.key")?;
-    write_config(dir, new, signer.vkey())?;
-    open_log(dir, new, &domain, &origin, &signer, &vrf, clock)?;
+    let document = Document::of(&new.file).to_text().and_then(|text| Logged::parse(text.into_bytes()));
+    let document = document.map_err(|e| InitError::Config(e.to_string()))?;
+    write_config(dir, new, signer.vkey(), &document)?;
+    open_log(dir, new, (&domain, &origin, document.digest), &signer, &vrf, clock)?;
     onboarding::submit(dir, &own_prover(&domain, &origin, &prover))?;
     Ok(signer.vkey().clone())
 }
 
-fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey) -> Result<(), InitError> {
+fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey, document: &Logged) -> Result<(), InitError> {
     let policy = policy_text(vkey, &new.witnesses, new.quorum);
     Policy::parse(&policy).map_err(|e| InitError::Config(e.to_string()))?;
     let toml = toml::to_string_pretty(&new.file).map_err(|e| InitError::Config(e.to_string()))?;
     durable::replace(&dir.join(names::POLICY), policy.as_bytes())?;
     durable::replace(&dir.join(names::TRUST), trust_text(&policy).as_bytes())?;
-    durable::replace(&dir.join(names::DOCUMENT), POLICY_DOCUMENT.as_bytes())?;
+    durable::replace(&dir.join(names::DOCUMENT), &document.bytes)?;
+    Shelf::of(dir).put(document).map_err(|e| InitError::Config(e.to_string()))?;
     durable::replace(&dir.join(names::CONFIG), toml.as_bytes())?;
     Ok(())
 }
@@ -120,8 +124,7 @@ pub fn trust_text(policy: &str) -> String {
 fn open_log(
     dir: &Path,
     new: &NewDp,
-    domain: &Domain,
-    origin: &Origin,
+    (domain, origin, policy): (&Domain, &Origin, Hash),
     signer: &NoteSigner,
     vrf: &VrfSecret,
     clock: &Clock,
@@ -132,12 +135,12 @@ fn open_log(
         origin: origin.into(),
         vrf: vrf.public(),
         interval_ms: new.file.interval_ms,
-        policy: Hash::sha256(&[POLICY_DOCUMENT.as_bytes()]),
+        policy,
         not_before: clock.now(),
         reserved: Opaque8::new([]).ok_or_else(|| log(&"no reserved bytes"))?,
     };
-    let state = LogState::opening(origin.clone(), open);
-    let made = batch(&state, vec![], vec![], clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let state = LogState::opening(origin.clone(), *signer.vkey().key(), open);
+    let made = batch(&state, Intake::default(), clock.now(), &mut random::source()).map_err(|e| log(&e))?;
     let rows = open_rows(dir, new.file.store, true).map_err(|e| log(&e))?;
     RowKeys::create(&dir.join(names::ROW_KEYS)).map_err(|e| log(&e))?;
     let head = Head::at(&dir.join(names::HEAD));

@@ -14,6 +14,9 @@
 //! | [`client`] | senders and recipients |
 //! | [`msp`] | a reference adapter for messaging providers |
 //! | [`demo`] | the whole system in one process |
+//! | [`policy`] | what the DP promises to people, logged |
+//! | [`recycling`] | registers of numbers that were given to somebody else |
+//! | [`backup`] | a copy of what a restore needs, and the restore |
 //! | [`export`] | everything kept about a CSI, for its recipient |
 //! | [`operations`] | readiness and metrics |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
@@ -21,6 +24,7 @@
 
 pub mod api;
 pub mod authorise;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod config;
@@ -34,9 +38,11 @@ pub mod init;
 pub mod msp;
 pub mod onboarding;
 pub mod operations;
+pub mod policy;
 pub mod possession;
 pub mod prover;
 pub mod published;
+pub mod recycling;
 pub mod row;
 pub mod sequencer;
 pub mod store;

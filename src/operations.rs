@@ -175,9 +175,11 @@ impl Ended {
     fn of(&self, route: &str) -> Option<(&Counts, &'static str)> {
         match route {
             "/v1/lookups" => Some((&self.lookups, "answered")),
-            "/v1/changes" => Some((&self.changes, "published")),
+            "/v1/changes" | "/v1/revocations" | "/v1/imports" => Some((&self.changes, "published")),
             "/v1/challenges" => Some((&self.challenges, "started")),
             "/v1/challenges/{id}/check" => Some((&self.challenges, "checked")),
+            "/v1/challenges/{id}/send" => Some((&self.challenges, "sent-again")),
+            "/v1/challenges/{id}/confirm" => Some((&self.challenges, "confirmed")),
             _ => None,
         }
     }

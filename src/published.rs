@@ -32,7 +32,7 @@ use waymark_mapping::{
 
 use crate::{
     row::{Kept, KeptConsent, Place, Row, Said, Stub},
-    sequencer::purge::open_row,
+    sequencer::{batch::latest_promise, purge::open_row},
     store::{LogFiles, Rows, StoreError, seal::Sealer},
 };
 
@@ -51,6 +51,8 @@ pub struct Snapshot {
     pub open: Vec<u8>,
     /// The latest config entry's bytes, or none.
     pub config: Vec<u8>,
+    /// SHA-256 of the policy document in effect.
+    pub policy: Hash,
     /// The head.
     pub head: Head,
     /// Its path as the last leaf.
@@ -88,6 +90,9 @@ pub enum AnswerError {
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The log has a version of it, and the payload is not here: this DP was restored from a copy for another region.
+    #[error("the payload of the record is not kept here")]
+    Elsewhere,
     /// The record does not fit an answer.
     #[error("the record does not fit an answer")]
     TooLarge,
@@ -128,6 +133,13 @@ pub struct Latest {
     pub row: Row,
     /// The slot of its key.
     pub slot: u64,
+}
+
+impl Snapshot {
+    /// The bytes of the entry that says what is promised: the latest config entry, or the open entry.
+    pub fn latest_promise(&self) -> &[u8] {
+        latest_promise(&self.open, &self.config)
+    }
 }
 
 impl Published {
@@ -172,15 +184,33 @@ impl Answering {
         self.published.snapshot().ok_or(AnswerError::NotReady)
     }
 
+    /// Checks that a CSI without rows has no version in the log either: a DP that was restored from a copy for another region lacks
+    /// rows, and must not say of them that there is nothing. It takes a VRF proof.
+    ///
+    /// # Errors
+    /// [`AnswerError::Elsewhere`].
+    pub fn check_absent(&self, csi: &Csi, snapshot: &Snapshot) -> Result<(), AnswerError> {
+        let (_, first) = prove_label(&self.vrf, csi, 0);
+        if snapshot.map.get(&first.0).is_some() { Err(AnswerError::Elsewhere) } else { Ok(()) }
+    }
+
     /// A CSI's latest published row, `None` if it has no version.
     ///
     /// # Errors
     /// [`AnswerError`].
     pub fn latest(&self, csi: &Csi) -> Result<Option<Latest>, AnswerError> {
-        self.at(csi).map(|(_, latest)| latest)
+        let (snapshot, latest) = self.kept(csi)?;
+        if latest.is_none() {
+            self.check_absent(csi, &snapshot)?;
+        }
+        Ok(latest)
     }
 
-    fn at(&self, csi: &Csi) -> Result<(Arc<Snapshot>, Option<Latest>), AnswerError> {
+    /// The same of what is kept here, without a VRF proof that there is nothing else.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn kept(&self, csi: &Csi) -> Result<(Arc<Snapshot>, Option<Latest>), AnswerError> {
         let csi_key = self.sealer.csi_key(csi);
         let (snapshot, version) = self.published.at(&csi_key).ok_or(AnswerError::NotReady)?;
         let Some(version) = version else { return Ok((snapshot, None)) };
@@ -227,7 +257,7 @@ impl Answering {
     /// # Errors
     /// [`AnswerError`].
     pub fn look_up(&self, csi: &Csi, tag: Option<&Tag>, full: bool) -> Result<Vec<u8>, AnswerError> {
-        let (snapshot, latest) = self.at(csi)?;
+        let (snapshot, latest) = self.kept(csi)?;
         let row = latest.map(|l| l.row);
         let body = row.as_ref().map(|row| self.body(row, &snapshot, &Shows::Tag(tag))).transpose()?;
         let hit = body.as_ref().is_some_and(|b| !b.hidden.is_empty());
@@ -335,6 +365,10 @@ impl Answering {
             None => absent_steps(&self.vrf, csi),
         };
         let labels: Vec<Hash> = steps.iter().map(|(label, _)| label.0).collect();
+        // The first step of every ladder is version 0: it is in the map if there ever was a record.
+        if row.is_none() && labels.first().is_some_and(|l| snapshot.map.get(l).is_some()) {
+            return Err(AnswerError::Elsewhere);
+        }
         let (map, _) = snapshot.map.prove(&labels).ok_or(AnswerError::TooLarge)?;
         let steps = steps.into_iter().map(|(_, step)| step).collect();
         let full = row.zip(body.as_ref()).map(|(row, body)| self.full(row, body, snapshot, full)).transpose()?;

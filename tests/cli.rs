@@ -276,9 +276,9 @@ async fn operate(scene: Scene, dir: &Path) {
     // The policy that is served is the one that was logged.
     let policy = dir.join(names::DOCUMENT);
     let text = std::fs::read_to_string(&policy).unwrap();
-    std::fs::write(&policy, format!("{text}- What we like.\n")).unwrap();
+    std::fs::write(&policy, format!("# What we like.\n{text}")).unwrap();
     let said = waymark_dp(&["run", "--dir", &folder]);
-    assert!(said.err.contains("policy.md is not the text"), "{}", said.err);
+    assert!(said.err.contains("policy.toml is not the document"), "{}", said.err);
     said.with(1);
     std::fs::write(&policy, text).unwrap();
     // And the interval is at most the promised one.

@@ -12,9 +12,10 @@ use waymark::{
     config::{Codes, File, Settings, StoreKind, names},
     fsck::{Report, fsck},
     init::{NewDp, init, open_rows, provider_entry},
+    policy::change,
     published::{Answering, Published},
     sequencer::{
-        batch::{LogState, PendingChange, batch},
+        batch::{ConfigRefused, Intake, LogState, PendingChange, Promise, batch, check_config},
         commit::{Disk, Effects, commit},
         pool::{Pool, PoolRefused, Taken},
         recover::{RecoverError, Recovered, recover},
@@ -25,7 +26,7 @@ use waymark::{
 use waymark_log::{
     checkpoint::{Checkpoint, Origin, SignedCheckpoint},
     hash::Hash,
-    key::Key,
+    key::{Key, SecretKey},
     note::{KeyName, NoteSigner, Role, Vkey},
     tile::Tile,
 };
@@ -36,7 +37,7 @@ use waymark_mapping::{
     mapping::{Attestation, Method, Purpose},
     signed::{SignedStruct, UNSIGNED},
 };
-use waymark_runtime::{clock::Clock, random};
+use waymark_runtime::{clock::Clock, keyfile, random};
 
 /// A DP without a network: the same stores, batch, commit and recovery, driven by hand.
 struct Hand {
@@ -128,7 +129,9 @@ impl Hand {
             lookups_per_minute: 1,
             relays_per_minute: 0,
             answer_bytes_min: 8192,
+            regions: vec![],
             csip: vec![],
+            recycling: vec![],
             tls: None,
         };
         // Named in the policy and never asked.
@@ -217,7 +220,7 @@ impl Hand {
         let signers = [(&secret, possession)];
         let change = request(&origin(), seen, who, EventKind::Issue, &[added], &[], &signers);
         let (origin, now) = (origin(), Clock::System.now());
-        let bench = Bench { origin: &origin, csips: &[], recycled: false, now };
+        let bench = Bench { origin: &origin, csips: &[], regions: &[], recycled: false, now };
         match authorise(&self.answering, &change, bench).unwrap() {
             Judged::Authorized(change) => *change,
             Judged::AlreadyDone => panic!("a new event"),
@@ -226,7 +229,11 @@ impl Hand {
 
     /// One batch over these changes, with a fault.
     fn commit(&mut self, changes: Vec<PendingChange>, fault: Option<(Step, How)>) -> bool {
-        let providers = match self.state.changes {
+        self.commit_all(Intake { changes, ..Intake::default() }, fault)
+    }
+
+    fn commit_all(&mut self, mut intake: Intake, fault: Option<(Step, How)>) -> bool {
+        intake.providers = match self.state.changes {
             0 if self.state.size() == 2 => {
                 let (quiet, own) = (ProviderRole::Msp, ProviderRole::Prover);
                 vec![
@@ -237,8 +244,8 @@ impl Hand {
             _ => vec![],
         };
         let now = Clock::System.now().max(self.state.head.unwrap().time.plus_ms(1));
-        let made = batch(&self.state, changes, providers, now, &mut random::source()).unwrap();
-        assert!(made.refused.is_empty());
+        let made = batch(&self.state, intake, now, &mut random::source()).unwrap();
+        assert!(made.refused.is_empty() && made.config_refused.is_none());
         let (rows, purges) = seal_rows(&self.answering.sealer, &made.rows, made.checkpoint.size).unwrap();
         let head = Head::at(&self.dir.path().join(names::HEAD));
         let files = self.answering.files.clone();
@@ -330,6 +337,68 @@ fn every_fault_leaves_the_batch_before_or_the_one_after() {
     }
     assert!(crossed > 0, "no batch filled a tile: the test has lost its point");
     println!("{} pairs of faults, {crossed} of them across a full tile", FAULTS.len() * FAULTS.len());
+}
+
+#[test]
+fn every_fault_leaves_the_promise_before_or_the_one_after() {
+    let bob = csi("tel:+4915112345642");
+    for (step, how, made) in FAULTS {
+        let mut hand = grown(20);
+        let before = Promise::of(hand.state.latest_promise()).unwrap();
+        let promise = Promise { policy: Hash::sha256(&[b"another document"]), interval_ms: before.interval_ms * 2 };
+        let log_key = SecretKey::from_seed(&keyfile::load(&hand.dir.path().join("keys/log.key")).unwrap());
+        let config = change::make(&origin(), &log_key, promise, hand.state.latest_promise());
+        let changes = vec![hand.judged(&bob)];
+        let intake = Intake { config: Some(config.clone()), changes, ..Intake::default() };
+        assert!(!hand.commit_all(intake.clone(), Some((step, how))), "{step:?} {how:?} was to fail");
+        hand = hand.again().unwrap_or_else(|(why, _)| panic!("after {step:?} {how:?}: {why}"));
+        let now = Promise::of(hand.state.latest_promise()).unwrap();
+        assert_eq!(now, if made { promise } else { before }, "{step:?} {how:?}");
+        hand.holds(&bob, made.then_some(0));
+        // It follows once, not twice; and the record of bob is not made twice either.
+        let again = check_config(&config, hand.state.latest_promise(), &origin(), &log_key.public());
+        assert_eq!(again.is_ok(), !made);
+        if !made {
+            assert!(hand.commit_all(intake, None));
+            assert_eq!(Promise::of(hand.state.latest_promise()), Some(promise));
+        }
+        hand = hand.again().unwrap_or_else(|(why, _)| panic!("{why}"));
+        assert_eq!(Promise::of(hand.state.latest_promise()), Some(promise));
+        hand.holds(&bob, Some(0));
+    }
+}
+
+#[test]
+fn a_config_entry_that_does_not_follow_is_left_out() {
+    let hand = grown(20);
+    let log_key = SecretKey::from_seed(&keyfile::load(&hand.dir.path().join("keys/log.key")).unwrap());
+    let promise = Promise { policy: Hash::sha256(&[b"another document"]), interval_ms: 70 };
+    let good = change::make(&origin(), &log_key, promise, hand.state.latest_promise());
+    let late = change::make(&origin(), &log_key, promise, b"another entry");
+    let by_other = change::make(&origin(), &key("another"), promise, hand.state.latest_promise());
+    let mut other_key = good.clone();
+    other_key.log_key = key("another").public();
+    other_key.sign(&origin(), &log_key);
+    let mut bent = good.clone();
+    bent.interval_ms += 1;
+    let now = Clock::System.now().max(hand.state.head.unwrap().time.plus_ms(1));
+    let made = |config| {
+        let intake = Intake { config: Some(config), ..Intake::default() };
+        batch(&hand.state, intake, now, &mut random::source()).unwrap()
+    };
+    for (config, why) in [
+        (late, ConfigRefused::NotNext),
+        (by_other, ConfigRefused::OtherKey),
+        (other_key, ConfigRefused::OtherKey),
+        (bent, ConfigRefused::Signature),
+    ] {
+        let made = made(config);
+        assert_eq!((made.config_refused, made.entries.len()), (Some(why), 1), "a head, and nothing else");
+        assert_eq!(made.next.config, hand.state.config);
+    }
+    let made = made(good);
+    assert_eq!((made.config_refused, made.entries.len()), (None, 2));
+    assert_eq!(made.head.config, Hash::sha256(&[&made.entries[0]]));
 }
 
 /// A log of some size, spoiled by this, must not be continued, and for this reason.
@@ -461,8 +530,8 @@ fn two_changes_judged_over_one_version_do_not_both_get_in() {
     pool.add([1; 32], first, |c| is_next(&hand, c)).unwrap();
     let again = hand.judged(&bob);
     assert!(matches!(pool.add([2; 32], again, |c| is_next(&hand, c)), Err(PoolRefused::InFlight)));
-    let Taken { changes, done, .. } = pool.take();
-    assert!(hand.commit(changes, None));
+    let Taken { intake, done } = pool.take();
+    assert!(hand.commit_all(intake, None));
     let csi_key = hand.answering.sealer.csi_key(&bob);
     pool.published(&[csi_key], done);
     let late = pool.add([3; 32], second, |c| is_next(&hand, c));

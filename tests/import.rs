@@ -146,12 +146,12 @@ async fn each_line_is_published_once_or_named_whatever_stops_in_between() {
         tokio::spawn(async move { import(&dp, &chat, &file).await })
     };
     until("more of the journal", async || journal_lines(&file) > before).await;
-    let Stage { root, witnesses, dp: running, trust, origin, fetcher } = stage;
+    let Stage { root, witnesses, dp: running, trust, origin, fetcher, clock } = stage;
     running.stop().await.unwrap();
     let mut settings = Settings::load(&dir).unwrap();
     settings.listen = address;
     let running = dp::start(settings, Clock::System).await.unwrap();
-    let stage = Stage { root, witnesses, dp: running, trust, origin, fetcher };
+    let stage = Stage { root, witnesses, dp: running, trust, origin, fetcher, clock };
     let (summary, refused) = second.await.unwrap();
 
     let good = LINES - bad.len() as u64;

@@ -5,14 +5,13 @@ mod common;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use common::{LOUD, QUIET, Stage, csi, domain, key, loopback, request, shown, until, with_consent};
+use common::{LOUD, QUIET, Stage, csi, domain, key, loopback, request, shown, tap::Tap, until, with_consent};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::JoinHandle,
 };
 use waymark::{
@@ -337,56 +336,13 @@ async fn a_lost_key_is_replaced_after_seven_days_unless_it_was_not_lost() {
     stage.stop().await;
 }
 
-/// Passes connections on, and keeps what came from the client's side.
-struct Recorder {
-    url: String,
-    heard: Arc<Mutex<Vec<u8>>>,
-    task: JoinHandle<()>,
-}
-
-impl Recorder {
-    async fn start(to: std::net::SocketAddr) -> Self {
-        let listener = TcpListener::bind(loopback()).await.unwrap();
-        let (url, heard) = (format!("http://{}", listener.local_addr().unwrap()), Arc::new(Mutex::new(vec![])));
-        let all = Arc::clone(&heard);
-        let task = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let heard = Arc::clone(&all);
-                tokio::spawn(async move { pass_on(client, TcpStream::connect(to).await.unwrap(), &heard).await });
-            }
-        });
-        Self { url, heard, task }
-    }
-
-    fn take(&self) -> String {
-        String::from_utf8_lossy(&std::mem::take(&mut *self.heard.lock().unwrap())).into_owned()
-    }
-}
-
-async fn pass_on(client: TcpStream, server: TcpStream, heard: &Mutex<Vec<u8>>) {
-    let ((mut from, mut back), (mut answers, mut to)) = (client.into_split(), server.into_split());
-    let forth = async {
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = from.read(&mut buffer).await {
-            heard.lock().unwrap().extend(&buffer[..read]);
-            if to.write_all(&buffer[..read]).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = forth => {}
-        _ = tokio::io::copy(&mut answers, &mut back) => {}
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
-    // The address may ask twice a minute, each MSP six times.
+    // The address may ask three times a minute, once of them before it shows possession; each MSP six times.
     let time = Time::start();
-    let stage = Stage::with(1, &time.clock, |settings| settings.lookups_per_minute = 2).await;
+    let stage = Stage::with_file(1, &time.clock, |file| file.lookups_per_minute = 3).await;
     let chat = onboard(&stage).await;
-    let recorder = Recorder::start(stage.dp.address()).await;
+    let recorder = Tap::start(stage.dp.address()).await;
     let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();
     settings.dp = Some(recorder.url.clone());
     let running = msp::start(settings, time.clock.clone()).await.unwrap();
@@ -395,11 +351,11 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
     let unknown = app.look_up(&alice, &bob, None).await;
     assert_eq!(refusal(unknown), (403, "no-account".to_owned()));
     consents(&stage, &app, &csi("tel:+4915112345643"), &alice, "mimi://chat.example/u/alice").await;
-    assert_eq!(recorder.take(), "", "nothing was relayed so far");
+    assert_eq!(recorder.take_sent(), "", "nothing was relayed so far");
 
     // By hand, so that our own port and headers are known.
     let (port, sent, answer) = ask_by_hand(&stage, &running, &alice, &bob).await;
-    let heard = recorder.take();
+    let heard = recorder.take_sent();
     let (head, body) = heard.split_once("\r\n\r\n").unwrap();
     assert_eq!(body, format!("{{\"csi\":\"{}\"}}", bob.expose()), "the recorder hears what is relayed, and no more");
     let mut lines = head.lines();
@@ -432,12 +388,13 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
         app.look_up(&alice, &bob, None).await.unwrap();
     }
     assert_eq!(refusal(app.look_up(&alice, &bob, None).await), (429, "too-many-requests".to_owned()));
+    // In another minute, since whoever proves possession looks up as well.
+    time.clock.advance(60_000);
     for _ in 0..2 {
         stage.client().look_up(&bob, None).await.unwrap();
     }
     assert_eq!(refusal(stage.client().look_up(&bob, None).await), (429, "too-many-requests".to_owned()));
     running.stop().await;
-    recorder.task.abort();
     stage.stop().await;
 }
 

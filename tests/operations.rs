@@ -126,7 +126,7 @@ async fn a_system_that_works_is_ready_and_its_metrics_name_nobody() {
     }
     let lines = metrics(&operations).await;
     for line in [
-        "waymark_lookups_total{outcome=\"answered\"} 2",
+        "waymark_lookups_total{outcome=\"answered\"} 3",
         "waymark_lookups_total{outcome=\"csi-invalid\"} 1",
         "waymark_lookups_total{outcome=\"malformed\"} 1",
         "waymark_changes_total{outcome=\"published\"} 1",

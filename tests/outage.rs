@@ -51,7 +51,7 @@ async fn lookups_go_on_without_witnesses_and_nothing_is_acknowledged() {
 
     // A restart meanwhile: the batch is signed, so it is not published; what was published before is not the head any more,
     // and so nothing is answered rather than something old.
-    let Stage { root, witnesses: _none, dp, trust, origin, fetcher } = stage;
+    let Stage { root, witnesses: _none, dp, trust, origin, fetcher, clock: _ } = stage;
     dp.stop().await.unwrap();
     let dir = root.path().join("dp");
     let running = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();

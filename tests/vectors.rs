@@ -11,6 +11,8 @@
 mod answers;
 #[path = "vectors_world/document.rs"]
 mod document;
+#[path = "vectors_world/events.rs"]
+mod events;
 #[path = "vectors_world/experimental.rs"]
 mod experimental;
 #[path = "vectors_world/files.rs"]
@@ -21,6 +23,10 @@ mod hand;
 mod logs;
 #[path = "vectors_world/maps.rs"]
 mod maps;
+#[path = "vectors_world/receipts.rs"]
+mod receipts;
+#[path = "vectors_world/records.rs"]
+mod records;
 mod vectors_world;
 
 use std::fs;

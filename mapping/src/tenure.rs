@@ -108,6 +108,7 @@ pub struct Released {
 /// How a CSI passed on.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 #[repr(u8)]
+#[allow(clippy::large_enum_variant, reason = "there is one in an answer, and never a list of them")]
 pub enum Passage {
     /// Over 30 days ago: not proved any more.
     #[tls_codec(discriminant = 0)]

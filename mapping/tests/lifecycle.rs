@@ -120,6 +120,65 @@ fn a_key_is_rotated_and_keeps_its_standing() {
     assert_eq!(seen(&world).mappings[0].recipient, key_of("bob2"));
 }
 
+/// Otherwise whoever intercepts a code comes into the standing of a mapping that ran out, and is new to nobody.
+#[test]
+fn a_mapping_that_ran_out_is_cleared_away_and_not_taken_over() {
+    let mut world = World::new();
+    let [old, live] = [world.visible("bob", "chat.example"), world.visible("ann", "chat.example")];
+    world.issue(&["bob", "ann"], &[old.clone(), live]);
+    world.wait(101 * DAY);
+    let mut same = world.visible("mallory", "chat.example");
+    same.account = old.account.clone();
+    waymark_mapping::signed::SignedStruct::sign(&mut same, &world.origin, &secret("mallory"));
+    let event = world.event(EventKind::RotateKey, std::slice::from_ref(&same), &[old.digest()], &["mallory"], true);
+    assert_eq!(world.judge(&event, std::slice::from_ref(&same)), Err(Refused::NotAuthorised));
+    // Signed by nobody, or by somebody whom nothing else gives a part.
+    for (apps, why) in [(&[][..], Refused::NotAuthorised), (&["mallory"], Refused::Bystander)] {
+        let event = world.event(EventKind::Withdraw, &[], &[old.digest()], apps, true);
+        assert_eq!(world.judge(&event, &[]), Err(why));
+    }
+    let event = world.event(EventKind::Replace, std::slice::from_ref(&same), &[old.digest()], &["mallory"], false);
+    world.change(&event, std::slice::from_ref(&same)).unwrap();
+    let held = &world.versions.last().unwrap().state.held;
+    assert!(held.iter().any(|h| h.mapping == same && h.standing.newcomer.0));
+}
+
+/// "While a mapping is new": the rule lets those who were there before remove it, and do nothing else with it.
+#[test]
+fn a_new_mapping_is_not_rotated_by_those_who_may_remove_it() {
+    let (mut world, _) = bob();
+    let carols = world.visible("carol", "chat.example");
+    world.issue(&["carol"], std::slice::from_ref(&carols));
+    let mut same = world.visible("bob2", "chat.example");
+    same.account = carols.account.clone();
+    waymark_mapping::signed::SignedStruct::sign(&mut same, &world.origin, &secret("bob2"));
+    let event = world.event(EventKind::RotateKey, &[same.clone()], &[carols.digest()], &["bob", "bob2"], true);
+    assert_eq!(world.judge(&event, &[same]), Err(Refused::NotAuthorised));
+}
+
+#[test]
+fn a_claim_that_is_void_keeps_nothing_new() {
+    let (mut world, _) = bob();
+    let carols = world.visible("carol", "chat.example");
+    world.issue(&["carol"], std::slice::from_ref(&carols));
+    plain_claim(&mut world);
+    let is_new = |world: &World| {
+        let state = &world.versions.last().unwrap().state;
+        let held = state.held.iter().find(|h| h.mapping == carols).unwrap();
+        state.is_new_at(held, world.clock())
+    };
+    world.wait(HOLD_MS + HOUR);
+    assert!(is_new(&world), "as long as its key claims the CSI");
+    world.wait(TAKE_UP_MS);
+    assert!(!is_new(&world));
+    // Nor is there anything of it left to revoke.
+    let (mut world, _) = bob();
+    plain_claim(&mut world);
+    world.wait(HOLD_MS + TAKE_UP_MS);
+    let token = world.token("carol");
+    assert_eq!(world.judge(&token, &[]), Err(Refused::NotThere));
+}
+
 #[test]
 fn a_prepared_token_revokes_a_lost_phone_whatever_has_happened_since() {
     let (mut world, _) = bob();

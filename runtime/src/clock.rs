@@ -17,6 +17,8 @@ pub enum Clock {
     System,
     /// A time that stands still until it is moved.
     Manual(Arc<AtomicU64>),
+    /// The system's clock, so many milliseconds on: it goes, and a test moves it by days.
+    Shifted(Arc<AtomicU64>),
 }
 
 impl Clock {
@@ -25,21 +27,29 @@ impl Clock {
         Self::Manual(Arc::new(AtomicU64::new(ms)))
     }
 
+    /// The system's clock, to be moved on by [`Clock::advance`].
+    pub fn shifted() -> Self {
+        Self::Shifted(Arc::default())
+    }
+
     /// The time.
     pub fn now(&self) -> UnixMillis {
         match self {
-            Self::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                UnixMillis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-            }
+            Self::System => system_now(),
             Self::Manual(ms) => UnixMillis::new(ms.load(Ordering::SeqCst)),
+            Self::Shifted(by_ms) => system_now().plus_ms(by_ms.load(Ordering::SeqCst)),
         }
     }
 
-    /// Moves a manual clock on; does nothing to the system's.
+    /// Moves a manual or shifted clock on; does nothing to the system's.
     pub fn advance(&self, by_ms: u64) {
-        if let Self::Manual(ms) = self {
+        if let Self::Manual(ms) | Self::Shifted(ms) = self {
             ms.fetch_add(by_ms, Ordering::SeqCst);
         }
     }
+}
+
+fn system_now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixMillis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

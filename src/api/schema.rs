@@ -123,6 +123,13 @@ pub fn base64() -> Object {
     bytes.format(Some(SchemaFormat::KnownFormat(KnownFormat::Byte))).description(Some("Base64 with padding.")).build()
 }
 
+/// An attestation, or none.
+pub fn possession() -> Object {
+    let what =
+        "For a key without a mapping: base64 of an attestation that it possesses the identifier, for purpose `view`.";
+    optional(ObjectBuilder::new()).max_length(Some(JSON_BYTES_MAX)).description(Some(what)).build()
+}
+
 /// A time.
 pub fn unix_ms() -> Object {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));

@@ -25,8 +25,10 @@ pub struct WellKnown {
     pub paths: Paths,
     /// Schemes of the identifiers that are listed.
     pub identifiers: Vec<String>,
-    /// Ways that codes take here.
-    pub channels: Vec<crate::possession::sender::Channel>,
+    /// Ways that codes take, by the policy document in effect.
+    pub channels: Vec<String>,
+    /// Where the payload of records is kept, by the policy document in effect; anywhere if there is none.
+    pub regions: Vec<String>,
     /// Times that are promised, or that rules of the directory count by.
     pub promises: Promises,
     /// What a request may be.

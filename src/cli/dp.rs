@@ -3,20 +3,27 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use waymark_log::note::Vkey;
-use waymark_mapping::audit::Replay;
+use waymark_log::{
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    note::{Note, Vkey},
+};
+use waymark_mapping::{audit::Replay, event::AuthorityRole};
 use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
 
-use super::{End, Ended, end, runtime};
+use super::{
+    End, Ended, copies, end, promises, runtime,
+    statement::{About, Serving, serves},
+};
 use crate::{
     config::{
         Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, RELAYS_PER_MINUTE_DEFAULT,
         Settings, StoreKind, names,
     },
     dp,
-    fsck::fsck,
+    fsck::{fsck, missing_policies},
     init::{NewDp, init, open_rows},
     onboarding,
+    policy::shelf::Shelf,
     published::ANSWER_BYTES_MIN_DEFAULT,
     store::{Head, LogFiles, RowKeys, seal::Sealer},
 };
@@ -60,6 +67,9 @@ enum Command {
         /// Where codes go, for development; dp.toml says how they go by mail, SMS and voice.
         #[arg(long, value_enum, default_value_t)]
         codes: Codes,
+        /// A region where payload is kept, such as EU. Repeat for each; mappings for other regions are not taken.
+        #[arg(long = "region", value_name = "REGION")]
+        regions: Vec<String>,
         /// Which record store.
         #[arg(long, value_enum, default_value_t)]
         store: StoreKind,
@@ -75,9 +85,6 @@ enum Command {
         /// Where to tell health and metrics, over what dp.toml says.
         #[arg(long, env = "WAYMARK_DP_OPERATIONS")]
         operations: Option<SocketAddr>,
-        /// Look-ups a minute for each address, over what dp.toml says.
-        #[arg(long, env = "WAYMARK_DP_LOOKUPS_PER_MINUTE")]
-        lookups_per_minute: Option<u32>,
     },
     /// Read and check the configuration, and print what is in effect.
     CheckConfig {
@@ -96,6 +103,63 @@ enum Command {
     /// The providers of this DP: MSPs, provers, CSIPs.
     #[command(subcommand)]
     Provider(ProviderCommand),
+    /// Withhold a mapping from look-ups, with your name and a reason under it, or serve it again. It removes nothing, and the
+    /// recipient is told.
+    Unserve {
+        /// The data folder: its prover key signs.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+        #[command(flatten)]
+        about: About,
+        #[command(flatten)]
+        serving: Serving,
+    },
+    /// What is promised: the policy document and the interval.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Copy what a restore needs, in a new store. The DP must not be running.
+    Backup {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+        /// The folder for the copy, which must not be there yet or be empty.
+        #[arg(long)]
+        to: PathBuf,
+        /// The copy is for this region: records with a mapping that names another one are left out.
+        #[arg(long)]
+        region: Option<String>,
+        /// Copy keys/ too. Whoever has the copy can then read the records, and sign as this DP.
+        #[arg(long)]
+        with_keys: bool,
+    },
+    /// Make a data folder from a copy. Nothing is overwritten.
+    Restore {
+        /// The copy.
+        #[arg(long)]
+        from: PathBuf,
+        /// The data folder, which must not be there yet or be empty.
+        #[arg(long)]
+        dir: PathBuf,
+        /// The folder of keys, if the copy has none.
+        #[arg(long)]
+        keys: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Write policy.toml anew from dp.toml, keeping contact, terms and the look-ups a day. Then read it, and `config apply`.
+    Propose {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+    },
+    /// Have policy.toml, and interval_ms of dp.toml, logged with the next batch of the DP, running or not.
+    Apply {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -122,7 +186,19 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     end(runtime(async {
         match cli.command {
-            Command::Init { dir, domain, origin, witnesses, quorum, listen, operations, interval_ms, codes, store } => {
+            Command::Init {
+                dir,
+                domain,
+                origin,
+                witnesses,
+                quorum,
+                listen,
+                operations,
+                interval_ms,
+                codes,
+                regions,
+                store,
+            } => {
                 let witnesses = parse_witnesses(&witnesses)?;
                 let quorum = quorum.unwrap_or(witnesses.len().saturating_sub(1).max(1));
                 let file = File {
@@ -136,21 +212,25 @@ pub fn run() -> ExitCode {
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
                     relays_per_minute: RELAYS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
+                    regions,
                     csip: vec![],
+                    recycling: vec![],
                     tls: None,
                 };
                 make(&dir, &NewDp { file, witnesses, quorum })
             }
-            Command::Run { dir, listen, operations, lookups_per_minute } => {
+            Command::Run { dir, listen, operations } => {
                 let mut settings = load(&dir)?;
                 settings.listen = listen.unwrap_or(settings.listen);
                 settings.operations = operations.or(settings.operations);
                 settings.roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
                 settings.code_secrets.roots = settings.roots.clone();
-                settings.lookups_per_minute = lookups_per_minute.unwrap_or(settings.lookups_per_minute);
                 serve(settings).await
             }
             Command::CheckConfig { dir } => check_config(&dir),
+            Command::Unserve { dir, about, serving } => {
+                serves(&about, AuthorityRole::Dp, &load(&dir)?.prover, &serving).await
+            }
             Command::Fsck { dir } => run_fsck(&dir),
             Command::Openapi => {
                 print!("{}", crate::http::openapi::json());
@@ -158,11 +238,15 @@ pub fn run() -> ExitCode {
             }
             Command::Provider(ProviderCommand::Add { dir, entry }) => add_provider(&dir, &entry),
             Command::Provider(ProviderCommand::List { dir }) => list_providers(&dir),
+            Command::Config(ConfigCommand::Propose { dir }) => promises::propose(&dir),
+            Command::Config(ConfigCommand::Apply { dir }) => promises::apply(&dir),
+            Command::Backup { dir, to, region, with_keys } => copies::back_up(&dir, &to, region.as_deref(), with_keys),
+            Command::Restore { from, dir, keys } => copies::restore(&from, &dir, keys.as_deref()),
         }
     }))
 }
 
-fn load(dir: &std::path::Path) -> Result<Settings, End> {
+pub(super) fn load(dir: &std::path::Path) -> Result<Settings, End> {
     Settings::load(dir).map_err(|e| End::Could(e.into()))
 }
 
@@ -224,8 +308,12 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("interval_ms         {}", settings.interval_ms);
     println!("store               {:?}", settings.store);
     println!("codes               {}", settings.codes.describe());
-    println!("lookups_per_minute  {}", settings.lookups_per_minute);
+    println!("lookups_per_minute  {}", settings.does.limits.lookups_per_minute);
     println!("relays_per_minute   {}", settings.relays_per_minute);
+    println!("regions             {}", settings.does.regions.join(" "));
+    println!("recycling           {:?}", settings.recycling);
+    println!("policy document     {}", settings.policy_document.digest.to_hex());
+    settings.policy_document.document.check(&settings.does).map_err(|e| End::Could(e.into()))?;
     println!("answer_bytes_min    {}", settings.answer_bytes_min);
     println!("witnesses           {}", settings.policy.witnesses().len());
     println!("quorum              {}", settings.policy.cosignatures_min());
@@ -247,10 +335,12 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     let report = report.map_err(|e| could(e.into()))?;
     let (records, deleted) = (report.records, report.deleted);
     println!("{} entries, {records} records of {} identifiers, {deleted} deleted", report.entries, report.identifiers);
-    for fault in &report.faults {
+    let mut faults = report.faults;
+    faults.extend(missing_policies(&files, report.entries, &Shelf::of(dir)).map_err(|e| could(e.into()))?);
+    for fault in &faults {
         println!("fault: {fault}");
     }
-    if report.faults.is_empty() { Ok(()) } else { Err(End::Failed(format!("{} faults", report.faults.len()))) }
+    if faults.is_empty() { Ok(()) } else { Err(End::Failed(format!("{} faults", faults.len()))) }
 }
 
 fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
@@ -268,15 +358,7 @@ fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
 
 fn list_providers(dir: &std::path::Path) -> Ended {
     let settings = load(dir)?;
-    let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| End::Could(e.into()))?;
-    // What is published, not what is signed: the tiles of that are all there, also while the DP is running.
-    let note = files.checkpoint().map_err(|e| End::Could(e.into()))?;
-    let note = note.ok_or_else(|| End::Could(anyhow::anyhow!("nothing is published yet")))?;
-    let could = |e: anyhow::Error| End::Could(e);
-    let parsed = waymark_log::note::Note::parse(&note).map_err(|e| could(e.into()))?;
-    let checkpoint = waymark_log::checkpoint::Checkpoint::parse(parsed.text()).map_err(|e| could(e.into()))?;
-    let mut entries = Vec::new();
-    files.entries(checkpoint.size, |e| entries.push(e)).map_err(|e| could(e.into()))?;
+    let (entries, checkpoint) = published_entries(&settings)?;
     let mut replay = Replay::new(settings.origin.clone(), *settings.signer.vkey().key());
     replay.extend(&entries, checkpoint.size, &checkpoint.root);
     for leaf in replay.providers().leaves() {
@@ -286,4 +368,21 @@ fn list_providers(dir: &std::path::Path) -> Ended {
         }
     }
     Ok(())
+}
+
+/// The published log of this key: its entries, and the checkpoint that they lead to.
+pub(super) fn published_entries(settings: &Settings) -> Result<(Vec<Vec<u8>>, Checkpoint), End> {
+    let could = |e: anyhow::Error| End::Could(e);
+    let files = LogFiles::at(&settings.dir.join(names::LOG)).map_err(|e| could(e.into()))?;
+    // What is published, not what is signed: the tiles of that are all there, also while the DP is running.
+    let note = files.checkpoint().map_err(|e| could(e.into()))?;
+    let note = note.ok_or_else(|| could(anyhow::anyhow!("nothing is published yet")))?;
+    let parsed = Note::parse(&note).map_err(|e| could(e.into()))?;
+    let vkey = std::slice::from_ref(settings.signer.vkey());
+    let signed = SignedCheckpoint::open(&parsed, &settings.origin, vkey)
+        .map_err(|e| could(anyhow::anyhow!("the published log is not signed by keys/log.key: {e}")))?;
+    let checkpoint = signed.checkpoint().clone();
+    let mut entries = Vec::new();
+    files.entries(checkpoint.size, |e| entries.push(e)).map_err(|e| could(e.into()))?;
+    Ok((entries, checkpoint))
 }

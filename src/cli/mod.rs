@@ -10,13 +10,16 @@
 //! | 5 | policy or freshness not met |
 //! | 6 | alerts present |
 
+mod copies;
 mod demo;
 pub mod dp;
 mod log;
 mod lookup;
 mod msp;
+mod promises;
 mod prover;
 mod recipient;
+mod statement;
 mod trust;
 
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -128,6 +131,9 @@ enum Command {
     /// A messaging provider's adapter.
     #[command(subcommand)]
     Msp(msp::MspCommand),
+    /// Whoever issues identifiers: an operator, a mail provider.
+    #[command(subcommand)]
+    Csip(statement::CsipCommand),
     /// An independent prover of possession.
     #[command(subcommand)]
     Prover(prover::ProverCommand),
@@ -158,6 +164,7 @@ pub fn run() -> ExitCode {
                 telemetry::init(false);
                 msp::run(command).await
             }
+            Command::Csip(command) => statement::csip(command).await,
             Command::Prover(command) => {
                 telemetry::init(false);
                 prover::run(command).await

@@ -13,10 +13,13 @@ use waymark_log::{
     checkpoint::Origin,
     key::{Key, SecretKey},
 };
-use waymark_mapping::names::Domain;
+use waymark_mapping::{event::AuthorityRole, names::Domain};
 use waymark_runtime::{clock::Clock, fetch::ExtraRoots, keyfile, process, tls::TlsFiles};
 
-use super::{End, Ended, fetcher_for, read_trust};
+use super::{
+    End, Ended, fetcher_for, read_trust,
+    statement::{About, Serving, serves},
+};
 use crate::{
     client::{
         import::{self, PATIENCE_S_DEFAULT, Progress, Summary},
@@ -103,6 +106,16 @@ pub enum MspCommand {
         #[arg(long)]
         key: Option<String>,
     },
+    /// Say that a user's mapping is not served any more, or is again. It removes nothing.
+    Detach {
+        /// The adapter's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        #[command(flatten)]
+        about: About,
+        #[command(flatten)]
+        serving: Serving,
+    },
     /// Hand over changes that users have signed, one a line. Run it again to go on where it was cut off.
     Import {
         #[command(flatten)]
@@ -176,6 +189,10 @@ pub async fn run(command: MspCommand) -> Ended {
             println!("{}", key.to_hex());
             eprintln!("cancelled. Find out who had it logged: it was not signed with your key");
             Ok(())
+        }
+        MspCommand::Detach { dir, about, serving } => {
+            let seed = keyfile::load(&dir.join(keys::KEY)).map_err(|e| End::Could(e.into()))?;
+            serves(&about, AuthorityRole::Msp, &SecretKey::from_seed(&seed), &serving).await
         }
         MspCommand::Import { at, file, patience_s, json } => bring(&at, &file, patience_s, json).await,
     }

@@ -209,12 +209,18 @@ impl DpClient {
         Receipt::decode(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
     }
 
-    /// Everything that is kept about a CSI: JSON.
+    /// Everything that is kept about a CSI, as far as the key may see it: JSON. A key without a mapping there shows possession.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn export(&self, secret: &SecretKey, csi: &Csi) -> Result<Vec<u8>, ClientError> {
-        let request = ExportRequest { csi: csi.expose().to_owned() };
+    pub async fn export(
+        &self,
+        secret: &SecretKey,
+        csi: &Csi,
+        possession: Option<&Attestation>,
+    ) -> Result<Vec<u8>, ClientError> {
+        let possession = possession.map(|p| BASE64.encode(&encode(p)));
+        let request = ExportRequest { csi: csi.expose().to_owned(), possession };
         let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         self.0.post_signed(secret, "/v1/exports", JSON_MEDIA_TYPE, body, EXPORT_BYTES_MAX).await
     }

@@ -328,7 +328,9 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         lookups_per_minute: LOOKUPS_PER_MINUTE,
         relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
+        regions: vec![],
         csip: vec![],
+        recycling: vec![],
         tls: None,
     };
     let lines = (1..).zip(witnesses).map(|(i, w)| (format!("witness{i}"), w.vkey().clone(), w.url()));

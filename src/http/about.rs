@@ -24,13 +24,14 @@ use crate::{
     },
     config::Settings,
     possession::{ATTESTATION_MS, CHALLENGE_MS, CHECKS_MAX, SENDS_MAX},
+    sequencer::batch::Promise,
 };
 
 /// How long it may be kept: five minutes.
 const CACHE: &str = "public, max-age=300";
 
-/// What is told of a DP with these settings, whose log promises this interval.
-pub fn well_known(settings: &Settings, interval_ms: u32) -> WellKnown {
+/// What is told of a DP with these settings, but for what the log and the policy document in effect say.
+pub fn well_known(settings: &Settings) -> WellKnown {
     WellKnown {
         schema: "waymark.directory/1".to_owned(),
         domain: settings.domain.to_string(),
@@ -47,9 +48,10 @@ pub fn well_known(settings: &Settings, interval_ms: u32) -> WellKnown {
             problems: problem::PAGES.to_owned(),
         },
         identifiers: vec!["tel".to_owned(), "mailto".to_owned()],
-        channels: settings.codes.channels(),
+        channels: vec![],
+        regions: vec![],
         promises: Promises {
-            interval_ms: interval_ms.into(),
+            interval_ms: settings.interval_ms.into(),
             head_interval_ms: HEAD_INTERVAL_MS_MAX,
             newcomer_ms: NEW_MS,
             hold_ms: HOLD_MS,
@@ -74,7 +76,7 @@ fn limits(settings: &Settings) -> Limits {
         import_items: IMPORT_ITEMS_MAX as u64,
         visible_mappings: VISIBLE_SLOTS_MAX as u64,
         hidden_mappings: HIDDEN_SLOTS as u64,
-        lookups_per_minute: settings.lookups_per_minute,
+        lookups_per_minute: settings.does.limits.lookups_per_minute,
         relays_per_minute: settings.relays_per_minute,
         challenge_sends: SENDS_MAX.into(),
         challenge_checks: CHECKS_MAX.into(),
@@ -84,7 +86,15 @@ fn limits(settings: &Settings) -> Limits {
 
 /// GET /.well-known/waymark
 pub async fn serve(State(app): State<Arc<App>>) -> Response<Body> {
-    let mut response = json(StatusCode::OK, &app.well_known);
+    let mut told = app.well_known.clone();
+    let (snapshot, policy) = (app.answering.published.snapshot(), app.policy());
+    if let Some(promise) = snapshot.and_then(|s| Promise::of(s.latest_promise())) {
+        told.promises.interval_ms = promise.interval_ms.into();
+    }
+    told.limits.lookups_per_minute = policy.document.limits.lookups_per_minute;
+    told.channels.clone_from(&policy.document.channels);
+    told.regions.clone_from(&policy.document.regions);
+    let mut response = json(StatusCode::OK, &told);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static(CACHE));
     response
 }

@@ -23,6 +23,7 @@ use waymark_mapping::{mapping::Purpose, wire::encode};
 use waymark_runtime::{
     clock::Clock,
     listen::Peer,
+    metrics::counted_as,
     problem::{self, Problem},
 };
 
@@ -152,16 +153,17 @@ async fn check(
     let path = format!("/v1/challenges/{id}/check");
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
     let checked = desk.possession.check(&decoded, &recipient, request.code.as_deref(), now);
-    let answer = match checked.map_err(|e| error::possession(&e))? {
+    let (counted, answer) = match checked.map_err(|e| error::possession(&e))? {
         Checked::Approved(attestation) => {
             let attestation = Some(BASE64.encode(&encode(&*attestation)));
-            CheckAnswer { status: "approved".to_owned(), checks_left: None, attestation }
+            ("approved", CheckAnswer { status: "approved".to_owned(), checks_left: None, attestation })
         }
         Checked::Pending { checks_left } => {
-            CheckAnswer { status: "pending".to_owned(), checks_left: Some(checks_left), attestation: None }
+            let counted = if request.code.is_some() { "wrong-code" } else { "polled" };
+            (counted, CheckAnswer { status: "pending".to_owned(), checks_left: Some(checks_left), attestation: None })
         }
     };
-    Ok(json(StatusCode::OK, &answer))
+    Ok(counted_as(counted, json(StatusCode::OK, &answer)))
 }
 
 /// POST /v1/challenges/{id}/confirm

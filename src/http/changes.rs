@@ -8,11 +8,14 @@ use axum::{
     http::{HeaderMap, Response, StatusCode},
     response::IntoResponse,
 };
+use data_encoding::BASE64;
 use waymark_log::key::Key;
 use waymark_mapping::{
     answer::{ANSWER_MEDIA_TYPE, PAST_MEDIA_TYPE, RECEIPT_MEDIA_TYPE},
+    entry::ProviderRole,
     event::{ANY_VERSION, AuthorityRole, EVENT_BYTES_MAX, Event, EventKind},
-    rules::Refused,
+    mapping::{Attestation, Purpose},
+    rules::{Refused, SKEW_MS},
     wire::{List16, decode, encode},
 };
 use waymark_runtime::{
@@ -30,7 +33,8 @@ use crate::{
         CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HISTORY_MEDIA_TYPE,
         HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE,
     },
-    authorise::{Bench, Judged, authorise, check_signer},
+    authorise::{Bench, Judged, NotAuthorised, authorise, check_signer},
+    export,
     published::Latest,
     sequencer::{
         batch::PendingChange,
@@ -63,15 +67,43 @@ pub async fn change(
 
 /// Has a change judged, queued and published.
 async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<(), Problem> {
-    match enqueue(app, request, digest)? {
+    let recycled = request.event.tbs.kind == EventKind::NewHolderPending && is_recycled(app, request).await?;
+    match enqueue(app, request, digest, recycled)? {
         Some(ticket) => wait(ticket).await,
         None => Ok(()),
     }
 }
 
+fn judge(app: &App, request: &ChangeRequest, recycled: bool) -> Result<Judged, NotAuthorised> {
+    let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
+    let regions = app.policy().document.regions();
+    authorise(&app.answering, request, Bench { origin, csips, regions: &regions, recycled, now })
+}
+
+/// Whether a register says that a claimed number has changed hands since somebody else last showed possession of it. It is asked
+/// for a claim that would be taken anyway: questions cost money.
+async fn is_recycled(app: &App, request: &ChangeRequest) -> Result<bool, Problem> {
+    let csi = &request.event.tbs.csi;
+    match judge(app, request, false).map_err(|e| error::authorise(&e))? {
+        Judged::AlreadyDone => return Ok(false),
+        Judged::Authorized(_) => {}
+    }
+    let Some(latest) = app.answering.latest(csi).map_err(|e| error::answer(&e))? else { return Ok(false) };
+    let is_claimant = |key: &Key| request.event.authorities.iter().any(|a| a.key == *key);
+    let others =
+        latest.row.state().held.into_iter().map(|h| h.mapping.attestation).filter(|a| !is_claimant(&a.recipient));
+    let since = others.map(|a| a.time).max().unwrap_or(latest.row.contents.start.time);
+    Ok(app.recycling.says_recycled(csi, since, app.clock.now()).await)
+}
+
 /// Judges a change and queues it: its ticket, or `None` if its event has made the current version already. `digest` is of
 /// what was sent: the same request on its way gets the same ticket.
-pub(super) fn enqueue(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<Option<Ticket>, Problem> {
+pub(super) fn enqueue(
+    app: &App,
+    request: &ChangeRequest,
+    digest: [u8; 32],
+    recycled: bool,
+) -> Result<Option<Ticket>, Problem> {
     if let Some(ticket) = app.pool.ticket(&digest) {
         return Ok(Some(ticket));
     }
@@ -79,9 +111,7 @@ pub(super) fn enqueue(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> R
     if app.pool.is_in_flight(&csi_key) {
         return Err(error::pool(PoolRefused::InFlight));
     }
-    let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
-    let bench = Bench { origin, csips, recycled: false, now };
-    match authorise(&app.answering, request, bench).map_err(|e| error::authorise(&e))? {
+    match judge(app, request, recycled).map_err(|e| error::authorise(&e))? {
         Judged::AlreadyDone => Ok(None),
         Judged::Authorized(change) => {
             let is_next = |c: &PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);
@@ -146,7 +176,7 @@ pub async fn revoke(
 }
 
 /// POST /v1/exports
-pub async fn export(
+pub async fn export_all(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
@@ -156,12 +186,33 @@ pub async fn export(
     let request: ExportRequest = parse_json(&body)?;
     let csi = parse_csi(&request.csi)?;
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/exports", &body, app.clock.now())?;
-    let latest = app.answering.latest(&csi).map_err(|e| error::answer(&e))?;
-    let latest = latest.filter(|l| l.is_established(signer));
-    let latest =
-        latest.ok_or_else(|| Problem::new(NO_RECORD, "Only a key with a mapping here that is not new gets it all."))?;
-    let export = crate::export::export(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
-    Ok(json(StatusCode::OK, &export))
+    let nothing =
+        || Problem::new(NO_RECORD, "Only a key with a mapping here gets it, or one with proof of possession.");
+    let latest = app.answering.latest(&csi).map_err(|e| error::answer(&e))?.ok_or_else(nothing)?;
+    if latest.is_established(signer) {
+        let export = export::whole(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
+        return Ok(json(StatusCode::OK, &export));
+    }
+    if !latest.has_mapping_of(signer) && !shows_possession(&app, &latest, &signer, request.possession.as_deref()) {
+        return Err(nothing());
+    }
+    Ok(json(StatusCode::OK, &export::own(&latest, signer)))
+}
+
+/// Whether somebody without a mapping has shown that the CSI is theirs, to look at what is kept. A code that was intercepted opens
+/// what everybody sees, and nothing that is hidden.
+fn shows_possession(app: &App, latest: &Latest, signer: &Key, possession: Option<&str>) -> bool {
+    let decoded = possession.and_then(|p| BASE64.decode(p.as_bytes()).ok());
+    let Some(p) = decoded.and_then(|bytes| decode::<Attestation>("attestation", &bytes).ok()) else { return false };
+    let (row, now) = (&latest.row, app.clock.now());
+    let prover = |at| latest.snapshot.providers.is_valid(&p.prover, ProviderRole::Prover, &p.prover_key, at);
+    p.purpose == Purpose::View
+        && (&p.recipient, &p.csi, p.tenure) == (signer, &row.csi, row.record.tenure)
+        && p.time <= now.plus_ms(SKEW_MS)
+        && now < p.expiry
+        && p.verify(&app.origin).is_ok()
+        && prover(p.time)
+        && prover(now)
 }
 
 /// POST /v1/history

@@ -60,6 +60,13 @@ pub const OBJECTED: Kind = Kind::new(409, "objected", "An objection was made alr
 pub const RECORD_FULL: Kind = Kind::new(422, "record-full", "There is no room for another mapping");
 /// The MSP is not in the log.
 pub const MSP_UNKNOWN: Kind = Kind::new(422, "msp-unknown", "The MSP is not in the log");
+/// A mapping is for a region where this DP keeps nothing.
+pub const REGION_REFUSED: Kind =
+    Kind::new(422, "region-refused", "A mapping is for a region where this DP keeps nothing");
+/// There is no such policy document.
+pub const POLICY_UNKNOWN: Kind = Kind::new(404, "policy-unknown", "There is no such policy document");
+/// The payload of the record is not kept here.
+pub const RECORD_ELSEWHERE: Kind = Kind::new(503, "record-elsewhere", "The record is not kept here");
 /// The prover is not in the log.
 pub const PROVER_UNKNOWN: Kind = Kind::new(422, "prover-unknown", "The prover is not in the log");
 /// A consent is not good.
@@ -108,12 +115,15 @@ pub fn malformed(error: &Malformed) -> Problem {
 }
 
 /// Of [`answer`].
-pub const OF_ANSWER: &[Kind] = &[NOT_READY, problem::INTERNAL];
+pub const OF_ANSWER: &[Kind] = &[NOT_READY, RECORD_ELSEWHERE, problem::INTERNAL];
 
 /// An answer that could not be made.
 pub fn answer(error: &AnswerError) -> Problem {
     match error {
         AnswerError::NotReady => Problem::new(NOT_READY, "Too few witnesses have cosigned yet.").retry_after(2),
+        AnswerError::Elsewhere => {
+            Problem::new(RECORD_ELSEWHERE, "There is a record, and its payload is not kept here.")
+        }
         AnswerError::Store(e) => internal(e),
         AnswerError::TooLarge => internal(error),
     }
@@ -187,7 +197,7 @@ pub fn pool(error: PoolRefused) -> Problem {
     }
 }
 
-/// Of [`authorise`]. ([`RECORD_FULL`] stands for a record with no version left, too, which nobody lives to see.)
+/// Of [`authorise`], beside [`OF_ANSWER`]. ([`RECORD_FULL`] stands for a record with no version left, too, which nobody lives to see.)
 pub const OF_AUTHORISE: &[Kind] = &[
     NOT_ALLOWED,
     AUTHORITY_UNKNOWN,
@@ -204,13 +214,11 @@ pub const OF_AUTHORISE: &[Kind] = &[
     OBJECTED,
     RECORD_FULL,
     MAPPING_INVALID,
+    REGION_REFUSED,
     CHANGE_INVALID,
-    NOT_READY,
-    problem::INTERNAL,
 ];
-/// Of [`authorise`], for a revocation: it adds nothing and has one signer.
-pub const OF_REVOKE: &[Kind] =
-    &[PROVER_UNKNOWN, VERSION_STALE, SIGNATURE_INVALID, CHANGE_INVALID, NOT_READY, problem::INTERNAL];
+/// The same for a revocation: it adds nothing and has one signer.
+pub const OF_REVOKE: &[Kind] = &[PROVER_UNKNOWN, VERSION_STALE, SIGNATURE_INVALID, CHANGE_INVALID];
 
 /// A change that was not authorised.
 pub fn authorise(error: &NotAuthorised) -> Problem {
@@ -222,6 +230,7 @@ pub fn authorise(error: &NotAuthorised) -> Problem {
         NotAuthorised::UnknownAuthority => AUTHORITY_UNKNOWN,
         NotAuthorised::UnknownProver => PROVER_UNKNOWN,
         NotAuthorised::UnknownMsp => MSP_UNKNOWN,
+        NotAuthorised::Region => REGION_REFUSED,
         NotAuthorised::BadConsent => CONSENT_INVALID,
         NotAuthorised::ConsentRequired => CONSENT_REQUIRED,
     };

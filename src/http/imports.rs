@@ -99,7 +99,7 @@ fn judge(app: &App, msp: &Domain, item: &[u8]) -> Judged {
         return refused(&Problem::new(OTHER_MSP, ""));
     }
     let version = request.event.tbs.version;
-    match enqueue(app, &request, *blake3::hash(item).as_bytes()) {
+    match enqueue(app, &request, *blake3::hash(item).as_bytes(), false) {
         Ok(Some(ticket)) => Judged::Queued(ticket, version),
         Ok(None) => Judged::Over(ImportOutcome::Published { version }),
         // A later version stands, but this event has made its own: it was imported before, and life went on.

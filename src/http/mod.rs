@@ -12,7 +12,7 @@
 //! | POST | /v1/history | the current record as its recipient may see it; its past |
 //! | GET, POST | /v1/providers | who is onboarded; the next key of a provider that is |
 //! | POST | /v1/imports | many changes that an MSP carries for its users |
-//! | GET | /v1/policy | the policy document |
+//! | GET | /v1/policy, /v1/policy/{digest} | the policy document in effect; one that was logged before |
 //! | GET | /.well-known/waymark | who runs it, keys, paths, times, limits |
 //! | GET | /v1/openapi.json | all of this for programs ([`openapi`]) |
 //! | GET | /v1/problems/{code} | what a problem means, for people |
@@ -33,12 +33,16 @@ mod limit;
 mod log;
 mod lookups;
 pub mod openapi;
+mod policy;
 mod provider_auth;
 mod providers;
 pub(crate) mod recipient;
 mod v1;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::{
     Router,
@@ -60,7 +64,13 @@ use self::{
     recipient::Nonces,
 };
 use crate::{
-    api::well_known::WellKnown, authorise::TrustedCsip, published::Answering, sequencer::pool::Pool, store::LogFiles,
+    api::well_known::WellKnown,
+    authorise::TrustedCsip,
+    policy::shelf::{InEffect, Logged},
+    published::Answering,
+    recycling::Registers,
+    sequencer::pool::Pool,
+    store::LogFiles,
 };
 
 /// Most changes that are in work or wait for their receipt at a time.
@@ -80,16 +90,19 @@ pub struct App {
     pub pool: Arc<Pool>,
     /// The public folder.
     pub files: LogFiles,
-    /// The policy document.
-    pub policy_document: String,
-    /// What people and tools are told about it.
+    /// The policy document in effect, and those before.
+    pub policies: InEffect,
+    /// Registers of numbers that were given to somebody else.
+    pub recycling: Registers,
+    /// What people and tools are told about it, as of the start.
     pub well_known: WellKnown,
     /// The CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
     nonces: Nonces,
     provider_nonces: ProviderNonces,
     replays: Replays<()>,
-    lookups: LookupLimit,
+    /// By the document in effect: so many a minute.
+    lookups: Mutex<(u32, Arc<LookupLimit>)>,
     relays: RelayLimit,
     lookup_slots: Semaphore,
     change_slots: Semaphore,
@@ -98,16 +111,17 @@ pub struct App {
 
 impl App {
     /// Puts the parts together.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a DP, named, once")]
     pub fn new(
         clock: Clock,
         origin: Origin,
         answering: Arc<Answering>,
         pool: Arc<Pool>,
         files: LogFiles,
-        policy_document: String,
+        policies: InEffect,
         well_known: WellKnown,
         csips: Vec<TrustedCsip>,
-        lookups_per_minute: u32,
+        recycling: Registers,
         relays_per_minute: u32,
     ) -> Self {
         Self {
@@ -116,18 +130,34 @@ impl App {
             answering,
             pool,
             files,
-            policy_document,
+            policies,
             well_known,
             csips,
+            recycling,
             nonces: Nonces::default(),
             provider_nonces: ProviderNonces::default(),
             replays: Replays::default(),
-            lookups: LookupLimit::new(lookups_per_minute),
+            lookups: Mutex::new((0, Arc::new(LookupLimit::new(0)))),
             relays: RelayLimit::new(relays_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_slots: Semaphore::new(CHANGES_MAX),
             import_slots: Semaphore::new(IMPORTS_MAX),
         }
+    }
+
+    /// The policy document in effect.
+    pub fn policy(&self) -> Arc<Logged> {
+        self.policies.at(self.answering.published.snapshot().map(|s| s.policy).as_ref())
+    }
+
+    /// The limit that the document in effect sets; another document begins to count anew.
+    fn lookup_limit(&self) -> Arc<LookupLimit> {
+        let per_minute = self.policy().document.limits.lookups_per_minute;
+        let mut limit = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        if limit.0 != per_minute {
+            *limit = (per_minute, Arc::new(LookupLimit::new(per_minute)));
+        }
+        Arc::clone(&limit.1)
     }
 
     /// Counts a look-up that an MSP relays.
@@ -139,7 +169,7 @@ impl App {
 
     /// Counts a look-up, or what costs as much, by address.
     fn count_look_up(&self, address: IpAddr) -> Result<(), Problem> {
-        self.lookups.count(address, self.clock.now()).map_err(|wait| {
+        self.lookup_limit().count(address, self.clock.now()).map_err(|wait| {
             Problem::new(problem::TOO_MANY, "Too many look-ups from this address in a minute.").retry_after(wait)
         })
     }
@@ -154,10 +184,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/changes", post(changes::change))
         .route("/v1/revocations", post(changes::revoke))
         .route("/v1/history", post(changes::history))
-        .route("/v1/exports", post(changes::export))
+        .route("/v1/exports", post(changes::export_all))
         .route("/v1/imports", post(imports::import))
         .route("/v1/providers", get(providers::list).post(providers::submit))
-        .route("/v1/policy", get(v1::policy))
+        .route("/v1/policy", get(policy::current))
+        .route("/v1/policy/{digest}", get(policy::by_digest))
         .route("/v1/openapi.json", get(openapi::serve))
         .route("/.well-known/waymark", get(about::serve))
         .with_state(app)

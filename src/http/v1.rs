@@ -1,11 +1,8 @@
 //! The directory's handlers: cap, parse, hand over, answer. No rule is decided here.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     body::Body,
-    extract::State,
     http::{HeaderValue, Response, StatusCode, header},
     response::IntoResponse,
 };
@@ -17,7 +14,7 @@ use waymark_runtime::{
     problem::{self, Problem},
 };
 
-use super::{App, error::CSI_INVALID};
+use super::error::CSI_INVALID;
 
 pub(super) type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
@@ -48,12 +45,5 @@ pub(super) fn binary(media_type: &'static str, body: Vec<u8>) -> Response<Body> 
 pub(super) fn json<T: Serialize>(status: StatusCode, value: &T) -> Response<Body> {
     let mut response = (status, Json(value)).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// GET /v1/policy
-pub async fn policy(State(app): State<Arc<App>>) -> Response<Body> {
-    let mut response = Response::new(Body::from(app.policy_document.clone()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }

@@ -181,14 +181,16 @@ impl Codes {
         }
     }
 
-    /// The ways that codes take.
-    pub fn channels(&self) -> Vec<Channel> {
-        match self {
-            Self::Console | Self::Folder => Channel::ALL.to_vec(),
-            Self::Channels(channels) => {
-                channels.by_channel().into_iter().filter_map(|(channel, by)| by.map(|_| channel)).collect()
-            }
-        }
+    /// The ways that codes take, as the policy document names them: what is served for development is named after that.
+    pub fn channels(&self) -> Vec<&'static str> {
+        let mut ways = match self {
+            Self::Console => vec!["console"],
+            Self::Folder => vec!["folder"],
+            Self::Channels(channels) => channels.by_channel().into_iter().filter_map(|(c, s)| way(c, s?)).collect(),
+        };
+        ways.sort_unstable();
+        ways.dedup();
+        ways
     }
 
     /// Reads the key, the password and the authority that are named.
@@ -223,6 +225,14 @@ pub struct CodeSecrets {
     smtp_ca: Option<Vec<u8>>,
     /// Whose certificates are believed besides, when the gateway is called. Not in `[codes]`: the environment says.
     pub roots: ExtraRoots,
+}
+
+fn way(channel: Channel, sender: SenderName) -> Option<&'static str> {
+    Some(match sender {
+        SenderName::Console => "console",
+        SenderName::Folder => "folder",
+        SenderName::Smtp | SenderName::Gateway => channel.name(),
+    })
 }
 
 fn read_password(path: &Path) -> io::Result<Zeroizing<String>> {

@@ -7,15 +7,19 @@ use rand_core::CryptoRng;
 use waymark_log::{
     checkpoint::{Checkpoint, Origin},
     hash::Hash,
+    key::Key,
     tile::{Edge, Tile, TileError},
     time::UnixMillis,
 };
 use waymark_mapping::{
-    entry::{CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, ENTRIES_PER_HEAD_MAX, Entry, Head, Open, Provider},
+    entry::{
+        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, Config, ENTRIES_PER_HEAD_MAX, Entry, Head, Open, Provider,
+    },
     label::Label,
     mapping::Consent,
     prefix::{AlreadyPresent, PrefixTree},
     provider::{ProviderDirectory, ProviderRefused},
+    signed::SignedStruct,
     wire::{List16, Optional16},
 };
 
@@ -61,6 +65,8 @@ pub struct MadeRow {
 pub struct LogState {
     /// The log.
     pub origin: Origin,
+    /// The key that signs it.
+    pub log_key: Key,
     /// The tree's edge.
     pub edge: Edge,
     /// The map.
@@ -77,6 +83,67 @@ pub struct LogState {
     pub config: Vec<u8>,
     /// The last head.
     pub head: Option<Head>,
+}
+
+/// What a batch is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Intake {
+    /// A change of what is promised.
+    pub config: Option<Config>,
+    /// Provider entries.
+    pub providers: Vec<Provider>,
+    /// Changes of records.
+    pub changes: Vec<PendingChange>,
+}
+
+/// What the open entry or a config entry promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// SHA-256 of the policy document.
+    pub policy: Hash,
+    /// Time from acceptance to publication, milliseconds.
+    pub interval_ms: u32,
+}
+
+impl Promise {
+    /// What an entry promises, `None` if it is another kind of entry.
+    pub fn of(entry: &[u8]) -> Option<Self> {
+        match Entry::decode(entry).ok()? {
+            Entry::Open(Open { policy, interval_ms, .. }) | Entry::Config(Config { policy, interval_ms, .. }) => {
+                Some(Self { policy, interval_ms })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Why a config entry is not logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigRefused {
+    /// It names another entry as the one before.
+    #[error("the config entry does not follow from the latest one in the log")]
+    NotNext,
+    /// It names another log key.
+    #[error("the config entry names another log key; changing that is not offered")]
+    OtherKey,
+    /// It is not signed by the log's key.
+    #[error("the config entry is not signed by the log's key")]
+    Signature,
+}
+
+/// Checks a config entry against `latest`, the bytes of the latest config entry or of the open entry.
+///
+/// # Errors
+/// [`ConfigRefused`].
+pub fn check_config(config: &Config, latest: &[u8], origin: &Origin, log_key: &Key) -> Result<(), ConfigRefused> {
+    // "A config entry names the one before and is signed by the log key so far."
+    if config.previous != Hash::sha256(&[latest]) {
+        return Err(ConfigRefused::NotNext);
+    }
+    if config.log_key != *log_key {
+        return Err(ConfigRefused::OtherKey);
+    }
+    config.verify_by(origin, log_key).map_err(|_| ConfigRefused::Signature)
 }
 
 /// A computed batch.
@@ -96,6 +163,8 @@ pub struct Batch {
     pub rows: Vec<MadeRow>,
     /// Provider entries that do not follow, with the reason; they were left out.
     pub refused: Vec<(Provider, ProviderRefused)>,
+    /// Why the config entry was left out, if it was.
+    pub config_refused: Option<ConfigRefused>,
     /// The log with the batch.
     pub next: LogState,
 }
@@ -119,9 +188,10 @@ pub enum BatchError {
 
 impl LogState {
     /// A log that is about to be opened.
-    pub fn opening(origin: Origin, open: Open) -> Self {
+    pub fn opening(origin: Origin, log_key: Key, open: Open) -> Self {
         Self {
             origin,
+            log_key,
             edge: Edge::new(),
             map: PrefixTree::new(),
             providers: ProviderDirectory::new(),
@@ -138,30 +208,38 @@ impl LogState {
         self.edge.size()
     }
 
+    /// The bytes of the entry that says what is promised: the latest config entry, or the open entry.
+    pub fn latest_promise(&self) -> &[u8] {
+        latest_promise(&self.open, &self.config)
+    }
+
     /// Its checkpoint.
     pub fn checkpoint(&self) -> Checkpoint {
         Checkpoint::new(self.origin.clone(), self.size(), self.edge.root())
     }
 }
 
-/// Computes the batch with these changes and provider entries. The first batch of a log also holds its open entry.
+/// Of an open entry and the latest config entry, which may be none: the one that says what is promised.
+pub fn latest_promise<'a>(open: &'a [u8], config: &'a [u8]) -> &'a [u8] {
+    if config.is_empty() { open } else { config }
+}
+
+/// Computes the batch with these entries. The first batch of a log also holds its open entry.
 ///
 /// # Errors
 /// [`BatchError`].
-pub fn batch(
-    state: &LogState,
-    changes: Vec<PendingChange>,
-    providers: Vec<Provider>,
-    now: UnixMillis,
-    rng: &mut impl CryptoRng,
-) -> Result<Batch, BatchError> {
+pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut impl CryptoRng) -> Result<Batch, BatchError> {
+    let Intake { config, providers, changes } = intake;
     if state.head.is_some_and(|h| now <= h.time) {
         return Err(BatchError::Clock);
     }
     let mut next = state.clone();
+    // "Entries take effect in that order: config, then provider, then consent, then change."
+    let (configured, config_refused) = take_config(&mut next, config);
     let (accepted, refused) = take_providers(&mut next, providers, now);
     let logged = logged_changes(&changes, rng);
     let mut entries: Vec<Vec<u8>> = accepted.into_iter().map(|p| Entry::Provider(p).encode()).collect();
+    entries.extend(configured);
     entries.extend(logged.iter().map(|c| Entry::Change(*c).encode()));
     entries.extend(changes.iter().flat_map(consents_to_log).map(|c| Entry::Consent(c.clone()).encode()));
     // "Entries of a batch are sorted by content", so that their order says nothing about who asked when.
@@ -188,7 +266,8 @@ pub fn batch(
     next.edge.append(&head_entry, |tile, bytes| files.push((tile, bytes)))?;
     entries.push(head_entry);
     files.extend(next.edge.partials(first));
-    Ok(Batch { checkpoint: next.checkpoint(), head, head_path, files, entries, rows, refused, next })
+    let checkpoint = next.checkpoint();
+    Ok(Batch { checkpoint, head, head_path, files, entries, rows, refused, config_refused, next })
 }
 
 fn head_of(next: &LogState, now: UnixMillis) -> Head {
@@ -201,6 +280,16 @@ fn head_of(next: &LogState, now: UnixMillis) -> Head {
         config: digest(&next.config),
         provider_root: next.provider_tree.root(),
     }
+}
+
+/// Applies a config entry if it follows, and gives its bytes.
+fn take_config(next: &mut LogState, config: Option<Config>) -> (Option<Vec<u8>>, Option<ConfigRefused>) {
+    let Some(config) = config else { return (None, None) };
+    if let Err(why) = check_config(&config, next.latest_promise(), &next.origin, &next.log_key) {
+        return (None, Some(why));
+    }
+    next.config = Entry::Config(config).encode();
+    (Some(next.config.clone()), None)
 }
 
 /// Applies provider entries as of this head, at most one a domain; those that do not follow are left out.

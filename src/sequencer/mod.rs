@@ -25,7 +25,7 @@ use waymark_mapping::entry::HEAD_INTERVAL_MS_MAX;
 use waymark_runtime::{clock::Clock, random};
 
 use self::{
-    batch::{BatchError, LogState, MadeRow, batch},
+    batch::{BatchError, Intake, LogState, MadeRow, Promise, batch},
     commit::{CommitError, Disk, commit},
     pool::{Done, Pool, Taken},
 };
@@ -205,8 +205,8 @@ impl Run {
             tracing::warn!("the clock is not after the last head; waiting");
             return Ok(());
         }
-        let Taken { changes, providers, done } = self.workshop.pool.take();
-        match self.commit_batch(changes, providers, now) {
+        let Taken { intake, done } = self.workshop.pool.take();
+        match self.commit_batch(intake, now) {
             Ok(versions) => self.publish(versions, done),
             Err(why) => {
                 self.workshop.pool.close(done);
@@ -217,12 +217,14 @@ impl Run {
 
     fn commit_batch(
         &mut self,
-        changes: Vec<batch::PendingChange>,
-        providers: Vec<waymark_mapping::entry::Provider>,
+        intake: Intake,
         now: waymark_log::time::UnixMillis,
     ) -> Result<Vec<([u8; 32], u32)>, Stopped> {
         let begun = Instant::now();
-        let made = batch(&self.state, changes, providers, now, &mut random::source())?;
+        let made = batch(&self.state, intake, now, &mut random::source())?;
+        if let Some(why) = &made.config_refused {
+            tracing::warn!(%why, "a config entry was left out");
+        }
         for (provider, why) in &made.refused {
             tracing::warn!(domain = %provider.domain, %why, "a provider entry was left out");
         }
@@ -298,6 +300,7 @@ pub fn snapshot(state: &LogState, head_path: Vec<Hash>, checkpoint: String) -> O
     Some(Snapshot {
         open: state.open.clone(),
         config: state.config.clone(),
+        policy: Promise::of(state.latest_promise())?.policy,
         head: state.head?,
         head_path,
         size: state.size(),

@@ -8,9 +8,9 @@ use std::{
 };
 
 use tokio::sync::watch;
-use waymark_mapping::entry::{CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, ENTRIES_PER_HEAD_MAX, Provider};
+use waymark_mapping::entry::{CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Config, ENTRIES_PER_HEAD_MAX, Provider};
 
-use super::batch::PendingChange;
+use super::batch::{Intake, PendingChange};
 
 /// Most changes that wait: two full batches.
 pub const PENDING_MAX: usize = 2 * CHANGES_PER_HEAD_MAX;
@@ -53,10 +53,21 @@ struct Waiting {
     done: watch::Sender<Outcome>,
 }
 
+/// At most one config entry is on its way: the next one has to name it.
+#[derive(Default)]
+enum ConfigOnItsWay {
+    #[default]
+    None,
+    Waiting(Box<Config>),
+    /// In a batch that is not published yet.
+    Taken,
+}
+
 #[derive(Default)]
 struct Inner {
     waiting: Vec<Waiting>,
     providers: Vec<Provider>,
+    config: ConfigOnItsWay,
     /// CSIs with a change on its way, from here until it is published.
     in_flight: HashSet<[u8; 32]>,
     /// Full-width digests of requests on their way, for retries.
@@ -73,12 +84,22 @@ pub struct Pool {
 /// What one batch takes out of the queue.
 #[derive(Default)]
 pub struct Taken {
-    /// The changes.
-    pub changes: Vec<PendingChange>,
-    /// The provider entries.
-    pub providers: Vec<Provider>,
+    /// What goes into it.
+    pub intake: Intake,
     /// Those who wait for it.
     pub done: Done,
+}
+
+impl ConfigOnItsWay {
+    fn take(&mut self) -> Option<Config> {
+        match std::mem::replace(self, Self::Taken) {
+            Self::Waiting(config) => Some(*config),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 impl Pool {
@@ -153,11 +174,28 @@ impl Pool {
         Ok(())
     }
 
+    /// Queues a config entry, unless one is on its way: offering it again does nothing.
+    ///
+    /// # Errors
+    /// [`PoolRefused::ReadOnly`].
+    pub fn add_config(&self, config: Config) -> Result<(), PoolRefused> {
+        let mut inner = self.inner();
+        if inner.closed {
+            return Err(PoolRefused::ReadOnly);
+        }
+        if matches!(inner.config, ConfigOnItsWay::None) {
+            inner.config = ConfigOnItsWay::Waiting(Box::new(config));
+        }
+        Ok(())
+    }
+
     /// Takes what fits between two heads, oldest first.
     pub fn take(&self) -> Taken {
         let mut inner = self.inner();
-        let mut taken = Taken { providers: std::mem::take(&mut inner.providers), ..Taken::default() };
-        let mut entries = taken.providers.len();
+        let mut taken = Taken::default();
+        taken.intake.providers = std::mem::take(&mut inner.providers);
+        taken.intake.config = inner.config.take();
+        let mut entries = taken.intake.providers.len() + usize::from(taken.intake.config.is_some());
         let mut fits = 0;
         for waiting in inner.waiting.iter().take(CHANGES_PER_HEAD_MAX) {
             let more = 1 + waiting.change.to_log.len();
@@ -169,7 +207,7 @@ impl Pool {
             fits += 1;
         }
         for waiting in inner.waiting.drain(..fits) {
-            taken.changes.push(waiting.change);
+            taken.intake.changes.push(waiting.change);
             taken.done.0.push(waiting.done);
         }
         taken
@@ -183,7 +221,7 @@ impl Pool {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         let inner = self.inner();
-        inner.waiting.is_empty() && inner.providers.is_empty()
+        inner.waiting.is_empty() && inner.providers.is_empty() && !matches!(inner.config, ConfigOnItsWay::Waiting(_))
     }
 
     /// A batch was published: its CSIs may change again, and whoever waits is told.
@@ -192,6 +230,9 @@ impl Pool {
             let mut inner = self.inner();
             for key in csi_keys {
                 inner.in_flight.remove(key);
+            }
+            if matches!(inner.config, ConfigOnItsWay::Taken) {
+                inner.config = ConfigOnItsWay::None;
             }
         }
         for sender in &done.0 {

@@ -167,6 +167,7 @@ fn replay(
     let (_, last) = replay.last_head().ok_or_else(|| RecoverError::Damaged("there is no head".to_owned()))?;
     let state = LogState {
         origin: origin.clone(),
+        log_key: *vkey.key(),
         edge,
         map: replay.map().clone(),
         providers: replay.providers().clone(),
@@ -204,7 +205,7 @@ fn is_on_disk(files: &LogFiles, tile: Tile, bytes: &[u8]) -> Result<(), RecoverE
 }
 
 /// The latest config entry's bytes, or none.
-fn latest_config(entries: &[Vec<u8>]) -> Vec<u8> {
+pub fn latest_config(entries: &[Vec<u8>]) -> Vec<u8> {
     let is_config = |e: &&Vec<u8>| matches!(Entry::decode(e), Ok(Entry::Config(_)));
     entries.iter().rev().find(is_config).cloned().unwrap_or_default()
 }

@@ -1,6 +1,8 @@
 //! A DP with witnesses in a temporary folder, and apps that talk to it over HTTP. Ports are the system's choice.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod tap;
+
 use std::{path::Path, time::Duration};
 
 use tempfile::TempDir;
@@ -140,7 +142,12 @@ pub fn store() -> StoreKind {
 
 /// Makes a DP that these witnesses know, with two MSPs to be logged.
 pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
-    let file = File {
+    make_dp_with(dir, witnesses, |_| {})
+}
+
+/// The same, with another configuration.
+pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut File)) -> Vkey {
+    let mut file = File {
         domain: "dp.example".to_owned(),
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
@@ -151,9 +158,12 @@ pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
         lookups_per_minute: 1_000_000,
         relays_per_minute: 6,
         answer_bytes_min: 8192,
+        regions: vec!["EU".to_owned()],
         csip: vec![],
+        recycling: vec![],
         tls: None,
     };
+    adjust(&mut file);
     let lines = witnesses.lines();
     let quorum = lines.len();
     let vkey = init::init(dir, &init::NewDp { file, witnesses: lines, quorum }, &Clock::System).unwrap();
@@ -174,6 +184,7 @@ pub struct Stage {
     pub trust: Trust,
     pub origin: Origin,
     pub fetcher: Fetcher,
+    pub clock: Clock,
 }
 
 impl Stage {
@@ -185,18 +196,33 @@ impl Stage {
         Self::with(count, &Clock::System, |_| {}).await
     }
 
+    /// A DP with another configuration, which its policy document follows.
+    pub async fn with_file(count: usize, clock: &Clock, adjust: impl FnOnce(&mut File)) -> Self {
+        Self::start(count, clock, adjust, |_| {}).await
+    }
+
     /// A DP by another clock, or with other settings.
     pub async fn with(count: usize, clock: &Clock, adjust: impl FnOnce(&mut Settings)) -> Self {
+        Self::start(count, clock, |_| {}, adjust).await
+    }
+
+    async fn start(
+        count: usize,
+        clock: &Clock,
+        file: impl FnOnce(&mut File),
+        adjust: impl FnOnce(&mut Settings),
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         let witnesses = Witnesses::start_at(root.path(), count, clock).await;
         let dir = root.path().join("dp");
-        make_dp(&dir, &witnesses);
+        make_dp_with(&dir, &witnesses, file);
         let mut settings = Settings::load(&dir).unwrap();
         adjust(&mut settings);
         let dp = dp::start(settings, clock.clone()).await.unwrap();
         let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
         let origin = Origin::new("dp.example/log").unwrap();
-        let stage = Self { root, witnesses, dp, trust, origin, fetcher: Fetcher::new(Duration::from_secs(40)) };
+        let (fetcher, clock) = (Fetcher::new(Duration::from_secs(40)), clock.clone());
+        let stage = Self { root, witnesses, dp, trust, origin, fetcher, clock };
         let known = async || [QUIET, LOUD, "dp.example"].iter().all(|d| stage.dp.knows_provider(&domain(d)));
         until("the providers to be logged", known).await;
         stage
@@ -208,7 +234,18 @@ impl Stage {
     }
 
     pub fn client(&self) -> DpClient {
-        client(&self.fetcher, &self.dp.url())
+        DpClient::new(self.fetcher.clone(), &self.dp.url(), self.origin.clone(), self.clock.clone())
+    }
+
+    /// Lets days pass, until the DP has a head of the new day that can be believed.
+    pub async fn pass(&self, ms: u64) {
+        self.clock.advance(ms);
+        let (dp, asked) = (self.client(), Asked { csi: csi("tel:+4930999999"), tag: None });
+        let is_fresh = async || {
+            let bytes = dp.look_up(&asked.csi, None).await.unwrap();
+            verify(&bytes, &asked, &self.trust, None, self.clock.now(), &mut Trail::default()).is_ok()
+        };
+        until("a head of the new day", is_fresh).await;
     }
 
     pub async fn look_up(&self, who: &Csi, tag: Option<&str>) -> Lookup {
@@ -217,7 +254,10 @@ impl Stage {
 
     /// Proves possession over HTTP, reading the code where the DP puts it.
     pub async fn attest(&self, secret: &SecretKey, who: &Csi) -> Attestation {
-        attest(&self.client(), &self.root.path().join("dp"), secret, who).await
+        let (dp, codes) = (self.client(), self.root.path().join("dp").join(names::CODES));
+        let tenure = self.look_up(who, None).await.tenure_of_next_mapping;
+        let read = |id: String| async move { std::fs::read_to_string(codes.join(id)).ok() };
+        prove(&dp, secret, who, tenure, Purpose::Control, read).await.unwrap()
     }
 
     pub async fn mapping(&self, secret: &SecretKey, who: &Csi, msp: &str, tags: Tags) -> Mapping {
@@ -242,7 +282,7 @@ pub fn client(fetcher: &Fetcher, url: &str) -> DpClient {
 pub async fn look_up(dp: &DpClient, trust: &Trust, who: &Csi, tag: Option<&str>) -> Lookup {
     let asked = Asked { csi: who.clone(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
     let bytes = dp.look_up(who, asked.tag.as_ref()).await.unwrap();
-    let verified = verify(&bytes, &asked, trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
+    let verified = verify(&bytes, &asked, trust, None, dp.clock().now(), &mut Trail::default()).unwrap();
     verified.get().clone()
 }
 
@@ -258,7 +298,7 @@ pub fn mapping(origin: &Origin, secret: &SecretKey, attestation: &Attestation, m
         account: Account::parse(if msp.is_empty() { "" } else { "mimi://x.example/u/1" }).unwrap(),
         tags,
     };
-    sign_mapping(origin, secret, &spec, attestation, Clock::System.now())
+    sign_mapping(origin, secret, &spec, attestation, attestation.time)
 }
 
 /// A consent as the MSP's adapter would give it.

@@ -9,8 +9,9 @@ use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     entry::{Entry, Provider, ProviderAction, ProviderRole},
     event::{AuthorityRole, EventKind},
-    names::Account,
+    names::{Account, Region},
     provider::ProviderDirectory,
+    signed::SignedStruct,
     wire::{List16, Opaque8, encode},
 };
 use waymark_runtime::clock::Clock;
@@ -77,6 +78,10 @@ async fn mappings(scene: &Scene<'_>, bob: &SecretKey, added: &Added) {
     scene.change(bob, &stray).await.is(422, "consent-required");
     let nowhere = scene.mapping(bob, &who, "nowhere.example", "default");
     scene.change(bob, &issue(Added { mapping: nowhere, consent: None }).await).await.is(422, "msp-unknown");
+    let mut far = scene.mapping(bob, &who, QUIET, "default");
+    far.region = Region::parse("MARS").unwrap();
+    far.sign(scene.origin(), bob);
+    scene.change(bob, &issue(Added { mapping: far, consent: None }).await).await.is(422, "region-refused");
     let unknown = (&domain("prover.example"), &key("prover"));
     let attested = attestation(scene.origin(), unknown, bob, &who, 0);
     let mapping = crate::common::mapping(scene.origin(), bob, &attested, QUIET, crate::common::shown("default"));

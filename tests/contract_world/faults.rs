@@ -5,6 +5,7 @@ use std::{fs, net::Ipv4Addr, os::unix::fs::FileExt, time::Duration};
 use tokio::task::JoinSet;
 use waymark::{
     api::ChangeRequest,
+    backup::{self, Wanted},
     client::recipient::Added,
     config::{Settings, names},
     dp,
@@ -15,6 +16,8 @@ use waymark_mapping::{
     entry::{Entry, ProviderAction},
     event::EventKind,
     identifier::Csi,
+    names::Region,
+    signed::SignedStruct,
     wire::encode,
 };
 use waymark_runtime::{clock::Clock, process, random};
@@ -24,7 +27,7 @@ use super::{
     changes::entry,
     scene::{Scene, body_for},
 };
-use crate::common::{LOUD, QUIET, Witnesses, csi, key, make_dp};
+use crate::common::{LOUD, QUIET, Stage, Witnesses, csi, key, make_dp, until};
 
 /// A DP whose witnesses have never been there: nothing is published.
 pub async fn nothing_published(book: &Book) {
@@ -165,6 +168,37 @@ pub async fn broken_disk(book: &Book) {
     unreadable_rows(&scene, &listed, &another).await;
     scene.stage.dp.stop().await.unwrap_err();
     scene.stage.witnesses.stop().await;
+}
+
+/// A DP from a copy for another region: it knows that there is a record, and lacks it.
+pub async fn kept_elsewhere(book: &Book) {
+    let scene = Scene::new(book, |_| {}).await;
+    let (bob, who) = (key("bob"), csi("tel:+4915112345650"));
+    let mut mapping = scene.mapping(&bob, &who, QUIET, "default");
+    mapping.region = Region::parse("EU").unwrap();
+    mapping.sign(scene.origin(), &bob);
+    let added = [Added { mapping, consent: None }];
+    let change = scene.over(&who, EventKind::Issue, &added, &[], &[(&bob, None)]).await;
+    scene.change(&bob, &change).await.is_well(200);
+    let Stage { root, witnesses, dp, trust, origin, fetcher, clock } = scene.stage;
+    dp.stop().await.unwrap();
+    let (dir, copy, restored) = (root.path().join("dp"), root.path().join("copy"), root.path().join("restored"));
+    let wanted = Wanted { region: Region::parse("US"), with_keys: true };
+    backup::back_up(&Settings::load(&dir).unwrap(), &copy, &wanted, clock.now()).unwrap();
+    backup::restore(&copy, &restored, None).unwrap();
+    let dp = dp::start(Settings::load(&restored).unwrap(), clock.clone()).await.unwrap();
+    until("a checkpoint", async || dp.published_size() > 0).await;
+    let stage = Stage { root, witnesses, dp, trust, origin, fetcher, clock };
+    let scene = Scene { book, stage, prover: scene.prover };
+
+    let json = format!("{{\"csi\":\"{}\"}}", who.expose());
+    scene.plain("lookUp", json.clone()).await.is(503, "record-elsewhere");
+    scene.by(&bob, "export", json).await.is(503, "record-elsewhere");
+    let request = waymark::api::HistoryRequest { csi: who.clone(), version: 0 };
+    scene.by(&bob, "history", encode(&request)).await.is(503, "record-elsewhere");
+    scene.change(&bob, &change).await.is(503, "record-elsewhere");
+    scene.revoke(&scene.token(&bob, &who)).await.is(503, "record-elsewhere");
+    scene.stage.stop().await;
 }
 
 /// The keys of all rows are overwritten.

@@ -30,7 +30,10 @@ pub struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub async fn new(book: &'a Book, adjust: impl FnOnce(&mut Settings)) -> Self {
-        let stage = Stage::with(1, &Clock::System, adjust).await;
+        Self::of(book, Stage::with(1, &Clock::System, adjust).await)
+    }
+
+    pub fn of(book: &'a Book, stage: Stage) -> Self {
         let settings = Settings::load(&stage.root.path().join("dp")).unwrap();
         Self { book, stage, prover: (settings.domain, settings.prover) }
     }

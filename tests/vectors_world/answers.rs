@@ -1,21 +1,27 @@
-//! The answer that proves an absence, and how any answer's vectors are judged.
+//! Answers: what they prove, and what is refused of them. The one that proves an absence is also taken apart by hand.
 
 use serde_json::{Value, json};
 use tls_codec::Size;
 use waymark::api::outcome_code;
 use waymark_log::time::UnixMillis;
 use waymark_mapping::{
-    answer::{ANSWER_SIZES, Answer},
-    facts::{MappingFacts, Service},
+    answer::{ANSWER_SIZES, Answer, Content, OpenedVisible},
+    facts::{ChangedHands, Contest, MappingFacts, Service, Withheld},
     names::Tag,
+    record::{Beginning, Ground},
+    tenure::{PASSAGE_MS, Passage},
     trust::Trust,
     verify::{Asked, Lookup, Rejected, Trail, verify},
-    wire::encode,
+    wire::{List16, Optional16, encode},
 };
 
 use crate::files::{bytes, hex, list, millis, number, settle, text};
 use crate::hand;
-use crate::vectors_world::{BEN, NOBODY, World, csi, trust_text};
+use crate::vectors_world::{
+    ANN, BEN, NOBODY, TAG, World, csi,
+    life::{Life, Shows},
+    trust_text,
+};
 
 const fn rejected_name(rejected: &Rejected) -> &'static str {
     match rejected {
@@ -34,8 +40,45 @@ fn service_name(service: Service) -> Value {
         }
         Service::Unconfirmed => json!({ "state": "unconfirmed" }),
         Service::NotShownToMsp => json!({ "state": "not-shown-to-msp" }),
+        Service::Detached { reason } => json!({ "state": "detached", "reason": reason }),
         Service::OptedOut => json!({ "state": "opted-out" }),
     }
+}
+
+const fn ground_name(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Equal => "equal",
+        Ground::Stricter => "stricter",
+        Ground::Lapsed => "lapsed",
+        Ground::Recycled => "recycled",
+    }
+}
+
+const fn beginning_name(how: Beginning) -> &'static str {
+    match how {
+        Beginning::First => "first",
+        Beginning::NewHolder => "new-holder",
+        Beginning::Release => "release",
+        Beginning::Vacancy => "vacancy",
+    }
+}
+
+fn contest(contest: Contest) -> Value {
+    match contest {
+        Contest::Claim { since, until, ground, objected } => json!({
+            "by": "claim", "since_ms": since.get(), "until_ms": until.get(), "ground": ground_name(ground),
+            "objected": objected,
+        }),
+        Contest::ForeignRelease => json!({ "by": "foreign-release" }),
+    }
+}
+
+fn changed_hands(changed: &ChangedHands) -> Value {
+    json!({
+        "how": beginning_name(changed.how), "time_ms": changed.time.get(), "recent": changed.recent,
+        "ground": changed.ground.map(ground_name),
+        "csip": changed.csip.as_ref().map(|(domain, pinned)| json!({ "domain": domain.as_str(), "key_pinned": pinned })),
+    })
 }
 
 /// What a look-up shows, as far as FORMATS.md speaks of it.
@@ -45,9 +88,10 @@ fn shown(lookup: &Lookup) -> Value {
             "msp": m.msp.as_ref().map(|d| d.as_str()), "account": m.account.expose(), "digest": m.digest.to_hex(),
             "recipient": m.recipient.to_hex(), "prover": m.possession.prover.as_str(), "service": service_name(m.service),
             "holds": m.holds, "since_version": m.change.since_version,
+            "logged_by_ms": m.change.logged_by.map(UnixMillis::get), "is_new": m.change.is_new,
         })
     };
-    json!({
+    let mut shown = json!({
         "outcome": outcome_code(lookup.outcome), "version": lookup.version,
         "commitment": lookup.commitment.map(|c| c.to_hex()),
         "watched": lookup.watched.iter().map(|l| l.0.to_hex()).collect::<Vec<_>>(),
@@ -56,7 +100,17 @@ fn shown(lookup: &Lookup) -> Value {
             "origin": lookup.log.origin.as_str(), "size": lookup.log.size, "interval_ms": lookup.log.interval_ms,
             "head_time_ms": lookup.log.head_time.get(), "witnesses": lookup.log.witnesses, "quorum_age_s": lookup.log.age_s,
         },
-    })
+    });
+    if lookup.version.is_some() {
+        let withheld =
+            |w: &Withheld| json!({ "reason": w.reason, "since_ms": w.since.get(), "said_ms": w.by_event.get() });
+        shown["tenure"] = json!(lookup.tenure);
+        shown["tenure_of_next_mapping"] = json!(lookup.tenure_of_next_mapping);
+        shown["contested"] = json!(lookup.contested.map(contest));
+        shown["changed_hands"] = json!(lookup.changed_hands.as_ref().map(changed_hands));
+        shown["withheld"] = json!(lookup.withheld.iter().map(withheld).collect::<Vec<_>>());
+    }
+    shown
 }
 
 pub(crate) fn judge_answer(
@@ -208,4 +262,156 @@ fn absent_by_hand(case: &Value) {
         };
     }
     assert_eq!(value, head[16..48]);
+}
+
+// Answers with a record.
+
+/// Each story, and what a sender is shown at its end.
+fn good() -> Vec<Value> {
+    let of = |name, life: &Life, shows| {
+        let tag = (shows == Shows::Tag).then_some(TAG);
+        answer_case(name, &life.answer(shows), ANN, tag, life.world.clock())
+    };
+    let (first, ann) = (Life::first(), Life::ann());
+    let mut long_ago = Life::taken_up_soon();
+    long_ago.world.wait(PASSAGE_MS);
+    let full = ann.answer_with(Shows::Visible, ann.full(true));
+    let withheld = Life::withheld("ann laptop");
+    vec![
+        of("version 0, no tag presented", &first, Shows::Visible),
+        of("version 0, the tag presented", &first, Shows::Tag),
+        of("version 1, no tag presented", &ann, Shows::Visible),
+        of("version 1, the tag presented: two mappings bear it", &ann, Shows::Tag),
+        answer_case("when each mapping was logged", &full, ANN, None, ann.world.clock()),
+        of("a newcomer beside an older key", &Life::newcomer(), Shows::Visible),
+        of("a claim is open", &Life::claimed(1), Shows::Visible),
+        of("a claim is open, and an objection has extended it", &Life::objected(), Shows::Visible),
+        of("a new holder, after a hold and an objection", &Life::taken_up(), Shows::Visible),
+        of("a new holder, after a short hold", &Life::taken_up_soon(), Shows::Visible),
+        of("a new holder, thirty days later", &long_ago, Shows::Visible),
+        of("released by the CSIP, nothing stands", &Life::released(), Shows::Visible),
+        of("the first mapping after a release", &Life::after_release(), Shows::Visible),
+        of("everything was withdrawn", &Life::vacant(), Shows::Visible),
+        of("the first mapping after that", &Life::after_vacancy(), Shows::Visible),
+        of("opted out", &Life::opted_out(), Shows::Visible),
+        of("detached by its MSP", &Life::detached(), Shows::Visible),
+        of("withheld by the DP", &Life::withheld("ann phone"), Shows::Visible),
+        of("withheld by the DP, hidden", &withheld, Shows::Tag),
+        of("the same, no tag presented", &withheld, Shows::Visible),
+        of("erased", &Life::erased(), Shows::Visible),
+    ]
+}
+
+/// An answer whose first visible slot was changed.
+fn with_first_slot(life: &Life, change: impl Fn(&mut OpenedVisible)) -> Answer {
+    let mut answer = life.answer(Shows::Visible);
+    let body = answer.body.0.as_mut().unwrap();
+    let mut visible = body.visible.to_vec();
+    change(&mut visible[0]);
+    body.visible = List16::new(visible).unwrap();
+    answer
+}
+
+/// An answer about a tenure whose proof says something else.
+fn with_passage(life: &Life, passage: Passage) -> Answer {
+    let mut full = life.full(false).unwrap();
+    full.tenure.0.as_mut().unwrap().passage = passage;
+    life.answer_with(Shows::Visible, Some(full))
+}
+
+/// What a DP that cheats might send, and what was spoilt on the way.
+fn bad() -> Vec<Value> {
+    let (ann, taken_up, skipped) = (Life::ann(), Life::taken_up(), Life::hold_skipped());
+    let (after, withheld, detached) = (Life::after_vacancy(), Life::withheld("ann phone"), Life::detached());
+    let said_by_another = detached.answer(Shows::Visible).body.0.unwrap().visible[0].statement.clone();
+    let mut denied = ann.answer(Shows::Tag);
+    let body = denied.body.0.as_mut().unwrap();
+    body.hidden = List16::new(body.hidden[..1].to_vec()).unwrap();
+    let mut flipped = taken_up.answer(Shows::Visible).to_padded(0).unwrap();
+    let last = taken_up.answer(Shows::Visible).tls_serialized_len() - 1;
+    flipped[last] ^= 1;
+    let refused = |why: &str, life: &Life, tag: Option<&str>, answer: &[u8]| {
+        let verdict = judge_answer(answer, ANN, tag, &trust_text(), life.world.clock()).unwrap_err();
+        json!({
+            "why": why, "csi": ANN, "tag": tag, "now_ms": life.world.clock().get(), "answer": hex(answer),
+            "verdict": verdict,
+        })
+    };
+    let of = |why, life: &Life, answer: Answer| refused(why, life, None, &answer.to_padded(0).unwrap());
+    vec![
+        of("a new holder after one day of fourteen", &skipped, skipped.answer(Shows::Visible)),
+        of("the same, said to be long ago", &skipped, with_passage(&skipped, Passage::Past)),
+        of(
+            "the same, said to have followed where nothing stood",
+            &skipped,
+            with_passage(&skipped, Passage::Vacancy(skipped.opened(2))),
+        ),
+        of("how the tenure began is left out", &after, after.answer_with(Shows::Visible, None)),
+        refused("a byte in the proof of a hold", &taken_up, None, &flipped),
+        of(
+            "a withheld mapping without the DP's statement",
+            &withheld,
+            with_first_slot(&withheld, |slot| slot.statement = Optional16(None)),
+        ),
+        of(
+            "a withheld mapping with its MSP's statement in place of the DP's",
+            &withheld,
+            with_first_slot(&withheld, |slot| slot.statement = said_by_another.clone()),
+        ),
+        of(
+            "a mapping that is served is closed",
+            &ann,
+            with_first_slot(&ann, |slot| {
+                slot.content = Content::Closed(slot.content.digest());
+                slot.consent = Optional16(None);
+            }),
+        ),
+        of(
+            "a detached mapping without its MSP's statement",
+            &detached,
+            with_first_slot(&detached, |slot| slot.statement = Optional16(None)),
+        ),
+        refused("the second mapping with the tag is denied", &ann, Some(TAG), &denied.to_padded(0).unwrap()),
+        of("hidden mappings are shown to somebody without their tag", &ann, ann.answer(Shows::All)),
+    ]
+}
+
+#[test]
+fn answers() {
+    let file = settle(
+        "answers",
+        "Answers that open a record, with the trust file and what each shows; and answers that are not believed.",
+        &json!({ "trust": trust_text(), "answers": good(), "refused": bad() }),
+    );
+    for case in list(&file["answers"]) {
+        check_answer(case, &file["trust"]);
+        // What was opened to one question is refused as the answer to the other.
+        let other = if case["tag"].is_null() { Some(TAG) } else { None };
+        let verdict = judge_answer(&bytes(&case["answer"]), ANN, other, text(&file["trust"]), millis(&case["now_ms"]));
+        assert_eq!(verdict, Err("not-proven"), "{}", case["name"]);
+    }
+    for case in list(&file["refused"]) {
+        let (answer, tag, now) = (bytes(&case["answer"]), case["tag"].as_str(), millis(&case["now_ms"]));
+        let verdict = judge_answer(&answer, text(&case["csi"]), tag, text(&file["trust"]), now);
+        assert_eq!(verdict, Err("not-proven"), "{}", case["why"]);
+        assert_eq!(text(&case["verdict"]), "not-proven", "{}", case["why"]);
+    }
+    holds_by_hand(list(&file["answers"]), list(&file["refused"]));
+}
+
+/// The one inequality of a hold, over the times of heads alone.
+fn holds_by_hand(good: &[Value], bad: &[Value]) {
+    const DAY_MS: u64 = 86_400_000;
+    let kept = |case: &Value| {
+        let full = Answer::from_padded(&bytes(&case["answer"])).unwrap().full.0?;
+        let Passage::Hold(hold) = full.tenure.0?.passage else { return None };
+        let claim = *hold.pending.record.state.claim()?;
+        let until = hold.last.0.as_ref().map_or(Some(claim), |last| last.record.state.claim().copied())?.until;
+        let least_days = if claim.ground == Ground::Equal { 14 } else { 3 };
+        let over = (hold.pending.at.head.head.time.get() + least_days * DAY_MS).max(until.get());
+        Some(over <= hold.before.head.time.get())
+    };
+    assert_eq!(good.iter().filter_map(kept).collect::<Vec<_>>(), [true, true]);
+    let bad = bad.iter().filter(|case| text(&case["why"]).starts_with("a new holder"));
+    assert_eq!(bad.filter_map(kept).collect::<Vec<_>>(), [false]);
 }

@@ -21,6 +21,28 @@ pub fn opaque8(x: &[u8]) -> Vec<u8> {
     [&[x.len() as u8], x].concat()
 }
 
+/// `uint32`.
+pub fn uint32(x: u32) -> [u8; 4] {
+    x.to_be_bytes()
+}
+
+/// `uint64`, and Ms.
+pub fn uint64(x: u64) -> [u8; 8] {
+    x.to_be_bytes()
+}
+
+/// `T x<0..2^16-1>`, the elements one after the other.
+pub fn list16(elements: &[u8]) -> Vec<u8> {
+    [&(elements.len() as u16).to_be_bytes()[..], elements].concat()
+}
+
+/// KEYTRANS's commitment under suite 0x0002.
+pub fn commitment(opening: &[u8], csi: &str, version: u32, value: &[u8]) -> Vec<u8> {
+    let kc = [0xd8, 0x21, 0xf8, 0x79, 0x0d, 0x97, 0x70, 0x97, 0x96, 0xb4, 0xd7, 0x90, 0x33, 0x57, 0xc3, 0xf5];
+    let length = uint32(value.len() as u32);
+    hmac(&kc, &[opening, &opaque8(csi.as_bytes()), &uint32(version), &length, value].concat())
+}
+
 /// The root of RFC 6962 over leaf hashes.
 pub fn tree(leaves: &[Vec<u8>]) -> Vec<u8> {
     match leaves {

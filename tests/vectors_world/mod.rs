@@ -1,8 +1,10 @@
-//! Two small logs with constant keys and times, from which the frozen vectors are made.
+//! Small logs with constant keys and times, from which the frozen vectors are made.
 //!
-//! The first holds nothing but final structures: its commitments are to opaque values. The second goes on from the same
-//! beginning with real records. Salts, openings and nonces are SHA-256 of a name, so that a vector depends on the format
+//! The first knows no records: its commitments are to opaque values. The others go on from the same beginning with what may
+//! happen to Ann's number ([`life`]). Salts, openings and nonces are SHA-256 of a name, so that a vector depends on the format
 //! alone and not on the order in which a program draws random bytes.
+
+pub mod life;
 
 use waymark_log::{
     checkpoint::{Checkpoint, Origin, SignedCheckpoint},
@@ -14,28 +16,21 @@ use waymark_log::{
     time::{UnixMillis, UnixSeconds},
 };
 use waymark_mapping::{
-    answer::{
-        Answer, Body, Format, Inclusion, LadderStep, OpenedConsent, OpenedHidden, OpenedVisible, Providers, Receipt,
-        TagProof,
-    },
+    answer::{Answer, Body, Content, Format, Full, HeadAt, HiddenValue, Inclusion, LadderStep, Providers},
     commitment::{Opening, Salt, blind, commit},
     entry::{Change, Config, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
-    event::{Event, EventKind, EventTbs},
     identifier::Csi,
-    label::{Handle, Label, prove_handle, prove_label},
+    label::{Label, prove_label},
     ladder,
-    mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
-    names::{Account, Domain, Region, Tag},
+    mapping::{Consent, Mapping},
+    names::Domain,
     prefix::PrefixTree,
     provider::{ProviderDirectory, domain_key},
-    record::{
-        HIDDEN_SLOTS, HiddenSlot, HiddenSlots, HiddenValue, Record, RecordState, SlotStatus, Standing, TenureStart,
-        VisibleSlot,
-    },
+    record::{SlotStatus, Standing},
     signed::{SignedStruct, UNSIGNED},
     verify::named_domains,
     vrf::VrfSecret,
-    wire::{Flag, List16, Opaque8, Opaque16, Optional16, encode},
+    wire::{Flag, List16, Opaque8, Opaque16, Optional16},
 };
 
 /// When the logs open, milliseconds: 2026-09-21T14:13:20Z.
@@ -46,10 +41,10 @@ pub const ANN: &str = "tel:+4915112345642";
 pub const BEN: &str = "mailto:Ben.Smith+news@xn--bcher-kva.example";
 /// Somebody whom no log knows.
 pub const NOBODY: &str = "mailto:nobody@post.example";
-/// The tag of the hidden mapping.
+/// The tag of the hidden mappings.
 pub const TAG: &str = "soccer";
 
-const DAY_MS: u64 = 24 * 3600 * 1000;
+pub const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// The one source of keys, salts and nonces: SHA-256 of a name.
 pub fn seed(name: &str) -> [u8; 32] {
@@ -321,7 +316,38 @@ impl World {
         UnixMillis::new(self.now_ms + 2500)
     }
 
-    fn answer_with(&self, asked: &Csi, latest: Option<u32>, body: Option<Body>) -> Answer {
+    /// Where an entry is, in the tree as it is.
+    fn at(&self, index: u64) -> Inclusion {
+        Inclusion { index, path: List16::new(self.path(index, self.size())).unwrap() }
+    }
+
+    /// Where an entry is, if it is there.
+    fn find(&self, entry: &Entry) -> Option<u64> {
+        let bytes = entry.encode();
+        self.entries.iter().position(|e| *e == bytes).map(|i| i as u64)
+    }
+
+    fn head_at(&self, (index, head): (u64, Head)) -> HeadAt {
+        HeadAt { head, at: self.at(index) }
+    }
+
+    /// The last head in front of an entry.
+    fn head_before(&self, index: u64) -> HeadAt {
+        self.head_at(*self.heads.iter().rfind(|(i, _)| *i < index).unwrap())
+    }
+
+    /// The first head behind an entry.
+    fn head_after(&self, index: u64) -> HeadAt {
+        self.head_at(*self.heads.iter().find(|(i, _)| *i > index).unwrap())
+    }
+
+    /// Lets time pass; a head closes it.
+    pub fn wait(&mut self, ms: u64) {
+        self.now_ms += ms;
+        self.publish(vec![]);
+    }
+
+    fn answer_with(&self, asked: &Csi, latest: Option<u32>, body: Option<Body>, full: Option<Full>) -> Answer {
         let (mut keys, mut steps) = (vec![], vec![]);
         for version in ladder::base(latest) {
             let (vrf_proof, label) = prove_label(&vrf(), asked, version);
@@ -342,17 +368,17 @@ impl World {
             map: self.map.prove(&keys).unwrap().0,
             providers: self.providers_of(body.as_ref()),
             body: Optional16(body),
-            full: Opaque16::new([]).unwrap(),
+            full: Optional16(full),
         }
     }
 
     fn providers_of(&self, body: Option<&Body>) -> Providers {
-        let visible = body.into_iter().flat_map(|b| b.visible.iter().map(|v| &v.mapping));
-        let hidden = body.into_iter().flat_map(|b| b.hidden.iter()).filter_map(|h| match &h.value {
-            HiddenValue::Present(_, mapping) => Some(&**mapping),
-            HiddenValue::Empty => None,
-        });
-        let domains = named_domains(visible.chain(hidden));
+        let slots: Vec<(&Standing, &Content)> = body.map(slots_of).unwrap_or_default();
+        let mappings: Vec<&Mapping> = slots.iter().filter_map(|(_, content)| content.mapping()).collect();
+        let withheld = slots.iter().any(|(standing, _)| standing.status == SlotStatus::Unserved);
+        let dp = domain("dp.example");
+        let start = body.map(|b| &b.contents.start);
+        let domains = named_domains(mappings.into_iter(), start, withheld.then_some(&dp));
         if domains.is_empty() {
             return Providers::none();
         }
@@ -363,8 +389,17 @@ impl World {
 
     /// The answer about somebody of whom no version exists.
     pub fn absent(&self, who: &str) -> Answer {
-        self.answer_with(&csi(who), None, None)
+        self.answer_with(&csi(who), None, None, None)
     }
+}
+
+/// What a body accounts for, visible slots first.
+fn slots_of(body: &Body) -> Vec<(&Standing, &Content)> {
+    let hidden = body.hidden.iter().filter_map(|h| match &h.value {
+        HiddenValue::Present(standing, content) => Some((standing, content)),
+        HiddenValue::Empty => None,
+    });
+    body.visible.iter().map(|v| (&v.standing, &v.content)).chain(hidden).collect()
 }
 
 /// What the final log commits to in place of a record.
@@ -375,259 +410,4 @@ pub fn opaque_value(version: u32) -> (Opening, Vec<u8>) {
 pub fn signed<T: SignedStruct>(mut unsigned: T, by: &str) -> T {
     unsigned.sign(&origin(), &secret(by));
     unsigned
-}
-
-/// One mapping of Ann's record, with the MSP's consent.
-#[derive(Clone)]
-pub struct Held {
-    pub name: &'static str,
-    pub mapping: Mapping,
-    pub standing: Standing,
-    pub consent: Consent,
-}
-
-/// One version of Ann's record.
-#[derive(Clone)]
-pub struct Version {
-    pub record: Record,
-    pub event: Event,
-    pub added: Vec<Mapping>,
-    pub held: Vec<Held>,
-    pub commitment: Hash,
-}
-
-/// The second log: Ann issues one visible and one hidden mapping, then adds a visible one.
-#[derive(Clone)]
-pub struct Records {
-    pub world: World,
-    pub versions: Vec<Version>,
-    /// The logs as they were after each version.
-    pub logs: Vec<World>,
-}
-
-/// Where the hidden mapping lies among the eight slots.
-pub const HIDDEN_AT: usize = 5;
-
-impl Records {
-    pub fn new() -> Self {
-        let mut records = Self { world: World::new(), versions: vec![], logs: vec![] };
-        let shown = |tags: &[&str]| Tags::shown(tags.iter().map(|t| Tag::parse(t).unwrap()).collect()).unwrap();
-        let first = records.held("visible", "ann phone", "wire.example", shown(&["default"]));
-        let hidden = records.held("hidden", "ann laptop", "chat.example", Tags::Exact(Tag::parse(TAG).unwrap()));
-        records.issue(vec![first, hidden], &["ann phone", "ann laptop"]);
-        let second = records.held("second visible", "ann phone", "chat.example", shown(&["business", "personal"]));
-        records.issue(vec![second], &["ann phone"]);
-        records
-    }
-
-    fn held(&self, name: &'static str, app: &str, msp: &str, tags: Tags) -> Held {
-        let now = UnixMillis::new(self.world.now_ms);
-        let attestation = Attestation {
-            csi: csi(ANN),
-            recipient: secret(app).public(),
-            tenure: 0,
-            purpose: Purpose::Control,
-            method: Method::SMS,
-            strength: 1,
-            prover: domain("dp.example"),
-            prover_key: secret("dp.example").public(),
-            time: now,
-            expiry: now.plus_ms(3_600_000),
-            nonce: half(&format!("attestation {name}")),
-            sig: UNSIGNED,
-        };
-        let mapping = Mapping {
-            csi: csi(ANN),
-            tenure: 0,
-            recipient: secret(app).public(),
-            msp: domain(msp).into(),
-            account: Account::parse(&format!("mimi://{msp}/u/ann")).unwrap(),
-            fingerprint: Opaque8::new(seed(&format!("fingerprint {name}"))).unwrap(),
-            tags,
-            not_before: now,
-            not_after: now.plus_ms(100 * DAY_MS),
-            region: Region::parse("EU").unwrap(),
-            attestation: signed(attestation, "dp.example"),
-            sig: UNSIGNED,
-        };
-        let mapping = signed(mapping, app);
-        let consent = self.world.consent(msp, &salt(&format!("consent {name}")), &encode(&mapping));
-        let version = self.versions.len() as u32;
-        // Both keys of version 0 come together, and later ones are keys that stand already: nobody is new.
-        let (status, newcomer, since) = (SlotStatus::Served, Flag(false), now.plus_ms(200));
-        let standing = Standing { status, reason: 0, newcomer, since_version: version, since };
-        Held { name, mapping, standing, consent }
-    }
-
-    fn issue(&mut self, new: Vec<Held>, apps: &[&str]) {
-        let version = self.versions.len() as u32;
-        let added: Vec<Mapping> = new.iter().map(|h| h.mapping.clone()).collect();
-        let tbs = EventTbs {
-            kind: EventKind::Issue,
-            csi: csi(ANN),
-            tenure: 0,
-            version,
-            previous: self.versions.last().map_or(Hash::ZERO, |v| v.commitment),
-            added: List16::new(added.iter().map(Mapping::digest).collect()).unwrap(),
-            removed: List16::empty(),
-            reason: 0,
-            time: UnixMillis::new(self.world.now_ms + 100),
-            nonce: half(&format!("event {version}")),
-        };
-        let sign = |app: &&str| tbs.sign_as_recipient(&origin(), &secret(app), None);
-        let authorities = List16::new(apps.iter().map(sign).collect()).unwrap();
-        let event = Event { tbs, authorities };
-        let logged: Vec<Consent> = new.iter().filter(|h| is_logged(h)).map(|h| h.consent.clone()).collect();
-        let mut held = self.versions.last().map_or(vec![], |v| v.held.clone());
-        held.extend(new);
-        held.sort_by_key(|h| h.mapping.tags.as_exact().is_some());
-        let record = record(version, &held, &event);
-        let commitment = commit(&record_opening(version), &csi(ANN), version, &encode(&record));
-        let label = prove_label(&vrf(), &csi(ANN), version).1;
-        let mut batch = vec![Entry::Change(Change { label, commitment })];
-        batch.extend(logged.into_iter().map(Entry::Consent));
-        self.world.publish(batch);
-        self.versions.push(Version { record, event, added, held, commitment });
-        self.logs.push(self.world.clone());
-    }
-
-    /// The body of a version, as it is shown at the time of the log of version `at`.
-    fn body(&self, version: usize, at: usize, shows: Shows) -> Body {
-        let of = &self.versions[version];
-        let number = of.record.version;
-        let consent = |h: &Held| Optional16((shows != Shows::Before).then(|| opened_consent(h, &self.logs[at])));
-        let visible = of.held.iter().filter(|h| h.mapping.tags.as_exact().is_none());
-        let visible = (0u8..).zip(visible).map(|(slot, h)| OpenedVisible {
-            slot,
-            salt: visible_salt(number, h),
-            mapping: h.mapping.clone(),
-            consent: consent(h),
-            statement: Optional16(None),
-        });
-        let secret_one = of.held.iter().find(|h| h.mapping.tags.as_exact().is_some());
-        let mut hidden = vec![];
-        for slot in 0..HIDDEN_SLOTS {
-            let is_it = slot == HIDDEN_AT;
-            let opens = match shows {
-                Shows::Visible => false,
-                Shows::Tag => is_it,
-                Shows::All | Shows::Before => true,
-            };
-            if opens {
-                let (vrf_proof, _) = handle(number, 0);
-                hidden.push(OpenedHidden {
-                    slot: slot as u8,
-                    salt: hidden_salt(number, slot),
-                    value: hidden_value(slot, &of.held),
-                    handle: Optional16(is_it.then_some(TagProof { ordinal: 0, vrf_proof })),
-                    consent: Optional16(secret_one.filter(|_| is_it).and_then(|h| consent(h).0)),
-                });
-            }
-        }
-        let tag_end = (shows == Shows::Tag).then(|| TagProof { ordinal: 1, vrf_proof: handle(number, 1).0 });
-        Body {
-            opening: record_opening(number),
-            record: of.record.clone(),
-            visible: List16::new(visible.collect()).unwrap(),
-            hidden: List16::new(hidden).unwrap(),
-            tag_end: Optional16(tag_end),
-        }
-    }
-
-    /// The answer about Ann right after a version.
-    pub fn answer(&self, version: usize, shows: Shows) -> Answer {
-        let body = self.body(version, version, shows);
-        self.logs[version].answer_with(&csi(ANN), Some(version as u32), Some(body))
-    }
-
-    /// The receipt for a version, whole.
-    pub fn receipt(&self, version: usize) -> Receipt {
-        let of = &self.versions[version];
-        Receipt {
-            now: self.answer(version, Shows::All),
-            event: Optional16(Some(of.event.clone())),
-            event_salt: event_salt(of.record.version),
-            previous: Optional16(version.checked_sub(1).map(|v| self.body(v, version, Shows::Before))),
-        }
-    }
-}
-
-/// Which hidden slots a body opens.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Shows {
-    /// None: a look-up without a tag.
-    Visible,
-    /// That of the tag.
-    Tag,
-    /// All, for the recipient.
-    All,
-    /// All, for the recipient, without consents: the version before.
-    Before,
-}
-
-/// wire.example publishes its consents, to visible mappings only.
-fn is_logged(held: &Held) -> bool {
-    held.consent.msp == domain("wire.example") && held.mapping.tags.as_exact().is_none()
-}
-
-fn opened_consent(held: &Held, log: &World) -> OpenedConsent {
-    let bytes = Entry::Consent(held.consent.clone()).encode();
-    let index = log.entries.iter().position(|e| *e == bytes).map(|i| i as u64);
-    let inclusion = |index| Inclusion { index, path: List16::new(log.path(index, log.size())).unwrap() };
-    OpenedConsent {
-        consent: held.consent.clone(),
-        salt: salt(&format!("consent {}", held.name)),
-        logged: Optional16(index.map(inclusion)),
-    }
-}
-
-pub fn record_opening(version: u32) -> Opening {
-    opening(&format!("record {version}"))
-}
-
-pub fn event_salt(version: u32) -> Salt {
-    salt(&format!("event salt {version}"))
-}
-
-pub fn visible_salt(version: u32, held: &Held) -> Salt {
-    salt(&format!("visible {version} {}", held.name))
-}
-
-pub fn hidden_salt(version: u32, slot: usize) -> Salt {
-    salt(&format!("hidden {version} {slot}"))
-}
-
-pub fn hidden_value(slot: usize, held: &[Held]) -> HiddenValue {
-    let hidden = held.iter().find(|h| h.mapping.tags.as_exact().is_some() && slot == HIDDEN_AT);
-    hidden.map_or(HiddenValue::Empty, |h| HiddenValue::Present(h.standing, Box::new(h.mapping.clone())))
-}
-
-pub fn handle(version: u32, ordinal: u8) -> (waymark_mapping::vrf::VrfProof, Handle) {
-    prove_handle(&vrf(), &csi(ANN), version, &Tag::parse(TAG).unwrap(), ordinal)
-}
-
-fn record(version: u32, held: &[Held], event: &Event) -> Record {
-    let visible = held
-        .iter()
-        .filter(|h| h.mapping.tags.as_exact().is_none())
-        .map(|h| VisibleSlot { standing: h.standing, digest: blind(&visible_salt(version, h), &encode(&h.mapping)) });
-    let hidden: Vec<HiddenSlot> = (0..HIDDEN_SLOTS)
-        .map(|slot| {
-            let random = Hash::new(seed(&format!("handle {version} {slot}")));
-            let [a, b, c, d, e, f, g, h, ..] = *random.as_bytes();
-            let handle = if slot == HIDDEN_AT { handle(version, 0).1 } else { Handle([a, b, c, d, e, f, g, h]) };
-            HiddenSlot { handle, digest: blind(&hidden_salt(version, slot), &encode(&hidden_value(slot, held))) }
-        })
-        .collect();
-    let time = held[0].standing.since;
-    Record {
-        csi: csi(ANN),
-        version,
-        tenure: 0,
-        start: TenureStart { version: 0, time, how: 1, prover: domain("dp.example").into(), strength: 1 },
-        state: RecordState::Normal,
-        visible: List16::new(visible.collect()).unwrap(),
-        hidden: HiddenSlots(hidden.try_into().unwrap()),
-        recipient_only: blind(&event_salt(version), &encode(event)),
-    }
 }

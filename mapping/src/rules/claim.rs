@@ -21,7 +21,7 @@ pub(super) fn pending(before: &State, version: u32, proposal: Proposal<'_>) -> R
     let Proposal { event, origin, now, .. } = proposal;
     let claimant = sole(event)?;
     let next = (&before.csi, before.tenure.checked_add(1).ok_or(Refused::Full)?);
-    if before.state.claim().is_some_and(|c| !c.is_void_at(now)) {
+    if before.claim_at(now).is_some() {
         return Err(Refused::Claimed);
     }
     if before.held.is_empty() {
@@ -62,7 +62,7 @@ fn ground_of(before: &State, proof: &Attestation, proposal: Proposal<'_>) -> Gro
 pub(super) fn objection(before: &State, version: u32, proposal: Proposal<'_>) -> Result<State, Refused> {
     let Proposal { event, origin, now, .. } = proposal;
     let objector = sole(event)?;
-    let claim = *before.state.claim().filter(|c| !c.is_void_at(now)).ok_or(Refused::NoClaim)?;
+    let claim = *before.claim_at(now).ok_or(Refused::NoClaim)?;
     let older = |h: &Held| h.mapping.recipient == objector.key && h.standing.since_version < claim.version;
     let established = before.held.iter().any(|h| older(h) && !before.is_new_at(h, now));
     if objector.key == claim.key || !established {
@@ -106,7 +106,7 @@ pub(super) fn new_holder(before: &State, version: u32, proposal: Proposal<'_>) -
     let Proposal { event, added, origin, now, .. } = proposal;
     let claimant = sole(event)?;
     let tenure = before.tenure.checked_add(1).ok_or(Refused::Full)?;
-    let claim = before.state.claim().filter(|c| c.key == claimant.key && !c.is_void_at(now)).ok_or(Refused::NoClaim)?;
+    let claim = before.claim_at(now).filter(|c| c.key == claimant.key).ok_or(Refused::NoClaim)?;
     if now < claim.until {
         return Err(Refused::Held);
     }

@@ -10,7 +10,7 @@
 //! | KeyCompromise | none | none listed: all of the key's | recipient | the key, in advance; names no version |
 //! | Erase | none | all that stand | recipient | as Withdraw; where nothing stands, fresh possession |
 //! | NewHolderPending | none | none | recipient | fresh possession for the next tenure |
-//! | Objection | none | none, or the claimant's new ones | recipient | a key from before the claim; fresh possession stops it |
+//! | Objection | none | none, or the claimant's new ones | recipient | a key from before the claim, not new; possession shown after it stops it |
 //! | NewHolder | 1 or more, of the next tenure | none listed: all | recipient | the claimant, fresh possession after the hold |
 //! | Release | none | none listed: all | CSIP | a CSIP that the DP knows to issue the CSI |
 //! | MspDetach | 0 or 1: served again | 0 or 1: no longer served | MSP | the MSP of the mapping. Removes nothing |
@@ -22,7 +22,8 @@
 //! nor stay.
 //!
 //! "SHOULD only be removed by the recipient or the CSIP" (R9, R10): what an MSP or DP does has another name and removes nothing. A
-//! mapping past its not-after is nobody's to defend: any change that a recipient authorises may clear it away.
+//! mapping past its not-after is nobody's to defend: any change that a recipient authorises may clear it away. It gives no authority
+//! either: not to sign a change that does nothing else, nor to come into its standing by a rotation.
 //!
 //! A tenure is one person's time of holding the CSI. It ends with NewHolder and Release, and where nothing stands any more the next
 //! mapping begins another: nobody is shown the history of somebody else.
@@ -38,7 +39,7 @@ use crate::{
     identifier::Csi,
     mapping::{Attestation, Mapping, MappingRefused, Purpose},
     names::Domain,
-    record::{Beginning, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_SLOTS_MAX},
+    record::{Beginning, Claim, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_SLOTS_MAX},
 };
 
 /// One mapping of a record, opened, and how it stands.
@@ -98,9 +99,14 @@ impl State {
         self.held.iter().map(|h| h.mapping.digest()).collect()
     }
 
+    /// The claim that is open at a time: one that was not taken up in time is void, though it is written down until the next change.
+    pub fn claim_at(&self, now: UnixMillis) -> Option<&Claim> {
+        self.state.claim().filter(|c| !c.is_void_at(now))
+    }
+
     /// Whether a mapping may be removed by those who were there before it.
     pub fn is_new_at(&self, held: &Held, now: UnixMillis) -> bool {
-        let claims = self.state.claim().is_some_and(|c| c.key == held.mapping.recipient);
+        let claims = self.claim_at(now).is_some_and(|c| c.key == held.mapping.recipient);
         held.standing.is_new_at(now) || (held.standing.newcomer.0 && claims)
     }
 }
@@ -287,6 +293,10 @@ fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
         EventKind::DpUnserve => AuthorityRole::Dp,
         _ => AuthorityRole::Recipient,
     };
+    // A change that nobody signs is nobody's, also where what it removes has lapsed and needs nobody's word.
+    if event.authorities.is_empty() {
+        return Err(Refused::NotAuthorised);
+    }
     for (i, authority) in event.authorities.iter().enumerate() {
         let again = event.authorities[..i].iter().any(|a| a.key == authority.key);
         if again || authority.role != role {
@@ -301,7 +311,6 @@ fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
 fn sole(event: &Event) -> Result<&crate::event::Authority, Refused> {
     match &event.authorities[..] {
         [one] => Ok(one),
-        [] => Err(Refused::NotAuthorised),
         _ => Err(Refused::Bystander),
     }
 }

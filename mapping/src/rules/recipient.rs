@@ -110,6 +110,10 @@ fn rotate(before: Option<&State>, proposal: Proposal<'_>) -> Result<Vec<Standing
         standings.push(old.standing);
     }
     let (old, new) = keys.ok_or(Refused::Shape)?;
+    // "Both keys." Who may remove a new mapping, or clear away one that has lapsed, does not come into its standing.
+    if !proposal.event.authorities.iter().any(|a| a.key == old) {
+        return Err(Refused::NotAuthorised);
+    }
     let left = state.held.iter().filter(|h| h.mapping.recipient == old).count() != removed.len();
     let known = state.held.iter().any(|h| h.mapping.recipient == new);
     // "All of one key's": the old key has nothing to say here afterwards. The new one comes without a past.
@@ -124,7 +128,7 @@ fn says_the_same(old: &Mapping, new: &Mapping) -> bool {
 pub(super) fn compromise(before: &State, version: u32, proposal: Proposal<'_>) -> Result<State, Refused> {
     let key = sole(proposal.event)?.key;
     let held: Vec<Held> = before.held.iter().filter(|h| h.mapping.recipient != key).cloned().collect();
-    let claims = before.state.claim().is_some_and(|c| c.key == key);
+    let claims = before.claim_at(proposal.now).is_some_and(|c| c.key == key);
     if held.len() == before.held.len() && !claims {
         return Err(Refused::NotThere);
     }
@@ -150,10 +154,6 @@ pub(super) fn erase(before: &State, version: u32, proposal: Proposal<'_>) -> Res
             return Err(Refused::NotAuthorised);
         }
         used[0] = true;
-    }
-    // That mappings have lapsed is no authority by itself.
-    if used.is_empty() {
-        return Err(Refused::NotAuthorised);
     }
     if used.contains(&false) {
         return Err(Refused::Bystander);

@@ -146,6 +146,27 @@ impl World {
         self.publish(vec![Entry::Provider(entry)]);
     }
 
+    /// A further key of a domain that is known, with the word of its first one.
+    pub fn add_key(&mut self, name: &str, role: ProviderRole, key: &str) {
+        let domain = domain(name);
+        let mut entry = Provider {
+            role,
+            action: ProviderAction::Add,
+            previous_leaf: self.providers.previous_leaf(&domain),
+            domain,
+            class: 1,
+            publishes: Flag(false),
+            key: secret(key).public(),
+            by_key: UNSIGNED,
+            by_valid: Opaque8::new([]).unwrap(),
+        };
+        entry.by_key = secret(key).sign(&entry.key_message(&self.origin));
+        let by_valid = secret(name).sign(&entry.valid_message(&self.origin));
+        entry.by_valid = Opaque8::new(*by_valid.as_bytes()).unwrap();
+        self.providers.apply(&entry, &self.origin, UnixMillis::new(self.now)).unwrap();
+        self.publish(vec![Entry::Provider(entry)]);
+    }
+
     /// Logs a batch and a head.
     pub fn publish(&mut self, batch: Vec<Entry>) {
         self.now += 1000;

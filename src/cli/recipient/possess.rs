@@ -35,6 +35,9 @@ pub struct ProveArgs {
     /// To claim an identifier that somebody else's mappings stand under, or to take up the claim after its hold.
     #[arg(long)]
     for_claim: bool,
+    /// Only to look at what is kept (`export`), not to change it.
+    #[arg(long, conflicts_with = "for_claim")]
+    to_view: bool,
     /// An independent prover, by URL, instead of the DP. The DP must have logged it.
     #[arg(long, value_name = "URL")]
     prover: Option<String>,
@@ -54,6 +57,7 @@ pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
     let (looked_up, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
     let tenure = match (args.for_claim, looked_up.get().tenure) {
         (true, Some(tenure)) => tenure.saturating_add(1),
+        _ if args.to_view => looked_up.get().tenure.unwrap_or(0),
         _ => looked_up.get().tenure_of_next_mapping,
     };
     let (origin, key) = (app.dp.origin(), &app.keys.recipient);
@@ -61,7 +65,8 @@ pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
         Some(url) => DpClient::new(fetcher()?, url, origin.clone(), Clock::System),
         None => app.dp.clone(),
     };
-    let started = prover.start_challenge_by(args.channel, key, &app.csi, tenure, Purpose::Control).await;
+    let purpose = if args.to_view { Purpose::View } else { Purpose::Control };
+    let started = prover.start_challenge_by(args.channel, key, &app.csi, tenure, purpose).await;
     let challenge = started.map_err(RecipientError::from)?;
     let (masked, channel) = (mask(&app.csi), challenge.channel);
     eprintln!("a code was sent to {masked} by {channel}; reference {}", message::reference(&challenge.id));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use waymark_mapping::mapping::Purpose;
 use waymark_runtime::{clock::Clock, durable};
 
 use super::{App, End, Ended, current};
@@ -49,7 +50,10 @@ pub(super) async fn history(app: &App, in_full: bool, all: bool) -> Ended {
 
 /// Everything that the DP keeps about the identifier and this key may see.
 pub(super) async fn export(app: &App, out: &Path) -> Ended {
-    let bytes = app.dp.export(&app.keys.recipient, &app.csi).await.map_err(RecipientError::from)?;
+    // A proof of possession for looking opens what everybody sees, to somebody whose keys are lost.
+    let possession = app.attestation().ok().filter(|p| p.purpose == Purpose::View);
+    let export = app.dp.export(&app.keys.recipient, &app.csi, possession.as_ref()).await;
+    let bytes = export.map_err(RecipientError::from)?;
     durable::replace_private(out, &bytes)?;
     println!("{}", out.display());
     Ok(())

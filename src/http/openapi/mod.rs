@@ -144,6 +144,7 @@ fn parameters(o: &Operation) -> Vec<Parameter> {
     for name in o.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
         let (pattern, what) = match name {
             "id" => (HEX_16_PATTERN, "The challenge's name."),
+            "digest" => ("^[0-9a-f]{64}$", "SHA-256 of the document."),
             "code" => ("^[a-z]+(?:-[a-z]+)*$", "The code of a problem."),
             "level" => ("^(?:entries|[0-9]|[1-5][0-9]|6[0-3])$", "The tile's level."),
             _ => {

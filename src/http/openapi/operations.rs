@@ -22,7 +22,7 @@ use crate::{
     http::error::{
         CHANGE_INVALID, NO_RECORD, NOT_READY, OF_ANSWER, OF_AUTHORISE, OF_CHECK, OF_CLAIMED_PROVIDER, OF_CSI,
         OF_IDEMPOTENCY, OF_POOL, OF_POOL_FOR_PROVIDERS, OF_PROVIDER, OF_PROVIDER_ENTRY, OF_RECIPIENT, OF_REVOKE,
-        OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, TAG_INVALID,
+        OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, POLICY_UNKNOWN, TAG_INVALID,
     },
     onboarding::PROVIDER_BYTES_MAX,
 };
@@ -132,6 +132,8 @@ const fn gives(status: u16, what: &'static str, forms: &'static [Form]) -> Gives
 }
 
 const TEXT: &str = "text/plain; charset=utf-8";
+const TOML: &str = "application/toml";
+const NOT_MODIFIED: Gives = gives(304, "The one that `If-None-Match` names.", &[]);
 const OCTETS: &str = "application/octet-stream";
 const NO_FILE: Gives = gives(404, "Not there, or not yet.", &[(TEXT, text)]);
 const LOG_FAULT: Gives = gives(500, "A fault of this server.", &[(TEXT, text)]);
@@ -241,7 +243,7 @@ pub const OPERATIONS: &[Operation] = &[
              often it is sent.",
             &[(RECEIPT_MEDIA_TYPE, binary), (ANSWER_MEDIA_TYPE, binary)],
         )],
-        ends: &[problem::OF_BODY, OF_RECIPIENT, OF_IDEMPOTENCY, OF_AUTHORISE, OF_POOL, OF_WAITING],
+        ends: &[problem::OF_BODY, OF_RECIPIENT, OF_IDEMPOTENCY, OF_AUTHORISE, OF_ANSWER, OF_POOL, OF_WAITING],
         ..POST
     },
     Operation {
@@ -257,6 +259,7 @@ pub const OPERATIONS: &[Operation] = &[
             OF_IDEMPOTENCY,
             &[problem::TOO_MANY, problem::BUSY, CHANGE_INVALID],
             OF_REVOKE,
+            OF_ANSWER,
             OF_POOL,
             OF_WAITING,
         ],
@@ -329,8 +332,16 @@ pub const OPERATIONS: &[Operation] = &[
     Operation {
         id: "policy",
         path: "/v1/policy",
-        summary: "The policy document, whose digest is in the log",
-        gives: &[gives(200, "The text.", &[(TEXT, text)])],
+        summary: "The policy document in effect, whose digest is in the log",
+        gives: &[gives(200, "The document; its strong ETag is its digest.", &[(TOML, text)]), NOT_MODIFIED],
+        ..NOTHING
+    },
+    Operation {
+        id: "policyBefore",
+        path: "/v1/policy/{digest}",
+        summary: "Any policy document that the log ever committed to",
+        gives: &[gives(200, "The document.", &[(TOML, text)]), NOT_MODIFIED],
+        ends: &[&[POLICY_UNKNOWN, problem::INTERNAL]],
         ..NOTHING
     },
     Operation {
