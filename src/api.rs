@@ -14,10 +14,13 @@
 //! authority for a change: that is the event's.
 
 pub mod challenges;
+pub mod schema;
+pub mod well_known;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
+use utoipa::ToSchema;
 use waymark_log::{
     checkpoint::Origin,
     hash::Hash,
@@ -56,6 +59,10 @@ pub const IMPORT_ITEMS_MAX: usize = 512;
 pub const IMPORT_BYTES_MAX: usize = 2 << 20;
 /// Media type of a provider entry.
 pub const PROVIDER_MEDIA_TYPE: &str = "application/vnd.waymark.provider";
+/// Domains on a page of providers, unless said otherwise.
+pub const PROVIDERS_DEFAULT: usize = 100;
+/// Most domains on a page of providers: with 64 keys each, some 14 MiB; with one each, 200 KiB.
+pub const PROVIDERS_MAX: usize = 1000;
 /// Most bytes in a JSON request.
 pub const JSON_BYTES_MAX: usize = 4 << 10;
 /// How far a request's time may be from the DP's, either way: five minutes.
@@ -95,35 +102,54 @@ pub struct HistoryRequest {
 }
 
 /// POST /v1/lookups.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LookupRequest {
     /// The canonical CSI.
+    #[schema(schema_with = schema::csi)]
     pub csi: String,
     /// A tag to present.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::tag)]
     pub tag: Option<String>,
     /// Whether to prove when each mapping was logged, so that the answer can be passed on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub full: bool,
 }
 
+/// GET /v1/providers: which of them, in the order of their domains.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvidersQuery {
+    /// Only those after this domain.
+    pub after: Option<String>,
+    /// Only this domain.
+    pub domain: Option<String>,
+    /// Of at most so many domains, all their keys; [`PROVIDERS_DEFAULT`] unless said otherwise.
+    pub limit: Option<usize>,
+}
+
 /// One key of a provider, as GET /v1/providers lists it: for people and their tools; nothing proves it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ProviderKeyView {
     /// Whose.
+    #[schema(schema_with = schema::domain)]
     pub domain: String,
     /// `msp`, `prover` or `csip`.
+    #[schema(schema_with = schema::role)]
     pub role: String,
     /// What kind of provider.
     pub class: u8,
     /// Whether its consents are logged.
     pub publishes: bool,
     /// The key, hex.
+    #[schema(schema_with = schema::key)]
     pub key: String,
     /// From when on it counts, milliseconds; 0 for at once.
+    #[schema(schema_with = schema::unix_ms)]
     pub due_ms: u64,
     /// From when on it no longer counts, milliseconds; 0 for never.
+    #[schema(schema_with = schema::unix_ms)]
     pub retired_ms: u64,
 }
 
@@ -161,29 +187,33 @@ pub struct NoticeView {
 }
 
 /// 200 to POST /v1/imports.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ImportAnswer {
     /// What became of each item, in order.
+    #[schema(max_items = 512)]
     pub items: Vec<ImportOutcome>,
 }
 
 /// What became of one imported change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub enum ImportOutcome {
     /// It has made this version, now or earlier.
     Published {
         /// The version.
+        #[schema(schema_with = schema::version)]
         version: u32,
     },
     /// It will never be taken.
     Refused {
         /// Why: a code of section 25 of FORMATS.md.
+        #[schema(schema_with = schema::problem_code)]
         code: String,
     },
     /// It was not taken, or is not known to be: send it again.
     Again {
         /// Why: a code of section 25 of FORMATS.md.
+        #[schema(schema_with = schema::problem_code)]
         code: String,
     },
 }
@@ -217,20 +247,23 @@ pub fn split_import(body: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// POST /v1/exports.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportRequest {
     /// The canonical CSI.
+    #[schema(schema_with = schema::csi)]
     pub csi: String,
+    #[schema(schema_with = schema::possession)]
     /// For a key without a mapping: base64 of an attestation that it possesses the CSI, for purpose `view`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub possession: Option<String>,
 }
 
 /// 200 to POST /v1/lookups with `Accept: application/json`: the same answer, for those who cannot take bytes.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct AnswerJson {
     /// Base64 of the padded answer.
+    #[schema(schema_with = schema::base64)]
     pub answer: String,
 }
 
@@ -238,7 +271,7 @@ pub struct AnswerJson {
 ///
 /// Nothing that verifies takes it, and nothing that chooses. It lets a device that cannot hold an answer say "perhaps", and
 /// ask somebody who can.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hint {
     /// Always true, so that it is not taken for anything else.
@@ -246,8 +279,10 @@ pub struct Hint {
     /// The media type to ask for instead, before anybody relies on this.
     pub must_verify: String,
     /// `absent`, `opted-out`, `none-listed`, `listed` or `erased`, as the DP has it.
+    #[schema(schema_with = schema::outcome)]
     pub outcome: String,
     /// The MSPs, ascending.
+    #[schema(schema_with = schema::domains)]
     pub msps: Vec<String>,
     /// Whether some were left out for size.
     pub more: bool,

@@ -111,6 +111,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         running: settings.does.clone(),
         interval_ms,
     };
+    let well_known = http::well_known(&settings);
     let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
     let sealer = Arc::new(Sealer::new(&settings.store_key, Arc::new(keys)));
     let answering = Arc::new(Answering {
@@ -168,6 +169,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         Arc::clone(&pool),
         files,
         policies,
+        well_known,
         settings.csips,
         settings.recycling,
         settings.relays_per_minute,

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// The one format version.
-const FORMAT: u8 = 1;
+pub const ENTRY_FORMAT: u8 = 1;
 /// Most changes between two heads.
 pub const CHANGES_PER_HEAD_MAX: usize = 1024;
 /// Most entries between two heads.
@@ -279,7 +279,7 @@ impl Size for Entry {
 
 impl Serialize for Entry {
     fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
-        writer.write_all(&[FORMAT, self.kind()])?;
+        writer.write_all(&[ENTRY_FORMAT, self.kind()])?;
         Ok(2 + match self {
             Self::Open(e) => e.tls_serialize(writer)?,
             Self::Config(e) => e.tls_serialize(writer)?,
@@ -294,7 +294,7 @@ impl Serialize for Entry {
 impl Deserialize for Entry {
     fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
         let [format, kind] = <[u8; 2]>::tls_deserialize(reader)?;
-        if format != FORMAT {
+        if format != ENTRY_FORMAT {
             return Err(refuse("unknown format version"));
         }
         Ok(match kind {

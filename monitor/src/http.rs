@@ -44,8 +44,16 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/status", get(status))
         .route("/v1/alerts", get(alerts))
         .route("/v1/watch-lists", post(import))
-        .with_state(hub);
+        .with_state(hub)
+        .merge(problem::pages(problems()));
     listen::with_problems(router)
+}
+
+/// All problems of a monitor.
+fn problems() -> impl Iterator<Item = (Kind, String)> {
+    let own = [SIGNATURE, OTHER_LOG, SUPERSEDED, LIFETIME, problem::INTERNAL, problem::BUSY];
+    let any = [problem::ROUTE_UNKNOWN, problem::METHOD_NOT_ALLOWED];
+    own.into_iter().chain(any).chain(problem::OF_BODY.iter().copied()).map(|kind| (kind, String::new()))
 }
 
 /// Runs something that may block on a lock or the disk.

@@ -1,20 +1,30 @@
 //! Errors over HTTP: RFC 9457 problem details with a stable code. The framework's own errors take this form too.
 //!
 //! ```json
-//! { "type": "about:blank#version-stale", "title": "...", "status": 409, "code": "version-stale", "detail": "..." }
+//! { "type": "/v1/problems/version-stale", "title": "...", "status": 409, "code": "version-stale", "detail": "..." }
 //! ```
 //!
-//! `detail` says what to do and never quotes what was sent.
+//! `detail` says what to do and never quotes what was sent. `type` is a path of the server that answers ([`pages`]): there a
+//! person reads what the code means.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use axum::{
+    Router,
     body::Body,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    extract::{Path, rejection::PathRejection},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::get,
 };
 use serde::Serialize;
 
 /// Media type of problems.
 pub const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
+/// Where the page about a code is, but for the code.
+pub const PAGES: &str = "/v1/problems/";
+/// How long a page may be kept, an hour: what a code means does not change.
+const PAGE_CACHE: &str = "public, max-age=3600";
 
 /// One kind of error: a status, a stable code, a title.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +41,12 @@ impl Kind {
     /// A kind of error.
     pub const fn new(status: u16, code: &'static str, title: &'static str) -> Self {
         Self { status, code, title }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n\nStatus {}. {}.", self.code, self.status, self.title)
     }
 }
 
@@ -55,13 +71,16 @@ pub const BUSY: Kind = Kind::new(503, "busy", "Too much work at once");
 /// A fault of ours.
 pub const INTERNAL: Kind = Kind::new(500, "internal", "A fault of this server");
 
-/// Checks that a body is of this media type, parameters aside, before it is read as something that it is not.
+/// What every body that is read may end in.
+pub const OF_BODY: &[Kind] = &[BODY_TOO_LARGE, BODY_UNREADABLE, TOO_SLOW, CONTENT_TYPE, MALFORMED];
+
+/// Checks that a body is of this media type, parameters and case aside, before it is read as something that it is not.
 ///
 /// # Errors
 /// 415.
 pub fn check_media_type(headers: &HeaderMap, wanted: &'static str) -> Result<(), Problem> {
     let given = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if given.split(';').next().unwrap_or_default().trim() == wanted {
+    if given.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted) {
         return Ok(());
     }
     Err(Problem::new(CONTENT_TYPE, format!("Send {wanted}.")))
@@ -108,7 +127,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Kind { status, code, title } = self.kind;
         let wire = Wire {
-            r#type: format!("about:blank#{code}"),
+            r#type: format!("{PAGES}{code}"),
             title,
             status,
             code,
@@ -135,7 +154,23 @@ pub async fn unknown_route() -> Problem {
     Problem::new(ROUTE_UNKNOWN, "Look at the path again.")
 }
 
-/// For a router's method fallback.
-pub async fn unknown_method() -> Problem {
-    Problem::new(METHOD_NOT_ALLOWED, "The path is right, the method is not.")
+/// For a router's method fallback. OPTIONS is answered by the methods that there are, which the router adds.
+pub async fn unknown_method(method: Method) -> Response {
+    if method == Method::OPTIONS {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    Problem::new(METHOD_NOT_ALLOWED, "The path is right, the method is not.").into_response()
+}
+
+/// A page about each of these codes, in plain text: its status, its title, and what else is to be said, if anything.
+pub fn pages(about: impl IntoIterator<Item = (Kind, String)>) -> Router {
+    let page = |(kind, more): (Kind, String)| (kind.code, format!("{kind}\n\n{more}"));
+    let pages: Arc<BTreeMap<&'static str, String>> = Arc::new(about.into_iter().map(page).collect());
+    let show = async move |code: Result<Path<String>, PathRejection>| {
+        let text = code.ok().and_then(|Path(code)| pages.get(code.as_str()).cloned());
+        let text = text.ok_or_else(|| Problem::new(ROUTE_UNKNOWN, "No problem of this server has that code."))?;
+        let head = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, PAGE_CACHE)];
+        Ok::<_, Problem>((head, text))
+    };
+    Router::new().route("/v1/problems/{code}", get(show))
 }

@@ -1,19 +1,24 @@
 //! Challenges on the wire: JSON, the same at a DP and at a prover.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::schema;
 use crate::possession::sender::Channel;
 
 /// POST /v1/challenges.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChallengeRequest {
     /// The canonical CSI.
+    #[schema(schema_with = schema::csi)]
     pub csi: String,
     /// The tenure it is for.
     #[serde(default)]
+    #[schema(schema_with = schema::tenure)]
     pub tenure: u32,
     /// `control` or `view`.
+    #[schema(schema_with = schema::purpose)]
     pub purpose: String,
     /// The way that the code is to take; by the kind of identifier unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,20 +26,24 @@ pub struct ChallengeRequest {
 }
 
 /// POST /v1/challenges/{id}/send: an empty object.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendRequest {}
 
 /// 201 to POST /v1/challenges, 200 to a send.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ChallengeAnswer {
     /// The challenge's name, for the check.
+    #[schema(schema_with = schema::hex_16)]
     pub id: String,
     /// Always `pending`.
+    #[schema(schema_with = schema::pending)]
     pub status: String,
     /// The way that its codes take.
+    #[schema(schema_with = schema::channel)]
     pub channel: Channel,
     /// Until when the code works, in milliseconds since 1970.
+    #[schema(schema_with = schema::unix_ms)]
     pub expires_ms: u64,
     /// Sends that are left.
     pub sends_left: u8,
@@ -43,38 +52,43 @@ pub struct ChallengeAnswer {
 }
 
 /// POST /v1/challenges/{id}/check.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckRequest {
     /// The code. Without one it is asked whether the link was opened, which costs no check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::code)]
     pub code: Option<String>,
 }
 
 /// 200 to POST /v1/challenges/{id}/check.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CheckAnswer {
     /// `approved` or `pending`.
+    #[schema(schema_with = schema::checked)]
     pub status: String,
     /// Checks left while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks_left: Option<u8>,
     /// The attestation, base64 of its TLS form, once approved.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::base64)]
     pub attestation: Option<String>,
 }
 
 /// POST /v1/challenges/{id}/confirm, by the page behind a link. Not signed: whoever has the secret has the mail.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConfirmRequest {
     /// The link's secret, 32 hex digits.
+    #[schema(schema_with = schema::hex_16)]
     pub secret: String,
 }
 
 /// 200 to POST /v1/challenges/{id}/confirm.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct ConfirmAnswer {
     /// Always `approved`.
+    #[schema(schema_with = schema::approved)]
     pub status: String,
 }

@@ -98,6 +98,8 @@ enum Command {
         #[arg(long, env = "WAYMARK_DP_DIR")]
         dir: PathBuf,
     },
+    /// Print the description of the HTTP API, OpenAPI 3.1.
+    Openapi,
     /// The providers of this DP: MSPs, provers, CSIPs.
     #[command(subcommand)]
     Provider(ProviderCommand),
@@ -230,6 +232,10 @@ pub fn run() -> ExitCode {
                 serves(&about, AuthorityRole::Dp, &load(&dir)?.prover, &serving).await
             }
             Command::Fsck { dir } => run_fsck(&dir),
+            Command::Openapi => {
+                print!("{}", crate::http::openapi::json());
+                Ok(())
+            }
             Command::Provider(ProviderCommand::Add { dir, entry }) => add_provider(&dir, &entry),
             Command::Provider(ProviderCommand::List { dir }) => list_providers(&dir),
             Command::Config(ConfigCommand::Propose { dir }) => promises::propose(&dir),

@@ -23,8 +23,8 @@ use crate::{
     httpsig::{self, Request},
 };
 
-/// Most bytes in a DP's list of providers: 100,000 keys.
-const PROVIDERS_BYTES_MAX: usize = 32 << 20;
+/// Most bytes in a DP's list of one domain's keys: 64 of them, at most 500 bytes each.
+const OWN_KEYS_BYTES_MAX: usize = 32 << 10;
 /// Most bytes in the answer to an import: 128 for each item.
 const IMPORT_ANSWER_BYTES_MAX: usize = 128 * IMPORT_ITEMS_MAX + 128;
 
@@ -62,8 +62,8 @@ impl ProviderClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn leaf(&self) -> Result<Option<ProviderLeaf>, ClientError> {
-        let url = format!("{}/v1/providers", self.line.url);
-        let body = success(self.line.fetcher.get(&url, PROVIDERS_BYTES_MAX).await?)?;
+        let url = format!("{}/v1/providers?domain={}", self.line.url, self.domain);
+        let body = success(self.line.fetcher.get(&url, OWN_KEYS_BYTES_MAX).await?)?;
         let malformed = || ClientError::Malformed("the list of providers".to_owned());
         let views: Vec<ProviderKeyView> = serde_json::from_slice(&body).map_err(|_| malformed())?;
         let own = views.iter().filter(|v| v.domain == self.domain.as_str());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, Response, StatusCode},
     routing::{get, post},
 };
@@ -29,6 +29,7 @@ use waymark_runtime::{
 
 use super::{
     confirm, error,
+    idempotency::{Replays, mark},
     limit::network,
     recipient::Nonces,
     v1::{Bytes, json, parse_csi, parse_json},
@@ -49,12 +50,13 @@ pub struct Desk {
     origin: Origin,
     possession: Possession,
     nonces: Nonces,
+    replays: Replays<Open>,
 }
 
 impl Desk {
     /// Puts the parts together. `origin` is the log that requests are signed for and attestations are made for.
     pub fn new(clock: Clock, origin: Origin, possession: Possession) -> Self {
-        Self { clock, origin, possession, nonces: Nonces::default() }
+        Self { clock, origin, possession, nonces: Nonces::default(), replays: Replays::default() }
     }
 }
 
@@ -71,9 +73,13 @@ pub fn router(desk: Arc<Desk>) -> Router {
         .with_state(desk)
 }
 
+/// A challenge's name as it stands in a path, which may not even be text.
+type Name = Result<Path<String>, PathRejection>;
+
 /// A name that no challenge can have is one that is over.
-fn parse_id(id: &str) -> Result<ChallengeId, Problem> {
-    let decoded = HEXLOWER.decode(id.as_bytes()).ok().and_then(|b| b.try_into().ok());
+fn parse_id(name: Name) -> Result<(String, ChallengeId), Problem> {
+    let decode = |name: String| Some((name.clone(), HEXLOWER.decode(name.as_bytes()).ok()?.try_into().ok()?));
+    let decoded = name.ok().and_then(|Path(name)| decode(name));
     decoded.ok_or_else(|| error::possession(&PossessionError::NoChallenge))
 }
 
@@ -108,23 +114,25 @@ async fn start(
     let request: ChallengeRequest = parse_json(&body)?;
     let (csi, purpose) = (parse_csi(&request.csi)?, parse_purpose(&request.purpose)?);
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, "/v1/challenges", &body, now)?;
+    let turn = desk.replays.enter(&headers, "/v1/challenges", recipient.as_bytes(), &body, now)?;
     let claim = Claim { csi, recipient, tenure: request.tenure, purpose };
-    let open = desk.possession.start(claim, request.channel, network(peer.ip()), now).await;
-    Ok(json(StatusCode::CREATED, &answer(open.map_err(|e| error::possession(&e))?)))
+    let start = desk.possession.start(claim, request.channel, network(peer.ip()), now);
+    let (open, before) = turn.once(start).await.map_err(|e| error::possession(&e))?;
+    Ok(mark(json(StatusCode::CREATED, &answer(open)), before))
 }
 
 /// POST /v1/challenges/{id}/send
 async fn send(
     State(desk): State<Arc<Desk>>,
     axum::Extension(Peer(peer)): axum::Extension<Peer>,
-    Path(id): Path<String>,
+    name: Name,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, desk.clock.now());
     let SendRequest {} = parse_json(&body)?;
-    let decoded = parse_id(&id)?;
+    let (id, decoded) = parse_id(name)?;
     let path = format!("/v1/challenges/{id}/send");
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
     let open = desk.possession.send_again(&decoded, &recipient, network(peer.ip()), now).await;
@@ -134,14 +142,14 @@ async fn send(
 /// POST /v1/challenges/{id}/check
 async fn check(
     State(desk): State<Arc<Desk>>,
-    Path(id): Path<String>,
+    name: Name,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, desk.clock.now());
     let request: CheckRequest = parse_json(&body)?;
-    let decoded = parse_id(&id)?;
+    let (id, decoded) = parse_id(name)?;
     let path = format!("/v1/challenges/{id}/check");
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
     let checked = desk.possession.check(&decoded, &recipient, request.code.as_deref(), now);
@@ -163,13 +171,13 @@ async fn check(
 /// Only JSON is taken, which no form of another site can send without this one's leave.
 async fn confirm(
     State(desk): State<Arc<Desk>>,
-    Path(id): Path<String>,
+    name: Name,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let request: ConfirmRequest = parse_json(&body?.0)?;
-    let confirmed = desk.possession.confirm(&parse_id(&id)?, &request.secret, desk.clock.now());
+    let confirmed = desk.possession.confirm(&parse_id(name)?.1, &request.secret, desk.clock.now());
     confirmed.map_err(|e| error::possession(&e))?;
     Ok(json(StatusCode::OK, &ConfirmAnswer { status: "approved".to_owned() }))
 }

@@ -55,11 +55,14 @@ pub async fn change(
     problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
     let body = body?.0;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::malformed(&e))?;
-    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, app.clock.now())?;
+    let now = app.clock.now();
+    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, now)?;
     // First, so that a retry tells a stranger nothing either.
     check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
-    make(&app, &request, *blake3::hash(&body).as_bytes()).await?;
-    shown_to(&app, &request.event, signer)
+    let turn = app.replays.enter(&headers, "/v1/changes", signer.as_bytes(), &body, now)?;
+    // A change that was made before is not made again, named or not; what its maker may see of it is shown as it is now.
+    let made = make(&app, &request, *blake3::hash(&body).as_bytes()).await;
+    Ok(turn.tell(made.and_then(|()| shown_to(&app, &request.event, signer))))
 }
 
 /// Has a change judged, queued and published.
@@ -160,13 +163,16 @@ pub async fn revoke(
     for authority in event.authorities.iter() {
         authority.verify(&event.tbs, &app.origin).map_err(|_| error::authorise(&Refused::Signature.into()))?;
     }
+    // Whoever has the token stands for who signed it.
+    let signers: Vec<u8> = event.authorities.iter().flat_map(|a| *a.key.as_bytes()).collect();
+    let turn = app.replays.enter(&headers, "/v1/revocations", &signers, &body, app.clock.now())?;
     let request = ChangeRequest { event, added: List16::empty(), consents: List16::empty() };
-    match make(&app, &request, *blake3::hash(&encode(&request)).as_bytes()).await {
+    let made = match make(&app, &request, *blake3::hash(&encode(&request)).as_bytes()).await {
         // Of a token that fits nothing here nothing is told.
-        Err(e) if e.kind() == error::CHANGE_INVALID || e.kind() == error::NOT_ALLOWED => {}
-        made => made?,
-    }
-    Ok(StatusCode::NO_CONTENT.into_response())
+        Err(e) if e.kind() == error::CHANGE_INVALID || e.kind() == error::NOT_ALLOWED => Ok(()),
+        made => made,
+    };
+    Ok(turn.tell(made.map(|()| StatusCode::NO_CONTENT.into_response())))
 }
 
 /// POST /v1/exports

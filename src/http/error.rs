@@ -1,4 +1,8 @@
 //! The one place where a DP's errors become statuses and codes. Details say what to do; none quotes what was sent.
+//!
+//! Beside each function that makes problems stands the list of those that it can make (`OF_…`). What the API's description
+//! promises of an operation is put together from these lists (`openapi::operations`), and `tests/contract.rs` makes
+//! each of them happen.
 
 use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Malformed};
 use waymark_runtime::problem::{self, Kind, Problem};
@@ -12,13 +16,10 @@ use crate::{
 pub const CSI_INVALID: Kind = Kind::new(422, "csi-invalid", "The identifier is not in canonical form");
 /// The tag is not one.
 pub const TAG_INVALID: Kind = Kind::new(422, "tag-invalid", "The tag is not in canonical form");
-/// No recipient has signed the request.
-pub const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed by a recipient");
+/// Nobody has signed the request, or not in the role needed.
+pub const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed as it must be");
 /// A signature does not verify.
 pub const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
-/// No provider has signed the request.
-pub const PROVIDER_SIGNATURE_MISSING: Kind =
-    Kind::new(401, "signature-missing", "The request is not signed by a provider");
 /// The key is no valid key of that provider.
 pub const PROVIDER_UNKNOWN: Kind =
     Kind::new(401, "provider-unknown", "The key is not valid for this provider in this role");
@@ -31,8 +32,8 @@ pub const PROVIDER_STALE: Kind =
 pub const PROVIDER_INVALID: Kind = Kind::new(422, "provider-invalid", "The provider entry is not good");
 /// Only the operator may take it in.
 pub const OPERATOR_ONLY: Kind = Kind::new(403, "operator-only", "Only the DP's operator takes this entry in");
-/// An imported change adds what does not name the MSP that carries it.
-pub const OTHER_MSP: Kind = Kind::new(422, "other-msp", "The change adds a mapping that names another MSP, or none");
+/// What is to be imported, or consented to, does not name the MSP that it should.
+pub const OTHER_MSP: Kind = Kind::new(422, "other-msp", "A mapping names another MSP, or none");
 /// Another version is current.
 pub const VERSION_STALE: Kind = Kind::new(409, "version-stale", "The change was made for another version");
 /// Another change of the identifier is on its way.
@@ -90,11 +91,31 @@ pub const LOG_READ_ONLY: Kind = Kind::new(503, "log-read-only", "The log takes n
 pub const STILL_PENDING: Kind = Kind::new(504, "still-pending", "The change is not published yet");
 /// There is no record.
 pub const NO_RECORD: Kind = Kind::new(404, "no-record", "There is nothing that this key may see");
+/// The idempotency key came with another request.
+pub const IDEMPOTENCY_CONFLICT: Kind =
+    Kind::new(422, "idempotency-conflict", "The Idempotency-Key came with another request before");
+
+/// What an identifier that is sent as JSON may end in.
+pub const OF_CSI: &[Kind] = &[CSI_INVALID];
+/// What the check of a recipient's signature may end in.
+pub const OF_RECIPIENT: &[Kind] = &[SIGNATURE_MISSING, SIGNATURE_INVALID, REPLAYED, problem::BUSY];
+/// What the check of a provider's signature may end in, if there is one.
+pub const OF_CLAIMED_PROVIDER: &[Kind] = &[SIGNATURE_INVALID, REPLAYED, PROVIDER_UNKNOWN, NOT_READY, problem::BUSY];
+/// What the check of a provider's signature may end in where there must be one.
+pub const OF_PROVIDER: &[Kind] =
+    &[SIGNATURE_MISSING, SIGNATURE_INVALID, REPLAYED, PROVIDER_UNKNOWN, NOT_READY, problem::BUSY];
+/// What an `Idempotency-Key` may end in.
+pub const OF_IDEMPOTENCY: &[Kind] = &[problem::MALFORMED, IDEMPOTENCY_CONFLICT];
+/// What waiting for a change to be published may end in.
+pub const OF_WAITING: &[Kind] = &[LOG_READ_ONLY, STILL_PENDING];
 
 /// Bytes that do not have the form of what they should be.
 pub fn malformed(error: &Malformed) -> Problem {
     Problem::new(problem::MALFORMED, error.to_string())
 }
+
+/// Of [`answer`].
+pub const OF_ANSWER: &[Kind] = &[NOT_READY, RECORD_ELSEWHERE, problem::INTERNAL];
 
 /// An answer that could not be made.
 pub fn answer(error: &AnswerError) -> Problem {
@@ -113,6 +134,13 @@ pub fn internal(error: &dyn std::error::Error) -> Problem {
     tracing::error!(%error, "a request failed");
     Problem::new(problem::INTERNAL, "It has been written to the server's log.")
 }
+
+/// Of [`possession`], when a challenge is started.
+pub const OF_START: &[Kind] = &[CHANNEL_NOT_OFFERED, CODE_BUDGET, problem::BUSY, CHANNEL_FAILED];
+/// Of [`possession`], when a code is sent again.
+pub const OF_SEND: &[Kind] = &[CHALLENGE_OVER, CHALLENGE_SENDS, CODE_BUDGET, problem::BUSY, CHANNEL_FAILED];
+/// Of [`possession`], when a code or a link is checked.
+pub const OF_CHECK: &[Kind] = &[CHALLENGE_OVER];
 
 /// A proof of possession that did not come about.
 pub fn possession(error: &PossessionError) -> Problem {
@@ -141,6 +169,9 @@ pub fn request_signature(error: BadRequestSignature) -> Problem {
     Problem::new(SIGNATURE_INVALID, error.to_string())
 }
 
+/// Of [`provider`].
+pub const OF_PROVIDER_ENTRY: &[Kind] = &[PROVIDER_STALE, NOT_ALLOWED, PROVIDER_INVALID];
+
 /// A provider entry that does not follow.
 pub fn provider(error: ProviderRefused) -> Problem {
     let kind = match error {
@@ -151,6 +182,11 @@ pub fn provider(error: ProviderRefused) -> Problem {
     Problem::new(kind, error.to_string())
 }
 
+/// Of [`pool`], for a change.
+pub const OF_POOL: &[Kind] = &[CHANGE_IN_FLIGHT, VERSION_STALE, problem::BUSY, LOG_READ_ONLY];
+/// Of [`pool`], for a provider entry.
+pub const OF_POOL_FOR_PROVIDERS: &[Kind] = &[problem::BUSY, LOG_READ_ONLY];
+
 /// A change that was not queued.
 pub fn pool(error: PoolRefused) -> Problem {
     match error {
@@ -160,6 +196,29 @@ pub fn pool(error: PoolRefused) -> Problem {
         PoolRefused::ReadOnly => Problem::new(LOG_READ_ONLY, "Look-ups and proofs go on.").retry_after(60),
     }
 }
+
+/// Of [`authorise`], beside [`OF_ANSWER`]. ([`RECORD_FULL`] stands for a record with no version left, too, which nobody lives to see.)
+pub const OF_AUTHORISE: &[Kind] = &[
+    NOT_ALLOWED,
+    AUTHORITY_UNKNOWN,
+    PROVER_UNKNOWN,
+    MSP_UNKNOWN,
+    CONSENT_INVALID,
+    CONSENT_REQUIRED,
+    VERSION_STALE,
+    SIGNATURE_INVALID,
+    NOTHING_TO_CLAIM,
+    CLAIMED,
+    NO_CLAIM,
+    HOLD_NOT_OVER,
+    OBJECTED,
+    RECORD_FULL,
+    MAPPING_INVALID,
+    REGION_REFUSED,
+    CHANGE_INVALID,
+];
+/// The same for a revocation: it adds nothing and has one signer.
+pub const OF_REVOKE: &[Kind] = &[PROVER_UNKNOWN, VERSION_STALE, SIGNATURE_INVALID, CHANGE_INVALID];
 
 /// A change that was not authorised.
 pub fn authorise(error: &NotAuthorised) -> Problem {

@@ -37,21 +37,29 @@ pub const IMPORTS_MAX: usize = 2;
 /// POST /v1/imports
 pub async fn import(State(app): State<Arc<App>>, request: Request) -> Result<Response<Body>, Problem> {
     let _slot = take_slot(&app.import_slots)?;
-    problem::check_media_type(request.headers(), IMPORT_MEDIA_TYPE)?;
+    let headers = request.headers().clone();
+    problem::check_media_type(&headers, IMPORT_MEDIA_TYPE)?;
     // Before the body: nobody else is to make us read so much.
-    let caller = app.authenticate_provider(request.headers(), request.uri(), ProviderRole::Msp)?;
+    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::Msp)?;
     let Capped::<IMPORT_BYTES_MAX>(body) = Capped::from_request(request, &()).await?;
     caller.check_body(&body).map_err(error::request_signature)?;
     let items = split_import(&body)
         .ok_or_else(|| Problem::new(problem::MALFORMED, "The body is 1 to 512 items behind their lengths."))?;
+    let turn = app.replays.enter(&headers, "/v1/imports", caller.domain.as_str().as_bytes(), &body, app.clock.now())?;
     let items = items.into_iter().map(|item| body.slice_ref(item)).collect();
-    let judged = judge_all(&app, &caller.domain, items).await?;
+    let answer = carry_out(&app, &caller.domain, items).await;
+    Ok(turn.tell(answer.map(|answer| json(StatusCode::OK, &answer))))
+}
+
+/// What becomes of each item. Items that were imported before are found to be published, not made again.
+async fn carry_out(app: &Arc<App>, msp: &Domain, items: Vec<Bytes>) -> Result<ImportAnswer, Problem> {
+    let judged = judge_all(app, msp, items).await?;
     let deadline = Instant::now() + Duration::from_secs(RECEIPT_S_MAX);
     let mut answer = ImportAnswer { items: Vec::with_capacity(judged.len()) };
     for item in judged {
         answer.items.push(settle(item, deadline).await);
     }
-    Ok(json(StatusCode::OK, &answer))
+    Ok(answer)
 }
 
 /// One item after the rules.

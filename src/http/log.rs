@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderValue, Response, StatusCode, header},
 };
 use waymark_log::tile::Tile;
@@ -47,8 +47,9 @@ pub async fn checkpoint(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 /// GET /log/tile/...
-pub async fn tile(State(app): State<Arc<App>>, Path(path): Path<String>) -> Response<Body> {
-    let Some(tile) = Tile::parse(&path) else { return not_there() };
+pub async fn tile(State(app): State<Arc<App>>, path: Result<Path<String>, PathRejection>) -> Response<Body> {
+    // A path that is not even text names no tile.
+    let Some(tile) = path.ok().and_then(|Path(path)| Tile::parse(&path)) else { return not_there() };
     match app.files.read(tile) {
         // A partial tile that has grown full is asked for under its own name.
         Ok((read, bytes)) if read == tile => respond(StatusCode::OK, "application/octet-stream", IMMUTABLE, bytes),

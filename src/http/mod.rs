@@ -13,17 +13,26 @@
 //! | GET, POST | /v1/providers | who is onboarded; the next key of a provider that is |
 //! | POST | /v1/imports | many changes that an MSP carries for its users |
 //! | GET | /v1/policy, /v1/policy/{digest} | the policy document in effect; one that was logged before |
+//! | GET | /.well-known/waymark | who runs it, keys, paths, times, limits |
+//! | GET | /v1/openapi.json | all of this for programs ([`openapi`]) |
+//! | GET | /v1/problems/{code} | what a problem means, for people |
 //!
 //! Everything that names a CSI is a POST, so that no identifier stands in a URL.
+//!
+//! The log answers pages of any origin; the directory has no CORS. It is for apps: a page that could ask in its visitor's name
+//! would spend the visitor's look-ups and codes, and turn visitors into crawlers.
 
+mod about;
 pub mod challenges;
 mod changes;
 mod confirm;
 pub mod error;
+pub mod idempotency;
 mod imports;
 mod limit;
 mod log;
 mod lookups;
+pub mod openapi;
 mod policy;
 mod provider_auth;
 mod providers;
@@ -47,13 +56,15 @@ use waymark_runtime::{
     problem::{self, Problem},
 };
 
+pub use self::{about::well_known, imports::IMPORTS_MAX};
 use self::{
-    imports::IMPORTS_MAX,
+    idempotency::Replays,
     limit::{LookupLimit, RelayLimit},
     provider_auth::ProviderNonces,
     recipient::Nonces,
 };
 use crate::{
+    api::well_known::WellKnown,
     authorise::TrustedCsip,
     policy::shelf::{InEffect, Logged},
     published::Answering,
@@ -83,10 +94,13 @@ pub struct App {
     pub policies: InEffect,
     /// Registers of numbers that were given to somebody else.
     pub recycling: Registers,
+    /// What people and tools are told about it, as of the start.
+    pub well_known: WellKnown,
     /// The CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
     nonces: Nonces,
     provider_nonces: ProviderNonces,
+    replays: Replays<()>,
     /// By the document in effect: so many a minute.
     lookups: Mutex<(u32, Arc<LookupLimit>)>,
     relays: RelayLimit,
@@ -105,6 +119,7 @@ impl App {
         pool: Arc<Pool>,
         files: LogFiles,
         policies: InEffect,
+        well_known: WellKnown,
         csips: Vec<TrustedCsip>,
         recycling: Registers,
         relays_per_minute: u32,
@@ -116,10 +131,12 @@ impl App {
             pool,
             files,
             policies,
+            well_known,
             csips,
             recycling,
             nonces: Nonces::default(),
             provider_nonces: ProviderNonces::default(),
+            replays: Replays::default(),
             lookups: Mutex::new((0, Arc::new(LookupLimit::new(0)))),
             relays: RelayLimit::new(relays_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
@@ -172,5 +189,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/providers", get(providers::list).post(providers::submit))
         .route("/v1/policy", get(policy::current))
         .route("/v1/policy/{digest}", get(policy::by_digest))
+        .route("/v1/openapi.json", get(openapi::serve))
+        .route("/.well-known/waymark", get(about::serve))
         .with_state(app)
+        .merge(problem::pages(openapi::operations::pages()))
 }

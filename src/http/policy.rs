@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
 use data_encoding::BASE64;
@@ -35,7 +35,9 @@ fn respond(headers: &HeaderMap, digest: &Hash, bytes: Vec<u8>, cache: &'static s
     }
     let headers = response.headers_mut();
     let value = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TOML_MEDIA_TYPE));
+    if !known {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(TOML_MEDIA_TYPE));
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
     headers.insert(header::ETAG, value(&tag));
     headers.insert("repr-digest", value(&format!("sha-256=:{}:", BASE64.encode(digest.as_bytes()))));
@@ -51,11 +53,11 @@ pub async fn current(State(app): State<Arc<App>>, headers: HeaderMap) -> Respons
 /// GET /v1/policy/{SHA-256 in hex}
 pub async fn by_digest(
     State(app): State<Arc<App>>,
-    Path(digest): Path<String>,
+    digest: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response<Body>, Problem> {
     let unknown = || Problem::new(POLICY_UNKNOWN, "No such document was ever logged here: see /v1/policy.");
-    let digest = Hash::from_hex(&digest).ok_or_else(unknown)?;
+    let digest = digest.ok().and_then(|Path(digest)| Hash::from_hex(&digest)).ok_or_else(unknown)?;
     let bytes = app.policies.shelf().bytes(&digest).map_err(|e| error::internal(&e))?.ok_or_else(unknown)?;
     Ok(respond(&headers, &digest, bytes, IMMUTABLE))
 }

@@ -12,7 +12,7 @@ use waymark_runtime::problem::{self, Problem};
 
 use super::{
     App,
-    error::{self, PROVIDER_SIGNATURE_MISSING, PROVIDER_UNKNOWN, REPLAYED},
+    error::{self, PROVIDER_UNKNOWN, REPLAYED, SIGNATURE_MISSING},
 };
 use crate::{
     httpsig::{self, Opened},
@@ -57,7 +57,7 @@ impl App {
         role: ProviderRole,
     ) -> Result<Opened, Problem> {
         if !httpsig::is_claimed(headers) {
-            return Err(Problem::new(PROVIDER_SIGNATURE_MISSING, "Sign the request as RFC 9421 says."));
+            return Err(Problem::new(SIGNATURE_MISSING, "Sign the request as RFC 9421 says."));
         }
         let opened = httpsig::open(headers, "POST", uri, &self.origin).map_err(error::request_signature)?;
         let now = self.clock.now();

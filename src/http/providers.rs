@@ -11,10 +11,14 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::State,
-    http::{HeaderMap, Response, StatusCode},
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
-use waymark_mapping::entry::ProviderRole;
+use waymark_mapping::{
+    entry::ProviderRole,
+    names::Domain,
+    provider::{ProviderKey, ProviderLeaf},
+};
 use waymark_runtime::problem::{self, Problem};
 
 use super::{
@@ -23,32 +27,62 @@ use super::{
     v1::{Bytes, json},
 };
 use crate::{
-    api::{PROVIDER_MEDIA_TYPE, ProviderKeyView},
+    api::{PROVIDER_MEDIA_TYPE, PROVIDERS_DEFAULT, PROVIDERS_MAX, ProviderKeyView, ProvidersQuery},
     onboarding::{self, PROVIDER_BYTES_MAX},
     published::AnswerError,
 };
 
-/// GET /v1/providers
-pub async fn list(State(app): State<Arc<App>>) -> Result<Response<Body>, Problem> {
+/// GET /v1/providers: a page, and where the next one is. A domain's keys are never parted.
+pub async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<ProvidersQuery>, QueryRejection>,
+) -> Result<Response<Body>, Problem> {
+    let malformed = || {
+        let what = format!("`after` and `domain` are domains, `limit` is 1 to {PROVIDERS_MAX}; each at most once.");
+        Problem::new(problem::MALFORMED, what)
+    };
+    let Query(query) = query.map_err(|_| malformed())?;
+    let domain = |text: Option<String>| text.map(|t| Domain::parse(&t).ok_or_else(malformed)).transpose();
+    let (after, only) = (domain(query.after)?, domain(query.domain)?);
+    let limit = query.limit.unwrap_or(PROVIDERS_DEFAULT);
+    if !(1..=PROVIDERS_MAX).contains(&limit) {
+        return Err(malformed());
+    }
     let snapshot = app.answering.published.snapshot().ok_or_else(|| error::answer(&AnswerError::NotReady))?;
-    let keys = snapshot.providers.leaves().flat_map(|leaf| leaf.keys.iter().map(move |key| (leaf, key)));
-    let views: Vec<ProviderKeyView> = keys
-        .map(|(leaf, key)| ProviderKeyView {
-            domain: leaf.domain.as_str().to_owned(),
-            role: match key.role {
-                ProviderRole::Msp => "msp",
-                ProviderRole::Prover => "prover",
-                ProviderRole::Csip => "csip",
-            }
-            .to_owned(),
-            class: key.class,
-            publishes: key.publishes.0,
-            key: key.key.to_hex(),
-            due_ms: key.due.get(),
-            retired_ms: key.retired.get(),
-        })
-        .collect();
-    Ok(json(StatusCode::OK, &views))
+    let asked = |leaf: &&ProviderLeaf| {
+        after.as_ref().is_none_or(|after| leaf.domain > *after) && only.as_ref().is_none_or(|only| leaf.domain == *only)
+    };
+    // The directory is in the order of domains, so a page begins where the one before ended, whatever was logged in between.
+    let mut leaves = snapshot.providers.leaves().filter(asked);
+    let page: Vec<&ProviderLeaf> = leaves.by_ref().take(limit).collect();
+    let views: Vec<ProviderKeyView> =
+        page.iter().flat_map(|leaf| leaf.keys.iter().map(|key| view(leaf, key))).collect();
+    let mut response = json(StatusCode::OK, &views);
+    if let (Some(last), Some(_)) = (page.last(), leaves.next()) {
+        let next = format!("</v1/providers?after={}&limit={limit}>; rel=\"next\"", last.domain);
+        // A domain is letters, digits, dots and hyphens.
+        if let Ok(next) = HeaderValue::try_from(next) {
+            response.headers_mut().insert(header::LINK, next);
+        }
+    }
+    Ok(response)
+}
+
+fn view(leaf: &ProviderLeaf, key: &ProviderKey) -> ProviderKeyView {
+    let role = match key.role {
+        ProviderRole::Msp => "msp",
+        ProviderRole::Prover => "prover",
+        ProviderRole::Csip => "csip",
+    };
+    ProviderKeyView {
+        domain: leaf.domain.as_str().to_owned(),
+        role: role.to_owned(),
+        class: key.class,
+        publishes: key.publishes.0,
+        key: key.key.to_hex(),
+        due_ms: key.due.get(),
+        retired_ms: key.retired.get(),
+    }
 }
 
 /// POST /v1/providers

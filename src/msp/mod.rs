@@ -72,7 +72,7 @@ use self::{
 use crate::{
     api::{JSON_BYTES_MAX, JSON_MEDIA_TYPE, NoticeView, NoticesAnswer, NoticesRequest},
     client::provider::ProviderClient,
-    http::{error, recipient::Nonces},
+    http::{error, openapi, recipient::Nonces},
 };
 
 /// Media type of a request for consent.
@@ -80,13 +80,19 @@ pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
 /// Most bytes in a request for consent: a mapping and a salt.
 const CONSENT_BYTES_MAX: usize = 8 << 10;
 
-const OTHER_MSP: Kind = Kind::new(422, "other-msp", "The mapping names another MSP");
-const MAPPING_INVALID: Kind = Kind::new(422, "mapping-invalid", "The mapping is not good");
 const ACCOUNT_TAKEN: Kind = Kind::new(403, "account-taken", "The account belongs to another key");
 const WATCH_LIST_REFUSED: Kind = Kind::new(422, "watch-list-refused", "The watch-list is not taken");
 const NO_ACCOUNT: Kind = Kind::new(403, "no-account", "The key has no account at this MSP");
 const NO_LIST: Kind = Kind::new(404, "no-list", "This key has no such watch-list here");
 const NO_RELAY: Kind = Kind::new(404, "no-relay", "This adapter relays no look-ups");
+
+/// The problems of an adapter, and those of the look-ups that it passes on.
+fn problems() -> impl Iterator<Item = (Kind, String)> {
+    let own = [ACCOUNT_TAKEN, WATCH_LIST_REFUSED, NO_ACCOUNT, NO_LIST, NO_RELAY, relay::DP_UNREACHABLE];
+    let shared = error::OF_RECIPIENT.iter().copied().chain([error::OTHER_MSP, error::MAPPING_INVALID]);
+    let all = own.into_iter().chain(shared).chain(openapi::operations::of_look_ups());
+    all.map(|kind| (kind, String::new()))
+}
 
 /// What a user is to do about a notice.
 const WHAT_TO_DO: &str = "Look at your history. If none of your apps made this change, remove the new mapping while it is \
@@ -240,7 +246,8 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
         .route("/v1/notices", post(notices))
         .route("/v1/relay/lookups", post(relay_look_up))
         .route("/status", get(status))
-        .with_state(Arc::clone(&app));
+        .with_state(Arc::clone(&app))
+        .merge(problem::pages(problems()));
     let server = listen::serve(listener, listen::with_problems(router))?;
     let fetcher = Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &settings.roots);
     let watcher = settings.log.map(|(url, trust)| {
@@ -380,9 +387,9 @@ impl App {
             return Err(Problem::new(error::SIGNATURE_INVALID, "Sign the request with the mapping's recipient key."));
         }
         if mapping.msp.get().as_ref() != Some(&self.domain) {
-            return Err(Problem::new(OTHER_MSP, format!("This is {}.", self.domain)));
+            return Err(Problem::new(error::OTHER_MSP, format!("This is {}.", self.domain)));
         }
-        mapping.verify(&self.origin).map_err(|e| Problem::new(MAPPING_INVALID, e.to_string()))?;
+        mapping.verify(&self.origin).map_err(|e| Problem::new(error::MAPPING_INVALID, e.to_string()))?;
         let ours = self.accounts.claim(&mapping.account, &mapping.recipient).map_err(|e| internal(&e))?;
         if !ours {
             return Err(Problem::new(ACCOUNT_TAKEN, "Another app is registered for this account."));

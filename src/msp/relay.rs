@@ -26,7 +26,8 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Most users that are counted, some 50 bytes each.
 const USERS_MAX: usize = 1_000_000;
 
-const DP_UNREACHABLE: Kind = Kind::new(503, "dp-unreachable", "The directory does not answer this provider");
+/// The DP does not answer, or not to this provider.
+pub const DP_UNREACHABLE: Kind = Kind::new(503, "dp-unreachable", "The directory does not answer this provider");
 
 /// The relay of one MSP to one DP.
 pub struct Relay {

@@ -30,11 +30,12 @@ use waymark_runtime::{
     config::{self, ConfigError},
     durable, keyfile,
     listen::{self, Server},
+    problem,
     tls::TlsFiles,
 };
 
 use crate::{
-    http::challenges,
+    http::{challenges, openapi},
     possession::{
         Identity, Possession,
         config::{CodeSecrets, Codes, Proving},
@@ -139,7 +140,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let returning = Returning::open(&dir, &identity.secret.to_seed())?;
     let origin = identity.origin.clone();
     let desk = challenges::Desk::new(clock, origin, Possession::new(proving, identity, returning));
-    let server = listen::serve(listener, listen::with_problems(challenges::router(Arc::new(desk))))?;
+    let router = challenges::router(Arc::new(desk)).merge(problem::pages(openapi::operations::of_possession()));
+    let server = listen::serve(listener, listen::with_problems(router))?;
     Ok(Running { server })
 }
 

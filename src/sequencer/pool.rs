@@ -249,6 +249,8 @@ impl Pool {
             let _ = sender.send(Outcome::Unknown);
         }
         inner.waiting.clear();
+        // Nothing is on its way any more: whoever asks is told that the log is read-only, not to look again in a moment.
+        inner.in_flight.clear();
     }
 }
 

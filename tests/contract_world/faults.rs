@@ -1,0 +1,219 @@
+//! What a DP answers when something around it is broken: no witness, no disk, no room.
+
+use std::{fs, net::Ipv4Addr, os::unix::fs::FileExt, time::Duration};
+
+use tokio::task::JoinSet;
+use waymark::{
+    api::ChangeRequest,
+    backup::{self, Wanted},
+    client::recipient::Added,
+    config::{Settings, names},
+    dp,
+    http::CHANGES_MAX,
+};
+use waymark_log::checkpoint::Origin;
+use waymark_mapping::{
+    entry::{Entry, ProviderAction},
+    event::EventKind,
+    identifier::Csi,
+    names::Region,
+    signed::SignedStruct,
+    wire::encode,
+};
+use waymark_runtime::{clock::Clock, process, random};
+
+use super::{
+    book::{self, Book, Call},
+    changes::entry,
+    scene::{Scene, body_for},
+};
+use crate::common::{LOUD, QUIET, Stage, Witnesses, csi, key, make_dp, until};
+
+/// A DP whose witnesses have never been there: nothing is published.
+pub async fn nothing_published(book: &Book) {
+    let root = tempfile::tempdir().unwrap();
+    let (witnesses, dir) = (Witnesses::start(root.path(), 1).await, root.path().join("dp"));
+    make_dp(&dir, &witnesses);
+    witnesses.stop().await;
+    let dp = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
+    let (origin, ann) = (Origin::new("dp.example/log").unwrap(), key("ann"));
+    let send = async |call: Call| book.send(dp.address(), call).await;
+    for id in ["lookUp", "revoke"] {
+        send(Call::new(id, body_for(id, &origin, &ann))).await.is(503, "not-ready");
+    }
+    for id in ["change", "history", "export"] {
+        send(Call::new(id, body_for(id, &origin, &ann)).by(&origin, &ann)).await.is(503, "not-ready");
+    }
+    let import = Call::new("import", body_for("import", &origin, &ann)).by_msp(&origin, (QUIET, &key(QUIET)));
+    send(import).await.is(503, "not-ready");
+    send(Call::new("listProviders", "")).await.is(503, "not-ready");
+    let mut entry = waymark::init::provider_entry(
+        &crate::common::domain(QUIET),
+        waymark_mapping::entry::ProviderRole::Msp,
+        false,
+        1,
+        &origin,
+        &ann,
+    );
+    entry.by_valid = waymark_mapping::wire::Opaque8::new(*entry.by_key.as_bytes()).unwrap();
+    send(Call::new("submitProvider", Entry::Provider(entry).encode())).await.is(503, "not-ready");
+    send(Call::new("checkpoint", "")).await.is_well(404);
+    dp.stop().await.unwrap();
+}
+
+/// Two changes of one identifier, of which one is on its way and the other refused: the one that is.
+async fn in_flight(scene: &Scene<'_>, who: &Csi, both: [ChangeRequest; 2]) -> ChangeRequest {
+    let (origin, to) = (scene.origin().clone(), scene.to());
+    let mut sending = JoinSet::new();
+    for (i, change) in both.iter().enumerate() {
+        let call = Call::new("change", encode(change)).by(&origin, &key(["ann", "eve"][i]));
+        sending.spawn(async move { (i, book::send(to, &call).await) });
+    }
+    let (refused, answer) = sending.join_next().await.unwrap().unwrap();
+    scene.book.judge(book::operation("change"), answer).is(409, "change-in-flight");
+    scene.revoke(&scene.token(&key("eve"), who)).await.is(409, "change-in-flight");
+    sending.detach_all();
+    let [ann, eve] = both;
+    if refused == 0 { eve } else { ann }
+}
+
+/// Witnesses that went away: changes wait, and there is room for so many.
+pub async fn no_witness(book: &Book) {
+    process::raise_descriptors();
+    let mut scene = Scene::new(book, |_| {}).await;
+    let (bob, who, other) = (key("bob"), csi("tel:+4915112345647"), csi("tel:+4915112345648"));
+    scene.list(&bob, &who).await;
+    let (one, two) = (scene.issue(&key("ann"), &other, QUIET).await.1, scene.issue(&key("eve"), &other, QUIET).await.1);
+    for witness in std::mem::take(&mut scene.stage.witnesses.running) {
+        witness.stop().await;
+    }
+    let waits = in_flight(&scene, &other, [one, two]).await;
+    let (token, to) = (Call::new("revoke", encode(&scene.token(&bob, &who))), scene.to());
+    let pending_token = tokio::spawn(async move { book::send(to, &token).await });
+    providers_until_busy(&scene).await;
+    let pending = fill(&scene, &waits).await;
+    // There is no place left.
+    let ann = key("ann");
+    let signer = if waits.event.authorities[0].key == ann.public() { ann } else { key("eve") };
+    scene.change(&signer, &waits).await.is(503, "busy");
+    scene.revoke(&scene.token(&key("nobody"), &other)).await.is(503, "busy");
+    let answer = pending_token.await.unwrap();
+    book.judge(book::operation("revoke"), answer).is(504, "still-pending");
+    book.judge(book::operation("change"), pending.await.unwrap()).is(504, "still-pending");
+    scene.stage.dp.stop().await.unwrap();
+}
+
+/// More provider entries than wait.
+async fn providers_until_busy(scene: &Scene<'_>) {
+    let quiet = key(QUIET);
+    for _ in 0..600 {
+        let new = waymark_log::key::SecretKey::from_seed(&random::bytes());
+        let entry = entry(scene, ProviderAction::Add, &new, Some(&quiet));
+        let answer = scene.plain("submitProvider", Entry::Provider(entry).encode()).await;
+        if answer.status == 503 {
+            return answer.is(503, "busy");
+        }
+        answer.is_well(202);
+    }
+    panic!("there is always room for another provider entry");
+}
+
+/// The same change, sent as often as there are places: all wait for one ticket. One of them is returned, to see how it ends.
+async fn fill(scene: &Scene<'_>, change: &ChangeRequest) -> tokio::task::JoinHandle<book::Answer> {
+    let ann = key("ann");
+    let signer = if change.event.authorities[0].key == ann.public() { ann } else { key("eve") };
+    let (origin, to, body) = (scene.origin().clone(), scene.to(), encode(change));
+    let call = |i: usize| {
+        let from = Ipv4Addr::new(127, 1, 0, 1 + (i / 400) as u8);
+        Call { from, ..Call::new("change", body.clone()).by(&origin, &signer) }
+    };
+    let first = call(0);
+    let waits = tokio::spawn(async move { book::send(to, &first).await });
+    let mut sending = JoinSet::new();
+    // The first of both changes may hold a place still, and the revocation does.
+    for i in 1..=CHANGES_MAX {
+        let call = call(i);
+        sending.spawn(async move { book::send(to, &call).await });
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(25), sending.join_next()).await;
+    let answer = answer.expect("a change for which there is no place").unwrap().unwrap();
+    scene.book.judge(book::operation("change"), answer).is(503, "busy");
+    // The others wait on while the test does.
+    sending.detach_all();
+    waits
+}
+
+/// A disk that takes no tiles: the log takes no changes. And rows that cannot be read.
+pub async fn broken_disk(book: &Book) {
+    let scene = Scene::new(book, |_| {}).await;
+    let (bob, who) = (key("bob"), csi("tel:+4915112345649"));
+    let listed = scene.list(&bob, &who).await;
+    let wish = async || scene.over(&who, EventKind::Withdraw, &[], &[listed.mapping.digest()], &[(&bob, None)]).await;
+    let (withdraw, another) = (wish().await, wish().await);
+    let log = scene.stage.root.path().join("dp").join(names::LOG);
+    fs::rename(log.join("tile"), log.join("away")).unwrap();
+    fs::write(log.join("tile"), "in the way").unwrap();
+    // Whoever waits is told, and so is everybody after.
+    scene.change(&bob, &withdraw).await.is(503, "log-read-only");
+    scene.stage.dp.stopped().await;
+    scene.change(&bob, &withdraw).await.is(503, "log-read-only");
+    scene.revoke(&scene.token(&bob, &who)).await.is(503, "log-read-only");
+    let entry = entry(&scene, ProviderAction::Add, &key("next"), Some(&key(QUIET)));
+    scene.plain("submitProvider", Entry::Provider(entry).encode()).await.is(503, "log-read-only");
+    scene.send(Call::new("tile", "").at("/log/tile/0/000.p/1")).await.is_well(500);
+    fs::remove_file(log.join("checkpoint")).unwrap();
+    fs::create_dir(log.join("checkpoint")).unwrap();
+    scene.plain("checkpoint", "").await.is_well(500);
+
+    unreadable_rows(&scene, &listed, &another).await;
+    scene.stage.dp.stop().await.unwrap_err();
+    scene.stage.witnesses.stop().await;
+}
+
+/// A DP from a copy for another region: it knows that there is a record, and lacks it.
+pub async fn kept_elsewhere(book: &Book) {
+    let scene = Scene::new(book, |_| {}).await;
+    let (bob, who) = (key("bob"), csi("tel:+4915112345650"));
+    let mut mapping = scene.mapping(&bob, &who, QUIET, "default");
+    mapping.region = Region::parse("EU").unwrap();
+    mapping.sign(scene.origin(), &bob);
+    let added = [Added { mapping, consent: None }];
+    let change = scene.over(&who, EventKind::Issue, &added, &[], &[(&bob, None)]).await;
+    scene.change(&bob, &change).await.is_well(200);
+    let Stage { root, witnesses, dp, trust, origin, fetcher, clock } = scene.stage;
+    dp.stop().await.unwrap();
+    let (dir, copy, restored) = (root.path().join("dp"), root.path().join("copy"), root.path().join("restored"));
+    let wanted = Wanted { region: Region::parse("US"), with_keys: true };
+    backup::back_up(&Settings::load(&dir).unwrap(), &copy, &wanted, clock.now()).unwrap();
+    backup::restore(&copy, &restored, None).unwrap();
+    let dp = dp::start(Settings::load(&restored).unwrap(), clock.clone()).await.unwrap();
+    until("a checkpoint", async || dp.published_size() > 0).await;
+    let stage = Stage { root, witnesses, dp, trust, origin, fetcher, clock };
+    let scene = Scene { book, stage, prover: scene.prover };
+
+    let json = format!("{{\"csi\":\"{}\"}}", who.expose());
+    scene.plain("lookUp", json.clone()).await.is(503, "record-elsewhere");
+    scene.by(&bob, "export", json).await.is(503, "record-elsewhere");
+    let request = waymark::api::HistoryRequest { csi: who.clone(), version: 0 };
+    scene.by(&bob, "history", encode(&request)).await.is(503, "record-elsewhere");
+    scene.change(&bob, &change).await.is(503, "record-elsewhere");
+    scene.revoke(&scene.token(&bob, &who)).await.is(503, "record-elsewhere");
+    scene.stage.stop().await;
+}
+
+/// The keys of all rows are overwritten.
+async fn unreadable_rows(scene: &Scene<'_>, listed: &Added, change: &ChangeRequest) {
+    let path = scene.stage.root.path().join("dp").join(names::ROW_KEYS);
+    let keys = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let bytes = fs::metadata(&path).unwrap().len();
+    keys.write_all_at(&vec![7; bytes as usize - 16], 16).unwrap();
+    let (bob, who) = (key("bob"), listed.mapping.csi.clone());
+    assert_eq!(listed.mapping.msp.get().unwrap().as_str(), LOUD);
+    let json = format!("{{\"csi\":\"{}\"}}", who.expose());
+    scene.plain("lookUp", json.clone()).await.is(500, "internal");
+    scene.by(&bob, "export", json).await.is(500, "internal");
+    let request = waymark::api::HistoryRequest { csi: who.clone(), version: 0 };
+    scene.by(&bob, "history", encode(&request)).await.is(500, "internal");
+    scene.change(&bob, change).await.is(500, "internal");
+    scene.revoke(&scene.token(&bob, &who)).await.is(500, "internal");
+}
