@@ -19,7 +19,7 @@ use common::{Stage, csi, until};
 use plain::{
     dice::Dice,
     forge::{CSIP, Forge, MSPS, domain, hidden_tag, secret},
-    rules::{Ask, Bench, DAY, HOUR, Held, How, MINUTE, Ms, SECOND, Signer, State, Status, Who, Why, judge},
+    rules::{Ask, Bench, DAY, HOUR, Held, How, MINUTE, Ms, SECOND, State, Status, Who, Why, judge},
     tally::Tally,
     wishes::{APPS, Wisher},
 };
@@ -39,7 +39,7 @@ use waymark_mapping::{
     facts::{Contest, Service},
     identifier::Csi,
     mapping::{Consent, Mapping},
-    receipt::{accept, open_current},
+    receipt::{Sent, accept, open_current},
     signed::{SignedStruct, UNSIGNED},
     verify::{Asked, Lookup, Outcome, Trail, verify},
     wire::{List16, encode},
@@ -200,11 +200,7 @@ impl Person {
             added: List16::new(sent.to_vec()).unwrap(),
             consents: List16::new(self.consents(ask, sent)).unwrap(),
         };
-        // One who sees everything, if there is one: what a new key is shown of a change that an established one signs, too, the
-        // texts leave open.
-        let sees = |s: &&Signer| self.expected.as_ref().is_some_and(|e| e.is_established(s.who, world.now()));
-        let sender = ask.signers.iter().find(sees).or(ask.signers.first());
-        let sender = self.forge.secret(sender.map_or(Who::App(0), |s| s.who));
+        let sender = self.sender(ask);
         let by_recipients = ask.signers.iter().all(|s| s.role == AuthorityRole::Recipient);
         let client = world.stage.client();
         let said = if by_recipients {
@@ -217,6 +213,10 @@ impl Person {
             Err(ClientError::Refused { code, .. }) => Said::Refused(code),
             Err(other) => self.fail(ask, &other.to_string()),
         }
+    }
+
+    fn sender(&self, ask: &Ask) -> &SecretKey {
+        self.forge.secret(ask.signers.first().map_or(Who::App(0), |s| s.who))
     }
 
     fn consents(&self, ask: &Ask, sent: &[Mapping]) -> Vec<OfferedConsent> {
@@ -271,7 +271,8 @@ impl Person {
         };
         if let Said::Receipt(receipt) = said {
             let (trust, now) = (&world.stage.trust, world.stage.clock.now());
-            match accept(&receipt, &event, &sent, trust, None, now, &mut Trail::default()) {
+            let sent = Sent { event: &event, added: &sent, by: &self.sender(&ask).public() };
+            match accept(&receipt, sent, trust, None, now, &mut Trail::default()) {
                 Ok(current) if current.complete => {
                     if let Some(difference) = self.forge.difference(&expected, &current.state) {
                         self.fail(&ask, &difference);

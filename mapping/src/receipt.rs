@@ -9,7 +9,8 @@
 //! by the very function that the DP should have used ([`crate::rules::apply`]); at a tenure's beginning there is no previous that the
 //! reader may see, and the record must be what was added and nothing else. Otherwise a DP could slip a second mapping
 //! into a change that the recipient expects and that no watch-list would therefore call out. A key that is still new is
-//! shown its own hidden slots only; its receipt says so (`complete` is false).
+//! shown its own hidden slots only; its receipt says so (`complete` is false). Where others signed with it, what their keys were
+//! allowed may rest on what it is not shown: then it checks that what was added is there and what was removed is not.
 //!
 //! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
 //! of the record before.
@@ -90,19 +91,30 @@ pub fn open_current(
     Ok(current(proved, cause.map(|c| c.event)))
 }
 
+/// A change as it was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent<'a> {
+    /// What was signed.
+    pub event: &'a Event,
+    /// The mappings whose digests it adds.
+    pub added: &'a [Mapping],
+    /// Who sent it, one of its signers: the receipt shows what this key may see.
+    pub by: &'a Key,
+}
+
 /// Accepts the receipt for a change, or says what is wrong with it.
 ///
 /// # Errors
 /// [`ReceiptRefused`].
 pub fn accept(
     receipt: &Receipt,
-    signed: &Event,
-    added: &[Mapping],
+    sent: Sent<'_>,
     trust: &Trust,
     remembered: Option<&Remembered>,
     now: UnixMillis,
     trail: &mut Trail,
 ) -> Result<Current, ReceiptRefused> {
+    let Sent { event: signed, added, by } = sent;
     let tbs = &signed.tbs;
     let proved = prove(&receipt.now, &tbs.csi, Shown::Recipient, trust, remembered, now, trail)?;
     let Some(opened) = &proved.opened else { return Err(ReceiptRefused::OtherChange) };
@@ -112,8 +124,16 @@ pub fn accept(
     if !in_advance && (shown.version != tbs.version || cause.previous != tbs.previous) {
         return Err(ReceiptRefused::OtherChange);
     }
-    check_complete(opened, signed, proved.head_time)?;
+    check_complete(opened, by, proved.head_time)?;
     let previous = open_previous(receipt, &cause, opened, &proved)?;
+    if proved.head_time < shown.time {
+        return Err(ReceiptRefused::NotTheChange);
+    }
+    let is_joint = signed.authorities.iter().any(|a| a.key != *by);
+    if is_joint && !opened.complete && previous.as_ref().is_some_and(|p| !p.complete) {
+        check_named(sent, shown)?;
+        return current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange);
+    }
     let expected = match &previous {
         Some(previous) => {
             // What the DP knew from elsewhere is in the record, where everybody sees it.
@@ -126,7 +146,7 @@ pub fn accept(
         None => beginning(signed, added, shown)?,
     };
     let whole = opened.complete && previous.as_ref().is_none_or(|p| p.complete);
-    if !is_same(&expected, shown, whole) || proved.head_time < shown.time {
+    if !is_same(&expected, shown, whole) {
         return Err(ReceiptRefused::NotTheChange);
     }
     current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange)
@@ -232,11 +252,21 @@ impl Anchor {
     }
 }
 
-/// Only a receipt for keys that are all new may keep hidden slots closed.
-fn check_complete(opened: &Opened, signed: &Event, now: UnixMillis) -> Result<(), ReceiptRefused> {
-    let is_signer = |h: &Held| signed.authorities.iter().any(|a| a.key == h.mapping.recipient);
-    let established = opened.state.held.iter().any(|h| is_signer(h) && !opened.state.is_new_at(h, now));
-    if opened.complete || !established { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
+/// Only a receipt for a key whose mappings are all new may keep hidden slots closed.
+fn check_complete(opened: &Opened, by: &Key, now: UnixMillis) -> Result<(), ReceiptRefused> {
+    let is_established = |h: &Held| h.mapping.recipient == *by && !opened.state.is_new_at(h, now);
+    let must_see_all = opened.state.held.iter().any(is_established);
+    if opened.complete || !must_see_all { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
+}
+
+/// What a key can check of a change that others signed, too, while it is shown its own hidden slots only: what was added and can
+/// be seen is there, and nothing that was removed.
+fn check_named(sent: Sent<'_>, shown: &State) -> Result<(), ReceiptRefused> {
+    let is_visible = |m: &&Mapping| m.tags.as_exact().is_none() || m.recipient == *sent.by;
+    let stands = |m: &Mapping| shown.held.iter().any(|h| h.mapping == *m);
+    let removed = |h: &Held| sent.event.tbs.removed.contains(&h.mapping.digest());
+    let right = sent.added.iter().filter(is_visible).all(stands) && !shown.held.iter().any(removed);
+    if right { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected and the

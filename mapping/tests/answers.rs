@@ -2,7 +2,7 @@
 
 mod world;
 
-use waymark_log::{hash::Hash, time::UnixMillis};
+use waymark_log::{hash::Hash, key::Key, time::UnixMillis};
 use waymark_mapping::{
     answer::Answer,
     event::EventKind,
@@ -10,14 +10,15 @@ use waymark_mapping::{
     identifier::Csi,
     label::prove_label,
     ladder,
+    mapping::Mapping,
     names::Tag,
-    receipt::{ReceiptRefused, accept},
+    receipt::{ReceiptRefused, Sent, accept},
     record::NEW_MS,
     rules::{Held, Refused},
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
     wire::{Opaque16, Optional16, decode, encode},
 };
-use world::{World, csi, key_of};
+use world::{World, csi, key_of, sent};
 
 fn asked(tag: Option<&str>) -> Asked {
     Asked { csi: csi(), tag: tag.map(|t| Tag::parse(t).unwrap()) }
@@ -146,7 +147,7 @@ fn every_flipped_bit_of_a_receipt_is_refused() {
     let (trust, now) = (world.trust(), world.clock());
     let judge = |bytes: &[u8]| {
         let receipt = waymark_mapping::answer::Receipt::decode(bytes).map_err(|e| e.to_string())?;
-        accept(&receipt, &event, &mappings, &trust, None, now, &mut Trail::default()).map_err(|e| e.to_string())
+        accept(&receipt, sent(&event, &mappings), &trust, None, now, &mut Trail::default()).map_err(|e| e.to_string())
     };
     let current = judge(&good).unwrap();
     assert!(current.complete && current.state.version == 1 && current.state.held.len() == 3);
@@ -316,7 +317,7 @@ fn a_second_mapping_slipped_into_a_receipt_is_refused() {
         state.held.push(Held { standing, mapping: theirs });
         world.log_state(state, event.clone(), vec![]);
         let verdict =
-            accept(&world.receipt(), &event, &[mine], &world.trust(), None, world.clock(), &mut Trail::default());
+            accept(&world.receipt(), sent(&event, &[mine]), &world.trust(), None, world.clock(), &mut Trail::default());
         assert_eq!(verdict.unwrap_err(), ReceiptRefused::NotTheChange, "hidden: {hidden}");
     }
 }
@@ -329,8 +330,32 @@ fn a_receipt_that_hides_slots_from_an_established_key_is_refused() {
     let mut receipt = world.receipt();
     let body = receipt.now.body.0.as_mut().unwrap();
     body.hidden = waymark_mapping::wire::List16::new(body.hidden[1..].to_vec()).unwrap();
-    let verdict = accept(&receipt, &event, &[mine], &world.trust(), None, world.clock(), &mut Trail::default());
+    let verdict = accept(&receipt, sent(&event, &[mine]), &world.trust(), None, world.clock(), &mut Trail::default());
     assert_eq!(verdict.unwrap_err(), ReceiptRefused::Incomplete);
+}
+
+/// What the established key was allowed may rest on what the new one is not shown; what the event names, it can check.
+#[test]
+fn a_new_key_checks_what_it_sent_with_an_established_one() {
+    let mut world = World::new();
+    let (secret, shown) = (world.hidden("bob", "chat.example", "soccer"), world.visible("bob", "chat.example"));
+    world.issue(&["bob"], &[secret.clone(), shown.clone()]);
+    world.now += NEW_MS;
+    let mine = world.visible("carol", "wire.example");
+    let removed = [secret.digest(), shown.digest()];
+    let event = world.event(EventKind::Replace, std::slice::from_ref(&mine), &removed, &["carol", "bob"], true);
+    world.change(&event, std::slice::from_ref(&mine)).unwrap();
+    let mut receipt = world.receipt();
+    for body in [receipt.now.body.0.as_mut().unwrap(), receipt.previous.0.as_mut().unwrap()] {
+        body.hidden = waymark_mapping::wire::List16::empty();
+    }
+    let judge = |by: &Key, added: &[Mapping]| {
+        let (sent, now) = (Sent { event: &event, added, by }, world.clock());
+        accept(&receipt, sent, &world.trust(), None, now, &mut Trail::default()).map(|current| current.complete)
+    };
+    let carol = event.authorities[0].key;
+    assert_eq!(judge(&carol, std::slice::from_ref(&mine)), Ok(false));
+    assert_eq!(judge(&carol, &[shown]), Err(ReceiptRefused::NotTheChange));
 }
 
 #[test]
@@ -350,8 +375,7 @@ fn a_newcomer_is_new_and_the_older_key_removes_it() {
     }
     let current = accept(
         &receipt,
-        &event,
-        std::slice::from_ref(&bad),
+        sent(&event, std::slice::from_ref(&bad)),
         &world.trust(),
         None,
         world.clock(),
@@ -376,7 +400,8 @@ fn a_newcomer_is_new_and_the_older_key_removes_it() {
     world.log_state(state, event.clone(), vec![]);
     let lookup = check(&world, &world.answer(&csi(), None), &asked(None)).unwrap();
     assert_eq!(lookup.mappings.len(), 1);
-    let current = accept(&world.receipt(), &event, &[], &world.trust(), None, world.clock(), &mut Trail::default());
+    let current =
+        accept(&world.receipt(), sent(&event, &[]), &world.trust(), None, world.clock(), &mut Trail::default());
     assert!(current.unwrap().complete);
 }
 

@@ -17,7 +17,7 @@ use waymark_mapping::{
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
     wire::{List16, Optional16},
 };
-use world::{World, csi, domain, key_of, secret};
+use world::{World, csi, domain, key_of, secret, sent};
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -42,7 +42,7 @@ fn is_not_proven(verdict: Result<Lookup, Rejected>) -> bool {
 }
 
 fn accepted(world: &World, event: &Event, added: &[Mapping]) -> Result<Current, ReceiptRefused> {
-    accept(&world.receipt(), event, added, &world.trust(), None, world.clock(), &mut Trail::default())
+    accept(&world.receipt(), sent(event, added), &world.trust(), None, world.clock(), &mut Trail::default())
 }
 
 fn all(mappings: &[Mapping]) -> Vec<waymark_log::hash::Hash> {
@@ -637,6 +637,7 @@ fn a_receipt_with_a_history_that_is_not_the_readers_is_refused() {
     let (event, mapping) = take_over(&mut world, "carol").unwrap();
     let mut receipt: Receipt = world.receipt();
     receipt.previous = Optional16(Some(world.bare_body(&world.versions[1])));
-    let verdict = accept(&receipt, &event, &[mapping], &world.trust(), None, world.clock(), &mut Trail::default());
+    let verdict =
+        accept(&receipt, sent(&event, &[mapping]), &world.trust(), None, world.clock(), &mut Trail::default());
     assert_eq!(verdict.unwrap_err(), ReceiptRefused::OtherPrevious);
 }

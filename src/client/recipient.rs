@@ -18,7 +18,7 @@ use waymark_mapping::{
     label::Label,
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region},
-    receipt::{Current, ReceiptRefused, accept, open_current},
+    receipt::{Current, ReceiptRefused, Sent, accept, open_current},
     rules::State,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
@@ -222,7 +222,8 @@ pub async fn change(
     let (sender, _) = wish.signers.first().ok_or(RecipientError::Wish("nobody signs the change"))?;
     let receipt = dp.change(sender, &request).await?;
     let now = dp.clock().now();
-    Ok(accept(&receipt, &event, &added, trust, Some(looked_up.remember()), now, &mut Trail::default())?)
+    let sent = Sent { event: &event, added: &added, by: &sender.public() };
+    Ok(accept(&receipt, sent, trust, Some(looked_up.remember()), now, &mut Trail::default())?)
 }
 
 fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMillis) -> Result<Event, RecipientError> {

@@ -67,7 +67,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn is_well(self, status: u16) -> Self {
+    pub fn well(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         self
     }

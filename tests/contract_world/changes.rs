@@ -35,15 +35,15 @@ pub async fn refused(scene: &Scene<'_>) {
     scene.change(&bob, &withdrawn).await.is(422, "change-invalid");
     mappings(scene, &bob, &added).await;
 
-    let first = scene.change(&bob, &good).await.is_well(200);
+    let first = scene.change(&bob, &good).await.well(200);
     assert_eq!(first.header("idempotent-replayed"), None);
     names(scene, &bob, &good).await;
     let stale = ChangeRequest { consents: List16::empty(), ..withdrawn };
     scene.change(&bob, &stale).await.is(409, "version-stale");
-    scene.by(&bob, "export", format!("{{\"csi\":\"{}\"}}", who.expose())).await.is_well(200);
+    scene.by(&bob, "export", format!("{{\"csi\":\"{}\"}}", who.expose())).await.well(200);
     for version in [waymark_mapping::event::ANY_VERSION, 0] {
         let request = waymark::api::HistoryRequest { csi: who.clone(), version };
-        scene.by(&bob, "history", encode(&request)).await.is_well(200);
+        scene.by(&bob, "history", encode(&request)).await.well(200);
     }
     statements(scene, &added).await;
     full(scene).await;
@@ -53,7 +53,7 @@ pub async fn refused(scene: &Scene<'_>) {
 async fn names(scene: &Scene<'_>, bob: &SecretKey, good: &ChangeRequest) {
     let named = |body: Vec<u8>| Call::new("change", body).with("idempotency-key", "k").by(scene.origin(), bob);
     for replayed in [None, Some("true")] {
-        let answer = scene.send(named(encode(good))).await.is_well(200);
+        let answer = scene.send(named(encode(good))).await.well(200);
         assert_eq!(answer.header("idempotent-replayed"), replayed);
     }
     let other = ChangeRequest { consents: List16::empty(), ..good.clone() };
@@ -99,7 +99,7 @@ async fn statements(scene: &Scene<'_>, added: &Added) {
         detach.event.authorities = List16::new(vec![signed]).unwrap();
         let answer = scene.change(&secret, &detach).await;
         match status {
-            200 => drop(answer.is_well(200)),
+            200 => drop(answer.well(200)),
             _ => answer.is(403, "authority-unknown"),
         }
     }
@@ -125,21 +125,21 @@ pub async fn claims(scene: &Scene<'_>) {
         scene.over(&who, EventKind::NewHolderPending, &[], &[], &[(by, possession)]).await
     };
     scene.change(&bob, &object().await).await.is(409, "no-claim");
-    scene.change(&carol, &claim(&carol).await).await.is_well(200);
+    scene.change(&carol, &claim(&carol).await).await.well(200);
     scene.change(&dave, &claim(&dave).await).await.is(409, "claimed");
     let attested = scene.attestation(&carol, &who, 1);
     let mapping = crate::common::mapping(scene.origin(), &carol, &attested, QUIET, crate::common::shown("default"));
     let taken = [Added { mapping, consent: None }];
     let taken = scene.over(&who, EventKind::NewHolder, &taken, &[], &[(&carol, None)]).await;
     scene.change(&carol, &taken).await.is(409, "hold-not-over");
-    scene.change(&bob, &object().await).await.is_well(200);
+    scene.change(&bob, &object().await).await.well(200);
     scene.change(&bob, &object().await).await.is(409, "objected");
 
     let who = csi("tel:+4915112345645");
     let listed = scene.list(&bob, &who).await;
     let gone = [listed.mapping.digest()];
     let withdraw = scene.over(&who, EventKind::Withdraw, &[], &gone, &[(&bob, None)]).await;
-    scene.change(&bob, &withdraw).await.is_well(200);
+    scene.change(&bob, &withdraw).await.well(200);
     let possession = Some(scene.attestation(&carol, &who, 1));
     let claim = scene.over(&who, EventKind::NewHolderPending, &[], &[], &[(&carol, possession)]).await;
     scene.change(&carol, &claim).await.is(422, "nothing-to-claim");
@@ -163,7 +163,7 @@ pub async fn revocations(scene: &Scene<'_>) {
     scene.revoke(&signed(&|tbs| tbs.version = 1, None)).await.is(409, "version-stale");
     let unknown = attestation(scene.origin(), (&domain("prover.example"), &key("prover")), &bob, &who, 0);
     scene.revoke(&signed(&|_| {}, Some(unknown))).await.is(422, "prover-unknown");
-    scene.revoke(&scene.token(&bob, &who)).await.is_well(204);
+    scene.revoke(&scene.token(&bob, &who)).await.well(204);
 }
 
 /// An entry about a key of quiet.example, over its keys as they are.
@@ -195,7 +195,7 @@ pub async fn providers(scene: &Scene<'_>) {
     stale.by_valid = Opaque8::new(*quiet.sign(&stale.valid_message(origin)).as_bytes()).unwrap();
     submit(stale).await.is(409, "provider-stale");
     submit(add(&quiet, Some(&quiet))).await.is(422, "provider-invalid");
-    submit(add(&next, Some(&quiet))).await.is_well(202);
+    submit(add(&next, Some(&quiet))).await.well(202);
     // So that whoever lists providers after this finds two keys, and not one.
     let second = async || {
         let page = scene.send(Call::new("listProviders", "").at(format!("/v1/providers?domain={QUIET}"))).await;

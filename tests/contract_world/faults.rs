@@ -57,7 +57,7 @@ pub async fn nothing_published(book: &Book) {
     );
     entry.by_valid = waymark_mapping::wire::Opaque8::new(*entry.by_key.as_bytes()).unwrap();
     send(Call::new("submitProvider", Entry::Provider(entry).encode())).await.is(503, "not-ready");
-    send(Call::new("checkpoint", "")).await.is_well(404);
+    send(Call::new("checkpoint", "")).await.well(404);
     dp.stop().await.unwrap();
 }
 
@@ -113,7 +113,7 @@ async fn providers_until_busy(scene: &Scene<'_>) {
         if answer.status == 503 {
             return answer.is(503, "busy");
         }
-        answer.is_well(202);
+        answer.well(202);
     }
     panic!("there is always room for another provider entry");
 }
@@ -160,10 +160,10 @@ pub async fn broken_disk(book: &Book) {
     scene.revoke(&scene.token(&bob, &who)).await.is(503, "log-read-only");
     let entry = entry(&scene, ProviderAction::Add, &key("next"), Some(&key(QUIET)));
     scene.plain("submitProvider", Entry::Provider(entry).encode()).await.is(503, "log-read-only");
-    scene.send(Call::new("tile", "").at("/log/tile/0/000.p/1")).await.is_well(500);
+    scene.send(Call::new("tile", "").at("/log/tile/0/000.p/1")).await.well(500);
     fs::remove_file(log.join("checkpoint")).unwrap();
     fs::create_dir(log.join("checkpoint")).unwrap();
-    scene.plain("checkpoint", "").await.is_well(500);
+    scene.plain("checkpoint", "").await.well(500);
 
     unreadable_rows(&scene, &listed, &another).await;
     scene.stage.dp.stop().await.unwrap_err();
@@ -179,7 +179,7 @@ pub async fn kept_elsewhere(book: &Book) {
     mapping.sign(scene.origin(), &bob);
     let added = [Added { mapping, consent: None }];
     let change = scene.over(&who, EventKind::Issue, &added, &[], &[(&bob, None)]).await;
-    scene.change(&bob, &change).await.is_well(200);
+    scene.change(&bob, &change).await.well(200);
     let Stage { root, witnesses, dp, trust, origin, fetcher, clock } = scene.stage;
     dp.stop().await.unwrap();
     let (dir, copy, restored) = (root.path().join("dp"), root.path().join("copy"), root.path().join("restored"));

@@ -20,7 +20,7 @@ async fn start(scene: &Scene<'_>, secret: &SecretKey, who: &str) -> Answer {
 }
 
 fn id_of(answer: Answer) -> String {
-    answer.is_well(201).json()["id"].as_str().unwrap().to_owned()
+    answer.well(201).json()["id"].as_str().unwrap().to_owned()
 }
 
 async fn at(scene: &Scene<'_>, secret: &SecretKey, what: &str, id: &str, body: &str) -> Answer {
@@ -39,15 +39,15 @@ pub async fn challenges(scene: &Scene<'_>) {
     }
     let id = id_of(start(scene, &ann, BOB).await);
     for _ in 1..5 {
-        at(scene, &ann, "sendCode", &id, "{}").await.is_well(200);
+        at(scene, &ann, "sendCode", &id, "{}").await.well(200);
     }
     at(scene, &ann, "sendCode", &id, "{}").await.is(429, "challenge-sends");
     at(scene, &eve, "checkCode", &id, "{}").await.is(410, "challenge-over");
     let codes = scene.stage.root.path().join("dp/codes");
     let code = fs::read_to_string(codes.join(&id)).unwrap();
-    let pending = at(scene, &ann, "checkCode", &id, r#"{"code":"no"}"#).await.is_well(200);
+    let pending = at(scene, &ann, "checkCode", &id, r#"{"code":"no"}"#).await.well(200);
     assert_eq!(pending.json()["status"], "pending");
-    let approved = at(scene, &ann, "checkCode", &id, &format!("{{\"code\":\"{code}\"}}")).await.is_well(200);
+    let approved = at(scene, &ann, "checkCode", &id, &format!("{{\"code\":\"{code}\"}}")).await.well(200);
     assert_eq!(approved.json()["status"], "approved");
 
     // The folder is gone.

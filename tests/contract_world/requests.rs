@@ -71,7 +71,7 @@ pub async fn signatures(scene: &Scene<'_>) {
         }
         scene.send(Call::new(id, body.clone()).with("signature", "x")).await.is(401, "signature-invalid");
         let once = Call::new(id, body.clone()).by_msp(origin, (QUIET, &key(QUIET)));
-        scene.send(once.clone()).await.is_well(200);
+        scene.send(once.clone()).await.well(200);
         scene.send(once).await.is(401, "replayed");
         let unknown = Call::new(id, body).by_msp(origin, (LOUD, &key(QUIET)));
         scene.send(unknown).await.is(401, "provider-unknown");
@@ -92,29 +92,29 @@ pub async fn names(scene: &Scene<'_>) {
     }
     for media_type in ["application/vnd.waymark.answer", "application/json", "application/vnd.waymark.hint+json"] {
         let call = Call::new("lookUp", body_for("lookUp", scene.origin(), &ann)).with("accept", media_type);
-        assert_eq!(scene.send(call).await.is_well(200).header("content-type"), Some(media_type));
+        assert_eq!(scene.send(call).await.well(200).header("content-type"), Some(media_type));
     }
     for id in ["confirmPage", "confirmScript", "confirmStyle", "wellKnown", "policy", "openapi", "checkpoint"] {
-        scene.plain(id, "").await.is_well(200);
+        scene.plain(id, "").await.well(200);
     }
     policies(scene).await;
-    scene.send(Call::new("problem", "").at("/v1/problems/version-stale")).await.is_well(200);
+    scene.send(Call::new("problem", "").at("/v1/problems/version-stale")).await.well(200);
     for nothing in ["/v1/problems/no-such-code", "/v1/problems/%ff"] {
         scene.send(Call::new("problem", "").at(nothing)).await.is(404, "route-unknown");
     }
     for (path, status) in [("/log/tile/0/000.p/2", 200), ("/log/tile/0/999", 404), ("/log/tile/%ff/000", 404)] {
-        scene.send(Call::new("tile", "").at(path)).await.is_well(status);
+        scene.send(Call::new("tile", "").at(path)).await.well(status);
     }
 }
 
 /// The policy document, now and before.
 async fn policies(scene: &Scene<'_>) {
-    let tag = scene.plain("policy", "").await.is_well(200).header("etag").unwrap().to_owned();
-    scene.send(Call::new("policy", "").with("if-none-match", &tag)).await.is_well(304);
+    let tag = scene.plain("policy", "").await.well(200).header("etag").unwrap().to_owned();
+    scene.send(Call::new("policy", "").with("if-none-match", &tag)).await.well(304);
     let path = format!("/v1/policy/{}", tag.trim_matches('"'));
     let by_digest = || Call::new("policyBefore", "").at(&path);
-    scene.send(by_digest()).await.is_well(200);
-    scene.send(by_digest().with("if-none-match", &tag)).await.is_well(304);
+    scene.send(by_digest()).await.well(200);
+    scene.send(by_digest().with("if-none-match", &tag)).await.well(304);
     for unknown in ["0".repeat(64), "zz".to_owned(), "%ff".to_owned()] {
         let call = Call::new("policyBefore", "").at(format!("/v1/policy/{unknown}"));
         scene.send(call).await.is(404, "policy-unknown");
@@ -135,11 +135,11 @@ pub async fn pages(scene: &Scene<'_>) {
     let domains = |answer: &Answer| -> Vec<String> {
         answer.json().as_array().unwrap().iter().map(|k| k["domain"].as_str().unwrap().to_owned()).collect()
     };
-    let all = ask("").await.is_well(200);
+    let all = ask("").await.well(200);
     assert_eq!((domains(&all), all.header("link")), (vec!["dp.example".into(), LOUD.into(), QUIET.into()], None));
     let (mut query, mut seen) = ("?limit=1".to_owned(), vec![]);
     for _ in 0..3 {
-        let page = ask(&query).await.is_well(200);
+        let page = ask(&query).await.well(200);
         seen.extend(domains(&page));
         let Some(link) = page.header("link") else { break };
         let next = link.strip_prefix("</v1/providers").and_then(|l| l.strip_suffix(">; rel=\"next\"")).unwrap();
@@ -159,14 +159,14 @@ pub async fn retries(scene: &Scene<'_>) {
     let named = |call: Call| call.with("idempotency-key", "\"key-1\"");
     let replayed = |answer: &Answer| answer.header("idempotent-replayed") == Some("true");
     let start = || named(Call::new("startChallenge", body_for("startChallenge", origin, &ann))).by(origin, &ann);
-    let first = scene.send(start()).await.is_well(201);
-    let again = scene.send(start()).await.is_well(201);
+    let first = scene.send(start()).await.well(201);
+    let again = scene.send(start()).await.well(201);
     assert_eq!((replayed(&first), replayed(&again), first.json()), (false, true, again.json()));
     let codes = scene.stage.root.path().join("dp/codes");
     assert_eq!(fs::read_dir(&codes).unwrap().count(), 1, "a second code was sent");
     // Not signed by the same key, so another request.
     let other = named(Call::new("startChallenge", body_for("startChallenge", origin, &ann))).by(origin, &key("eve"));
-    assert!(!replayed(&scene.send(other).await.is_well(201)));
+    assert!(!replayed(&scene.send(other).await.well(201)));
 
     let view = Call::new("startChallenge", format!("{{\"csi\":\"{NOBODY}\",\"purpose\":\"view\"}}")).by(origin, &ann);
     scene.send(named(view)).await.is(422, "idempotency-conflict");
@@ -174,14 +174,14 @@ pub async fn retries(scene: &Scene<'_>) {
 
     let import =
         |body: &[u8]| named(Call::new("import", join_import([body]).unwrap())).by_msp(origin, (QUIET, &key(QUIET)));
-    assert!(!replayed(&scene.send(import(b"x")).await.is_well(200)));
-    assert!(replayed(&scene.send(import(b"x")).await.is_well(200)));
+    assert!(!replayed(&scene.send(import(b"x")).await.well(200)));
+    assert!(replayed(&scene.send(import(b"x")).await.well(200)));
     scene.send(import(b"y")).await.is(422, "idempotency-conflict");
 
     // Each has a nonce of its own, so these are two.
     let [token, other] = [(); 2].map(|()| named(Call::new("revoke", body_for("revoke", origin, &ann))));
-    assert!(!replayed(&scene.send(token.clone()).await.is_well(204)));
-    assert!(replayed(&scene.send(token).await.is_well(204)));
+    assert!(!replayed(&scene.send(token.clone()).await.well(204)));
+    assert!(replayed(&scene.send(token).await.well(204)));
     scene.send(other).await.is(422, "idempotency-conflict");
 }
 
@@ -211,7 +211,7 @@ pub async fn methods(scene: &Scene<'_>) {
     for o in OPERATIONS {
         let path = o.path.replace("{id}", &"0".repeat(32)).replace("{code}", "busy").replace("{digest}", "0");
         let path = path.replace("{level}/{index}", "0/000");
-        let allowed = ask(&format!("OPTIONS {path}")).await.is_well(204);
+        let allowed = ask(&format!("OPTIONS {path}")).await.well(204);
         let allowed = allowed.header("allow").unwrap_or_default().to_owned();
         assert!(allowed.split(',').any(|m| m == o.method), "{path}: {allowed}");
         for method in ["DELETE", "PUT", "PATCH", "TRACE", "BREW"] {

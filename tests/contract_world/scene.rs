@@ -105,7 +105,7 @@ impl<'a> Scene<'a> {
     /// Lists somebody, at the MSP whose consents are in the log.
     pub async fn list(&self, secret: &SecretKey, who: &Csi) -> Added {
         let (added, change) = self.issue(secret, who, LOUD).await;
-        self.change(secret, &change).await.is_well(200);
+        self.change(secret, &change).await.well(200);
         added
     }
 }

@@ -5,7 +5,7 @@ use waymark_mapping::{
     answer::{Pasts, Receipt},
     event::Event,
     mapping::Mapping,
-    receipt::{Current, ReceiptRefused, accept},
+    receipt::{Current, ReceiptRefused, Sent, accept},
     trust::Trust,
     verify::Trail,
     wire::{decode, encode},
@@ -37,7 +37,8 @@ fn judge(receipt: &Value, signed: &Value, trust: &str) -> Result<Current, Receip
     let added: Vec<Mapping> = signed["added"].as_array().unwrap().iter().map(mapping).collect();
     let (trust, now) = (Trust::parse(trust).unwrap(), millis(&receipt["now_ms"]));
     let receipt = Receipt::decode(&bytes(&receipt["receipt"])).unwrap();
-    accept(&receipt, &event, &added, &trust, None, now, &mut Trail::default())
+    let sent = Sent { event: &event, added: &added, by: &event.authorities[0].key };
+    accept(&receipt, sent, &trust, None, now, &mut Trail::default())
 }
 
 #[test]

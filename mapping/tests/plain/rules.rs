@@ -453,9 +453,7 @@ impl<'a> Case<'a> {
         self.check_added(self.tenure());
         self.check_authority();
         let (added, removed) = (&self.ask.added, &self.ask.removed);
-        let Some((old, new)) = removed.first().zip(added.first()).map(|(old, new)| (old.key, new.key)) else {
-            return None;
-        };
+        let (old, new) = removed.first().zip(added.first()).map(|(old, new)| (old.key, new.key))?;
         let all = self.held().iter().filter(|h| h.mapping.key == old).count();
         let of_one = |list: &[Mapping], key| list.iter().all(|m| m.key == key);
         // The new key comes without a past.

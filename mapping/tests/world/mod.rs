@@ -28,6 +28,7 @@ use waymark_mapping::{
     names::{Account, Domain, MaybeDomain, Region, Tag},
     prefix::{PrefixProof, PrefixTree},
     provider::{ProviderDirectory, domain_key},
+    receipt::Sent,
     record::{Beginning, SlotStatus},
     rules::{self, Held, Known, Proposal, Refused, State},
     signed::{SignedStruct, UNSIGNED},
@@ -39,6 +40,11 @@ use waymark_mapping::{
 };
 
 pub const NOW: u64 = 1_790_000_000_000;
+
+/// A change as its first signer sends it.
+pub fn sent<'a>(event: &'a Event, added: &'a [Mapping]) -> Sent<'a> {
+    Sent { event, added, by: &event.authorities[0].key }
+}
 
 /// One version of one CSI as the DP keeps it.
 #[derive(Clone)]
