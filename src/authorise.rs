@@ -16,7 +16,7 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping},
     names::{Domain, Region},
     provider::ProviderDirectory,
-    record::{RecordState, SlotStatus},
+    record::{Ground, RecordState, SlotStatus},
     rules::{self, Known, Proposal, Refused, State},
     tenure::PASSAGE_MS,
     vrf::VrfSecret,
@@ -137,7 +137,7 @@ pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_
     let before = current.map(|row| (row.state(), row.commitment));
     let before = before.as_ref().map(|(state, commitment)| (state, *commitment));
     let csip = csip_of(event, providers, bench);
-    let known = Known { csip: csip.as_ref(), recycled: bench.recycled };
+    let known = Known { csip: csip.as_ref(), ground: bench.recycled.then_some(Ground::Recycled) };
     let state = rules::apply(before, Proposal { event, added: &request.added, origin: bench.origin, now, known })?;
     check_statement(event, before.map(|(s, _)| s), providers, &answering.domain, now)?;
     if let Some(latest) = latest.as_ref().filter(|_| event.tbs.kind == EventKind::NewHolder) {

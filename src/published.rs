@@ -23,7 +23,7 @@ use waymark_mapping::{
     names::{Domain, Tag},
     prefix::PrefixTree,
     provider::{ProviderDirectory, domain_key},
-    record::{Beginning, SlotStatus, Standing},
+    record::{Beginning, RecordState, SlotStatus, Standing},
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     verify::{named_domains, since_versions},
     vrf::VrfSecret,
@@ -212,16 +212,20 @@ impl Answering {
     /// [`AnswerError`].
     pub fn kept(&self, csi: &Csi) -> Result<(Arc<Snapshot>, Option<Latest>), AnswerError> {
         let csi_key = self.sealer.csi_key(csi);
-        let (snapshot, version) = self.published.at(&csi_key).ok_or(AnswerError::NotReady)?;
-        let Some(version) = version else { return Ok((snapshot, None)) };
-        let sealed = self.rows.row(&csi_key, version)?.ok_or_else(damaged_index)?;
-        match open_row(&self.sealer, &sealed)? {
-            Kept::Whole(row) => {
-                let latest = Latest { snapshot: Arc::clone(&snapshot), row: *row, slot: sealed.slot };
-                Ok((snapshot, Some(latest)))
+        let mut seen = None;
+        loop {
+            let (snapshot, version) = self.published.at(&csi_key).ok_or(AnswerError::NotReady)?;
+            let Some(version) = version else { return Ok((snapshot, None)) };
+            let (kept, slot) = self.load(&csi_key, version)?;
+            match kept {
+                Kept::Whole(row) => {
+                    let latest = Latest { snapshot: Arc::clone(&snapshot), row: *row, slot };
+                    return Ok((snapshot, Some(latest)));
+                }
+                // "The latest is never deleted": it was overtaken by an erasure since.
+                Kept::Stub(_) if seen != Some(version) => seen = Some(version),
+                Kept::Stub(_) => return Err(StoreError::Damaged("the latest row".to_owned()).into()),
             }
-            // "The latest is never deleted."
-            Kept::Stub(_) => Err(StoreError::Damaged("the latest row".to_owned()).into()),
         }
     }
 
@@ -230,23 +234,32 @@ impl Answering {
     /// # Errors
     /// [`AnswerError`].
     pub fn stub(&self, csi: &Csi, version: u32) -> Result<Stub, AnswerError> {
-        Ok(self.load(&self.sealer.csi_key(csi), version)?.stub())
+        Ok(self.load(&self.sealer.csi_key(csi), version)?.0.stub())
     }
 
     /// Whether this event has made the version that it names, be that the latest or not.
     pub fn is_made_by(&self, event: &Event) -> bool {
         let kept = self.load(&self.sealer.csi_key(&event.tbs.csi), event.tbs.version);
-        matches!(kept, Ok(Kept::Whole(row)) if row.cause.event == *event)
+        matches!(kept, Ok((Kept::Whole(row), _)) if row.cause.event == *event)
     }
 
-    fn load(&self, csi_key: &[u8; 32], version: u32) -> Result<Kept, StoreError> {
-        let sealed = self.rows.row(csi_key, version)?.ok_or_else(damaged_index)?;
-        open_row(&self.sealer, &sealed)
+    /// A row, and the slot of its key.
+    fn load(&self, csi_key: &[u8; 32], version: u32) -> Result<(Kept, u64), StoreError> {
+        let row = || self.rows.row(csi_key, version)?.ok_or_else(damaged_index);
+        let sealed = row()?;
+        match open_row(&self.sealer, &sealed) {
+            // Keys are shredded once stubs have taken the rows' places: it was read before that, and is now a stub.
+            Err(StoreError::Shredded) => {
+                let stub = row()?;
+                Ok((open_row(&self.sealer, &stub)?, stub.slot))
+            }
+            kept => Ok((kept?, sealed.slot)),
+        }
     }
 
     /// An earlier version, if its payload is still there.
     fn whole(&self, csi: &Csi, version: u32) -> Result<Option<Row>, AnswerError> {
-        match self.load(&self.sealer.csi_key(csi), version)? {
+        match self.load(&self.sealer.csi_key(csi), version)?.0 {
             Kept::Whole(row) => Ok(Some(*row)),
             Kept::Stub(_) => Ok(None),
         }
@@ -291,7 +304,9 @@ impl Answering {
         // A key that withdrew all of its mappings is judged by how it stood before: a newcomer that leaves again has seen
         // nothing of the others.
         let now = snapshot.head.time;
+        let erased = row.record.state == RecordState::Erased;
         let whole = is_established(row, keys, now)
+            || (authored && erased)
             || (authored && previous.as_ref().is_some_and(|p| is_established(p, keys, now)));
         let shows = if whole { Shows::All } else { Shows::Own(keys) };
         let body = self.body(row, snapshot, &shows)?;
@@ -303,10 +318,12 @@ impl Answering {
         Ok(Receipt { now, cause, cause_salt: row.cause_salt, previous })
     }
 
-    /// The record before, in the same tenure. "Nothing of the old history is opened to the new recipient."
+    /// The record before, in the same tenure, unless it is erased. "Nothing of the old history is opened to the new recipient."
     fn previous(&self, row: &Row) -> Result<Option<Row>, AnswerError> {
         match row.version.checked_sub(1) {
-            Some(version) if !row.begins_tenure() => self.whole(&row.csi, version),
+            Some(version) if !row.begins_tenure() && row.record.state != RecordState::Erased => {
+                self.whole(&row.csi, version)
+            }
             _ => Ok(None),
         }
     }
@@ -526,7 +543,9 @@ impl Answering {
             self.stub(csi, start.version)?
         };
         let logged = self.logged(csi, start.version, stub, snapshot)?;
-        let recent = snapshot.head.time < logged.head.head.time.plus_ms(PASSAGE_MS);
+        // "If the record is erased, passage is 0": what would prove it is gone.
+        let erased = row.record.state == RecordState::Erased;
+        let recent = snapshot.head.time < logged.head.head.time.plus_ms(PASSAGE_MS) && !erased;
         let passage = match start.how {
             _ if !recent => Passage::Past,
             Beginning::NewHolder => {

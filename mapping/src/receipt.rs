@@ -7,10 +7,10 @@
 //! ```
 //!
 //! by the very function that the DP should have used ([`crate::rules::apply`]); at a tenure's beginning there is no previous that the
-//! reader may see, and the record must be what was added and nothing else. Otherwise a DP could slip a second mapping
+//! reader may see, and the record must be what was added and nothing else; after an erasure there is none at all, and nothing stands. Otherwise a DP could slip a second mapping
 //! into a change that the recipient expects and that no watch-list would therefore call out. A key that is still new is
-//! shown its own hidden slots only; its receipt says so (`complete` is false). Where others signed with it, what their keys were
-//! allowed may rest on what it is not shown: then it checks that what was added is there and what was removed is not.
+//! shown its own hidden slots only; its receipt says so (`complete` is false). Where others signed with it, or what it removes is not
+//! shown to it, whether that was allowed is not judged, and the sum is drawn over what it is shown.
 //!
 //! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
 //! of the record before.
@@ -24,7 +24,7 @@ use crate::{
     identifier::Csi,
     label::Label,
     mapping::Mapping,
-    record::{Beginning, Ground, Standing},
+    record::{Beginning, Claim, Ground, RecordState, Standing},
     rules::{self, Held, Known, Proposal, State},
     trust::Trust,
     verify::{Opened, Proved, Rejected, Remembered, Shown, Trail, open_body, prove},
@@ -129,20 +129,23 @@ pub fn accept(
     if proved.head_time < shown.time {
         return Err(ReceiptRefused::NotTheChange);
     }
-    let is_joint = signed.authorities.iter().any(|a| a.key != *by);
-    if is_joint && !opened.complete && previous.as_ref().is_some_and(|p| !p.complete) {
-        check_named(sent, shown)?;
+    if let Some(previous) = previous.as_ref().filter(|p| !p.complete && !opened.complete)
+        && rests_on_closed(sent, &previous.state)
+    {
+        check_named(sent, &previous.state, shown)?;
         return current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange);
     }
     let expected = match &previous {
         Some(previous) => {
             // What the DP knew from elsewhere is in the record, where everybody sees it.
-            let recycled = shown.state.claim().is_some_and(|c| c.ground == Ground::Recycled);
-            let (now, known) = (shown.time, Known { csip: None, recycled });
+            let told = |c: &&Claim| c.ground == Ground::Recycled || !previous.complete;
+            let ground = shown.state.claim().filter(told).map(|c| c.ground);
+            let (now, known) = (shown.time, Known { csip: None, ground });
             let proposal = Proposal { event: signed, added, origin: &proved.origin, now, known };
             let before = (&previous.state, cause.previous);
             rules::apply(Some(before), proposal).map_err(|_| ReceiptRefused::NotTheChange)?
         }
+        None if shown.state == RecordState::Erased => tombstone(signed, shown)?,
         None => beginning(signed, added, shown)?,
     };
     let whole = opened.complete && previous.as_ref().is_none_or(|p| p.complete);
@@ -158,15 +161,17 @@ fn shown_cause(receipt: &Receipt, opened: Option<&Opened>) -> Result<Option<Caus
     if right { Ok(Some(cause.clone())) } else { Err(Rejected::NotProven("the event is not the record's".to_owned())) }
 }
 
-/// Opens the record before. At a tenure's beginning there is none: what was before is somebody else's.
+/// Opens the record before. At a tenure's beginning there is none: what was before is somebody else's. Nor after an erasure:
+/// what was before is gone.
 fn open_previous(
     receipt: &Receipt,
     cause: &Cause,
     opened: &Opened,
     proved: &Proved,
 ) -> Result<Option<Opened>, ReceiptRefused> {
-    let State { csi, version, start, .. } = &opened.state;
-    match (&receipt.previous.0, *version == start.version, version.checked_sub(1)) {
+    let State { csi, version, start, state, .. } = &opened.state;
+    let has_none = *version == start.version || *state == RecordState::Erased;
+    match (&receipt.previous.0, has_none, version.checked_sub(1)) {
         (None, true, _) => Ok(None),
         (Some(body), false, Some(version)) => {
             open_before(body, csi, version, &proved.vrf, cause.previous, opened.state.tenure).map(Some)
@@ -192,6 +197,12 @@ fn open_before(
     let opened = open_body(body, csi, version, vrf, Shown::Recipient, true)?;
     let right = opened.commitment == commitment && opened.state.tenure == tenure;
     if right { Ok(opened) } else { Err(ReceiptRefused::OtherPrevious) }
+}
+
+/// What a record must be after an erasure: nothing stands. How the tenure began stays as the record says.
+fn tombstone(signed: &Event, shown: &State) -> Result<State, ReceiptRefused> {
+    let right = signed.tbs.kind == EventKind::Erase && signed.tbs.tenure == shown.tenure;
+    if right { Ok(State { held: vec![], ..shown.clone() }) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// What the first record of a tenure must be: what the change added, and nothing else.
@@ -259,14 +270,22 @@ fn check_complete(opened: &Opened, by: &Key, now: UnixMillis) -> Result<(), Rece
     if opened.complete || !must_see_all { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
 }
 
-/// What a key can check of a change that others signed, too, while it is shown its own hidden slots only: what was added and can
-/// be seen is there, and nothing that was removed.
-fn check_named(sent: Sent<'_>, shown: &State) -> Result<(), ReceiptRefused> {
-    let is_visible = |m: &&Mapping| m.tags.as_exact().is_none() || m.recipient == *sent.by;
-    let stands = |m: &Mapping| shown.held.iter().any(|h| h.mapping == *m);
+/// Whether a change may rest on what a key is not shown, while it sees its own hidden slots only: on what another signer has
+/// there, or on what it removes there.
+fn rests_on_closed(sent: Sent<'_>, previous: &State) -> bool {
+    let is_shown = |digest: &Hash| previous.held.iter().any(|h| h.mapping.digest() == *digest);
+    sent.event.authorities.iter().any(|a| a.key != *sent.by) || !sent.event.tbs.removed.iter().all(is_shown)
+}
+
+/// now = previous - removed + added among what such a key is shown, whoever allowed it.
+fn check_named(sent: Sent<'_>, previous: &State, shown: &State) -> Result<(), ReceiptRefused> {
     let removed = |h: &Held| sent.event.tbs.removed.contains(&h.mapping.digest());
-    let right = sent.added.iter().filter(is_visible).all(stands) && !shown.held.iter().any(removed);
-    if right { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
+    let stays = || previous.held.iter().filter(|h| !removed(h));
+    let is_expected = |s: &Held| stays().any(|h| h == s) || sent.added.contains(&s.mapping);
+    let is_open = |m: &Mapping| m.tags.as_exact().is_none() || m.recipient == *sent.by;
+    let must_show = stays().map(|h| &h.mapping).chain(sent.added).filter(|m| is_open(m));
+    let all_shown = must_show.into_iter().all(|m| shown.held.iter().any(|s| s.mapping == *m));
+    if shown.held.iter().all(is_expected) && all_shown { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected and the

@@ -42,7 +42,7 @@ use crate::{
     event::{AuthorityRole, Cause, EventKind},
     identifier::Csi,
     label::verify_label,
-    record::{Beginning, Claim, Contents, Ground, Record},
+    record::{Beginning, Claim, Contents, Ground, Record, RecordState},
     rules::State,
     vrf::VrfProof,
     wire::{Optional16, encode},
@@ -140,7 +140,7 @@ pub struct Begun {
     pub how: Beginning,
     /// By when it was logged, by proved position.
     pub time: UnixMillis,
-    /// Whether that is less than 30 days ago, so that the passage was proved.
+    /// Whether that is less than 30 days ago and nothing was erased since, so that the passage was proved.
     pub recent: bool,
     /// What the claim rested on, by the DP's word, if its hold was proved.
     pub ground: Option<Ground>,
@@ -220,7 +220,8 @@ impl Ledger<'_> {
             return Err(NotShown::Missing);
         }
         let time = self.logged(&proof.start)?;
-        let recent = head_time < time.plus_ms(PASSAGE_MS);
+        // "If the record is erased, passage is 0": what would prove it is gone, and nobody is listed.
+        let recent = head_time < time.plus_ms(PASSAGE_MS) && state.state != RecordState::Erased;
         let mut begun = Begun { how: start.how, time, recent, ground: None, csip_key: None };
         // "For 30 days by proved position an answer carries the proof that the hold was kept."
         match (&proof.passage, start.how, recent) {

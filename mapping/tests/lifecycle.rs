@@ -118,6 +118,17 @@ fn a_key_is_rotated_and_keeps_its_standing() {
     assert!(held.iter().all(|h| h.standing == before && h.mapping.recipient == key_of("bob2")));
     assert!(accepted(&world, &event, &new).unwrap().complete);
     assert_eq!(seen(&world).mappings[0].recipient, key_of("bob2"));
+
+    // What its MSP said of one of them was said of that mapping, and nobody says it of another.
+    let detached = world.statement(EventKind::MspDetach, Some(new[0].digest()), 1, "chat.example");
+    world.change(&detached, &[]).unwrap();
+    let mut newer = say(&mut world, "bob3");
+    for (newer, new) in newer.iter_mut().zip(&new) {
+        newer.account = new.account.clone();
+        waymark_mapping::signed::SignedStruct::sign(newer, &world.origin, &secret("bob3"));
+    }
+    let event = world.event(EventKind::RotateKey, &newer, &all(&new), &["bob2", "bob3"], false);
+    assert_eq!(world.judge(&event, &newer), Err(Refused::NotServed));
 }
 
 /// Otherwise whoever intercepts a code comes into the standing of a mapping that ran out, and is new to nobody.
@@ -257,6 +268,13 @@ fn erasing_needs_everybodys_word_and_leaves_a_tombstone() {
     let lookup = seen(&world);
     let begun = lookup.changed_hands.unwrap();
     assert_eq!((begun.how, begun.recent, lookup.tenure), (Beginning::Vacancy, true, Some(1)));
+    // If that is erased as well, nothing before is needed to show it.
+    let carols = world.versions.last().unwrap().state.held[0].mapping.digest();
+    let event = world.event(EventKind::Erase, &[], &[carols], &["carol"], false);
+    world.change(&event, &[]).unwrap();
+    assert!(matches!(world.tenure_proof().unwrap().passage, Passage::Past));
+    let lookup = seen(&world);
+    assert_eq!((lookup.outcome, lookup.changed_hands.unwrap().recent), (Outcome::Erased, false));
 }
 
 #[test]
@@ -377,7 +395,7 @@ fn what_shortens_a_hold() {
     assert_eq!(ground(&world), Ground::Lapsed);
     // A register says that the number was given away.
     let (mut world, _) = bob();
-    let event = claim(&mut world, 1, Known { csip: None, recycled: true }).unwrap();
+    let event = claim(&mut world, 1, Known { csip: None, ground: Some(Ground::Recycled) }).unwrap();
     assert_eq!(ground(&world), Ground::Recycled);
     accepted(&world, &event, &[]).unwrap();
     // Nothing stands: nothing to claim.

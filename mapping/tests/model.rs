@@ -19,6 +19,7 @@ use waymark_mapping::{
     event::{AuthorityRole, Event},
     identifier::Csi,
     mapping::Mapping,
+    record::Ground,
     rules::{self, Known, Proposal, Refused},
 };
 
@@ -67,7 +68,7 @@ fn the_rules_and_a_plain_model_of_them_agree() {
             Why::Objected,
             Why::Full,
         ];
-        all.check(100, &codes);
+        assert_eq!(all.lacks(100, &codes), None);
     }
 }
 
@@ -95,7 +96,7 @@ impl Sequence {
         let csi = Csi::parse("tel:+4915112345642").unwrap();
         Self {
             seed,
-            wisher: Wisher::new(seed, BEGINNING, false),
+            wisher: Wisher::new(seed, false),
             dice: Dice::new(seed ^ (1 << 63)),
             forge: Forge::new(origin, csi, secret("dp.example")),
             now: BEGINNING + DAY,
@@ -135,7 +136,7 @@ impl Sequence {
     }
 
     fn put(&mut self, ask: Ask, recycled: bool, tally: &mut Tally) {
-        let bench = Bench { now: self.now, recycled, issued: true, directory: None };
+        let bench = Bench { now: self.now, recycled, issued: true, directory: false };
         let expected = judge(self.stands.as_ref().map(|s| &s.expected), &ask, bench);
         let current = self.stands.as_ref().map_or(Hash::ZERO, |s| s.commitment);
         let (event, sent) = (self.forge.event(&ask, current), self.forge.sent(&ask));
@@ -166,7 +167,10 @@ impl Sequence {
         // What a DP finds out before: whether the one who signs is the CSIP.
         let csip = domain(CSIP);
         let is_csip = |s: &plain::rules::Signer| s.who == Who::Csip && s.role == AuthorityRole::Csip;
-        let known = Known { csip: ask.signers.iter().all(is_csip).then_some(&csip), recycled };
+        let known = Known {
+            csip: ask.signers.iter().all(is_csip).then_some(&csip),
+            ground: recycled.then_some(Ground::Recycled),
+        };
         let before = self.stands.as_ref().map(|s| (&s.found, s.commitment));
         let (origin, now) = (&self.forge.origin, UnixMillis::new(self.now));
         rules::apply(before, Proposal { event, added: sent, origin, now, known })
@@ -195,7 +199,9 @@ fn edges(state: &State) -> Vec<Ms> {
 fn why(refused: Refused) -> Why {
     match refused {
         Refused::Stale => Why::Stale,
-        Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere => Why::Invalid,
+        Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere | Refused::NotServed => {
+            Why::Invalid
+        }
         Refused::Mapping(_) | Refused::Time => Why::Mapping,
         Refused::Signature => Why::Signature,
         Refused::NotAuthorised | Refused::Bystander => Why::NotAllowed,

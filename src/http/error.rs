@@ -250,7 +250,9 @@ fn rules(refused: Refused) -> Problem {
         Refused::Objected => OBJECTED,
         Refused::Full => RECORD_FULL,
         Refused::Mapping(_) | Refused::Time => MAPPING_INVALID,
-        Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere => CHANGE_INVALID,
+        Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere | Refused::NotServed => {
+            CHANGE_INVALID
+        }
     };
     Problem::new(kind, refused.to_string())
 }

@@ -138,7 +138,7 @@ fn check_rules(case: &Value) {
         case["before"]["commitment"].as_str().map(|_| hash(&case["before"]["commitment"]))
     );
     let (csip, origin) = (domain("numbers.example"), origin());
-    let known = Known { csip: Some(&csip), recycled: false };
+    let known = Known { csip: Some(&csip), ground: None };
     let now = UnixMillis::new(number(&case["after"]["time_ms"]));
     let proposal = Proposal { event: &cause.event, added: &added, origin: &origin, now, known };
     let Version { state, .. } = life.last();

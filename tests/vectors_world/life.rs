@@ -240,7 +240,7 @@ impl Life {
         let mut life = Self::ann();
         let event = life.statement(EventKind::Release, AuthorityRole::Csip, "numbers.example", None, 0);
         let csip = domain("numbers.example");
-        life.make(event, vec![], Known { csip: Some(&csip), recycled: false });
+        life.make(event, vec![], Known { csip: Some(&csip), ground: None });
         life
     }
 
@@ -652,10 +652,11 @@ impl Life {
         }
     }
 
-    /// The record before, unless the version begins its tenure.
+    /// The record before, unless the version begins its tenure or is erased.
     fn previous(&self, version: u32, shows: Shows) -> Option<Body> {
-        let begins = self.versions[version as usize].state.start.version == version;
-        let before = version.checked_sub(1).filter(|_| !begins)?;
+        let state = &self.versions[version as usize].state;
+        let has_none = state.start.version == version || state.state == RecordState::Erased;
+        let before = version.checked_sub(1).filter(|_| !has_none)?;
         Some(self.bare_body(&self.versions[before as usize], shows))
     }
 

@@ -24,7 +24,8 @@ pub(super) fn pending(before: &State, version: u32, proposal: Proposal<'_>) -> R
     if before.claim_at(now).is_some() {
         return Err(Refused::Claimed);
     }
-    if before.held.is_empty() {
+    // By its state, which everybody sees: the claimant need not be shown what stands.
+    if before.state.is_empty() {
         return Err(Refused::NothingToClaim);
     }
     let proof = claimant.possession.0.as_ref();
@@ -44,14 +45,16 @@ pub(super) fn pending(before: &State, version: u32, proposal: Proposal<'_>) -> R
 }
 
 /// "14 days; 72 hours if the proof is stricter or the old mappings lapsed", or a register says that the number was given away.
+/// Visible mappings count: everybody sees the ground, and the claimant's app judges it, and neither is to learn what is hidden.
 fn ground_of(before: &State, proof: &Attestation, proposal: Proposal<'_>) -> Ground {
-    let others = || before.held.iter().filter(|h| h.mapping.recipient != proof.recipient);
-    let recorded = before.held.iter().map(|h| h.mapping.attestation.strength).max().unwrap_or(0);
-    if proposal.known.recycled {
-        Ground::Recycled
+    let shown = || before.held.iter().filter(|h| !h.is_hidden());
+    let mut others = shown().filter(|h| h.mapping.recipient != proof.recipient).peekable();
+    let recorded = shown().map(|h| h.mapping.attestation.strength).max().unwrap_or(0);
+    if let Some(known) = proposal.known.ground {
+        known
     } else if proof.strength > recorded.max(before.start.strength) {
         Ground::Stricter
-    } else if others().all(|h| h.has_lapsed_at(proposal.now)) {
+    } else if others.peek().is_some() && others.all(|h| h.has_lapsed_at(proposal.now)) {
         Ground::Lapsed
     } else {
         Ground::Equal

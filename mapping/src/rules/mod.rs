@@ -40,7 +40,7 @@ use crate::{
     identifier::Csi,
     mapping::{Attestation, Mapping, MappingRefused, Purpose},
     names::Domain,
-    record::{Beginning, Claim, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_SLOTS_MAX},
+    record::{Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_SLOTS_MAX},
 };
 
 /// One mapping of a record, opened, and how it stands.
@@ -130,6 +130,9 @@ pub enum Refused {
     /// A mapping to remove is not there, or one to add is.
     #[error("a mapping to remove is not there, or one to add is there already")]
     NotThere,
+    /// Its MSP or the DP has said of the old mapping that it is not served; nobody has said so of a new one.
+    #[error("a mapping that is not served is not carried over to another key: it can be removed")]
+    NotServed,
     /// An added mapping is not good.
     #[error("a mapping is refused: {0}")]
     Mapping(#[from] MappingRefused),
@@ -188,8 +191,9 @@ pub struct Proposal<'a> {
 pub struct Known<'a> {
     /// The CSIP whose key signs a release, if the DP knows it to issue the CSI.
     pub csip: Option<&'a Domain>,
-    /// A register says that the number has changed hands since the tenure began.
-    pub recycled: bool,
+    /// The ground of a claim where the record does not say it: a register's word to the DP, or the DP's to an app that is not
+    /// shown everything.
+    pub ground: Option<Ground>,
 }
 
 /// Applies a change to what stands: the next state, or why not.

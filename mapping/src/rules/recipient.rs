@@ -112,6 +112,9 @@ fn rotate(before: Option<&State>, proposal: Proposal<'_>) -> Result<Vec<Standing
         if pair.0 == pair.1 || keys.is_some_and(|k| k != pair) || !says_the_same(&old.mapping, new) {
             return Err(Refused::Shape);
         }
+        if old.standing.status != SlotStatus::Served {
+            return Err(Refused::NotServed);
+        }
         keys = Some(pair);
         standings.push(old.standing);
     }

@@ -302,8 +302,8 @@ pub struct Bench {
     pub recycled: bool,
     /// The DP knows the CSIP to issue the CSI.
     pub issued: bool,
-    /// Whether provers, MSPs and consents are looked at, as a DP does, and since when the log knows its prover.
-    pub directory: Option<Ms>,
+    /// Whether provers, MSPs and consents are looked at, as a DP does.
+    pub directory: bool,
 }
 
 /// MSP 1 publishes its consents, MSP 2 is not in the log.
@@ -317,7 +317,7 @@ pub fn judge(before: Option<&State>, ask: &Ask, bench: Bench) -> Result<State, B
     case.check_lists();
     case.check_signatures();
     let next = case.next();
-    if bench.directory.is_some() {
+    if bench.directory {
         case.check_directory();
     }
     if case.why.is_empty() { Ok(next.expect("no reason against it")) } else { Err(case.why) }
@@ -466,6 +466,8 @@ impl<'a> Case<'a> {
         let signs = |key| self.ask.signers.iter().any(|s| s.who == key);
         self.refuse_if(!signs(old) || !signs(new), Why::NotAllowed);
         let before = self.before?;
+        let all_served = removed.iter().filter_map(|m| before.find(m)).all(|h| h.status == Status::Served);
+        self.refuse_if(!all_served, Why::Invalid);
         // How the old mappings stood is how the new ones stand.
         let standing = removed
             .iter()
@@ -622,9 +624,11 @@ impl<'a> Case<'a> {
         let signer = self.sole()?;
         let proof = signer.proof.as_ref().filter(|p| self.shows_possession(p, signer.who, before.tenure + 1));
         self.refuse_if(proof.is_none(), Why::NotAllowed);
-        let others_lapsed = before.held.iter().all(|h| h.mapping.key == signer.who || h.has_lapsed(now));
-        // Than any that is recorded: a weaker one at the beginning does not make all later ones weak.
-        let recorded = before.held.iter().map(|h| h.mapping.proof.strength).max();
+        let shown: Vec<&Held> = before.held.iter().filter(|h| h.mapping.hidden.is_none()).collect();
+        let others: Vec<&&Held> = shown.iter().filter(|h| h.mapping.key != signer.who).collect();
+        let others_lapsed = !others.is_empty() && others.iter().all(|h| h.has_lapsed(now));
+        // Than any that is shown: a weaker one at the beginning does not make all later ones weak.
+        let recorded = shown.iter().map(|h| h.mapping.proof.strength).max();
         let stricter = proof?.strength > recorded.unwrap_or(0).max(before.start.strength);
         let hold = if stricter || others_lapsed || self.bench.recycled { SHORT_HOLD } else { HOLD };
         let claim =
@@ -718,10 +722,8 @@ impl<'a> Case<'a> {
     /// What a DP looks at beyond the rules: provers, MSPs and their consents, and who says that something is not served.
     fn check_directory(&mut self) {
         let ask = self.ask;
-        let known_since = self.bench.directory.unwrap_or_default();
         let possessions = ask.signers.iter().filter_map(|s| s.proof.as_ref());
-        let unknown = |p: &Proof| !p.by_known || p.time < known_since;
-        let unknown = ask.sent.iter().map(|m| &m.proof).chain(possessions).any(unknown);
+        let unknown = ask.sent.iter().map(|m| &m.proof).chain(possessions).any(|p| !p.by_known);
         self.refuse_if(unknown, Why::ProverUnknown);
         self.check_consents();
         if !is_statement(ask.kind) {

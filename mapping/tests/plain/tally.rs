@@ -59,16 +59,19 @@ impl Tally {
         self.refused.get(&(kind as u8)).copied().unwrap_or_default()
     }
 
-    /// Every kind was accepted and refused at least so often, and every one of these codes was given.
-    pub fn check(&self, least: u32, codes: &[Why]) {
-        for kind in KINDS {
-            let (yes, no) = (self.accepted_of(kind), self.refused_of(kind));
-            assert!(yes >= least && no >= least, "{kind:?}: {yes} accepted, {no} refused; too few to show anything");
-        }
-        for why in codes {
-            assert!(self.codes.contains_key(why.code()), "no refusal with {}", why.code());
-        }
+    /// What is missing until every kind was accepted and refused at least so often, and every one of these codes was given.
+    pub fn lacks(&self, least: u32, codes: &[Why]) -> Option<String> {
+        let few = KINDS.iter().find(|k| self.accepted_of(**k).min(self.refused_of(**k)) < least);
+        let unheard = codes.iter().find(|why| !self.codes.contains_key(why.code()));
         let refused: u32 = self.refused.values().sum();
-        assert!(self.single * 2 > refused, "{} of {refused} refusals for one reason: too few", self.single);
+        few.map(|kind| {
+            let (yes, no) = (self.accepted_of(*kind), self.refused_of(*kind));
+            format!("{kind:?}: {yes} accepted, {no} refused; too few to show anything")
+        })
+        .or_else(|| unheard.map(|why| format!("no refusal with {}", why.code())))
+        .or_else(|| {
+            let too_few = self.single * 2 <= refused;
+            too_few.then(|| format!("{} of {refused} refusals for one reason: too few", self.single))
+        })
     }
 }

@@ -35,8 +35,6 @@ pub const KINDS: [Kind; 13] = [
 pub struct Wisher {
     pub dice: Dice,
     serial: u32,
-    /// Since when the log knows the prover.
-    known_since: Ms,
     /// Whether consents, provers and MSPs are spoilt, too.
     directory: bool,
     /// What was asked for before, to be asked for again.
@@ -44,8 +42,8 @@ pub struct Wisher {
 }
 
 impl Wisher {
-    pub fn new(seed: u64, known_since: Ms, directory: bool) -> Self {
-        Self { dice: Dice::new(seed), serial: 0, known_since, directory, past: vec![] }
+    pub fn new(seed: u64, directory: bool) -> Self {
+        Self { dice: Dice::new(seed), serial: 0, directory, past: vec![] }
     }
 
     fn serial(&mut self) -> u32 {
@@ -114,7 +112,7 @@ impl Wisher {
 
     /// A proof that was made a while ago, but after `after`.
     fn proof(&mut self, key: Who, tenure: u32, after: Ms, now: Ms) -> Proof {
-        let earliest = (after + 1).max(self.known_since).max(now.saturating_sub(50 * MINUTE));
+        let earliest = (after + 1).max(now.saturating_sub(50 * MINUTE));
         let time = if earliest < now { earliest + self.dice.below(now - earliest + 1) } else { earliest };
         Proof {
             serial: self.serial(),
@@ -442,7 +440,7 @@ impl Wisher {
             // Shown before the hold was over.
             _ => {
                 let until = state.and_then(|s| s.claim.as_ref()).map_or(now, |c| c.until);
-                m.proof.time = until.min(now).saturating_sub(1).max(self.known_since);
+                m.proof.time = until.min(now).saturating_sub(1);
                 m.until = m.until.min(m.proof.time + LIFETIME);
             }
         }
@@ -502,10 +500,7 @@ impl Wisher {
         let Some(signer) = ask.signers.iter_mut().find(|s| s.proof.is_some()) else { return };
         let p = signer.proof.as_mut().unwrap();
         match self.dice.below(13) {
-            0 | 1 => {
-                signer.proof = None;
-                return;
-            }
+            0 | 1 => signer.proof = None,
             2 => p.time = newest.or(claimed).unwrap_or(now),
             3 => p.time = claimed.or(newest).unwrap_or(now),
             4 => p.time = newest.unwrap_or(now).saturating_sub(MINUTE),
@@ -518,7 +513,6 @@ impl Wisher {
             11 => p.elsewhere = true,
             _ => p.forged = true,
         }
-        p.time = p.time.max(self.known_since);
     }
 
     fn spoil_directory(&mut self, ask: &mut Ask, now: Ms) {
@@ -536,8 +530,7 @@ impl Wisher {
         if let Some(m) = ask.added.get_mut(at) {
             match what {
                 0 => m.proof.by_known = false,
-                1 => m.proof.time = self.known_since - MINUTE,
-                2 => m.msp = Some(UNKNOWN_MSP),
+                1 => m.msp = Some(UNKNOWN_MSP),
                 _ => {}
             }
             ask.sent.clone_from(&ask.added);

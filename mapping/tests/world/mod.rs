@@ -29,7 +29,7 @@ use waymark_mapping::{
     prefix::{PrefixProof, PrefixTree},
     provider::{ProviderDirectory, domain_key},
     receipt::Sent,
-    record::{Beginning, SlotStatus},
+    record::{Beginning, RecordState, SlotStatus},
     rules::{self, Held, Known, Proposal, Refused, State},
     signed::{SignedStruct, UNSIGNED},
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
@@ -384,7 +384,7 @@ impl World {
 
     pub fn judge(&self, event: &Event, added: &[Mapping]) -> Result<State, Refused> {
         let csip = domain("csip.example");
-        self.judge_knowing(event, added, Known { csip: Some(&csip), recycled: false })
+        self.judge_knowing(event, added, Known { csip: Some(&csip), ground: None })
     }
 
     pub fn judge_knowing(&self, event: &Event, added: &[Mapping], known: Known<'_>) -> Result<State, Refused> {
@@ -565,7 +565,7 @@ impl World {
             return None;
         }
         let logged = self.logged(start.version);
-        let recent = self.head.time < logged.head.head.time.plus_ms(PASSAGE_MS);
+        let recent = self.head.time < logged.head.head.time.plus_ms(PASSAGE_MS) && state.state != RecordState::Erased;
         let before = &self.versions[start.version as usize - 1];
         let passage = match start.how {
             _ if !recent => Passage::Past,
@@ -645,7 +645,8 @@ impl World {
     pub fn receipt(&self) -> Receipt {
         let kept = self.versions.last().unwrap();
         let begins = kept.state.start.version == kept.state.version;
-        let previous = self.versions.iter().rev().nth(1).filter(|_| !begins).map(|k| self.bare_body(k));
+        let has_none = begins || kept.state.state == RecordState::Erased;
+        let previous = self.versions.iter().rev().nth(1).filter(|_| !has_none).map(|k| self.bare_body(k));
         Receipt {
             now: self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true))),
             cause: Optional16(Some(kept.cause.clone())),
