@@ -316,7 +316,11 @@ impl Person {
             listed.push((self.forge.digest(&held.mapping), detached));
         }
         let detached = |service| if let Service::Detached { reason } = service { Some(reason) } else { None };
-        let found: Vec<_> = lookup.mappings.iter().map(|m| (m.digest, detached(m.service))).collect();
+        let mut found: Vec<_> = lookup.mappings.iter().map(|m| (m.digest, detached(m.service))).collect();
+        // Visible ones in the order they came, hidden ones after them in none.
+        let visible = expected.held.iter().filter(|h| h.mapping.hidden.is_none() && unserved(h).is_none()).count();
+        found.get_mut(visible..).unwrap_or_default().sort_unstable();
+        listed[visible..].sort_unstable();
         assert_eq!(found, listed, "{:?}", self.story.last());
         self.check_contest(&lookup, &expected, before);
     }
