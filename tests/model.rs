@@ -186,7 +186,9 @@ impl Person {
         let span = (before, world.now());
         match said {
             // The same event once more: nothing is made twice.
-            Said::Receipt(_) | Said::Answer if self.made_by.as_ref() == Some(&event) => {}
+            said if self.made_by.as_ref() == Some(&event) => {
+                assert!(!matches!(said, Said::Refused(_)), "a retry is refused: {ask:?}");
+            }
             Said::Refused(code) => self.refused(&ask, &code, span),
             said => self.accepted(world, (ask, event, sent), said, span).await,
         }
