@@ -105,6 +105,7 @@ async fn from_keys_to_a_verified_lookup_and_back() {
     let scene = Scene { dp: stage.dp.url(), log: stage.dp.log_url(), trust, stage };
     let adapter = register(&scene, &dir);
     look_up_and_verify(&scene);
+    hide(&scene, &adapter);
     provide(&scene, &adapter);
     logs(&scene);
     withdraw(&scene);
@@ -248,6 +249,31 @@ fn logs(scene: &Scene) {
     std::fs::write(&none, text.replace(witness, &other)).unwrap();
     waymark(&["log", "head", "--url", &scene.log, "--trust", &none]).with(5);
     waymark(&["lookup", BOB, "--dp", &scene.dp, "--trust", &none]).with(5);
+}
+
+/// Hidden alone: an opt-out stands beside it, now and after a renewal, until the app wants to be found.
+fn hide(scene: &Scene, adapter: &Adapter) {
+    scene.app(&["withdraw"]).with(0);
+    let account = "mimi://chat.example/u/bob";
+    let chat = ["issue", "--msp", "chat.example", "--msp-url", &adapter.url, "--account", account];
+    let prove = || scene.app(&["prove", "--codes", &scene.path("dp/codes")]).with(0);
+    prove();
+    scene.app(&[&chat[..], &["--exact-tag", "soccer-7f3a"]].concat()).with(0);
+    for renewed in [false, true] {
+        if renewed {
+            prove();
+            scene.app(&["renew", "--msp-url", &adapter.url]).with(0);
+        }
+        assert!(scene.look_up(BOB, &["--json"]).with(4).contains("opted"));
+        assert!(scene.look_up(BOB, &["--tag", "soccer-7f3a"]).with(0).contains("chat.example"));
+    }
+    prove();
+    scene.app(&chat).with(0);
+    let facts: Value = serde_json::from_str(&scene.look_up(BOB, &["--json"]).with(0)).unwrap();
+    assert_eq!(
+        (facts["mappings"].as_array().unwrap().len(), &facts["mappings"][0]["msp"]),
+        (1, &"chat.example".into())
+    );
 }
 
 fn withdraw(scene: &Scene) {

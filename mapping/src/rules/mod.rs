@@ -5,7 +5,7 @@
 //! | Issue | 1 or more | none | recipient | the key of each added mapping |
 //! | Replace | 1 or more | 1 or more | recipient | the key of each mapping added or removed |
 //! | Withdraw | none | 1 or more | recipient | the key of each removed mapping, or the rule for new mappings |
-//! | OptOut | 1, with no MSP | any | recipient | as Replace |
+//! | OptOut | 1 or more: with no MSP, and hidden ones | any | recipient | as Replace |
 //! | RotateKey | as many as it removes | all of one key's | recipient | both keys; the new mappings say what the old ones said |
 //! | KeyCompromise | none | none listed: all of the key's | recipient | the key, in advance; names no version |
 //! | Erase | none | all that stand | recipient | as Withdraw; where nothing stands, fresh possession |
@@ -260,7 +260,7 @@ fn check_shape(event: &Event, added: &[Mapping]) -> Result<(), Refused> {
         EventKind::Issue => adds > 0 && removes == 0,
         EventKind::Replace => adds > 0 && removes > 0,
         EventKind::Withdraw => adds == 0 && removes > 0,
-        EventKind::OptOut => adds == 1,
+        EventKind::OptOut => adds > 0,
         EventKind::RotateKey => adds > 0 && adds == removes,
         EventKind::NewHolder => adds > 0 && removes == 0,
         EventKind::KeyCompromise | EventKind::NewHolderPending | EventKind::Release => adds == 0 && removes == 0,
@@ -277,9 +277,12 @@ fn check_shape(event: &Event, added: &[Mapping]) -> Result<(), Refused> {
     if added.len() != sent.len() || added.iter().zip(sent).any(|(m, d)| m.digest() != *d) {
         return Err(Refused::OtherMappings);
     }
-    // Only an OptOut opts out, and it does nothing else. Rotations and new holders say again what was said, or begin.
+    // Only an OptOut opts out, and what comes with it is hidden. Rotations and new holders say again what was said, or begin.
+    let is_hidden = |m: &Mapping| m.tags.as_exact().is_some();
     let opts_out = match tbs.kind {
-        EventKind::OptOut => added.iter().all(Mapping::is_opt_out),
+        EventKind::OptOut => {
+            added.iter().any(Mapping::is_opt_out) && added.iter().all(|m| m.is_opt_out() || is_hidden(m))
+        }
         EventKind::RotateKey | EventKind::NewHolder => true,
         _ => !added.iter().any(Mapping::is_opt_out),
     };

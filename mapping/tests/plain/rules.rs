@@ -373,7 +373,10 @@ impl<'a> Case<'a> {
             Kind::Issue => adds >= 1 && removes == 0,
             Kind::Replace => adds >= 1 && removes >= 1,
             Kind::Withdraw => adds == 0 && removes >= 1,
-            Kind::OptOut => adds == 1 && ask.added[0].msp.is_none(),
+            Kind::OptOut => {
+                let goes = |m: &Mapping| m.msp.is_none() || m.hidden.is_some();
+                ask.added.iter().any(|m| m.msp.is_none()) && ask.added.iter().all(goes)
+            }
             Kind::RotateKey => adds >= 1 && adds == removes,
             Kind::KeyCompromise | Kind::NewHolderPending | Kind::Release => adds == 0 && removes == 0,
             Kind::Erase | Kind::Objection => adds == 0,

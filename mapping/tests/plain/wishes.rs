@@ -269,6 +269,13 @@ impl Wisher {
         let key = self.dice.pick(&keys).unwrap_or(Who::App(0));
         let mapping = self.mapping(key, tenure, 0, now);
         ask.added.push(Mapping { msp: None, hidden: None, words: 0, ..mapping });
+        // Findable to some: hidden mappings come with it; visible ones should not.
+        for _ in 0..self.dice.weighted(&[(0, 6), (1, 3), (2, 1)]) {
+            let other = self.mapping(key, tenure, 0, now);
+            if other.hidden.is_some() || self.dice.chance(10) {
+                ask.added.push(other);
+            }
+        }
         let all = self.dice.chance(30);
         let removed = state.into_iter().flat_map(|s| &s.held).filter(|h| all || h.mapping.key == key);
         ask.removed = removed.map(|h| h.mapping.clone()).collect();

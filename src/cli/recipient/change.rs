@@ -6,15 +6,17 @@ use clap::Args;
 use waymark_log::hash::Hash;
 use waymark_mapping::{
     event::EventKind,
+    facts::MappingFacts,
     mapping::{Mapping, Tags},
     names::{Account, Domain, Tag},
+    verify::{Asked, Trail},
 };
 use waymark_runtime::clock::Clock;
 
 use super::{App, End, Ended, current, fetcher, make};
 use crate::client::{
     msp::MspClient,
-    recipient::{Added, MappingSpec, Wish, sign_mapping},
+    recipient::{Added, MappingSpec, Wish, look_up, sign_mapping},
 };
 
 /// Register.
@@ -35,9 +37,13 @@ pub struct IssueArgs {
     /// What for: default, business, personal, or any text. Repeat for more.
     #[arg(long = "tag")]
     tags: Vec<String>,
-    /// Hidden: found only by somebody who presents this tag.
+    /// Hidden: found only by somebody who presents this tag. Where nothing else would be visible, an opt-out is put beside it: it
+    /// is there with and without something hidden, and so gives nothing away.
     #[arg(long, conflicts_with = "tags")]
     exact_tag: Option<String>,
+    /// Hide without an opt-out beside it: that nothing is visible then says that something is hidden.
+    #[arg(long, requires = "exact_tag")]
+    bare: bool,
     /// Say that you do not want to be found.
     #[arg(long, conflicts_with_all = ["msp", "msp_url", "tags", "exact_tag"])]
     pub(super) opt_out: bool,
@@ -79,15 +85,35 @@ async fn said(app: &App, spec: &MappingSpec, msp_url: Option<&str>) -> Result<Ad
 
 /// Registers.
 pub(super) async fn issue(app: &App, args: &IssueArgs) -> Ended {
-    let added = [wanted(app, args).await?];
-    let removed = if args.replace { digests(&own(app).await?) } else { vec![] };
-    let kind = match (args.opt_out, removed.is_empty()) {
+    let mut added = vec![wanted(app, args).await?];
+    let seen = seen(app).await?;
+    let hidden = args.exact_tag.is_some();
+    let takes_back = |m: &&MappingFacts| m.msp.is_none() && m.recipient == app.keys.recipient.public();
+    let removed: Vec<Hash> = match (args.replace, args.opt_out || hidden) {
+        (true, _) => digests(&own(app).await?),
+        (false, true) => vec![],
+        // Whoever wants to be found takes back that they do not.
+        (false, false) => seen.iter().filter(takes_back).map(|m| m.digest).collect(),
+    };
+    let hides = hidden && !args.bare && seen.iter().all(|m| removed.contains(&m.digest));
+    if hides {
+        eprintln!("nothing else is visible: an opt-out is put beside what is hidden (--bare: none)");
+        added.push(said(app, &MappingSpec::opt_out(), None).await?);
+    }
+    let kind = match (args.opt_out || hides, removed.is_empty()) {
         (true, _) => EventKind::OptOut,
         (false, true) => EventKind::Issue,
         (false, false) => EventKind::Replace,
     };
     let signers = [(&app.keys.recipient, None)];
     make(app, Wish { kind, csi: &app.csi, added: &added, removed: &removed, signers: &signers }).await
+}
+
+/// What everybody sees.
+async fn seen(app: &App) -> Result<Vec<MappingFacts>, End> {
+    let asked = Asked { csi: app.csi.clone(), tag: None };
+    let (seen, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
+    Ok(seen.get().mappings.clone())
 }
 
 /// This app's mappings.
