@@ -211,7 +211,7 @@ mod tests {
 
     use super::*;
 
-    /// Inputs for each target that reads, and for each that judges: some seconds in a debug build.
+    /// Inputs for each target that reads, and for each that judges: few, since this runs in debug builds, too.
     const INPUTS: [usize; 2] = [2000, 100];
 
     fn vectors() -> Vec<Value> {
