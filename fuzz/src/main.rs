@@ -11,7 +11,19 @@ use std::{
 use rand_chacha::ChaCha12Rng;
 use rand_core::SeedableRng;
 use serde_json::Value;
-use waymark_fuzz::{TARGETS, mutated, seeds};
+use waymark_fuzz::{JUDGES, TARGETS, Target, mutated, seeds, taken_by};
+
+/// Inputs of one turn for a target that reads, and for one that judges and takes that much longer.
+const READ_AT_ONCE: usize = 256;
+const JUDGED_AT_ONCE: usize = 16;
+
+/// A target, how many inputs it gets in its turn, and the seeds that it takes.
+struct Run {
+    name: &'static str,
+    target: Target,
+    inputs: usize,
+    own: Vec<Vec<u8>>,
+}
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -20,15 +32,18 @@ fn main() -> ExitCode {
     let seeds = seeds(&documents);
     // Another seed each time: what was tried before need not be tried again.
     let entropy = std::time::UNIX_EPOCH.elapsed().map_or(0, |t| t.as_nanos() as u64);
-    println!("{} targets, {} seeds, random seed {entropy}", TARGETS.len(), seeds.len());
+    let all = TARGETS.map(|t| (t, READ_AT_ONCE)).into_iter().chain(JUDGES.map(|t| (t, JUDGED_AT_ONCE)));
+    let targets: Vec<Run> =
+        all.map(|((name, target), inputs)| Run { name, target, inputs, own: taken_by(target, &seeds) }).collect();
+    println!("{} targets, {} seeds, random seed {entropy}", targets.len(), seeds.len());
     let mut rng = ChaCha12Rng::seed_from_u64(entropy);
     let (begun, mut inputs) = (Instant::now(), 0u64);
     while begun.elapsed() < Duration::from_secs(seconds) {
-        for (name, target) in TARGETS {
-            for _ in 0..256 {
-                let input = mutated(&seeds, &mut rng);
-                if catch_unwind(AssertUnwindSafe(|| target(&input))).is_err() {
-                    println!("FAILED: {name}: {}", data_encoding::HEXLOWER.encode(&input));
+        for run in &targets {
+            for _ in 0..run.inputs {
+                let input = mutated(&seeds, &run.own, &mut rng);
+                if catch_unwind(AssertUnwindSafe(|| (run.target)(&input))).is_err() {
+                    println!("FAILED: {}: {}", run.name, data_encoding::HEXLOWER.encode(&input));
                     return ExitCode::FAILURE;
                 }
                 inputs += 1;
