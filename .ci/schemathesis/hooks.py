@@ -116,7 +116,8 @@ def hexes(value):
     return [text for part in parts for text in hexes(part)]
 
 
-changes = almost(vectors("experimental-requests", hexes) + vectors("events", hexes))
+events = almost(vectors("events", hexes))
+changes = st.one_of(almost(vectors("experimental-requests", hexes)), events)
 csi = st.one_of(
     st.from_regex(r"tel:\+[1-9][0-9]{6,14}", fullmatch=True), st.from_regex(r"mailto:[a-z]{1,9}@[a-z]{1,9}\.example", fullmatch=True)
 )
@@ -124,7 +125,7 @@ history = st.builds(lambda c, v: short(c.encode()) + v.to_bytes(4, "big"), csi, 
 imports = st.lists(changes, min_size=1, max_size=5).map(lambda items: b"".join(len(i).to_bytes(4, "big") + i for i in items))
 for media_type, strategy in {
     "application/vnd.waymark.change": changes,
-    "application/vnd.waymark.event": changes,
+    "application/vnd.waymark.event": events,
     "application/vnd.waymark.history": st.one_of(history, st.binary(max_size=300)),
     "application/vnd.waymark.import": st.one_of(imports, st.binary(max_size=300)),
     "application/vnd.waymark.provider": almost(vectors("entries", hexes)),
