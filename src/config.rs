@@ -295,11 +295,19 @@ pub fn document_of(dir: &Path) -> Result<Logged, ConfigError> {
 }
 
 impl Settings {
-    /// Reads and checks everything in a data folder.
+    /// Reads and checks everything in a data folder, for calls that believe the system's certificate authorities.
     ///
     /// # Errors
     /// [`ConfigError`] with the file and what to mend.
     pub fn load(dir: &Path) -> Result<Self, ConfigError> {
+        Self::load_believing(dir, ExtraRoots::default())
+    }
+
+    /// The same, for calls that believe more of them.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the file and what to mend.
+    pub fn load_believing(dir: &Path, roots: ExtraRoots) -> Result<Self, ConfigError> {
         let path = dir.join(names::CONFIG);
         let file: File = config::load(&path)?;
         let (domain, origin, key_name) = file.check().map_err(|what| ConfigError::new(&path, what))?;
@@ -317,7 +325,9 @@ impl Settings {
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
         let does = Document::of(&file);
-        let recycling = Registers::load(dir, &file.recycling).map_err(|what| ConfigError::new(&path, what))?;
+        let recycling = Registers::load(dir, &file.recycling, &roots).map_err(|what| ConfigError::new(&path, what))?;
+        let mut code_secrets = file.codes.load_secrets(dir)?;
+        code_secrets.roots = roots.clone();
         Ok(Self {
             dir: dir.to_owned(),
             domain,
@@ -325,10 +335,10 @@ impl Settings {
             listen: file.listen,
             operations: file.operations,
             tls: file.tls.map(|files| files.beside(dir)),
-            roots: ExtraRoots::default(),
+            roots,
             interval_ms: file.interval_ms,
             store: file.store,
-            code_secrets: file.codes.load_secrets(dir)?,
+            code_secrets,
             codes: file.codes,
             does,
             recycling,

@@ -464,7 +464,7 @@ async fn a_register_shortens_a_hold() {
         secret_file: "feed.secret".to_owned(),
         prefixes: vec!["+49".to_owned()],
     };
-    let feeds = Registers::load(secrets.path(), &[feed]).unwrap();
+    let feeds = Registers::load(secrets.path(), &[feed], &waymark_runtime::fetch::ExtraRoots::default()).unwrap();
     let stage = Stage::with(1, &Clock::shifted(), |settings| settings.recycling = feeds).await;
     bob(&stage).await;
     stage.pass(2 * 24 * HOUR_MS).await;

@@ -192,7 +192,6 @@ impl Person {
         let said = self.send(world, &ask, &event, &sent).await;
         let span = (before, world.now());
         match said {
-            // The same event once more: nothing is made twice.
             Said::Refused(code) => self.refused(&ask, &code, span),
             said => self.accepted(world, (ask, event, sent), said, span).await,
         }

@@ -15,6 +15,7 @@ use registers::{Mood, Registers as StandIn};
 use waymark::recycling::{CACHE_MS, FEED_S_MAX, FeedError, FeedFile, Recycled, Registers};
 use waymark_log::time::UnixMillis;
 use waymark_mapping::identifier::Csi;
+use waymark_runtime::fetch::ExtraRoots;
 
 /// 2026-01-31, 13:00 UTC, and a hundred days later.
 const SINCE: UnixMillis = UnixMillis::new(1_769_864_400_000);
@@ -51,7 +52,7 @@ fn with_secret(folder: &Path, secret: &str, url: &str) -> Result<Registers, Stri
     let path = folder.join("feed.secret");
     std::fs::write(&path, format!("{secret}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    Registers::load(folder, &configuration(url))
+    Registers::load(folder, &configuration(url), &ExtraRoots::default())
 }
 
 async fn ask(registers: &Registers, number: &str) -> Result<Recycled, FeedError> {
@@ -230,6 +231,7 @@ fn a_secret_that_others_read_or_a_url_that_others_hear_is_refused() {
     assert!(beyond.contains("recycling"), "{beyond}");
     let path = folder.path().join("feed.secret");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let open = Registers::load(folder.path(), &configuration("http://127.0.0.1:9")).unwrap_err();
+    let open =
+        Registers::load(folder.path(), &configuration("http://127.0.0.1:9"), &ExtraRoots::default()).unwrap_err();
     assert!(open.contains("0600") && !open.contains("s3cret"), "{open}");
 }

@@ -220,11 +220,10 @@ pub fn run() -> ExitCode {
                 make(&dir, &NewDp { file, witnesses, quorum })
             }
             Command::Run { dir, listen, operations } => {
-                let mut settings = load(&dir)?;
+                let roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
+                let mut settings = Settings::load_believing(&dir, roots).map_err(|e| End::Could(e.into()))?;
                 settings.listen = listen.unwrap_or(settings.listen);
                 settings.operations = operations.or(settings.operations);
-                settings.roots = ExtraRoots::from_environment().map_err(|e| End::Could(e.into()))?;
-                settings.code_secrets.roots = settings.roots.clone();
                 serve(settings).await
             }
             Command::CheckConfig { dir } => check_config(&dir),

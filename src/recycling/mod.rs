@@ -44,7 +44,7 @@ use waymark_log::time::UnixMillis;
 use waymark_mapping::identifier::Csi;
 use waymark_runtime::{
     durable,
-    fetch::{FetchError, Fetched, Fetcher, check_url},
+    fetch::{ExtraRoots, FetchError, Fetched, Fetcher, check_url},
     random,
 };
 use zeroize::Zeroizing;
@@ -228,11 +228,11 @@ impl Registers {
     ///
     /// # Errors
     /// What to mend.
-    pub fn load(dir: &Path, files: &[FeedFile]) -> Result<Self, String> {
+    pub fn load(dir: &Path, files: &[FeedFile], roots: &ExtraRoots) -> Result<Self, String> {
         if files.len() > FEEDS_MAX {
             return Err(format!("recycling: at most {FEEDS_MAX} feeds"));
         }
-        let fetcher = Fetcher::new(Duration::from_secs(FEED_S_MAX));
+        let fetcher = Fetcher::with_roots(Duration::from_secs(FEED_S_MAX), roots);
         let served = files.iter().map(|f| f.open(dir, &fetcher)).collect::<Result<_, _>>()?;
         Ok(Self::new(served))
     }

@@ -13,7 +13,7 @@ use waymark_mapping::{
 use super::dice::Dice;
 
 /// People that `cargo test` takes.
-const PEOPLE_IN_SHORT: usize = 400;
+const PEOPLE_IN_SHORT: usize = 700;
 /// People that are made up where there is no file.
 const PEOPLE_MADE_UP: usize = 2000;
 /// Who does what, unless the environment says otherwise.
