@@ -18,7 +18,7 @@ pub mod schema;
 pub mod well_known;
 
 use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
 use utoipa::ToSchema;
 use waymark_log::{
@@ -36,6 +36,18 @@ use waymark_mapping::{
     verify::Outcome,
     wire::{List16, Opaque8, encode},
 };
+
+/// Reads a JSON body that is an object. By itself serde takes a list of the fields' values, too.
+///
+/// # Errors
+/// serde's, which may quote the body; of anything but an object without a place.
+pub fn read_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
+    if body.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice(body)
+    } else {
+        Err(serde::de::Error::custom("not an object"))
+    }
+}
 
 /// Media type of a change.
 pub const CHANGE_MEDIA_TYPE: &str = "application/vnd.waymark.change";

@@ -15,12 +15,13 @@ use waymark_runtime::{
 };
 
 use super::error::CSI_INVALID;
+use crate::api::read_object;
 
 pub(super) type Bytes<const MAX: usize> = Result<Capped<MAX>, Problem>;
 
 pub(super) fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     // serde's own message may quote the input, so only the place is told.
-    serde_json::from_slice(body).map_err(|e| {
+    read_object(body).map_err(|e| {
         let (line, column) = (e.line(), e.column());
         Problem::new(problem::MALFORMED, format!("Not the JSON object asked for, at line {line}, column {column}."))
     })

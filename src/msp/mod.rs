@@ -70,7 +70,7 @@ use self::{
     watching::{ImportRefused, Watching},
 };
 use crate::{
-    api::{JSON_BYTES_MAX, JSON_MEDIA_TYPE, NoticeView, NoticesAnswer, NoticesRequest},
+    api::{JSON_BYTES_MAX, JSON_MEDIA_TYPE, NoticeView, NoticesAnswer, NoticesRequest, read_object},
     client::provider::ProviderClient,
     http::{error, openapi, recipient::Nonces},
 };
@@ -322,7 +322,7 @@ async fn notices(
     let body = body?.0;
     let holder = app.nonces.authenticate(&app.origin, &headers, "/v1/notices", &body, app.clock.now())?;
     let malformed = || Problem::new(problem::MALFORMED, "Name a list in hex, and from which entry on.");
-    let request: NoticesRequest = serde_json::from_slice(&body).map_err(|_| malformed())?;
+    let request: NoticesRequest = read_object(&body).map_err(|_| malformed())?;
     let list = HEXLOWER.decode(request.list.as_bytes()).ok().and_then(|b| b.try_into().ok());
     let list = WatchId(list.ok_or_else(malformed)?);
     // The same answer whether there is no such list or it is somebody else's.

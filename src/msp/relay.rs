@@ -15,7 +15,10 @@ use waymark_runtime::{
     problem::{self, Kind, Problem},
 };
 
-use crate::{api::LookupRequest, client::provider::ProviderClient};
+use crate::{
+    api::{LookupRequest, read_object},
+    client::provider::ProviderClient,
+};
 
 /// Look-ups a day for each user, unless said otherwise.
 pub const LOOKUPS_PER_DAY_DEFAULT: u32 = 200;
@@ -73,7 +76,7 @@ impl Relay {
 
 /// A look-up that the DP would take, or none: the DP is not to see what else a user may have written.
 fn parse(body: &[u8]) -> Option<LookupRequest> {
-    let request: LookupRequest = serde_json::from_slice(body).ok()?;
+    let request: LookupRequest = read_object(body).ok()?;
     let csi = Csi::parse(&request.csi).ok()?.expose().to_owned();
     let full = request.full;
     let tag = match request.tag {

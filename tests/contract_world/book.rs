@@ -150,7 +150,7 @@ impl Call {
         (head + "\r\n").into_bytes()
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         [self.head(&format!("content-length: {}", self.body.len())), self.body.clone()].concat()
     }
 }

@@ -31,12 +31,18 @@ fn signed(scene: &Scene<'_>, id: &str, body: Vec<u8>) -> Call {
 pub async fn forms(scene: &Scene<'_>) {
     let mut slow = JoinSet::new();
     for o in OPERATIONS {
+        let long = Call::new(o.id, "").with("x-long", "x".repeat(64 << 10));
+        let answer = exchange(long.from, scene.to(), &long.bytes()).await;
+        assert_eq!((answer.status, answer.body.len()), (431, 0), "{}", o.id);
         let Some(takes) = o.takes else { continue };
         let other = Call { media_type: "text/html".to_owned(), ..Call::new(o.id, "x") };
         scene.send(other).await.is(415, "content-type");
         let large = signed(scene, o.id, vec![b' '; takes.bytes_max + 1]);
         scene.send(large).await.is(413, "body-too-large");
-        scene.send(signed(scene, o.id, b"x".to_vec())).await.is(400, "malformed");
+        // Not the list of an object's values either.
+        for other in ["x", "[]", "[\"x\"]"] {
+            scene.send(signed(scene, o.id, other.into())).await.is(400, "malformed");
+        }
         let broken = signed(scene, o.id, vec![]);
         let bytes = [broken.head("transfer-encoding: chunked"), b"zz\r\nxx\r\n".to_vec()].concat();
         let answer = exchange(broken.from, scene.to(), &bytes).await;

@@ -9,7 +9,7 @@ use std::{
 use data_encoding::BASE64;
 use serde::Deserialize;
 
-use crate::api::CHANGE_BYTES_MAX;
+use crate::api::{CHANGE_BYTES_MAX, read_object};
 
 /// Most bytes in a line, its end included: the longest change in base64, and its name.
 pub const LINE_BYTES_MAX: usize = CHANGE_BYTES_MAX / 3 * 4 + 64;
@@ -113,7 +113,7 @@ impl LineReader {
 }
 
 fn parse(bytes: &[u8]) -> Option<Vec<u8>> {
-    let line: Line = serde_json::from_slice(bytes).ok()?;
+    let line: Line = read_object(bytes).ok()?;
     let change = BASE64.decode(line.change.as_bytes()).ok()?;
     (!change.is_empty() && change.len() <= CHANGE_BYTES_MAX).then_some(change)
 }

@@ -124,6 +124,9 @@ fn describe(o: &Operation) -> OperationBuilder {
     };
     let operation =
         o.gives.iter().fold(operation, |operation, g| operation.response(g.status.to_string(), given(o, g)));
+    // What hyper says before a route is known.
+    let long = ResponseBuilder::new().description("The head is over-long. There is no body.").build();
+    let operation = operation.response("431", long);
     let problems = o.problems();
     problems
         .chunk_by(|a, b| a.status == b.status)
