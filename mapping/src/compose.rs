@@ -17,7 +17,7 @@ use crate::{
     record::{Contents, HIDDEN_SLOTS, HiddenSlot, HiddenSlots, Record, Slot, hidden_bytes},
     rules::{Held, State},
     vrf::VrfSecret,
-    wire::{List16, Optional16, encode},
+    wire::{Format, List24, Optional24, encode},
 };
 
 /// A record and everything that opens it.
@@ -69,12 +69,14 @@ pub fn compose(state: &State, cause: &Cause, vrf: &VrfSecret, rng: &mut (impl Cr
     let (hidden_slots, hidden) = hide(state, vrf, rng);
     let (cause_salt, contents_salt) = (Salt(draw(rng)), Salt(draw(rng)));
     let contents = Contents {
+        format: Format,
         start: state.start.clone(),
-        visible: List16::new(digests).expect("at most eight visible mappings"),
+        visible: List24::new(digests).expect("at most eight visible mappings"),
         hidden: hidden_slots,
         cause: blind(&cause_salt, &encode(cause)),
     };
     let record = Record {
+        format: Format,
         time: state.time,
         tenure: state.tenure,
         state: state.state,
@@ -121,14 +123,14 @@ fn hide(state: &State, vrf: &VrfSecret, rng: &mut (impl CryptoRng + ?Sized)) -> 
         let salt = Salt(draw(rng));
         let digest = blind(&salt, &hidden_bytes(place.slot.as_ref()));
         slots.push(HiddenSlot { handle: place.handle, digest });
-        let (handle, none) = (Optional16(place.proof), Optional16(None));
+        let (handle, none) = (Optional24(place.proof), Optional24(None));
         opened.push(OpenedHidden {
             slot,
             salt,
             value: place.value,
             handle,
             consent: none,
-            statement: Optional16(None),
+            statement: Optional24(None),
         });
     }
     (HiddenSlots(slots.try_into().expect("eight slots")), opened)

@@ -64,7 +64,6 @@ fn fields(entry: &Entry) -> Value {
         Entry::Open(e) => json!({
             "domain": e.domain.as_str(), "origin": e.origin.get().as_str(), "vrf": e.vrf.to_hex(),
             "interval_ms": e.interval_ms, "policy": e.policy.to_hex(), "not_before": e.not_before.get(),
-            "reserved": hex(e.reserved.as_slice()),
         }),
         Entry::Config(e) => json!({
             "interval_ms": e.interval_ms, "policy": e.policy.to_hex(), "log_key": e.log_key.to_hex(),
@@ -249,7 +248,7 @@ fn log() {
     let leaves = world.leaves();
     let head = |(index, head): &(u64, _)| {
         json!({
-            "index": index, "fields": fields(&Entry::Head(*head)), "size": index + 1,
+            "index": index, "fields": fields(&Entry::Head(head.clone())), "size": index + 1,
             "root": naive_root(&leaves[..=*index as usize]).to_hex(),
             "path": world.path(*index, index + 1).iter().map(hash_hex).collect::<Vec<_>>(),
         })

@@ -350,7 +350,7 @@ fn prove_head(
     let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
     let head = &answer.head;
     // "A verifier rejects unless head index = size - 1, so that an old head cannot ride in a fresh checkpoint."
-    let leaf = leaf_hash(&Entry::Head(*head).encode());
+    let leaf = leaf_hash(&Entry::Head(head.clone()).encode());
     let last = cosigned.size().checked_sub(1).ok_or_else(|| not_proven("the log is empty"))?;
     verify_inclusion(last, cosigned.size(), &leaf, &answer.head_path, cosigned.root())
         .map_err(|_| not_proven("the head is not the last entry of the checkpoint"))?;
