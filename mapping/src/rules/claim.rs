@@ -141,5 +141,6 @@ fn released(
 ) -> Result<State, Refused> {
     let tenure = before.tenure.checked_add(1).ok_or(Refused::Full)?;
     let start = TenureStart { version, time: now, how: Beginning::Release, domain, strength: 0 };
-    Ok(State { csi: before.csi.clone(), version, time: now, tenure, start, state: RecordState::Vacant, held: vec![] })
+    let (csi, state) = (before.csi.clone(), RecordState::Vacant);
+    Ok(State { csi, version, time: now, tenure, start, state, held: vec![], closed: vec![] })
 }

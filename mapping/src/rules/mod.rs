@@ -40,7 +40,9 @@ use crate::{
     identifier::Csi,
     mapping::{Attestation, Mapping, MappingRefused, Purpose},
     names::Domain,
-    record::{Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_MAPPINGS_DEFAULT},
+    record::{
+        Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Slot, Standing, TenureStart, VISIBLE_MAPPINGS_DEFAULT,
+    },
 };
 
 /// One mapping of a record, opened, and how it stands.
@@ -81,6 +83,8 @@ pub struct State {
     pub state: RecordState,
     /// The mappings: visible ones in the order of their slots, then hidden ones.
     pub held: Vec<Held>,
+    /// Hidden mappings of other keys of which the reader is shown no more than this. A DP knows all: there it is empty.
+    pub closed: Vec<Slot>,
 }
 
 impl State {
@@ -97,7 +101,7 @@ impl State {
 
     /// Digests of all mappings that stand: what an Erase must list.
     pub fn digests(&self) -> Vec<Hash> {
-        self.held.iter().map(|h| h.mapping.digest()).collect()
+        self.held.iter().map(|h| h.mapping.digest()).chain(self.closed.iter().map(|slot| slot.mapping)).collect()
     }
 
     /// The claim that is open at a time: one that was not taken up in time is void, though it is written down until the next change.
@@ -240,8 +244,9 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
             }
         }
     };
-    let hidden = next.held.iter().filter(|h| h.is_hidden()).count();
-    if next.held.len() - hidden > VISIBLE_MAPPINGS_DEFAULT || hidden > HIDDEN_SLOTS {
+    let visible = next.held.iter().filter(|h| !h.is_hidden()).count();
+    let hidden = next.held.len() - visible + next.closed.len();
+    if visible > VISIBLE_MAPPINGS_DEFAULT || hidden > HIDDEN_SLOTS {
         return Err(Refused::Full);
     }
     Ok(next)
@@ -350,7 +355,7 @@ fn go_on(before: &State, version: u32, now: UnixMillis, state: RecordState, mut 
         RecordState::Contested(claim) if claim.is_void_at(now) => RecordState::Standing,
         state => state,
     };
-    let state = match (held.is_empty(), state) {
+    let state = match (held.is_empty() && before.closed.is_empty(), state) {
         (true, RecordState::Erased) => RecordState::Erased,
         (true, _) => RecordState::Vacant,
         (false, RecordState::Vacant | RecordState::Erased) => RecordState::Standing,
@@ -364,6 +369,7 @@ fn go_on(before: &State, version: u32, now: UnixMillis, state: RecordState, mut 
         start: before.start.clone(),
         state,
         held,
+        closed: before.closed.clone(),
     }
 }
 
@@ -385,5 +391,6 @@ pub(crate) fn begin(
         .map(|m| Held { standing: recipient::standing_of_added(None, m, version, now), mapping: m.clone() })
         .collect();
     held.sort_by_key(Held::is_hidden);
-    Ok(State { csi: csi.clone(), version, time: now, tenure, start, state: RecordState::Standing, held })
+    let (csi, state, closed) = (csi.clone(), RecordState::Standing, vec![]);
+    Ok(State { csi, version, time: now, tenure, start, state, held, closed })
 }

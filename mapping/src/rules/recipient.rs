@@ -92,7 +92,9 @@ fn authority_to_remove(state: &State, target: &Held, proposal: Proposal<'_>) -> 
 pub(super) fn standing_of_added(before: Option<&State>, added: &Mapping, version: u32, now: UnixMillis) -> Standing {
     let held = before.map_or(&[][..], |s| &s.held);
     let is_hidden = added.tags.as_exact().is_some();
-    let others = held.iter().any(|h| h.mapping.recipient != added.recipient);
+    // What is closed to an app is other keys'.
+    let is_other = |h: &Held| h.mapping.recipient != added.recipient;
+    let others = held.iter().any(is_other) || before.is_some_and(|s| !s.closed.is_empty());
     let own: Vec<&Held> =
         held.iter().filter(|h| h.mapping.recipient == added.recipient && (is_hidden || !h.is_hidden())).collect();
     // A key that is established here already does not become a newcomer by changing its own mapping.
@@ -152,7 +154,7 @@ pub(super) fn erase(before: &State, version: u32, proposal: Proposal<'_>) -> Res
         return Err(Refused::NotThere);
     }
     let mut used = vec![false; event.authorities.len()];
-    if !remaining(before, proposal, &mut used)?.is_empty() {
+    if !remaining(before, proposal, &mut used)?.is_empty() || !before.closed.is_empty() {
         return Err(Refused::Shape);
     }
     if before.held.is_empty() {

@@ -14,8 +14,8 @@ use waymark_log::{
 };
 use waymark_mapping::{
     answer::{
-        Answer, Body, Content, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt,
-        TagProof,
+        Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedVisible,
+        Providers, Receipt, TagProof,
     },
     commitment::{Salt, blind},
     compose::{Composed, compose},
@@ -494,7 +494,7 @@ impl World {
             if let Some(held) = held {
                 opened.consent = consent(held);
                 opened.statement = statement(held);
-                opened.value = waymark_mapping::answer::HiddenValue::Present(held.standing, content(held));
+                opened.value = HiddenValue::Present(held.standing, content(held));
             }
             if recipient || (tag.is_some() && held.and_then(|h| h.mapping.tags.as_exact()) == tag) {
                 hidden.push(opened);
@@ -645,6 +645,31 @@ impl World {
             None => self.answer_claiming(asked, None, None),
             Some(kept) => self.answer_claiming(asked, Some(kept.state.version), Some(self.body(kept, tag, false))),
         }
+    }
+
+    /// What is shown of a version to an app that came with version `since`: all slots, but of hidden mappings of other apps from before
+    /// that only standing and digest.
+    pub fn body_since(&self, body: Body, app: &str, since: u32) -> Body {
+        let mut hidden = body.hidden.to_vec();
+        for opened in &mut hidden {
+            let HiddenValue::Present(standing, Content::Shown(mapping)) = &opened.value else { continue };
+            if mapping.recipient == key_of(app) || since <= standing.since_version {
+                continue;
+            }
+            opened.value = HiddenValue::Present(*standing, Content::Closed(mapping.digest()));
+            (opened.handle, opened.consent, opened.statement) = (Optional24(None), Optional24(None), Optional24(None));
+        }
+        Body { hidden: List24::new(hidden).unwrap(), ..body }
+    }
+
+    /// The honest receipt for the latest version, for an app that came with version `since`.
+    pub fn receipt_since(&self, app: &str, since: u32) -> Receipt {
+        let receipt = self.receipt();
+        let body = receipt.now.body.0.clone().unwrap();
+        let version = receipt.now.version;
+        let now = self.answer_claiming(&csi(), Some(version), Some(self.body_since(body, app, since)));
+        let previous = Optional24(receipt.previous.0.clone().map(|body| self.body_since(body, app, since)));
+        Receipt { now, previous, ..receipt }
     }
 
     /// The honest receipt for the latest version.
