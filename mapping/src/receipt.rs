@@ -141,9 +141,10 @@ pub fn accept(
     let expected = match &previous {
         Some(previous) => {
             // What the DP knew from elsewhere is in the record, where everybody sees it.
-            let told = |c: &&Claim| c.ground == Ground::Recycled || !previous.complete;
+            let told = |c: &&Claim| matches!(c.ground, Ground::Recycled | Ground::Stricter) || !previous.complete;
             let ground = shown.state.claim().filter(told).map(|c| c.ground);
-            let (now, known) = (shown.time, Known { csip: None, ground });
+            // The limits of the DP's policy document are not the app's to know: what the event names is what its signers allowed.
+            let (now, known) = (shown.time, Known { csip: None, ground, stricter: &[], visible_max: None });
             let proposal = Proposal { event: signed, added, origin: &proved.origin, now, known };
             let before = (&previous.state, cause.previous);
             rules::apply(Some(before), proposal).map_err(|_| ReceiptRefused::NotTheChange)?
