@@ -15,14 +15,13 @@ use waymark_log::{
 use waymark_mapping::{
     answer::{
         Answer, Body, Content, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt,
-        TagProof,
     },
     commitment::{Salt, blind},
-    compose::{Composed, compose},
+    compose::{Composed, compose, prove_tags},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
     identifier::Csi,
-    label::{prove_handle, prove_label},
+    label::prove_label,
     ladder,
     mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
@@ -462,7 +461,8 @@ impl World {
 
     /// The body of a version without what its MSPs say, as a receipt shows the version before.
     pub fn bare_body(&self, kept: &Kept) -> Body {
-        self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true)
+        let body = self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true);
+        Body { tag_proofs: List24::empty(), ..body }
     }
 
     /// The body of a version: hidden slots for a tag, for nobody, or all of them.
@@ -503,11 +503,8 @@ impl World {
         if !recipient {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
         }
-        let tag_end = tag.map(|tag| {
-            let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &kept.state.csi, kept.state.version, tag, ordinal);
-            TagProof { ordinal, vrf_proof }
-        });
+        let place = (&kept.state.csi, kept.state.version);
+        let tag_proofs = prove_tags(&self.vrf, place, &kept.composed.contents.hidden, &hidden, tag);
         Body {
             opening: kept.composed.opening,
             record: kept.composed.record.clone(),
@@ -515,7 +512,7 @@ impl World {
             contents: kept.composed.contents.clone(),
             visible: List24::new(opened.collect()).unwrap(),
             hidden: List24::new(hidden).unwrap(),
-            tag_end: Optional24(tag_end),
+            tag_proofs: List24::new(tag_proofs).unwrap(),
         }
     }
 
