@@ -64,7 +64,7 @@ pub enum CsiError {
     )]
     LocalPart,
     /// The part after the @.
-    #[error("the domain of the address is not at least two lower-case A-labels")]
+    #[error("the domain of the address is not at least two lower-case A-labels, or its last one is a number")]
     Domain,
     /// Over 255 bytes in all.
     #[error("the identifier is over 255 bytes long")]
