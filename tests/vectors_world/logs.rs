@@ -83,6 +83,7 @@ fn fields(entry: &Entry) -> Value {
             "time": e.time.get(), "changes": e.changes, "map_root": e.map_root.to_hex(), "open": e.open.to_hex(),
             "config": e.config.to_hex(), "provider_root": e.provider_root.to_hex(),
         }),
+        Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => panic!("no such entry in this world"),
     }
 }
 
@@ -105,7 +106,9 @@ fn signatures(entry: &Entry) -> Vec<Value> {
             let all = [(e.by_key != UNSIGNED, by_key), (!e.by_valid.as_slice().is_empty(), by_valid)];
             all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, one)| one).collect()
         }
-        Entry::Open(_) | Entry::Change(_) | Entry::Head(_) => vec![],
+        Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => {
+            vec![]
+        }
     }
 }
 

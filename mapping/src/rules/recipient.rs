@@ -72,7 +72,11 @@ fn remaining(state: &State, proposal: Proposal<'_>, used: &mut [bool]) -> Result
             None => return Err(Refused::NotAuthorised),
         }
     }
-    if state.held.len() - stay.len() == removed.len() { Ok(Remaining { stay, cleared }) } else { Err(Refused::NotThere) }
+    if state.held.len() - stay.len() == removed.len() {
+        Ok(Remaining { stay, cleared })
+    } else {
+        Err(Refused::NotThere)
+    }
 }
 
 /// "A mapping past its not-after, of another key, goes only where room is needed": the change adds something; it lapsed 14 days
@@ -135,9 +139,8 @@ pub(super) fn standing_of_added(before: Option<&State>, added: &Mapping, version
         held.iter().filter(|h| h.mapping.recipient == added.recipient && (is_hidden || !h.is_hidden())).collect();
     // A key that is established here already does not become a newcomer by changing its own mapping; but while the CSI is claimed, one
     // that came after the claim does, or it could object to the claim.
-    let is_established = |s: &State, h: &Held| {
-        !s.is_new_at(h, now) && s.claim_at(now).is_none_or(|claim| h.came_before(claim.version))
-    };
+    let is_established =
+        |s: &State, h: &Held| !s.is_new_at(h, now) && s.claim_at(now).is_none_or(|claim| h.came_before(claim.version));
     let only_new = before.is_none_or(|s| !own.iter().any(|h| is_established(s, h)));
     let newcomer = Flag(only_new && (others || !own.is_empty()));
     Standing { status: SlotStatus::Served, reason: 0, stated_version: 0, newcomer, since_version: version, since: now }
