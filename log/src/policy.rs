@@ -8,11 +8,11 @@
 //! ```
 //!
 //! C2SP tlog-policy. Names are opaque, defined before use, and a member of at most one group; a key may stand for one
-//! witness only, whatever names it bears. Who cosigns with an Ed25519 key and an ML-DSA-44 key is two witnesses here. The
+//! witness only, whatever names it bears. An operator with an Ed25519 key and an ML-DSA-44 key is two witnesses here. The
 //! policy is always local: a client never fetches the rules it judges by.
 //!
-//! An ML-DSA-44 witness counts once its cosignature is verified. Unless [`crate::mldsa::IS_VERIFIED`], it is listed and always
-//! absent.
+//! An ML-DSA-44 witness has cosigned only if its cosignature was verified. Unless [`crate::mldsa::IS_VERIFIED`], such a witness
+//! is listed and always absent.
 //!
 //! Freshness is ours, since checkpoints carry no time: cosignatures outside [now - max_age, now + skew] are dropped
 //! **before** the quorum is counted, so that a few fresh ones cannot carry an old quorum. The **quorum time** is the

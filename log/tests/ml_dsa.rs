@@ -1,5 +1,5 @@
 //! Witnesses with ML-DSA-44 keys: their keys and policies load in every build, their cosignatures are verified with the
-//! feature `pq` and never counted without it.
+//! feature `pq` and ignored without it.
 //!
 //! The crate `ml-dsa` signs here. The message is put together by hand, from the text of C2SP tlog-cosignature.
 
@@ -165,7 +165,7 @@ fn an_unsupported_signature_type_is_named_with_its_line() {
 }
 
 #[test]
-fn an_ml_dsa_44_key_stands_for_one_witness_only() {
+fn an_ml_dsa_44_key_is_one_witness_only() {
     let key = MlDsaCosigner::new("w.example", 2).key();
     let (one, two) = (Vkey::ml_dsa_44(name("a.example"), key.clone()), Vkey::ml_dsa_44(name("b.example"), key));
     let error = Policy::parse(&format!("witness a {one}\nwitness b {two}\nquorum a\n")).unwrap_err();
@@ -203,7 +203,7 @@ fn a_policy_holds_as_many_ml_dsa_44_witnesses_as_the_specification_recommends() 
 }
 
 #[test]
-fn an_ml_dsa_44_witness_counts_only_where_its_cosignature_is_verified() {
+fn an_ml_dsa_44_witness_is_present_only_where_its_cosignature_is_verified() {
     let witness = MlDsaCosigner::new("w.example", 2);
     let policy = policy_of(&witness.vkey());
     assert_eq!(policy.witnesses()[0].vkey, witness.vkey(), "it is listed in every build");
@@ -297,17 +297,22 @@ mod verified {
     }
 
     #[test]
-    fn every_flipped_bit_of_a_cosignature_is_refused() {
+    fn a_flipped_bit_of_a_cosignature_is_refused() {
+        /// Bytes of time and commitment hash, at the front of a body.
+        const FRONT_BYTES: usize = 8 + 32;
+        /// Bytes of the hints, at the end of a body.
+        const HINT_BYTES: usize = 84;
         let witness = MlDsaCosigner::new("w.example", 2);
         let (vkey, line) = (witness.vkey(), witness.line(1_700_000_000));
         let message = witness.message(&checkpoint(), 1_700_000_000).bytes();
         assert_eq!(line.body().len(), ML_DSA_44_BODY_BYTES);
         assert_eq!(check(&vkey, line.clone()), Ok(Some(UnixSeconds::new(1_700_000_000))));
-        for bit in 0..ML_DSA_44_BODY_BYTES * 8 {
+        // Every bit of time, hash and hints; of the responses between them a sample.
+        let (front, hints) = (FRONT_BYTES * 8, (ML_DSA_44_BODY_BYTES - HINT_BYTES) * 8);
+        for bit in (0..front).chain((front..hints).step_by(11)).chain(hints..ML_DSA_44_BODY_BYTES * 8) {
             let mut body = line.body().to_vec();
             body[bit / 8] ^= 1 << (bit % 8);
-            // The oracle is slow unoptimised: a sample, and the hints (the last 84 bytes), where encodings go wrong.
-            if bit >= 64 && (bit % 97 == 0 || bit >= (ML_DSA_44_BODY_BYTES - 84) * 8) {
+            if bit >= 64 {
                 assert!(!oracle_accepts(witness.key().as_bytes(), &message, &body[8..]), "bit {bit}");
             }
             assert_eq!(check(&vkey, SignatureLine::new(&vkey, body)), bad(&vkey), "bit {bit}");
@@ -346,7 +351,7 @@ mod verified {
         let good = signed(&[witness.line(9_990)]);
         policy.judge(good.as_bytes(), NOW, FRESH).unwrap();
         let text = checkpoint().format().len() * 8;
-        for bit in (0..text).chain((text..good.len() * 8).step_by(5)) {
+        for bit in (0..text).chain((text..good.len() * 8).step_by(11)) {
             let mut bytes = good.clone().into_bytes();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(policy.judge(&bytes, NOW, FRESH).is_err(), "bit {bit}");
