@@ -28,7 +28,7 @@ use waymark_mapping::{
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, Region, Tag},
     signed::{SignedStruct, UNSIGNED},
-    wire::{List16, Opaque8, encode},
+    wire::{Format, List24, Opaque8, encode},
 };
 use waymark_runtime::{clock::Clock, keyfile, random};
 
@@ -73,21 +73,23 @@ impl Signers {
         let mapping = self.mapping(Self::csi(index), &recipient, index);
         let salt = Salt(random::bytes());
         let mut consent = Consent {
+            format: Format,
             msp: self.msp.0.clone(),
             msp_key: self.msp.1.public(),
             blinded: blind(&salt, &encode(&mapping)),
-            expiry: mapping.not_after,
+            expiry: Consent::expiry_of(self.now),
             sig: UNSIGNED,
         };
         consent.sign(&self.origin, &self.msp.1);
         let tbs = EventTbs {
+            format: Format,
             kind: EventKind::Issue,
             csi: mapping.csi.clone(),
             tenure: 0,
             version: 0,
             previous: Hash::ZERO,
-            added: List16::new(vec![mapping.digest()]).expect("one digest"),
-            removed: List16::empty(),
+            added: List24::new(vec![mapping.digest()]).expect("one digest"),
+            removed: List24::empty(),
             reason: 0,
             time: self.now,
             nonce: random::bytes(),
@@ -95,14 +97,15 @@ impl Signers {
         let authority = tbs.sign_as_recipient(&self.origin, &recipient, None);
         let fits = "one of each";
         ChangeRequest {
-            event: Event { tbs, authorities: List16::new(vec![authority]).expect(fits) },
-            added: List16::new(vec![mapping]).expect(fits),
-            consents: List16::new(vec![OfferedConsent { index: 0, consent, salt }]).expect(fits),
+            event: Event { tbs, authorities: List24::new(vec![authority]).expect(fits) },
+            added: List24::new(vec![mapping]).expect(fits),
+            consents: List24::new(vec![OfferedConsent { index: 0, consent, salt }]).expect(fits),
         }
     }
 
     fn mapping(&self, csi: Csi, recipient: &SecretKey, index: u64) -> Mapping {
         let mut attestation = Attestation {
+            format: Format,
             csi: csi.clone(),
             recipient: recipient.public(),
             tenure: 0,
@@ -119,6 +122,7 @@ impl Signers {
         attestation.sign(&self.origin, &self.prover.1);
         let tag = Tag::parse(Tag::DEFAULT).expect("a reserved word");
         let mut mapping = Mapping {
+            format: Format,
             csi,
             tenure: 0,
             recipient: recipient.public(),
@@ -127,7 +131,7 @@ impl Signers {
             fingerprint: Opaque8::new([]).expect("no bytes"),
             tags: Tags::shown(vec![tag]).expect("one tag"),
             not_before: self.now,
-            not_after: self.now.plus_ms(MAPPING_LIFETIME_MS_MAX),
+            not_after: self.now.plus_ms(MAPPING_LIFETIME_MS_MAX).floor_day(),
             region: Region::ANY,
             attestation,
             sig: UNSIGNED,

@@ -34,7 +34,7 @@ use waymark_mapping::{
     mapping::{Consent, Mapping},
     signed::{context, message},
     verify::Outcome,
-    wire::{List16, Opaque8, encode},
+    wire::{List24, Opaque8, encode},
 };
 
 /// Reads a JSON body that is an object. By itself serde takes a list of the fields' values, too.
@@ -99,9 +99,9 @@ pub struct ChangeRequest {
     /// The event and its authorities.
     pub event: Event,
     /// The mappings it adds, in the order of its digests.
-    pub added: List16<Mapping, 65535>,
+    pub added: List24<Mapping, 65535>,
     /// MSPs' consents to them.
-    pub consents: List16<OfferedConsent, 65535>,
+    pub consents: List24<OfferedConsent, 65535>,
 }
 
 /// A wish to see the current record as its recipient, or what happened from a version on downwards.

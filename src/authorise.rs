@@ -20,7 +20,7 @@ use waymark_mapping::{
     rules::{self, Known, Proposal, Refused, State},
     tenure::PASSAGE_MS,
     vrf::VrfSecret,
-    wire::{List16, Optional16},
+    wire::{List24, Optional24},
 };
 use waymark_runtime::random;
 
@@ -355,9 +355,9 @@ fn pending(
         contents: composed.contents,
         cause,
         cause_salt: composed.cause_salt,
-        visible: List16::new(visible.collect()).expect(fits),
-        hidden: List16::new(hidden.collect()).expect(fits),
-        ladder: List16::new(steps).expect("a ladder has at most 64 steps"),
+        visible: List24::new(visible.collect()).expect(fits),
+        hidden: List24::new(hidden.collect()).expect(fits),
+        ladder: List24::new(steps).expect("a ladder has at most 64 steps"),
         record: composed.record,
         place: Place::default(),
     };
@@ -365,23 +365,23 @@ fn pending(
 }
 
 /// The consent that was offered now, or the one that is kept.
-fn consent_of(mapping: &Mapping, current: Option<&Row>, consents: &[Checked<'_>]) -> Optional16<KeptConsent> {
+fn consent_of(mapping: &Mapping, current: Option<&Row>, consents: &[Checked<'_>]) -> Optional24<KeptConsent> {
     let offered = consents.iter().find(|(m, ..)| *m == mapping).and_then(|(_, c, _)| *c);
     match offered {
         Some(offered) => unlogged(offered.consent.clone(), offered.salt),
-        None => Optional16(current.and_then(|row| row.said(mapping)).and_then(|s| s.consent.0.clone())),
+        None => Optional24(current.and_then(|row| row.said(mapping)).and_then(|s| s.consent.0.clone())),
     }
 }
 
 /// The statement that a mapping is not served: the one just made, or the one that is kept.
-fn statement_of(mapping: &Mapping, status: SlotStatus, current: Option<&Row>, event: &Event) -> Optional16<Event> {
+fn statement_of(mapping: &Mapping, status: SlotStatus, current: Option<&Row>, event: &Event) -> Optional24<Event> {
     if status == SlotStatus::Served {
-        return Optional16(None);
+        return Optional24(None);
     }
     let just_now = matches!(event.tbs.kind, EventKind::MspDetach | EventKind::DpUnserve)
         && event.tbs.removed.contains(&mapping.digest());
     if just_now {
-        return Optional16(Some(event.clone()));
+        return Optional24(Some(event.clone()));
     }
-    Optional16(current.and_then(|row| row.said(mapping)).and_then(|s| s.statement.0.clone()))
+    Optional24(current.and_then(|row| row.said(mapping)).and_then(|s| s.statement.0.clone()))
 }

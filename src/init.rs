@@ -14,7 +14,7 @@ use waymark_mapping::{
     names::Domain,
     signed::UNSIGNED,
     vrf::VrfSecret,
-    wire::{Flag, Opaque8},
+    wire::{Extensions, Flag, Opaque8},
 };
 use waymark_runtime::{clock::Clock, durable, keyfile, random};
 
@@ -137,7 +137,7 @@ fn open_log(
         interval_ms: new.file.interval_ms,
         policy,
         not_before: clock.now(),
-        reserved: Opaque8::new([]).ok_or_else(|| log(&"no reserved bytes"))?,
+        extensions: Extensions::NONE,
     };
     let state = LogState::opening(origin.clone(), signer.key(), open);
     let made = batch(&state, Intake::default(), clock.now(), &mut random::source()).map_err(|e| log(&e))?;

@@ -11,13 +11,14 @@ use std::{
 use waymark_log::{hash::Hash, key::Key, proof, time::UnixMillis};
 use waymark_mapping::{
     answer::{
-        Answer, Body, Content, Format, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedHidden,
-        OpenedVisible, Past, Pasts, Providers, Receipt, TagProof,
+        Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedHidden,
+        OpenedVisible, Past, Pasts, Providers, Receipt,
     },
+    compose::prove_tags,
     entry::{Entry, Head},
     event::{Cause, Event},
     identifier::Csi,
-    label::{Label, prove_handle, prove_label},
+    label::{Label, prove_label},
     ladder,
     mapping::Mapping,
     names::{Domain, Tag},
@@ -27,7 +28,7 @@ use waymark_mapping::{
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     verify::{named_domains, since_versions},
     vrf::VrfSecret,
-    wire::{List16, Opaque16, Optional16},
+    wire::{Format, List24, Opaque16, Optional24},
 };
 
 use crate::{
@@ -314,7 +315,7 @@ impl Answering {
         let previous = previous.map(|p| self.bare_body(&p, snapshot, &shows)).transpose()?;
         let cause: Option<Cause> = (whole || authored).then(|| row.cause.clone());
         let now = self.answer(snapshot, &row.csi, Some(row), Some(body), false)?;
-        let (cause, previous) = (Optional16(cause), Optional16(previous));
+        let (cause, previous) = (Optional24(cause), Optional24(previous));
         Ok(Receipt { now, cause, cause_salt: row.cause_salt, previous })
     }
 
@@ -343,7 +344,7 @@ impl Answering {
             let Some(row) = self.whole(&row.csi, at)? else { break };
             let previous = if at > first { self.previous(&row)? } else { None };
             let previous = previous.map(|p| self.bare_body(&p, &latest.snapshot, &Shows::All)).transpose()?;
-            let step = Past { cause: row.cause.clone(), cause_salt: row.cause_salt, previous: Optional16(previous) };
+            let step = Past { cause: row.cause.clone(), cause_salt: row.cause_salt, previous: Optional24(previous) };
             bytes += tls_codec::Size::tls_serialized_len(&step);
             if bytes > PAST_BYTES_MAX && !steps.is_empty() {
                 break;
@@ -352,7 +353,7 @@ impl Answering {
             let Some(next) = at.checked_sub(1) else { break };
             at = next;
         }
-        Ok(Pasts { steps: List16::new(steps).ok_or(AnswerError::TooLarge)? })
+        Ok(Pasts { steps: List24::new(steps).ok_or(AnswerError::TooLarge)? })
     }
 
     /// The versions that a key may see, newest first: from the one that first had a mapping of its own, in this tenure.
@@ -393,15 +394,15 @@ impl Answering {
             format: Format,
             open: Opaque16::new(snapshot.open.clone()).ok_or(AnswerError::TooLarge)?,
             config: Opaque16::new(snapshot.config.clone()).ok_or(AnswerError::TooLarge)?,
-            head: snapshot.head,
-            head_path: List16::new(snapshot.head_path.clone()).ok_or(AnswerError::TooLarge)?,
+            head: snapshot.head.clone(),
+            head_path: List24::new(snapshot.head_path.clone()).ok_or(AnswerError::TooLarge)?,
             checkpoint: Opaque16::new(snapshot.checkpoint.as_bytes()).ok_or(AnswerError::TooLarge)?,
             version: row.map_or(0, |r| r.version),
-            ladder: List16::new(steps).ok_or(AnswerError::TooLarge)?,
+            ladder: List24::new(steps).ok_or(AnswerError::TooLarge)?,
             map,
             providers: self.providers_for(snapshot, body.as_ref())?,
-            body: Optional16(body),
-            full: Optional16(full.flatten()),
+            body: Optional24(body),
+            full: Optional24(full.flatten()),
         })
     }
 
@@ -425,27 +426,25 @@ impl Answering {
                     let consent = self.opened_consent(&content, &kept.said, snapshot)?;
                     (HiddenValue::Present(*standing, content), consent)
                 }
-                _ => (HiddenValue::Empty, Optional16(None)),
+                _ => (HiddenValue::Empty, Optional24(None)),
             };
             let (salt, handle, statement) = (kept.salt, kept.handle.clone(), kept.said.statement.clone());
             hidden.push(OpenedHidden { slot, salt, value, handle, consent, statement });
         }
-        let tag_end = if let Shows::Tag(Some(tag)) = shows {
+        let presented = if let Shows::Tag(tag) = shows { *tag } else { None };
+        if presented.is_some() {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
-            let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &row.csi, row.version, tag, ordinal);
-            Some(TagProof { ordinal, vrf_proof })
-        } else {
-            None
-        };
+        }
+        let place = (&row.csi, row.version);
+        let tag_proofs = prove_tags(&self.vrf, place, &row.contents.hidden, &hidden, presented);
         Ok(Body {
             opening: row.opening,
             record: row.record.clone(),
             contents_salt: row.contents_salt,
             contents: row.contents.clone(),
-            visible: List16::new(visible).ok_or(AnswerError::TooLarge)?,
-            hidden: List16::new(hidden).ok_or(AnswerError::TooLarge)?,
-            tag_end: Optional16(tag_end),
+            visible: List24::new(visible).ok_or(AnswerError::TooLarge)?,
+            hidden: List24::new(hidden).ok_or(AnswerError::TooLarge)?,
+            tag_proofs: List24::new(tag_proofs).ok_or(AnswerError::TooLarge)?,
         })
     }
 
@@ -456,9 +455,10 @@ impl Answering {
         visible.iter_mut().for_each(|v| v.said = Said::NOTHING);
         let mut hidden = row.hidden.to_vec();
         hidden.iter_mut().for_each(|h| h.said = Said::NOTHING);
-        row.visible = List16::new(visible).ok_or(AnswerError::TooLarge)?;
-        row.hidden = List16::new(hidden).ok_or(AnswerError::TooLarge)?;
-        self.body(&row, snapshot, shows)
+        row.visible = List24::new(visible).ok_or(AnswerError::TooLarge)?;
+        row.hidden = List24::new(hidden).ok_or(AnswerError::TooLarge)?;
+        // "The record before bears no proofs of handles."
+        Ok(Body { tag_proofs: List24::empty(), ..self.body(&row, snapshot, shows)? })
     }
 
     fn opened_consent(
@@ -466,13 +466,13 @@ impl Answering {
         content: &Content,
         said: &Said,
         snapshot: &Snapshot,
-    ) -> Result<Optional16<OpenedConsent>, AnswerError> {
+    ) -> Result<Optional24<OpenedConsent>, AnswerError> {
         let (Some(KeptConsent { consent, salt, logged }), Some(_)) = (&said.consent.0, content.mapping()) else {
-            return Ok(Optional16(None));
+            return Ok(Optional24(None));
         };
         let logged = logged.map(|index| self.inclusion(index, snapshot)).transpose()?;
         let (consent, salt) = (consent.clone(), *salt);
-        Ok(Optional16(Some(OpenedConsent { consent, salt, logged: Optional16(logged) })))
+        Ok(Optional24(Some(OpenedConsent { consent, salt, logged: Optional24(logged) })))
     }
 
     /// Where an entry is, in the published tree.
@@ -481,7 +481,7 @@ impl Answering {
             .map_err(|_| StoreError::Damaged("the place of an entry".to_owned()))?;
         let hashes = self.files.hashes(&plan, snapshot.size)?;
         let path = plan.build(&hashes).map_err(|_| AnswerError::TooLarge)?;
-        Ok(Inclusion { index, path: List16::new(path).ok_or(AnswerError::TooLarge)? })
+        Ok(Inclusion { index, path: List24::new(path).ok_or(AnswerError::TooLarge)? })
     }
 
     fn head_at(&self, index: u64, snapshot: &Snapshot) -> Result<HeadAt, AnswerError> {
@@ -529,7 +529,7 @@ impl Answering {
         if tenure.is_none() && since.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Full { since: List16::new(since).ok_or(AnswerError::TooLarge)?, tenure: Optional16(tenure) }))
+        Ok(Some(Full { since: List24::new(since).ok_or(AnswerError::TooLarge)?, tenure: Optional24(tenure) }))
     }
 
     fn tenure_proof(&self, row: &Row, snapshot: &Snapshot) -> Result<Option<TenureProof>, AnswerError> {
@@ -555,7 +555,7 @@ impl Answering {
                 let pending = self.opened_version(csi, claim.version, snapshot)?;
                 Passage::Hold(Hold {
                     pending,
-                    last: Optional16(opened),
+                    last: Optional24(opened),
                     before: self.head_at(stub.place.before, snapshot)?,
                 })
             }
@@ -588,7 +588,7 @@ impl Answering {
         let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
         let (proof, _) = snapshot.provider_tree.prove(&keys).ok_or(AnswerError::TooLarge)?;
         let leaves = domains.iter().filter_map(|d| snapshot.providers.get(d).cloned()).collect();
-        Ok(Providers { leaves: List16::new(leaves).ok_or(AnswerError::TooLarge)?, proof })
+        Ok(Providers { leaves: List24::new(leaves).ok_or(AnswerError::TooLarge)?, proof })
     }
 }
 

@@ -19,7 +19,7 @@ use waymark_mapping::{
     mapping::{Consent, Mapping},
     record::{Contents, Record, Standing},
     rules::{Held, State},
-    wire::{List16, Malformed, Optional16, decode, encode},
+    wire::{List24, Optional24, Undecoded, decode, encode},
 };
 
 /// An MSP's consent as it came, and where it was logged.
@@ -37,14 +37,14 @@ pub struct KeptConsent {
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Said {
     /// The MSP's consent.
-    pub consent: Optional16<KeptConsent>,
+    pub consent: Optional24<KeptConsent>,
     /// The statement that it is not served.
-    pub statement: Optional16<Event>,
+    pub statement: Optional24<Event>,
 }
 
 impl Said {
     /// Nothing.
-    pub const NOTHING: Self = Self { consent: Optional16(None), statement: Optional16(None) };
+    pub const NOTHING: Self = Self { consent: Optional24(None), statement: Optional24(None) };
 }
 
 /// A visible slot.
@@ -68,7 +68,7 @@ pub struct KeptHidden {
     /// What it holds, shown.
     pub value: HiddenValue,
     /// Why its handle is what it is.
-    pub handle: Optional16<TagProof>,
+    pub handle: Optional24<TagProof>,
     /// What others say about it.
     pub said: Said,
 }
@@ -117,11 +117,11 @@ pub struct Row {
     /// Opens the contents' `cause`.
     pub cause_salt: Salt,
     /// The visible slots.
-    pub visible: List16<KeptVisible, 65535>,
+    pub visible: List24<KeptVisible, 65535>,
     /// The hidden slots, all eight.
-    pub hidden: List16<KeptHidden, 65535>,
+    pub hidden: List24<KeptHidden, 65535>,
     /// The ladder that shows this version to be the latest.
-    pub ladder: List16<KeptStep, 65535>,
+    pub ladder: List24<KeptStep, 65535>,
     /// Where it was logged; known once its batch is made.
     pub place: Place,
 }
@@ -151,8 +151,8 @@ impl Kept {
     /// Reads what was unsealed.
     ///
     /// # Errors
-    /// [`Malformed`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// [`Undecoded`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Undecoded> {
         decode("row", bytes)
     }
 

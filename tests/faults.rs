@@ -36,6 +36,7 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::{Attestation, Method, Purpose},
     signed::{SignedStruct, UNSIGNED},
+    wire::Format,
 };
 use waymark_runtime::{clock::Clock, keyfile, random};
 
@@ -191,6 +192,7 @@ impl Hand {
     fn attestation(&self, recipient: Key, who: &Csi) -> Attestation {
         let now = Clock::System.now();
         let mut attestation = Attestation {
+            format: Format,
             csi: who.clone(),
             recipient,
             tenure: 0,
@@ -243,7 +245,7 @@ impl Hand {
             }
             _ => vec![],
         };
-        let now = Clock::System.now().max(self.state.head.unwrap().time.plus_ms(1));
+        let now = Clock::System.now().max(self.state.head.as_ref().unwrap().time.plus_ms(1));
         let made = batch(&self.state, intake, now, &mut random::source()).unwrap();
         assert!(made.refused.is_empty() && made.config_refused.is_none());
         let (rows, purges) = seal_rows(&self.answering.sealer, &made.rows, made.checkpoint.size).unwrap();
@@ -381,7 +383,7 @@ fn a_config_entry_that_does_not_follow_is_left_out() {
     other_key.sign(&origin(), &log_key);
     let mut bent = good.clone();
     bent.interval_ms += 1;
-    let now = Clock::System.now().max(hand.state.head.unwrap().time.plus_ms(1));
+    let now = Clock::System.now().max(hand.state.head.as_ref().unwrap().time.plus_ms(1));
     let made = |config| {
         let intake = Intake { config: Some(config), ..Intake::default() };
         batch(&hand.state, intake, now, &mut random::source()).unwrap()

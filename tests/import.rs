@@ -99,10 +99,10 @@ fn forged(signers: &Signers, index: u64) -> String {
     // Named by the event all the same, so that nothing but the mapping itself is wrong.
     let recipient = SecretKey::from_seed(&[9; 32]);
     mapping.recipient = recipient.public();
-    change.event.tbs.added = waymark_mapping::wire::List16::new(vec![mapping.digest()]).unwrap();
+    change.event.tbs.added = waymark_mapping::wire::List24::new(vec![mapping.digest()]).unwrap();
     let authority = change.event.tbs.sign_as_recipient(signers.origin(), &recipient, None);
-    change.event.authorities = waymark_mapping::wire::List16::new(vec![authority]).unwrap();
-    change.added = waymark_mapping::wire::List16::new(vec![mapping]).unwrap();
+    change.event.authorities = waymark_mapping::wire::List24::new(vec![authority]).unwrap();
+    change.added = waymark_mapping::wire::List24::new(vec![mapping]).unwrap();
     format!("{{\"change\":\"{}\"}}", BASE64.encode(&encode(&change)))
 }
 

@@ -25,7 +25,7 @@ use waymark_mapping::{
     mapping::{Mapping, Tags},
     names::Tag,
     verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
-    wire::{List16, Optional16, encode},
+    wire::{List24, Optional24, encode},
 };
 use waymark_runtime::clock::Clock;
 
@@ -263,7 +263,7 @@ fn tampered(bytes: &[u8], alter: impl FnOnce(&mut Answer, &mut Body)) -> Vec<u8>
     let mut answer = Answer::from_padded(bytes).unwrap();
     let mut body = answer.body.0.take().unwrap();
     alter(&mut answer, &mut body);
-    answer.body = Optional16(Some(body));
+    answer.body = Optional24(Some(body));
     answer.to_padded(bytes.len()).unwrap()
 }
 
@@ -282,25 +282,25 @@ async fn a_dp_that_denies_a_hidden_mapping_to_who_presents_its_tag_is_refused() 
     // It says, with a good proof, that already the first handle leads nowhere.
     let denied = tampered(&bytes, |_, body| {
         let handle = body.hidden[0].handle.0.unwrap();
-        body.hidden = List16::empty();
-        body.tag_end = Optional16(Some(TagProof { ordinal: 0, ..handle }));
+        body.hidden = List24::empty();
+        body.tag_proofs = List24::new(vec![TagProof { ordinal: 0, ..handle }]).unwrap();
     });
     refused(&denied, "a hidden mapping with the presented tag is denied");
     // It says nothing of the tag at all.
     let silent = tampered(&bytes, |_, body| {
-        body.hidden = List16::empty();
-        body.tag_end = Optional16(None);
+        body.hidden = List24::empty();
+        body.tag_proofs = List24::empty();
     });
     refused(&silent, "the handles of the presented tag are not proved to their end");
     // It passes the general answer off as the answer to the tag.
     let (_, general) = stage.verified(&who, None).await;
     refused(&general, "the handles of the presented tag are not proved to their end");
     // It keeps the end that it proved and leaves the mapping out.
-    let skipped = tampered(&bytes, |_, body| body.hidden = List16::empty());
+    let skipped = tampered(&bytes, |_, body| body.hidden = List24::empty());
     refused(&skipped, "the handles of the presented tag are not proved to their end");
     // It says that there is no record.
     let mut absent = Answer::from_padded(&bytes).unwrap();
-    (absent.body, absent.providers, absent.version) = (Optional16(None), Providers::none(), 0);
+    (absent.body, absent.providers, absent.version) = (Optional24(None), Providers::none(), 0);
     let absent = absent.to_padded(bytes.len()).unwrap();
     assert!(verify(&absent, &asked, &stage.trust, None, Clock::System.now(), &mut Trail::default()).is_err());
     stage.stop().await;

@@ -42,7 +42,7 @@ use waymark_mapping::{
     receipt::{Sent, accept, open_current},
     signed::{SignedStruct, UNSIGNED},
     verify::{Asked, Lookup, Outcome, Trail, verify},
-    wire::{List16, encode},
+    wire::{Format, List24, encode},
 };
 use waymark_runtime::clock::Clock;
 
@@ -205,8 +205,8 @@ impl Person {
     async fn send(&mut self, world: &World, ask: &Ask, event: &Event, sent: &[Mapping]) -> Said {
         let request = ChangeRequest {
             event: event.clone(),
-            added: List16::new(sent.to_vec()).unwrap(),
-            consents: List16::new(self.consents(ask, sent)).unwrap(),
+            added: List24::new(sent.to_vec()).unwrap(),
+            consents: List24::new(self.consents(ask, sent)).unwrap(),
         };
         let sender = self.sender(ask);
         let by_recipients = ask.signers.iter().all(|s| s.role == AuthorityRole::Recipient);
@@ -233,6 +233,7 @@ impl Person {
             let mapping = sent.get(usize::from(c.index)).filter(|_| c.under);
             let key = self.forge.secret(c.by);
             let mut consent = Consent {
+                format: Format,
                 msp: domain(MSPS[usize::from(c.msp)]),
                 msp_key: key.public(),
                 blinded: mapping.map_or(Hash::ZERO, |m| blind(&salt, &encode(m))),
@@ -356,7 +357,7 @@ impl Person {
         };
         assert!(has_one, "{key:?} has nothing here");
         let (trust, now) = (&world.stage.trust, world.stage.clock.now());
-        let opened = open_current(&receipt, &self.who, trust, None, now, &mut Trail::default());
+        let opened = open_current(&receipt, &self.who, &public, trust, None, now, &mut Trail::default());
         let current = opened.unwrap().expect("a record");
         if established == [true, true] {
             assert!(current.complete);

@@ -21,7 +21,7 @@ use waymark_mapping::{
     names::Tag,
     provider::ProviderDirectory,
     signed::{SignedStruct, UNSIGNED},
-    wire::{List16, Opaque8, encode},
+    wire::{List24, Opaque8, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -235,7 +235,7 @@ async fn changes(stage: &Stage) {
     stage.change(&bob, &by(&bob, EventKind::Withdraw, one, &[])).await.is(422, "change-invalid");
     stage.change(&bob, &by(&bob, EventKind::Withdraw, &[], &[added.mapping.digest()])).await.is(422, "change-invalid");
     stage.change(&bob, &by(&bob, EventKind::Erase, &[], &[])).await.is(422, "change-invalid");
-    let other = ChangeRequest { added: List16::empty(), ..request_good.clone() };
+    let other = ChangeRequest { added: List24::empty(), ..request_good.clone() };
     stage.change(&bob, &other).await.is(422, "change-invalid");
     // Mappings that are not good.
     let mut altered = added.clone();
@@ -276,7 +276,7 @@ async fn consents_and_providers(stage: &Stage, added: &Added) {
         .await
         .is(422, "consent-invalid");
     let stray = OfferedConsent { index: 7, consent: added.consent.clone().unwrap().0, salt };
-    let with_stray = ChangeRequest { consents: List16::new(vec![stray]).unwrap(), ..by(std::slice::from_ref(added)) };
+    let with_stray = ChangeRequest { consents: List24::new(vec![stray]).unwrap(), ..by(std::slice::from_ref(added)) };
     stage.change(&bob, &with_stray).await.is(422, "consent-required");
 
     let nowhere = stage.mapping(&bob, &who, "nowhere.example", shown("default")).await;

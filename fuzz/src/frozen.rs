@@ -10,7 +10,7 @@ use waymark_mapping::{
     names::Tag,
     trust::Trust,
     verify::{Asked, Lookup, Trail, verify},
-    wire::{Optional16, decode, encode},
+    wire::{Optional24, decode, encode},
 };
 
 /// One answer of the vectors, and how it is judged.
@@ -72,7 +72,7 @@ pub fn past(input: &[u8]) -> bool {
         if begins(own) != begins(&full) {
             continue;
         }
-        let changed = Answer { full: Optional16(Some(full.clone())), ..case.answer.clone() };
+        let changed = Answer { full: Optional24(Some(full.clone())), ..case.answer.clone() };
         let Some(bytes) = changed.to_padded(0) else { continue };
         if let Some(lookup) = judge(&bytes, &case.asked, trust, case.now) {
             assert_eq!(but_times(lookup), but_times(case.lookup.clone()));

@@ -17,10 +17,10 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::{Attestation, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
-    record::{Ground, HIDDEN_SLOTS, SlotStatus, VISIBLE_SLOTS_MAX},
+    record::{Ground, HIDDEN_SLOTS, SlotStatus, VISIBLE_MAPPINGS_DEFAULT},
     rules::{self, Held, Known, Proposal, State},
     signed::{SignedStruct, UNSIGNED},
-    wire::{List16, Opaque8},
+    wire::{Format, List24, Opaque8},
 };
 
 /// Most events of one life: enough for a claim that is taken up, and a life after it. Each costs a dozen signatures.
@@ -123,7 +123,7 @@ fn play(script: &[u8], mut allowed: impl FnMut(Option<&State>, &Event, &State)) 
 
 fn check(before: Option<&State>, event: &Event, next: &State) {
     let hidden = next.held.iter().filter(|h| h.is_hidden()).count();
-    assert!(hidden <= HIDDEN_SLOTS && next.held.len() - hidden <= VISIBLE_SLOTS_MAX);
+    assert!(hidden <= HIDDEN_SLOTS && next.held.len() - hidden <= VISIBLE_MAPPINGS_DEFAULT);
     assert!(next.held.is_sorted_by_key(Held::is_hidden), "visible mappings come first");
     assert_eq!(next.version, before.map_or(0, |b| b.version + 1));
     assert!(next.csi == event.tbs.csi);
@@ -224,7 +224,7 @@ impl Wish<'_, '_> {
         self.spoil(&mut tbs);
         let authorities = self.authorities(&tbs, &app, &removed, &added);
         let added = if tbs.added.len() == added.len() { added } else { vec![] };
-        (Event { tbs, authorities: List16::new(authorities).expect("a few") }, added)
+        (Event { tbs, authorities: List24::new(authorities).expect("a few") }, added)
     }
 
     /// Who is at it: the claimant, where there must be one, or the holder of something, or anybody.
@@ -297,13 +297,14 @@ impl Wish<'_, '_> {
             }
         }
         EventTbs {
+            format: Format,
             kind,
             csi: self.cast.csi.clone(),
             tenure: self.state().map_or(0, |s| s.tenure),
             version,
             previous,
-            added: List16::new(added).expect("a few"),
-            removed: List16::new(gone).expect("sixteen at most"),
+            added: List24::new(added).expect("a few"),
+            removed: List24::new(gone).expect("sixteen at most"),
             reason,
             time: self.now,
             nonce: [0; 16],
@@ -320,8 +321,8 @@ impl Wish<'_, '_> {
             1 => tbs.tenure = tbs.tenure.wrapping_add(1),
             2 => tbs.reason ^= 1,
             3 => tbs.previous = Hash::sha256(&[b"another"]),
-            4 => tbs.removed = List16::empty(),
-            _ => tbs.added = List16::empty(),
+            4 => tbs.removed = List24::empty(),
+            _ => tbs.added = List24::empty(),
         }
     }
 
@@ -360,6 +361,7 @@ impl Wish<'_, '_> {
     fn attestation(&mut self, app: &SecretKey, tenure: u32) -> Attestation {
         let Cast { origin, csi, provider, domain, .. } = self.cast;
         let mut attestation = Attestation {
+            format: Format,
             csi: csi.clone(),
             recipient: app.public(),
             tenure,
@@ -382,6 +384,7 @@ impl Wish<'_, '_> {
         let tag = Tag::parse(["soccer", "work", "choir"][self.dice.below(3)]).expect("a tag");
         let tags = if self.dice.one_in(2) { Tags::Exact(tag) } else { Tags::shown(vec![tag]).expect("one tag") };
         let mapping = Mapping {
+            format: Format,
             csi: self.cast.csi.clone(),
             tenure,
             recipient: app.public(),
@@ -390,7 +393,7 @@ impl Wish<'_, '_> {
             fingerprint: Opaque8::new([self.dice.below(256) as u8]).expect("one byte"),
             tags: says.map_or(tags, |m| m.tags.clone()),
             not_before: self.now,
-            not_after: self.now.plus_ms(100 * DAY_MS),
+            not_after: self.now.plus_ms(100 * DAY_MS).floor_day(),
             region: says.map_or(Region::ANY, |m| m.region.clone()),
             attestation: self.attestation(app, tenure),
             sig: UNSIGNED,

@@ -10,11 +10,14 @@
 //! RFC 8032 section 5.1.7 leaves the cofactor open and ZIP 215 accepts far more. Whoever disputes a signature with us must
 //! reach our verdict, so the strictest reading is used everywhere and batch verification nowhere.
 
-use std::fmt;
+use std::{
+    fmt,
+    io::{Read, Write},
+};
 
 use data_encoding::HEXLOWER;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
-use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
+use tls_codec::{Deserialize, Error, Serialize, Size};
 use zeroize::Zeroizing;
 
 /// Bytes in a public key and in a secret seed.
@@ -23,11 +26,11 @@ pub const KEY_BYTES: usize = 32;
 pub const SIGNATURE_BYTES: usize = 64;
 
 /// A public key as it stands on the wire. Holding one says nothing about its being usable: [`Key::verify`] decides.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, TlsSize, TlsSerialize, TlsDeserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key([u8; KEY_BYTES]);
 
 /// A signature as it stands on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, TlsSize, TlsSerialize, TlsDeserialize)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signature([u8; SIGNATURE_BYTES]);
 
 /// The signature is not one that this key made over this message.
@@ -105,6 +108,73 @@ impl Signature {
     /// The bytes.
     pub const fn as_bytes(&self) -> &[u8; SIGNATURE_BYTES] {
         &self.0
+    }
+}
+
+/// Numbers of signature algorithms in TLS structures.
+pub mod algorithm {
+    /// Ed25519 by the rule of this module: keys of 32 bytes, signatures of 64.
+    pub const ED25519: u16 = 1;
+    /// ML-DSA-44 (FIPS 204): keys of 1,312 bytes, signatures of 2,420. It has its number so that the formats have room for it.
+    pub const ML_DSA_44: u16 = 2;
+}
+
+/// Most bytes in a key or a signature of any algorithm.
+pub const ALGORITHM_BYTES_MAX: usize = 1 << 13;
+
+/// `struct { uint16 algorithm; opaque bytes<1..2^13>; }`, here always Ed25519. Another algorithm is an unknown value, and not a
+/// malformed one.
+fn write_ed25519<W: Write>(writer: &mut W, bytes: &[u8]) -> Result<usize, Error> {
+    // A key has 32 bytes and a signature 64: both lengths fit their two bytes.
+    let written = algorithm::ED25519.tls_serialize(writer)? + (bytes.len() as u16).tls_serialize(writer)?;
+    writer.write_all(bytes)?;
+    Ok(written + bytes.len())
+}
+
+fn read_ed25519<const N: usize, R: Read>(reader: &mut R) -> Result<[u8; N], Error> {
+    let (algorithm, length) = (u16::tls_deserialize(reader)?, usize::from(u16::tls_deserialize(reader)?));
+    if !(1..=ALGORITHM_BYTES_MAX).contains(&length) {
+        return Err(Error::InvalidVectorLength);
+    }
+    if algorithm != algorithm::ED25519 {
+        return Err(Error::UnknownValue(algorithm.into()));
+    }
+    if length == N { <[u8; N]>::tls_deserialize(reader) } else { Err(Error::InvalidVectorLength) }
+}
+
+impl Size for Key {
+    fn tls_serialized_len(&self) -> usize {
+        4 + KEY_BYTES
+    }
+}
+
+impl Serialize for Key {
+    fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
+        write_ed25519(writer, &self.0)
+    }
+}
+
+impl Deserialize for Key {
+    fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
+        read_ed25519(reader).map(Self)
+    }
+}
+
+impl Size for Signature {
+    fn tls_serialized_len(&self) -> usize {
+        4 + SIGNATURE_BYTES
+    }
+}
+
+impl Serialize for Signature {
+    fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
+        write_ed25519(writer, &self.0)
+    }
+}
+
+impl Deserialize for Signature {
+    fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
+        read_ed25519(reader).map(Self)
     }
 }
 

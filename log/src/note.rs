@@ -81,7 +81,7 @@ impl KeyName {
     /// [`NoteError::BadKeyName`].
     pub fn new(name: &str) -> Result<Self, NoteError> {
         // "Key names MUST be non-empty and MUST NOT contain any Unicode spaces or plus characters."
-        let bad = |c: char| c.is_whitespace() || c == '+' || c.is_control();
+        let bad = |c: char| is_space(c) || c == '+' || c.is_control();
         if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX || name.contains(bad) {
             return Err(NoteError::BadKeyName);
         }
@@ -92,6 +92,24 @@ impl KeyName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Unicode spaces (White_Space), written out: a key name must not be good for one toolchain's tables and bad for another's.
+const fn is_space(c: char) -> bool {
+    matches!(
+        c,
+        '\t'..='\r'
+            | ' '
+            | '\u{85}'
+            | '\u{a0}'
+            | '\u{1680}'
+            | '\u{2000}'..='\u{200a}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{202f}'
+            | '\u{205f}'
+            | '\u{3000}'
+    )
 }
 
 impl fmt::Display for KeyName {
@@ -488,6 +506,16 @@ mod tests {
         assert_eq!(twice.check(signer.vkey()), Err(NoteError::Repeated(signer.vkey().name.clone())));
         let unsigned = Note::new(text.clone(), vec![other.sign(&text)]).unwrap();
         assert_eq!(unsigned.check(signer.vkey()), Ok(false));
+    }
+
+    #[test]
+    fn a_key_name_has_no_space_of_any_kind() {
+        let spaces: Vec<char> = ('\0'..=char::MAX).filter(|c| is_space(*c)).collect();
+        assert_eq!(spaces.len(), 25);
+        for c in spaces {
+            assert!(c.is_whitespace());
+            assert_eq!(KeyName::new(&format!("a{c}b")), Err(NoteError::BadKeyName), "{}", c.escape_unicode());
+        }
     }
 
     #[test]

@@ -3,27 +3,27 @@
 //! ```text
 //! struct { uint64 index; Hash path<0..2^11>; }                                                       Inclusion
 //! struct { Head head; Inclusion at; }                                                                HeadAt
-//! struct { Consent consent; Salt salt; Inclusion logged<0..2^16-1>; }          none or one           OpenedConsent
+//! struct { Consent consent; Salt salt; Inclusion logged?; }                                     OpenedConsent
 //! struct { uint8 shown; select (shown) { case 1: Mapping mapping; case 0: Hash digest; }; }          Content
-//! struct { Salt salt; Standing standing; Content content; OpenedConsent consent<0..2^16-1>;
-//!          Event statement<0..2^16-1>; }                                                             OpenedVisible
+//! struct { Salt salt; Standing standing; Content content; OpenedConsent consent?;
+//!          Event statement?; }                                                             OpenedVisible
 //! struct { uint8 ordinal; opaque vrf_proof[80]; }                                                    TagProof
 //! struct { uint8 present; select (present) { case 1: Standing standing; Content content;
 //!          case 0: struct {}; }; }                                                                   HiddenValue
-//! struct { uint8 slot; Salt salt; HiddenValue value; TagProof handle<0..2^16-1>;
-//!          OpenedConsent consent<0..2^16-1>; Event statement<0..2^16-1>; }                           OpenedHidden
-//! struct { opaque opening[16]; Record record; Salt contents_salt; Contents contents;
-//!          OpenedVisible visible<0..2^15>; OpenedHidden hidden<0..2^15>; TagProof tag_end<0..2^16-1>; }   Body
+//! struct { uint8 slot; Salt salt; HiddenValue value; TagProof handle?;
+//!          OpenedConsent consent?; Event statement?; }                           OpenedHidden
+//! struct { opaque opening[16]; Record record; Salt contents_salt; Contents contents; OpenedVisible visible<0..229,376>;
+//!          OpenedHidden hidden<0..229,376>; TagProof tag_proofs<0..2^11>; }                             Body
 //! struct { opaque vrf_proof[80]; optional<Hash> commitment; }                                        LadderStep
-//! struct { ProviderLeaf leaves<0..2^14>; PrefixProof proof; }                                        Providers
-//! struct { LoggedVersion since<0..2^15>; TenureProof tenure<0..2^16-1>; }      tenure.rs             Full
-//! struct { uint8 format = 1; opaque open<1..2^10>; opaque config<0..2^10>; Head head; Hash head_path<0..2^11>;
-//!          opaque checkpoint<1..2^13>; uint32 version; LadderStep ladder<0..2^13>; PrefixProof map;
-//!          Body body<0..2^16-1>; Providers providers; Full full<0..2^16-1>; }                        Answer
-//! Answer | uint16 length | zeros                                               4, 8, 16, 32 or 64 KiB in all
-//! struct { Answer now; Cause cause<0..2^16-1>; Salt cause_salt; Body previous<0..2^16-1>; }          Receipt
-//! struct { Cause cause; Salt cause_salt; Body previous<0..2^16-1>; }                                 Past
-//! struct { Past steps<0..2^16-1>; }                                                                  Pasts
+//! struct { ProviderLeaf leaves<0..2^17>; PrefixProof proof; }                                        Providers
+//! struct { LoggedVersion since<0..2^15>; TenureProof tenure?; }      tenure.rs             Full
+//! struct { uint8 format = 1; opaque open<1..2^14>; opaque config<0..2^14>; Head head; Hash head_path<0..2^11>;
+//!          opaque checkpoint<1..2^16-1>; uint32 version; LadderStep ladder<0..2^13>; PrefixProof map;
+//!          Body body?; Providers providers; Full full?; }                        Answer
+//! Answer | uint24 length | zeros                                4, 8, 16, 32, 64, 128 or 256 KiB in all
+//! struct { Answer now; Cause cause?; Salt cause_salt; Body previous?; }          Receipt
+//! struct { Cause cause; Salt cause_salt; Body previous?; }                                 Past
+//! struct { Past steps<0..720,896>; }                                                                  Pasts
 //! ```
 //!
 //! `open` and `config` are whole entries. Without a body the answer says "absent"; its version is then 0. A ladder step
@@ -56,13 +56,11 @@ use crate::{
     record::{Contents, Record, Standing},
     tenure::{LoggedVersion, TenureProof},
     vrf::VrfProof,
-    wire::{Flag, List16, Malformed, Opaque16, Optional16, decode, encode, refuse},
+    wire::{Flag, Format, List24, Opaque16, Opaque24, Optional24, Undecoded, decode, encode, refuse},
 };
 
 /// The sizes that answers have.
-pub const ANSWER_SIZES: [usize; 5] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10];
-/// The format version of answers.
-pub const ANSWER_FORMAT: u8 = 1;
+pub const ANSWER_SIZES: [usize; 7] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10];
 /// Media type of answers.
 pub const ANSWER_MEDIA_TYPE: &str = "application/vnd.waymark.answer";
 /// Media type of pages of a CSI's past.
@@ -70,32 +68,15 @@ pub const PAST_MEDIA_TYPE: &str = "application/vnd.waymark.past";
 /// Media type of receipts.
 pub const RECEIPT_MEDIA_TYPE: &str = "application/vnd.waymark.receipt";
 /// Most bytes in a receipt: an answer, an event and a body.
-pub const RECEIPT_BYTES_MAX: usize = 192 << 10;
-
-/// The format version of answers: decodes from [`ANSWER_FORMAT`] and nothing else.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Format;
-
-impl Size for Format {
-    fn tls_serialized_len(&self) -> usize {
-        1
-    }
-}
-
-impl Serialize for Format {
-    fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
-        ANSWER_FORMAT.tls_serialize(writer)
-    }
-}
-
-impl Deserialize for Format {
-    fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
-        match u8::tls_deserialize(reader)? {
-            ANSWER_FORMAT => Ok(Self),
-            _ => Err(refuse("its format version is unknown")),
-        }
-    }
-}
+pub const RECEIPT_BYTES_MAX: usize = 704 << 10;
+/// Most bytes in the visible, and in the hidden, slots of a body: thirty-two mappings with consents and statements.
+pub const SLOTS_BYTES_MAX: usize = 224 << 10;
+/// Most bytes in the proofs of handles of a body: nine for each of eight tags would be 5,832, and eight slots leave at most sixteen.
+pub const TAG_PROOFS_BYTES_MAX: usize = 2048;
+/// Most bytes in an open or config entry.
+pub const PROMISE_BYTES_MAX: usize = 1 << 14;
+/// Most bytes in a checkpoint: its note with the cosignatures of some sixteen witnesses, ML-DSA-44 ones included.
+pub const CHECKPOINT_BYTES_MAX: usize = 65_535;
 
 /// Where a leaf is in the tree of the answer's checkpoint.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
@@ -103,7 +84,7 @@ pub struct Inclusion {
     /// Its index.
     pub index: u64,
     /// Its path.
-    pub path: List16<Hash, 2048>,
+    pub path: List24<Hash, 2048>,
 }
 
 /// An MSP's consent, with what shows which mapping it is under.
@@ -114,7 +95,7 @@ pub struct OpenedConsent {
     /// The salt that its `blinded` was made with.
     pub salt: Salt,
     /// Where it is logged, if the MSP publishes its consents.
-    pub logged: Optional16<Inclusion>,
+    pub logged: Optional24<Inclusion>,
 }
 
 /// A head, and where it is logged.
@@ -182,9 +163,9 @@ pub struct OpenedVisible {
     /// What it holds.
     pub content: Content,
     /// The MSP's consent, if there is one.
-    pub consent: Optional16<OpenedConsent>,
+    pub consent: Optional24<OpenedConsent>,
     /// The statement that detached it or withholds it.
-    pub statement: Optional16<Event>,
+    pub statement: Optional24<Event>,
 }
 
 /// The proof of a handle.
@@ -206,11 +187,11 @@ pub struct OpenedHidden {
     /// What it holds.
     pub value: HiddenValue,
     /// Why its handle is what it is; none for an empty slot.
-    pub handle: Optional16<TagProof>,
+    pub handle: Optional24<TagProof>,
     /// The MSP's consent, if there is one.
-    pub consent: Optional16<OpenedConsent>,
+    pub consent: Optional24<OpenedConsent>,
     /// The statement that detached it or withholds it.
-    pub statement: Optional16<Event>,
+    pub statement: Optional24<Event>,
 }
 
 /// A record, opened.
@@ -225,11 +206,12 @@ pub struct Body {
     /// Its contents.
     pub contents: Contents,
     /// Every visible slot, in order.
-    pub visible: List16<OpenedVisible, { 1 << 15 }>,
+    pub visible: List24<OpenedVisible, SLOTS_BYTES_MAX>,
     /// Hidden slots: those of the presented tag by ordinal, or those that the recipient may see.
-    pub hidden: List16<OpenedHidden, { 1 << 15 }>,
-    /// The first handle of the presented tag that is not there.
-    pub tag_end: Optional16<TagProof>,
+    pub hidden: List24<OpenedHidden, SLOTS_BYTES_MAX>,
+    /// For each tag that is opened here, the handles that no opened slot proves, up to the first that is not there: so that what is
+    /// there is not denied, and what was promised to its recipient can be found.
+    pub tag_proofs: List24<TagProof, TAG_PROOFS_BYTES_MAX>,
 }
 
 /// One step of the ladder.
@@ -245,7 +227,7 @@ pub struct LadderStep {
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Providers {
     /// Those that exist.
-    pub leaves: List16<ProviderLeaf, { 1 << 14 }>,
+    pub leaves: List24<ProviderLeaf, { 1 << 17 }>,
     /// That they do and the others do not.
     pub proof: PrefixProof,
 }
@@ -256,36 +238,36 @@ pub struct Answer {
     /// Always 1.
     pub format: Format,
     /// The log's open entry.
-    pub open: Opaque16<1, 1024>,
+    pub open: Opaque16<1, PROMISE_BYTES_MAX>,
     /// The latest config entry, if there is one.
-    pub config: Opaque16<0, 1024>,
+    pub config: Opaque16<0, PROMISE_BYTES_MAX>,
     /// The head, last leaf of the checkpoint's tree.
     pub head: Head,
     /// Its path.
-    pub head_path: List16<Hash, 2048>,
+    pub head_path: List24<Hash, 2048>,
     /// The checkpoint with its cosignatures.
-    pub checkpoint: Opaque16<1, 8192>,
+    pub checkpoint: Opaque16<1, CHECKPOINT_BYTES_MAX>,
     /// The latest version; 0 if there is none.
     pub version: u32,
     /// A step for each version of the ladder.
-    pub ladder: List16<LadderStep, 8192>,
+    pub ladder: List24<LadderStep, 8192>,
     /// What the map holds at each of them.
     pub map: PrefixProof,
     /// The latest record, unless there is none.
-    pub body: Optional16<Body>,
+    pub body: Optional24<Body>,
     /// The providers named in it.
     pub providers: Providers,
     /// What more is proved of the past.
-    pub full: Optional16<Full>,
+    pub full: Optional24<Full>,
 }
 
 /// What is proved of the past beside the latest version.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Full {
     /// The versions that the standings name, ascending: when each was logged.
-    pub since: List16<LoggedVersion, { 1 << 15 }>,
+    pub since: List24<LoggedVersion, { 1 << 15 }>,
     /// How the tenure began; none for the first.
-    pub tenure: Optional16<TenureProof>,
+    pub tenure: Optional24<TenureProof>,
 }
 
 /// What an issuance returns: the record as it is and as it was, whole, to the recipient whose change it is.
@@ -294,11 +276,11 @@ pub struct Receipt {
     /// The record now.
     pub now: Answer,
     /// What made it; not shown to a key that is still new.
-    pub cause: Optional16<Cause>,
+    pub cause: Optional24<Cause>,
     /// Opens the contents' `cause`.
     pub cause_salt: Salt,
     /// The record before in the same tenure, if there was one.
-    pub previous: Optional16<Body>,
+    pub previous: Optional24<Body>,
 }
 
 /// One step back in a CSI's history: what made a version, and the record before.
@@ -309,20 +291,28 @@ pub struct Past {
     /// Opens the version's `cause`.
     pub cause_salt: Salt,
     /// The record before in the same tenure, if the reader may see it.
-    pub previous: Optional16<Body>,
+    pub previous: Optional24<Body>,
 }
 
 /// A page of history, newest first.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Pasts {
     /// The steps.
-    pub steps: List16<Past, 65535>,
+    pub steps: List24<Past, RECEIPT_BYTES_MAX>,
+}
+
+impl Full {
+    /// Every head that it shows.
+    pub fn heads(&self) -> impl Iterator<Item = &HeadAt> {
+        let tenure = self.tenure.0.iter().flat_map(TenureProof::heads);
+        self.since.iter().map(|v| &v.head).chain(tenure)
+    }
 }
 
 impl Providers {
     /// What is shown where no mapping names anybody.
     pub const fn none() -> Self {
-        Self { leaves: List16::empty(), proof: PrefixProof::nothing() }
+        Self { leaves: List24::empty(), proof: PrefixProof::nothing() }
     }
 }
 
@@ -332,10 +322,11 @@ impl Answer {
     /// Returns `None` if it does not fit in the greatest size.
     pub fn to_padded(&self, bytes_min: usize) -> Option<Vec<u8>> {
         let mut bytes = encode(self);
-        let needed = (bytes.len() + 2).max(bytes_min);
+        let needed = (bytes.len() + 3).max(bytes_min);
         let size = ANSWER_SIZES.into_iter().find(|s| *s >= needed)?;
-        let zeros = size - bytes.len() - 2;
-        bytes.extend_from_slice(&(zeros as u16).to_be_bytes());
+        let zeros = size - bytes.len() - 3;
+        // The greatest size is 256 KiB: the length fits its three bytes.
+        bytes.extend_from_slice(&(zeros as u32).to_be_bytes()[1..]);
         bytes.resize(size, 0);
         Some(bytes)
     }
@@ -343,9 +334,9 @@ impl Answer {
     /// Reads a padded answer. Nothing is verified.
     ///
     /// # Errors
-    /// [`Malformed`], also for a size that is not one of [`ANSWER_SIZES`] and for padding that is not zero.
-    pub fn from_padded(bytes: &[u8]) -> Result<Self, Malformed> {
-        let malformed = |what: &str| Malformed { structure: "answer", what: what.to_owned() };
+    /// [`Undecoded`], also for a size that is not one of [`ANSWER_SIZES`] and for padding that is not zero.
+    pub fn from_padded(bytes: &[u8]) -> Result<Self, Undecoded> {
+        let malformed = |what: &str| Undecoded::malformed("answer", what);
         if !ANSWER_SIZES.contains(&bytes.len()) {
             return Err(malformed("its size is not one that answers have"));
         }
@@ -420,17 +411,17 @@ impl Deserialize for HiddenValue {
 #[derive(TlsSize, TlsDeserialize)]
 struct Padded {
     answer: Answer,
-    zeros: Opaque16<0, 65535>,
+    zeros: Opaque24<0, { 256 << 10 }>,
 }
 
 impl Receipt {
     /// Reads a receipt. Nothing is verified.
     ///
     /// # Errors
-    /// [`Malformed`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// [`Undecoded`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Undecoded> {
         if bytes.len() > RECEIPT_BYTES_MAX {
-            return Err(Malformed { structure: "receipt", what: "it is too large".to_owned() });
+            return Err(Undecoded::malformed("receipt", "it is too large"));
         }
         decode("receipt", bytes)
     }

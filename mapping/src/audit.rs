@@ -8,7 +8,8 @@
 //!   their bytes; a batch with changes has at least 16;
 //! - no label occurs twice; a head's count, map root, provider root and links are those of the replay; its time advances;
 //! - provider entries follow from the directory, one for a domain between heads; config entries are signed by the log's key;
-//! - a consent is signed by a key that is valid for its MSP, and is not over.
+//! - nothing follows the head behind a close entry; a carry entry comes before the first change;
+//! - a consent is signed by a key that is valid for its MSP, is not over, and ends with a UTC month.
 //!
 //! There is no append-only proof of the map to get wrong: it is rebuilt.
 
@@ -24,8 +25,8 @@ use waymark_log::{
 
 use crate::{
     entry::{
-        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, Config, ENTRIES_PER_HEAD_MAX, Entry, HEAD_INTERVAL_MS_MAX,
-        Head, Open, Provider, ProviderRole,
+        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Carry, Change, Close, Config, ENTRIES_PER_HEAD_MAX, Entry,
+        HEAD_INTERVAL_MS_MAX, Head, Open, OriginText, Provider, ProviderRole,
     },
     label::Label,
     mapping::Consent,
@@ -34,6 +35,7 @@ use crate::{
     provider::{ProviderDirectory, ProviderRefused},
     signed::SignedStruct,
     watch::Place,
+    wire::Undecoded,
 };
 
 /// How much later than promised a head may come before it is worth a notice: one more interval.
@@ -104,6 +106,18 @@ pub enum Finding {
         /// The entry.
         index: u64,
     },
+    /// A close or carry entry is not by the key that it must be by, is repeated, or comes too late.
+    #[error("entry {index}: the log does not end, or go on from another one, by the rules")]
+    Succession {
+        /// The entry.
+        index: u64,
+    },
+    /// Something follows the head that closed the log.
+    #[error("entry {index}: the log was closed before it")]
+    AfterClose {
+        /// The entry.
+        index: u64,
+    },
     /// A consent is not by a valid key of its MSP, or is over.
     #[error("entry {index}: the consent is not by a valid key of its MSP, or is over")]
     Consent {
@@ -139,6 +153,8 @@ pub struct Step {
     pub findings: Vec<Finding>,
     /// What is late, which proves nothing.
     pub notices: Vec<String>,
+    /// Entries with an algorithm or a value that this program does not know: hashed, and not judged.
+    pub not_supported: Vec<u64>,
     /// The changes, in order.
     pub changes: Vec<Replayed>,
     /// The consents, in order.
@@ -161,6 +177,9 @@ pub struct Replay {
     last_head: Option<(u64, Head)>,
     changes: u64,
     provider_root: Hash,
+    carried: bool,
+    closing: bool,
+    closed: bool,
     pending: Vec<Pending>,
 }
 
@@ -189,6 +208,9 @@ impl Replay {
             last_head: None,
             changes: 0,
             provider_root: crate::prefix::EMPTY,
+            carried: false,
+            closing: false,
+            closed: false,
             pending: Vec::new(),
         }
     }
@@ -250,7 +272,7 @@ impl Replay {
             self.take(index, bytes, &mut step);
         }
         // "Every published checkpoint ends in a head entry."
-        if self.last_head.is_none_or(|(index, _)| index + 1 != size) {
+        if self.last_head.as_ref().is_none_or(|(index, _)| index + 1 != size) {
             step.findings.push(Finding::NoHead { size });
         }
         step
@@ -258,7 +280,12 @@ impl Replay {
 
     fn take(&mut self, index: u64, bytes: &[u8], step: &mut Step) {
         match Entry::decode(bytes) {
+            // A kind below 128 that is unknown is a finding; an algorithm or value that is unknown is for a newer monitor.
+            Err(Undecoded::NotSupported { .. }) if bytes.get(1).is_some_and(|kind| (1..=8).contains(kind)) => {
+                step.not_supported.push(index);
+            }
             Err(e) => step.findings.push(Finding::Undecodable { index, what: e.to_string() }),
+            Ok(_) if self.closed => step.findings.push(Finding::AfterClose { index }),
             Ok(Entry::Open(open)) => self.take_open(index, bytes, open, step),
             Ok(Entry::Head(head)) => self.take_head(index, head, step),
             Ok(entry) => self.pending.push(Pending { index, bytes: bytes.to_vec(), entry }),
@@ -269,7 +296,7 @@ impl Replay {
     }
 
     fn take_open(&mut self, index: u64, bytes: &[u8], open: Open, step: &mut Step) {
-        if index != 0 || open.origin.get() != self.origin || !open.reserved.as_slice().is_empty() {
+        if index != 0 || open.origin.get() != self.origin {
             step.findings.push(Finding::Open { index });
             return;
         }
@@ -292,7 +319,10 @@ impl Replay {
                     self.take_provider(*at, provider, once, head.time, step);
                 }
                 Entry::Consent(consent) => self.take_consent(*at, consent, head.time, step),
-                Entry::Open(_) | Entry::Change(_) | Entry::Head(_) => {}
+                Entry::Close(close) => self.take_close(*at, close, step),
+                Entry::Carry(carry) => self.take_carry(*at, carry, step),
+                // "Kinds from 128 on are hashed, ordered and skipped."
+                Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Skipped(_) => {}
             }
         }
         if !domains.is_empty() {
@@ -300,6 +330,7 @@ impl Replay {
         }
         self.take_changes(&batch, head.time, step);
         self.check_head(index, &head, step);
+        self.closed = self.closing;
         self.last_head = Some((index, head));
     }
 
@@ -343,10 +374,28 @@ impl Replay {
         }
     }
 
+    /// A log ends once, by the word of its own key.
+    fn take_close(&mut self, index: u64, close: &Close, step: &mut Step) {
+        let named = OriginText::is_or_none(close.successor.as_slice());
+        if self.closing || !named || close.verify_by(&self.origin, &self.log_key).is_err() {
+            step.findings.push(Finding::Succession { index });
+        }
+        self.closing = true;
+    }
+
+    /// A log says what it goes on from before it has any change, by the word of that log's key.
+    fn take_carry(&mut self, index: u64, carry: &Carry, step: &mut Step) {
+        let by_predecessor = carry.verify_by(&self.origin, &carry.log_key).is_ok();
+        if self.carried || self.changes > 0 || carry.origin.get() == self.origin || !by_predecessor {
+            step.findings.push(Finding::Succession { index });
+        }
+        self.carried = true;
+    }
+
     fn take_consent(&self, index: u64, consent: &Consent, head: UnixMillis, step: &mut Step) {
         let known = self.providers.is_valid(&consent.msp, ProviderRole::Msp, &consent.msp_key, head);
         let signed = consent.verify_by(&self.origin, &consent.msp_key).is_ok();
-        if !known || !signed || consent.expiry <= head {
+        if !known || !signed || consent.expiry <= head || !consent.ends_with_month() {
             step.findings.push(Finding::Consent { index });
         }
         step.consents.push(Consented { index, msp: consent.msp.clone() });

@@ -12,12 +12,13 @@ use crate::{
     answer::{Content, HiddenValue, OpenedHidden, TagProof},
     commitment::{Opening, Salt, blind, commit},
     event::Cause,
+    identifier::Csi,
     label::{Handle, prove_handle},
     names::Tag,
     record::{Contents, HIDDEN_SLOTS, HiddenSlot, HiddenSlots, Record, Slot, hidden_bytes},
     rules::{Held, State},
     vrf::VrfSecret,
-    wire::{List16, Optional16, encode},
+    wire::{Format, List24, Optional24, encode},
 };
 
 /// A record and everything that opens it.
@@ -69,12 +70,14 @@ pub fn compose(state: &State, cause: &Cause, vrf: &VrfSecret, rng: &mut (impl Cr
     let (hidden_slots, hidden) = hide(state, vrf, rng);
     let (cause_salt, contents_salt) = (Salt(draw(rng)), Salt(draw(rng)));
     let contents = Contents {
+        format: Format,
         start: state.start.clone(),
-        visible: List16::new(digests).expect("at most eight visible mappings"),
+        visible: List24::new(digests).expect("at most eight visible mappings"),
         hidden: hidden_slots,
         cause: blind(&cause_salt, &encode(cause)),
     };
     let record = Record {
+        format: Format,
         time: state.time,
         tenure: state.tenure,
         state: state.state,
@@ -83,6 +86,36 @@ pub fn compose(state: &State, cause: &Cause, vrf: &VrfSecret, rng: &mut (impl Cr
     let opening = Opening(draw(rng));
     let commitment = commit(&opening, &state.csi, state.version, &encode(&record));
     Composed { record, commitment, opening, contents, contents_salt, cause_salt, visible, hidden }
+}
+
+/// The proofs of handles that go with opened hidden slots: for each tag among them, and for the one that was presented, those of
+/// ordinals that no opened slot proves, up to the first that no slot bears. Some 0.12 ms each.
+pub fn prove_tags(
+    vrf: &VrfSecret,
+    (csi, version): (&Csi, u32),
+    slots: &HiddenSlots,
+    opened: &[OpenedHidden],
+    presented: Option<&Tag>,
+) -> Vec<TagProof> {
+    let mut tags: BTreeMap<&Tag, Vec<u8>> = presented.map(|tag| (tag, vec![])).into_iter().collect();
+    for slot in opened {
+        // What is closed to a sender is under the tag that was presented.
+        let tag = slot.value.mapping().and_then(|m| m.tags.as_exact()).or(presented);
+        if let (Some(tag), Some(proof)) = (tag, &slot.handle.0) {
+            tags.entry(tag).or_default().push(proof.ordinal);
+        }
+    }
+    let mut proofs = Vec::new();
+    for (tag, shown) in tags {
+        for ordinal in (0..=HIDDEN_SLOTS as u8).filter(|n| !shown.contains(n)) {
+            let (vrf_proof, handle) = prove_handle(vrf, csi, version, tag, ordinal);
+            proofs.push(TagProof { ordinal, vrf_proof });
+            if slots.0.iter().all(|s| s.handle != handle) {
+                break;
+            }
+        }
+    }
+    proofs
 }
 
 /// What will be in a hidden slot.
@@ -121,14 +154,14 @@ fn hide(state: &State, vrf: &VrfSecret, rng: &mut (impl CryptoRng + ?Sized)) -> 
         let salt = Salt(draw(rng));
         let digest = blind(&salt, &hidden_bytes(place.slot.as_ref()));
         slots.push(HiddenSlot { handle: place.handle, digest });
-        let (handle, none) = (Optional16(place.proof), Optional16(None));
+        let (handle, none) = (Optional24(place.proof), Optional24(None));
         opened.push(OpenedHidden {
             slot,
             salt,
             value: place.value,
             handle,
             consent: none,
-            statement: Optional16(None),
+            statement: Optional24(None),
         });
     }
     (HiddenSlots(slots.try_into().expect("eight slots")), opened)

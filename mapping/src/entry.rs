@@ -4,15 +4,22 @@
 //! uint8 format = 1 | uint8 kind | structure
 //!
 //! 1 open      opaque domain<1..253>; opaque origin<1..255>; Key vrf; uint32 interval_ms; Hash policy; Ms not_before;
-//!             opaque reserved<0..255>                            leaf 0, once
-//! 2 config    uint32 interval_ms; Hash policy; Key log_key; Hash previous; Sig by_log_key
+//!             Extension extensions<0..2^10>                      leaf 0, once
+//! 2 config    uint32 interval_ms; Hash policy; Key log_key; Hash previous; Extension extensions<0..2^10>; Sig by_log_key
 //! 3 provider  uint8 role; uint8 action; opaque domain<1..253>; uint8 class; uint8 publishes; Key key; Hash previous_leaf;
 //!             Sig by_key; opaque by_valid<0 or 64>
 //! 4 consent   Consent, byte for byte as signed
 //! 5 change    Hash label; Hash commitment                        66 bytes, always
-//! 6 head      Ms time; uint64 changes; Hash map_root; Hash open; Hash config; Hash provider_root
-//! 7 close, 8 carry                                               reserved: refused
+//! 6 head      Ms time; uint64 changes; Hash map_root; Hash open; Hash config; Hash provider_root; Extension extensions<0..2^10>
+//! 7 close     Ms time; opaque successor<0..255>; Hash successor_open; Extension extensions<0..2^10>; Sig by_log_key
+//! 8 carry     opaque origin<1..255>; uint64 size; Hash root; Hash open; Hash close; Key log_key; Extension extensions<0..2^10>;
+//!             Sig by_log_key
+//! 128 to 255  bytes                                              hashed and ordered like any other, and skipped
 //! ```
+//!
+//! A **close** says that the log ends with the head behind it, and may name a successor. A **carry** in the successor says which
+//! log it goes on from, in the words of that log's key. What is not known yet has three places: extensions of a structure, entry kinds from
+//! 128 on, which nobody is convicted for, and other kinds, which are findings.
 //!
 //! A head's `open` and `config` are SHA-256 of those entries' bytes (`config` zero if there is none). `policy` is SHA-256
 //! of the policy document. Nothing here gives a CSI, an account or a tag to anybody without the VRF key. Final.
@@ -32,11 +39,11 @@ use crate::{
     mapping::Consent,
     names::Domain,
     signed::{context, message, signed_struct},
-    wire::{Flag, Malformed, Opaque8, decode, encode, refuse, text_wire},
+    wire::{Extensions, FORMAT, Flag, Opaque8, Undecoded, decode, encode, refuse, text_wire},
 };
 
-/// The one format version.
-pub const ENTRY_FORMAT: u8 = 1;
+/// Most bytes in an entry: the two-byte length of C2SP entry bundles.
+const ENTRY_BYTES_MAX: u64 = 65_535;
 /// Most changes between two heads.
 pub const CHANGES_PER_HEAD_MAX: usize = 1024;
 /// Most entries between two heads.
@@ -57,6 +64,13 @@ impl OriginText {
     /// Never: the text was checked when it was made.
     pub fn get(&self) -> Origin {
         Origin::new(&self.0).expect("checked when made")
+    }
+}
+
+impl OriginText {
+    /// Whether these bytes are an origin, or none.
+    pub fn is_or_none(bytes: &[u8]) -> bool {
+        bytes.is_empty() || std::str::from_utf8(bytes).is_ok_and(|text| Origin::new(text).is_ok())
     }
 }
 
@@ -83,8 +97,8 @@ pub struct Open {
     pub policy: Hash,
     /// The log makes no promise before this time.
     pub not_before: UnixMillis,
-    /// For a predecessor; empty.
-    pub reserved: Opaque8<0, 255>,
+    /// What else is promised; see [`extension`].
+    pub extensions: Extensions,
 }
 
 /// A later change of promise, policy document or log key.
@@ -98,11 +112,75 @@ pub struct Config {
     pub log_key: Key,
     /// SHA-256 of the config entry before, or of the open entry.
     pub previous: Hash,
+    /// What else is promised; see [`extension`].
+    pub extensions: Extensions,
     /// By the log's key so far.
     pub sig: Signature,
 }
 
 signed_struct!(Config, context::CONFIG);
+
+/// Kinds of extensions of open and config entries. Other kinds are skipped.
+pub mod extension {
+    /// SHA-256 of the `application/ohttp-keys` body with the DP's key configurations for oblivious look-ups (RFC 9458): in the log, so that
+    /// a DP cannot give each client a key of its own.
+    pub const KEY_CONFIGURATIONS: u16 = 1;
+    /// A [`super::Cadence`].
+    pub const CADENCE: u16 = 2;
+}
+
+/// A promise to log a fixed number of changes in each period, real ones and fillers together: a batch of nothing but fillers is cover
+/// traffic, and looks like any other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Cadence {
+    /// Milliseconds from one batch to the next.
+    pub period_ms: u32,
+    /// Changes in each.
+    pub changes: u16,
+}
+
+/// The log ends: the head behind this entry is its last.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Close {
+    /// When.
+    pub time: UnixMillis,
+    /// Origin of the log that goes on from here, or empty.
+    pub successor: Opaque8<0, 255>,
+    /// SHA-256 of that log's open entry, or zero.
+    pub successor_open: Hash,
+    /// What later versions add.
+    pub extensions: Extensions,
+    /// By the log's key.
+    pub sig: Signature,
+}
+
+signed_struct!(Close, context::CLOSE);
+
+/// This log goes on from another one, which has been closed. Its labels are made with another VRF key, and versions begin at 0.
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Carry {
+    /// The log before.
+    pub origin: OriginText,
+    /// Its last size.
+    pub size: u64,
+    /// Its last root.
+    pub root: Hash,
+    /// SHA-256 of its open entry.
+    pub open: Hash,
+    /// SHA-256 of its close entry.
+    pub close: Hash,
+    /// Its key.
+    pub log_key: Key,
+    /// What later versions add.
+    pub extensions: Extensions,
+    /// By that key, for this log's origin.
+    pub sig: Signature,
+}
+
+signed_struct!(Carry, context::CARRY);
+
+/// First of the entry kinds that a program which does not know them skips.
+pub const SKIPPED_KINDS_MIN: u8 = 128;
 
 /// What a provider does.
 #[derive(
@@ -182,7 +260,7 @@ pub struct Change {
 }
 
 /// What every published checkpoint ends in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Head {
     /// When it was made.
     pub time: UnixMillis,
@@ -196,6 +274,8 @@ pub struct Head {
     pub config: Hash,
     /// Root of the provider tree.
     pub provider_root: Hash,
+    /// What later versions add; hashed with the rest and skipped.
+    pub extensions: Extensions,
 }
 
 /// How the time of a head does not fit the cosignatures over it.
@@ -236,14 +316,39 @@ pub enum Entry {
     Change(Change),
     /// The map at this point.
     Head(Head),
+    /// The end of the log.
+    Close(Close),
+    /// What this log goes on from.
+    Carry(Carry),
+    /// A kind from 128 on that this program does not know.
+    Skipped(Skipped),
+}
+
+/// An entry of a kind that is skipped.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Skipped {
+    kind: u8,
+    bytes: Vec<u8>,
+}
+
+impl Skipped {
+    /// An entry of a kind from [`SKIPPED_KINDS_MIN`] on; `None` for others.
+    pub fn new(kind: u8, bytes: Vec<u8>) -> Option<Self> {
+        (kind >= SKIPPED_KINDS_MIN).then_some(Self { kind, bytes })
+    }
+
+    /// Its kind, 128 or more.
+    pub const fn kind(&self) -> u8 {
+        self.kind
+    }
 }
 
 impl Entry {
     /// Reads an entry.
     ///
     /// # Errors
-    /// [`Malformed`], also for kinds that are reserved or unknown.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// [`Undecoded`], also for kinds below 128 that are unknown.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Undecoded> {
         decode("entry", bytes)
     }
 
@@ -260,6 +365,9 @@ impl Entry {
             Self::Consent(_) => 4,
             Self::Change(_) => 5,
             Self::Head(_) => 6,
+            Self::Close(_) => 7,
+            Self::Carry(_) => 8,
+            Self::Skipped(skipped) => skipped.kind,
         }
     }
 }
@@ -273,13 +381,16 @@ impl Size for Entry {
             Self::Consent(e) => e.tls_serialized_len(),
             Self::Change(e) => e.tls_serialized_len(),
             Self::Head(e) => e.tls_serialized_len(),
+            Self::Close(e) => e.tls_serialized_len(),
+            Self::Carry(e) => e.tls_serialized_len(),
+            Self::Skipped(e) => e.bytes.len(),
         }
     }
 }
 
 impl Serialize for Entry {
     fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
-        writer.write_all(&[ENTRY_FORMAT, self.kind()])?;
+        writer.write_all(&[FORMAT, self.kind()])?;
         Ok(2 + match self {
             Self::Open(e) => e.tls_serialize(writer)?,
             Self::Config(e) => e.tls_serialize(writer)?,
@@ -287,6 +398,12 @@ impl Serialize for Entry {
             Self::Consent(e) => e.tls_serialize(writer)?,
             Self::Change(e) => e.tls_serialize(writer)?,
             Self::Head(e) => e.tls_serialize(writer)?,
+            Self::Close(e) => e.tls_serialize(writer)?,
+            Self::Carry(e) => e.tls_serialize(writer)?,
+            Self::Skipped(e) => {
+                writer.write_all(&e.bytes)?;
+                e.bytes.len()
+            }
         })
     }
 }
@@ -294,8 +411,8 @@ impl Serialize for Entry {
 impl Deserialize for Entry {
     fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
         let [format, kind] = <[u8; 2]>::tls_deserialize(reader)?;
-        if format != ENTRY_FORMAT {
-            return Err(refuse("unknown format version"));
+        if format != FORMAT {
+            return Err(Error::UnknownValue(format.into()));
         }
         Ok(match kind {
             1 => Self::Open(Open::tls_deserialize(reader)?),
@@ -310,7 +427,14 @@ impl Deserialize for Entry {
             4 => Self::Consent(Consent::tls_deserialize(reader)?),
             5 => Self::Change(Change::tls_deserialize(reader)?),
             6 => Self::Head(Head::tls_deserialize(reader)?),
-            _ => return Err(refuse("an entry kind that is reserved or unknown")),
+            7 => Self::Close(Close::tls_deserialize(reader)?),
+            8 => Self::Carry(Carry::tls_deserialize(reader)?),
+            SKIPPED_KINDS_MIN.. => {
+                let mut bytes = Vec::new();
+                reader.take(ENTRY_BYTES_MAX).read_to_end(&mut bytes)?;
+                Self::Skipped(Skipped { kind, bytes })
+            }
+            _ => return Err(Error::UnknownValue(kind.into())),
         })
     }
 }

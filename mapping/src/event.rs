@@ -1,15 +1,16 @@
 //! Events: the signed reason for a change, seen by recipients only.
 //!
 //! ```text
-//! struct { EventKind kind; Csi csi; uint32 tenure; uint32 version; Hash previous;
+//! struct { uint8 format = 1; EventKind kind; Csi csi; uint32 tenure; uint32 version; Hash previous;
 //!          Hash added<0..2^10>; Hash removed<0..2^10>; uint8 reason; Ms time; opaque nonce[16]; }     EventTbs
-//! struct { uint8 role; Key key; Attestation possession<0..2^16-1>; Sig sig; }                         Authority
-//! struct { EventTbs tbs; Authority authorities<0..2^14>; }                                            Event
+//! struct { uint8 role; Key key; Attestation possession?; Sig sig; }                                   Authority
+//! struct { EventTbs tbs; Authority authorities<0..196,608>; }                                         Event
 //! struct { Hash previous; Event event; }                                                              Cause
 //! ```
 //!
 //! `previous` is the commitment of version - 1 (zero at version 0), `added` and `removed` are SHA-256 of Mappings. Each
-//! authority signs the whole EventTbs in its role. Since version and previous commitment are signed, an event cannot be
+//! authority signs the whole EventTbs and the fields of its Authority before the signature, in its role: nobody who carries the
+//! event can take its proof of possession away or put another one in. Since version and previous commitment are signed, an event cannot be
 //! played again or laid over a state that its signer has not seen. Only KeyCompromise, prepared in advance and kept offline,
 //! names no version ([`ANY_VERSION`]); the Cause in the record says what it was laid over.
 //!
@@ -26,12 +27,15 @@ use waymark_log::{
 use crate::{
     identifier::Csi,
     mapping::Attestation,
-    signed::{context, message},
-    wire::{List16, Optional16, encode},
+    signed::{UNSIGNED, context, message},
+    wire::{Format, List24, Optional24, encode},
 };
 
-/// Most bytes in an encoded event: sixteen authorities, each with a proof of possession.
-pub const EVENT_BYTES_MAX: usize = 20 * 1024;
+/// Most bytes in the authorities of an event: sixteen, each with a proof of possession, with keys and signatures by an algorithm
+/// with long ones.
+pub const AUTHORITIES_BYTES_MAX: usize = 192 * 1024;
+/// Most bytes in an encoded event.
+pub const EVENT_BYTES_MAX: usize = AUTHORITIES_BYTES_MAX + 4 * 1024;
 
 /// Stands for "whatever version is current" in an event that was prepared in advance.
 pub const ANY_VERSION: u32 = u32::MAX;
@@ -117,6 +121,8 @@ impl AuthorityRole {
 /// What is signed.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct EventTbs {
+    /// The version of the format.
+    pub format: Format,
     /// What happened.
     pub kind: EventKind,
     /// To whom.
@@ -128,9 +134,9 @@ pub struct EventTbs {
     /// Commitment of the version before; zero at version 0.
     pub previous: Hash,
     /// Digests of the mappings that are added.
-    pub added: List16<Hash, 1024>,
+    pub added: List24<Hash, 1024>,
     /// Digests of the mappings that are removed.
-    pub removed: List16<Hash, 1024>,
+    pub removed: List24<Hash, 1024>,
     /// A reason code, for the kinds that need one; else zero.
     pub reason: u8,
     /// When the signer signed, by the signer's clock.
@@ -147,8 +153,8 @@ pub struct Authority {
     /// With which key.
     pub key: Key,
     /// Fresh possession, where the rules ask for it.
-    pub possession: Optional16<Attestation>,
-    /// Over the EventTbs.
+    pub possession: Optional24<Attestation>,
+    /// Over the EventTbs and all fields above.
     pub sig: Signature,
 }
 
@@ -158,7 +164,7 @@ pub struct Event {
     /// What is signed.
     pub tbs: EventTbs,
     /// By whom.
-    pub authorities: List16<Authority, { 1 << 14 }>,
+    pub authorities: List24<Authority, AUTHORITIES_BYTES_MAX>,
 }
 
 /// What made a version, and over what: opens a record's `cause`. A chain of them is a CSI's history.
@@ -193,8 +199,10 @@ impl EventTbs {
         secret: &SecretKey,
         possession: Option<Attestation>,
     ) -> Authority {
-        let sig = secret.sign(&message(role.context(), origin, &encode(self)));
-        Authority { role, key: secret.public(), possession: Optional16(possession), sig }
+        let (key, possession) = (secret.public(), Optional24(possession));
+        let mut authority = Authority { role, key, possession, sig: UNSIGNED };
+        authority.sig = secret.sign(&authority.message(self, origin));
+        authority
     }
 }
 
@@ -204,6 +212,15 @@ impl Authority {
     /// # Errors
     /// [`BadSignature`].
     pub fn verify(&self, tbs: &EventTbs, origin: &Origin) -> Result<(), BadSignature> {
-        self.key.verify(&message(self.role.context(), origin, &encode(tbs)), &self.sig)
+        self.key.verify(&self.message(tbs, origin), &self.sig)
+    }
+
+    /// What is signed: EventTbs || role || key || possession.
+    fn message(&self, tbs: &EventTbs, origin: &Origin) -> Vec<u8> {
+        let mut fields = encode(tbs);
+        fields.extend(encode(&self.role));
+        fields.extend(encode(&self.key));
+        fields.extend(encode(&self.possession));
+        message(self.role.context(), origin, &fields)
     }
 }

@@ -1,12 +1,12 @@
 //! Mappings, and the two statements they rest on: an attestation that the recipient possesses the CSI, and an MSP's consent.
 //!
 //! ```text
-//! struct { Csi csi; Key recipient; uint32 tenure; uint8 purpose; uint8 method; uint8 strength;
+//! struct { uint8 format = 1; Csi csi; Key recipient; uint32 tenure; uint8 purpose; uint8 method; uint8 strength;
 //!          opaque prover<1..253>; Key prover_key; Ms time; Ms expiry; opaque nonce[16]; Sig sig; }     Attestation
-//! struct { Csi csi; uint32 tenure; Key recipient; opaque msp<0..253>; opaque account<0..255>;
+//! struct { uint8 format = 1; Csi csi; uint32 tenure; Key recipient; opaque msp<0..253>; opaque account<0..255>;
 //!          opaque fingerprint<0..64>; uint8 exact; Tag tags<0..264>; Ms not_before; Ms not_after;
 //!          opaque region<0..8>; Attestation attestation; Sig sig; }                                    Mapping
-//! struct { opaque msp<1..253>; Key msp_key; Hash blinded; Ms expiry; Sig sig; }                       Consent
+//! struct { uint8 format = 1; opaque msp<1..253>; Key msp_key; Hash blinded; Ms expiry; Sig sig; }     Consent
 //! ```
 //!
 //! A mapping says: this CSI can be reached at this MSP, says the holder of this key, whom this prover has seen to possess
@@ -28,13 +28,16 @@ use crate::{
     identifier::Csi,
     names::{Account, Domain, MaybeDomain, Region, TAGS_BYTES_MAX, TAGS_MAX, Tag},
     signed::{SignedStruct, context, signed_struct},
-    wire::{Flag, List16, Opaque8, encode, refuse},
+    wire::{Flag, Format, List24, Opaque8, encode, refuse},
 };
 
 /// Longest a mapping holds without a new proof of possession: 180 days, since numbers lapse and are given to others.
 pub const MAPPING_LIFETIME_MS_MAX: u64 = 180 * 24 * 3600 * 1000;
-/// Most bytes in an encoded mapping, its attestation included: 255 + 253 + 255 + 253 bytes of text, and the rest.
-pub const MAPPING_BYTES_MAX: usize = 4096;
+/// How long a consent holds: to the beginning of the seventh month after that of its signing, so always longer than a mapping.
+pub const CONSENT_MONTHS: u32 = 7;
+/// Most bytes in an encoded mapping, its attestation included: some 1,600 bytes of text and the rest, and room for three keys and
+/// two signatures by an algorithm with long ones (ML-DSA-44: 1,312 and 2,420 bytes).
+pub const MAPPING_BYTES_MAX: usize = 16 * 1024;
 
 /// What a proof of possession is for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
@@ -78,6 +81,8 @@ impl Method {
 /// A prover's word that the holder of a key possesses a CSI.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Attestation {
+    /// The version of the format.
+    pub format: Format,
     /// What is possessed.
     pub csi: Csi,
     /// The recipient's key: possession is bound to it and to no other.
@@ -120,7 +125,7 @@ impl Attestation {
 #[derive(Clone, PartialEq, Eq, Debug, Hash)]
 pub enum Tags {
     /// Shown to everybody who looks the CSI up: ascending, distinct, `default` only alone.
-    Shown(List16<Tag, { TAGS_BYTES_MAX + TAGS_MAX }>),
+    Shown(List24<Tag, { TAGS_BYTES_MAX + TAGS_MAX }>),
     /// To be presented: the mapping is found only by somebody who knows this tag.
     Exact(Tag),
 }
@@ -129,7 +134,7 @@ impl Tags {
     /// Tags for everybody, sorted; `None` if they repeat, are too many or too long, or `default` is not alone.
     pub fn shown(mut tags: Vec<Tag>) -> Option<Self> {
         tags.sort_unstable();
-        let tags = Self::Shown(List16::new(tags)?);
+        let tags = Self::Shown(List24::new(tags)?);
         tags.is_well_formed().then_some(tags)
     }
 
@@ -158,10 +163,10 @@ impl Tags {
             && (tags.len() == 1 || tags.iter().all(|t| t.expose() != Tag::DEFAULT))
     }
 
-    fn list(&self) -> List16<Tag, { TAGS_BYTES_MAX + TAGS_MAX }> {
+    fn list(&self) -> List24<Tag, { TAGS_BYTES_MAX + TAGS_MAX }> {
         match self {
             Self::Shown(tags) => tags.clone(),
-            Self::Exact(tag) => List16::new(vec![tag.clone()]).expect("one tag fits"),
+            Self::Exact(tag) => List24::new(vec![tag.clone()]).expect("one tag fits"),
         }
     }
 }
@@ -181,7 +186,7 @@ impl Serialize for Tags {
 impl Deserialize for Tags {
     fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
         let exact = Flag::tls_deserialize(reader)?.0;
-        let list = List16::<Tag, _>::tls_deserialize(reader)?;
+        let list = List24::<Tag, _>::tls_deserialize(reader)?;
         let tags = match (exact, &*list) {
             (true, [tag]) => Self::Exact(tag.clone()),
             (true, _) => return Err(refuse("an exact-match tag stands alone")),
@@ -194,6 +199,8 @@ impl Deserialize for Tags {
 /// One CSI at one MSP, authorised by one recipient key.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Mapping {
+    /// The version of the format.
+    pub format: Format,
     /// Who is found.
     pub csi: Csi,
     /// In whose time of holding the CSI.
@@ -234,8 +241,8 @@ pub enum MappingRefused {
     /// The attestation is about another CSI, key, tenure or purpose.
     #[error("the attestation is not for this mapping")]
     OtherAttestation,
-    /// Not-after does not follow not-before, or lies more than 180 days after the proof of possession.
-    #[error("the mapping's validity is not within 180 days of the proof of possession")]
+    /// Not-after does not follow not-before, is not the beginning of a UTC day, or lies more than 180 days after the proof of possession.
+    #[error("the mapping's validity does not end with a UTC day within 180 days of the proof of possession")]
     Validity,
     /// An opt-out names an account, key, or tag.
     #[error("an opt-out names an account, a key or a tag")]
@@ -256,7 +263,8 @@ impl Mapping {
             return Err(MappingRefused::OtherAttestation);
         }
         let end = a.time.plus_ms(MAPPING_LIFETIME_MS_MAX);
-        if self.not_after <= self.not_before || self.not_after > end {
+        // Not-after rounds down to a UTC day: a time to the millisecond would link what one person says at several providers.
+        if self.not_after <= self.not_before || self.not_after > end || !self.not_after.begins_day() {
             return Err(MappingRefused::Validity);
         }
         let bare = self.account == Account::NONE
@@ -289,6 +297,8 @@ impl Mapping {
 /// An MSP's word that it serves a mapping, without saying which.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Consent {
+    /// The version of the format.
+    pub format: Format,
     /// The MSP.
     pub msp: Domain,
     /// Its key.
@@ -304,9 +314,22 @@ pub struct Consent {
 signed_struct!(Consent, context::CONSENT);
 
 impl Consent {
+    /// When a consent that is signed now ends: with a UTC month, counted from its own signing. So all consents that an MSP signs
+    /// within a month end together, and none shows when somebody proved possession.
+    pub const fn expiry_of(signed: UnixMillis) -> UnixMillis {
+        signed.month_after(CONSENT_MONTHS)
+    }
+
+    /// Whether it ends with a UTC month, as every consent does.
+    pub const fn ends_with_month(&self) -> bool {
+        self.expiry.begins_month()
+    }
+
     /// Checks the MSP's signature and that it is under this mapping.
     pub fn is_for(&self, mapping: &Mapping, salt: &Salt, origin: &Origin) -> bool {
-        Some(&self.msp) == mapping.msp.get().as_ref()
+        // "A consent's expiry is a UTC month boundary."
+        self.ends_with_month()
+            && Some(&self.msp) == mapping.msp.get().as_ref()
             && blind(salt, &encode(mapping)) == self.blinded
             && self.verify_by(origin, &self.msp_key).is_ok()
     }

@@ -28,7 +28,7 @@ use crate::{
     names::Domain,
     prefix::PrefixTree,
     signed::UNSIGNED,
-    wire::{Flag, List16, encode},
+    wire::{Flag, List24, encode},
 };
 
 /// How long a key waits that no valid key of its domain has signed.
@@ -68,7 +68,7 @@ pub struct ProviderLeaf {
     /// The domain.
     pub domain: Domain,
     /// Its keys, oldest first.
-    pub keys: List16<ProviderKey, { (1 << 12) - 1 }>,
+    pub keys: List24<ProviderKey, { (1 << 12) - 1 }>,
 }
 
 impl ProviderLeaf {
@@ -188,7 +188,7 @@ impl ProviderDirectory {
             }
         };
         let keys = if retires { retire(known, entry, by_valid, head)? } else { add(known, entry, by_valid, head)? };
-        match List16::new(keys) {
+        match List24::new(keys) {
             Some(keys) if keys.is_empty() => self.leaves.remove(&entry.domain),
             Some(keys) => self.leaves.insert(entry.domain.clone(), ProviderLeaf { domain: entry.domain.clone(), keys }),
             None => return Err(ProviderRefused::TooMany),

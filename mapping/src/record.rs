@@ -1,14 +1,14 @@
 //! Records: a CSI's whole set of mappings at one version, as the commitment in the log fixes it.
 //!
 //! ```text
-//! struct { uint8 status; uint8 reason; uint8 newcomer; uint32 since_version; Ms since; }              Standing
+//! struct { uint8 status; uint8 reason; uint32 stated_version; uint8 newcomer; uint32 since_version; Ms since; }   Standing
 //! struct { Standing standing; Hash mapping; }                   mapping = SHA-256(Mapping)           Slot
 //! struct { opaque handle[8]; Hash digest; }                     digest = HMAC(salt, present || Slot?)  HiddenSlot
 //! struct { uint32 version; Ms time; uint8 how; opaque domain<0..253>; uint8 strength; }              TenureStart
-//! struct { TenureStart start; Hash visible<0..256>; HiddenSlot hidden[8]; Hash cause; }              Contents
+//! struct { uint8 format = 1; TenureStart start; Hash visible<0..2^10>; HiddenSlot hidden[8]; Hash cause; }              Contents
 //! struct { Key key; uint32 version; Ms time; Ms until; uint8 ground; uint8 strength; uint8 objected; }   Claim
 //! struct { uint8 state; select (state) { case contested: Claim claim; default: struct {}; }; }       RecordState
-//! struct { Ms time; uint32 tenure; RecordState state; Hash contents; }                               Record
+//! struct { uint8 format = 1; Ms time; uint32 tenure; RecordState state; Hash contents; }             Record
 //! ```
 //!
 //! A record has two parts. The outer one says when it was made, in which tenure, and whether anything stands or somebody
@@ -27,11 +27,13 @@ use waymark_log::{hash::Hash, key::Key, time::UnixMillis};
 use crate::{
     label::Handle,
     names::MaybeDomain,
-    wire::{Flag, List16, encode},
+    wire::{Flag, Format, List24, encode},
 };
 
-/// Most mappings that everybody sees.
-pub const VISIBLE_SLOTS_MAX: usize = 8;
+/// Most visible mappings that a record has room for. How many a DP takes is its policy document's to say.
+pub const VISIBLE_SLOTS_MAX: usize = 32;
+/// How many visible mappings a DP takes unless its policy document says otherwise.
+pub const VISIBLE_MAPPINGS_DEFAULT: usize = 8;
 /// Hidden slots of every record, used or not.
 pub const HIDDEN_SLOTS: usize = 8;
 /// How long a mapping is `new` if another key's mapping stood when it was added: 72 hours for the others to object.
@@ -62,6 +64,8 @@ pub struct Standing {
     pub status: SlotStatus,
     /// Why not, if not; else zero.
     pub reason: u8,
+    /// The version whose event made the status; zero while it is served. A statement that was taken back is of another version.
+    pub stated_version: u32,
     /// Whether another key's mapping stood when it was added by a key that had none: it is `new` for 72 hours.
     pub newcomer: Flag,
     /// The version that added it.
@@ -222,10 +226,12 @@ pub struct HiddenSlots(pub [HiddenSlot; HIDDEN_SLOTS]);
 /// The inner part of a record.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Contents {
+    /// The version of the format.
+    pub format: Format,
     /// How the tenure began.
     pub start: TenureStart,
     /// What everybody sees: a salted digest for each mapping.
-    pub visible: List16<Hash, { VISIBLE_SLOTS_MAX * 32 }>,
+    pub visible: List24<Hash, { VISIBLE_SLOTS_MAX * 32 }>,
     /// What needs a tag.
     pub hidden: HiddenSlots,
     /// HMAC(salt, Cause): what recipients see.
@@ -235,6 +241,8 @@ pub struct Contents {
 /// A CSI's mappings at one version. Whose, and which version, is in the commitment.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Record {
+    /// The version of the format.
+    pub format: Format,
     /// When it was made, by the DP's word.
     pub time: UnixMillis,
     /// In which tenure.

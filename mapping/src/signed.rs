@@ -8,13 +8,13 @@
 //! `fields` are all fields before the signature, encoded. So no signature can be carried over to another structure, role or
 //! log. The acceptance rule is the strict one of [`waymark_log::key`].
 
-use tls_codec::Serialize;
+use tls_codec::{Serialize, Size as _, TlsDeserialize, TlsSerialize, TlsSize};
 use waymark_log::{
     checkpoint::Origin,
-    key::{BadSignature, Key, SIGNATURE_BYTES, SecretKey, Signature},
+    key::{ALGORITHM_BYTES_MAX, BadSignature, Key, SIGNATURE_BYTES, SecretKey, Signature, algorithm},
 };
 
-use crate::wire::encode;
+use crate::wire::{Opaque16, encode};
 
 /// The roles in which Waymark's structures are signed.
 pub mod context {
@@ -38,6 +38,10 @@ pub mod context {
     pub const PROVIDER_VALID: &str = "waymark/1 provider valid";
     /// The log's key, under a config entry.
     pub const CONFIG: &str = "waymark/1 config log";
+    /// The log's key, under a close entry.
+    pub const CLOSE: &str = "waymark/1 close log";
+    /// The key of the log before, under a carry entry.
+    pub const CARRY: &str = "waymark/1 carry log";
     /// The holder of a watch-list.
     pub const WATCH_LIST: &str = "waymark/1 watch-list holder";
     /// A recipient, under an HTTP request. Good for that request only: no durable authority.
@@ -71,7 +75,7 @@ pub trait SignedStruct: Serialize + Sized {
     /// All fields before the signature, encoded.
     fn fields(&self) -> Vec<u8> {
         let mut fields = encode(self);
-        fields.truncate(fields.len() - SIGNATURE_BYTES);
+        fields.truncate(fields.len() - self.signature().tls_serialized_len());
         fields
     }
 
@@ -86,6 +90,65 @@ pub trait SignedStruct: Serialize + Sized {
     /// [`BadSignature`].
     fn verify_by(&self, origin: &Origin, key: &Key) -> Result<(), BadSignature> {
         key.verify(&message(Self::CONTEXT, origin, &self.fields()), self.signature())
+    }
+}
+
+/// A public key of any algorithm, kept as it stands: what is logged must be carried and hashed also by a program that cannot use
+/// it.
+///
+/// `struct { uint16 algorithm; opaque key<1..2^13>; }`
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct AnyKey {
+    algorithm: u16,
+    key: Opaque16<1, ALGORITHM_BYTES_MAX>,
+}
+
+/// A signature of any algorithm, kept as it stands.
+///
+/// `struct { uint16 algorithm; opaque signature<1..2^13>; }`
+#[derive(Clone, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct AnySignature {
+    algorithm: u16,
+    signature: Opaque16<1, ALGORITHM_BYTES_MAX>,
+}
+
+impl AnyKey {
+    /// The key, if it is an Ed25519 key and so can be used here.
+    pub fn ed25519(&self) -> Option<Key> {
+        if self.algorithm == algorithm::ED25519 { Key::from_slice(self.key.as_slice()) } else { None }
+    }
+
+    /// Lower-case hex of the key's bytes; for another algorithm than Ed25519 behind its number and a colon.
+    pub fn to_hex(&self) -> String {
+        let hex = data_encoding::HEXLOWER.encode(self.key.as_slice());
+        if self.algorithm == algorithm::ED25519 { hex } else { format!("{}:{hex}", self.algorithm) }
+    }
+}
+
+impl From<Key> for AnyKey {
+    fn from(key: Key) -> Self {
+        let bytes = Opaque16::new(key.as_bytes().to_vec()).expect("32 bytes are within the limit");
+        Self { algorithm: algorithm::ED25519, key: bytes }
+    }
+}
+
+impl PartialEq<Key> for AnyKey {
+    fn eq(&self, other: &Key) -> bool {
+        self.ed25519().is_some_and(|key| key == *other)
+    }
+}
+
+impl AnySignature {
+    /// The signature, if it is an Ed25519 signature and so can be checked here.
+    pub fn ed25519(&self) -> Option<Signature> {
+        if self.algorithm == algorithm::ED25519 { Signature::from_slice(self.signature.as_slice()) } else { None }
+    }
+}
+
+impl From<Signature> for AnySignature {
+    fn from(signature: Signature) -> Self {
+        let bytes = Opaque16::new(signature.as_bytes().to_vec()).expect("64 bytes are within the limit");
+        Self { algorithm: algorithm::ED25519, signature: bytes }
     }
 }
 

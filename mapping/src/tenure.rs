@@ -45,7 +45,7 @@ use crate::{
     record::{Beginning, Claim, Contents, Ground, Record, RecordState},
     rules::State,
     vrf::VrfProof,
-    wire::{Optional16, encode},
+    wire::{Optional24, encode},
 };
 
 /// How long answers bear the proof of a change of hands: 30 days.
@@ -83,7 +83,7 @@ pub struct Hold {
     /// The version that put the claim down.
     pub pending: OpenedVersion,
     /// The version right before the change of hands, unless it is that one.
-    pub last: Optional16<OpenedVersion>,
+    pub last: Optional24<OpenedVersion>,
     /// A head in front of the change of hands: the last, if the prover is honest.
     pub before: HeadAt,
 }
@@ -131,6 +131,21 @@ pub struct TenureProof {
     pub start: LoggedVersion,
     /// How it came about.
     pub passage: Passage,
+}
+
+impl TenureProof {
+    /// Every head that it shows.
+    pub fn heads(&self) -> impl Iterator<Item = &HeadAt> {
+        let passage: Vec<&HeadAt> = match &self.passage {
+            Passage::Past | Passage::Release(_) => vec![],
+            Passage::Hold(hold) => {
+                let last = hold.last.0.iter().map(|v| &v.at.head);
+                last.chain([&hold.pending.at.head, &hold.before]).collect()
+            }
+            Passage::Vacancy(before) => vec![&before.at.head],
+        };
+        std::iter::once(&self.start.head).chain(passage)
+    }
 }
 
 /// What is proved of the beginning of a tenure.
@@ -191,7 +206,7 @@ impl Ledger<'_> {
     pub(crate) fn logged(&self, v: &LoggedVersion) -> Result<UnixMillis, NotShown> {
         let label = verify_label(self.vrf, self.csi, v.version, &v.vrf_proof).map_err(|_| NotShown::Place)?;
         self.includes(&Entry::Change(Change { label, commitment: v.commitment }), &v.change)?;
-        self.includes(&Entry::Head(v.head.head), &v.head.at)?;
+        self.includes(&Entry::Head(v.head.head.clone()), &v.head.at)?;
         if v.head.at.index > v.change.index { Ok(v.head.head.time) } else { Err(NotShown::Place) }
     }
 
@@ -255,7 +270,7 @@ impl Ledger<'_> {
             }
             _ => return Err(NotShown::Missing),
         };
-        self.includes(&Entry::Head(hold.before.head), &hold.before.at)?;
+        self.includes(&Entry::Head(hold.before.head.clone()), &hold.before.at)?;
         let waited = logged.plus_ms(pending.ground.hold_ms()).max(at_end.until);
         let same = |a: &Claim, b: &Claim| (a.key, a.version, a.ground) == (b.key, b.version, b.ground);
         let kept = same(pending, at_end)

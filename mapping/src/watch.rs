@@ -1,8 +1,8 @@
 //! Blind watch-lists: who holds one sees a change of a CSI in the public log without knowing the CSI and without asking the DP.
 //!
 //! ```text
-//! struct { opaque origin<1..255>; opaque id[16]; Key holder; uint64 size; Hash root; Ms made; Ms expiry;
-//!          Label labels<0..2^11>; Hash renews<0..2^16-1>; Sig sig; }           renews: none or one    WatchList
+//! struct { uint8 format = 1; opaque origin<1..255>; opaque id[16]; Key holder; uint64 size; Hash root; Ms made; Ms expiry;
+//!          Label labels<0..2^11>; Hash renews?; Extension extensions<0..2^10>; Sig sig; }              WatchList
 //! ```
 //!
 //! `labels` are those that must be absent while the version the holder knows is the latest ([`crate::ladder::watched`]):
@@ -27,7 +27,7 @@ use crate::{
     entry::OriginText,
     label::Label,
     signed::{SignedStruct, context, signed_struct},
-    wire::{List16, Malformed, Optional16, decode, encode},
+    wire::{Extensions, Format, List24, Optional24, Undecoded, decode, encode},
 };
 
 /// Media type of a watch-list.
@@ -55,6 +55,8 @@ pub struct Place {
 /// Labels to watch for.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct WatchList {
+    /// The version of the format.
+    pub format: Format,
     /// In which log.
     pub origin: OriginText,
     /// The list's name.
@@ -70,10 +72,12 @@ pub struct WatchList {
     /// Until when it is to be watched.
     pub expiry: UnixMillis,
     /// The labels.
-    pub labels: List16<Label, 2048>,
+    pub labels: List24<Label, 2048>,
     /// The change entry that this renewal claims as the holder's own doing, by leaf hash. Its holder need not know its
     /// index: to fetch it would tell the DP whose it is.
-    pub renews: Optional16<Hash>,
+    pub renews: Optional24<Hash>,
+    /// What later versions add.
+    pub extensions: Extensions,
     /// By the holder.
     pub sig: Signature,
 }
@@ -84,10 +88,10 @@ impl WatchList {
     /// Reads a list. Nothing is verified.
     ///
     /// # Errors
-    /// [`Malformed`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+    /// [`Undecoded`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Undecoded> {
         if bytes.len() > WATCH_LIST_BYTES_MAX {
-            return Err(Malformed { structure: "watch-list", what: "it is too large".to_owned() });
+            return Err(Undecoded::malformed("watch-list", "it is too large"));
         }
         decode("watch-list", bytes)
     }
@@ -359,6 +363,8 @@ mod tests {
         let secret = SecretKey::from_seed(&[8; 32]);
         let origin = Origin::new("dp.example/log").unwrap();
         let mut list = WatchList {
+            extensions: Extensions::NONE,
+            format: Format,
             origin: (&origin).into(),
             id: WatchId([1; 16]),
             holder: secret.public(),
@@ -366,8 +372,8 @@ mod tests {
             root: Hash::ZERO,
             made: ms(made),
             expiry: ms(1000 * MINUTE),
-            labels: List16::new(labels.iter().map(|i| label(*i)).collect()).unwrap(),
-            renews: Optional16(renews.map(|place| place.leaf)),
+            labels: List24::new(labels.iter().map(|i| label(*i)).collect()).unwrap(),
+            renews: Optional24(renews.map(|place| place.leaf)),
             sig: UNSIGNED,
         };
         list.sign(&origin, &secret);

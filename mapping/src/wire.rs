@@ -3,34 +3,61 @@
 //! ```text
 //! uint8, uint32, uint64       big endian
 //! opaque x[32]                as is
-//! opaque x<a..b>              one length byte (b <= 255) or two, then the bytes; the length is checked against a and b
-//! T x<a..b>                   two length bytes that count bytes, not elements; then the elements
-//! T x<0..b>, none or one      the same, with no element for "none"
+//! opaque x<a..b>              one length byte (b <= 255), two (b <= 65,535) or three, then the bytes; the length is checked
+//! T x<a..b>                   three length bytes that count bytes, not elements; then the elements
+//! T x?                        none or one: the same, with no element for "none"
+//! uint8 format = 1            the version of a structure's format; another one is not supported
 //! ```
 //!
 //! Decoding is strict: nothing may be left over, every length is checked before anything is allocated for it, and there is
 //! one encoding for each value, so `encode(decode(x)) == x`. Error texts never quote input: it may hold an identifier.
+//!
+//! Two refusals are told apart: bytes that are **malformed** can never be right, and a format version, an algorithm or a value
+//! that is **not supported** may come from a newer program.
 
 use std::io::{Read, Write};
 
-use tls_codec::{Deserialize, Error, Serialize, Size};
+use tls_codec::{Deserialize, Error, Serialize, Size, TlsDeserialize, TlsSerialize, TlsSize};
 
-/// The bytes do not have the form of the structure.
+/// The bytes are not a structure that this program can use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("malformed {structure}: {what}")]
-pub struct Malformed {
-    /// The structure that was expected.
-    pub structure: &'static str,
-    /// What is wrong; never quotes the input.
-    pub what: String,
+pub enum Undecoded {
+    /// The bytes do not have the form of the structure.
+    #[error("malformed {structure}: {what}")]
+    Malformed {
+        /// The structure that was expected.
+        structure: &'static str,
+        /// What is wrong; never quotes the input.
+        what: String,
+    },
+    /// The bytes use a format version, an algorithm or a value that this program does not know.
+    #[error("{structure} is not supported by this program: {what}; a newer version may support it")]
+    NotSupported {
+        /// The structure that was expected.
+        structure: &'static str,
+        /// What is not known; never quotes the input.
+        what: String,
+    },
+}
+
+impl Undecoded {
+    /// Malformed, with what is wrong.
+    pub fn malformed(structure: &'static str, what: &str) -> Self {
+        Self::Malformed { structure, what: what.to_owned() }
+    }
 }
 
 /// Decodes exactly one `T`.
 ///
 /// # Errors
-/// [`Malformed`], also when bytes are left over.
-pub fn decode<T: Deserialize>(structure: &'static str, bytes: &[u8]) -> Result<T, Malformed> {
-    T::tls_deserialize_exact(bytes).map_err(|e| Malformed { structure, what: describe(&e) })
+/// [`Undecoded`], also when bytes are left over.
+pub fn decode<T: Deserialize>(structure: &'static str, bytes: &[u8]) -> Result<T, Undecoded> {
+    T::tls_deserialize_exact(bytes).map_err(|e| match &e {
+        Error::UnknownValue(value) => {
+            Undecoded::NotSupported { structure, what: format!("the number {value} has no meaning here yet") }
+        }
+        _ => Undecoded::Malformed { structure, what: describe(&e) },
+    })
 }
 
 /// Encodes a value that was decoded or built within its limits.
@@ -47,7 +74,7 @@ fn describe(error: &Error) -> String {
         Error::EndOfStream => "it ends too early".to_owned(),
         Error::TrailingData => "bytes are left over".to_owned(),
         Error::InvalidVectorLength => "a length is out of range".to_owned(),
-        Error::UnknownValue(_) | Error::InvalidInput => "a value is not one of those defined".to_owned(),
+        Error::InvalidInput => "a value is not one of those defined".to_owned(),
         _ => "it does not decode".to_owned(),
     }
 }
@@ -148,18 +175,77 @@ impl<const MIN: usize, const MAX: usize> Deserialize for Opaque16<MIN, MAX> {
     }
 }
 
-/// `T x<0..MAX_BYTES>`: elements behind a two-byte length that counts bytes.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct List16<T, const MAX_BYTES: usize>(Vec<T>);
+/// Most bytes behind a three-byte length.
+const LENGTH24_MAX: usize = (1 << 24) - 1;
 
-impl<T: Size, const MAX_BYTES: usize> List16<T, MAX_BYTES> {
+/// Writes a length in three bytes.
+fn write_length24<W: Write>(writer: &mut W, length: usize) -> Result<(), Error> {
+    if length > LENGTH24_MAX {
+        return Err(Error::InvalidVectorLength);
+    }
+    // The top byte of four is zero: checked just above.
+    Ok(writer.write_all(&(length as u32).to_be_bytes()[1..])?)
+}
+
+/// Reads a length of three bytes.
+fn read_length24<R: Read>(reader: &mut R) -> Result<usize, Error> {
+    let [a, b, c] = <[u8; 3]>::tls_deserialize(reader)?;
+    Ok(usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c))
+}
+
+/// `opaque x<MIN..MAX>` with MAX above 65,535 and at most 2^24 - 1.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Opaque24<const MIN: usize, const MAX: usize>(Vec<u8>);
+
+impl<const MIN: usize, const MAX: usize> Opaque24<MIN, MAX> {
+    /// Checks the length.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Option<Self> {
+        let bytes = bytes.into();
+        (MIN..=MAX).contains(&bytes.len()).then_some(Self(bytes))
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Size for Opaque24<MIN, MAX> {
+    fn tls_serialized_len(&self) -> usize {
+        3 + self.0.len()
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Serialize for Opaque24<MIN, MAX> {
+    fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
+        write_length24(writer, self.0.len())?;
+        writer.write_all(&self.0)?;
+        Ok(3 + self.0.len())
+    }
+}
+
+impl<const MIN: usize, const MAX: usize> Deserialize for Opaque24<MIN, MAX> {
+    fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
+        let length = read_length24(reader)?;
+        if !(MIN..=MAX).contains(&length) {
+            return Err(Error::InvalidVectorLength);
+        }
+        Ok(Self(read_bytes(reader, length)?))
+    }
+}
+
+/// `T x<0..MAX_BYTES>`: elements behind a three-byte length that counts bytes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct List24<T, const MAX_BYTES: usize>(Vec<T>);
+
+impl<T: Size, const MAX_BYTES: usize> List24<T, MAX_BYTES> {
     /// Checks the encoded length.
     pub fn new(items: Vec<T>) -> Option<Self> {
         (items.iter().map(Size::tls_serialized_len).sum::<usize>() <= MAX_BYTES).then_some(Self(items))
     }
 }
 
-impl<T, const MAX_BYTES: usize> List16<T, MAX_BYTES> {
+impl<T, const MAX_BYTES: usize> List24<T, MAX_BYTES> {
     /// No elements.
     pub const fn empty() -> Self {
         Self(Vec::new())
@@ -171,7 +257,13 @@ impl<T, const MAX_BYTES: usize> List16<T, MAX_BYTES> {
     }
 }
 
-impl<T, const MAX_BYTES: usize> std::ops::Deref for List16<T, MAX_BYTES> {
+impl<T, const MAX_BYTES: usize> Default for List24<T, MAX_BYTES> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<T, const MAX_BYTES: usize> std::ops::Deref for List24<T, MAX_BYTES> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -179,27 +271,26 @@ impl<T, const MAX_BYTES: usize> std::ops::Deref for List16<T, MAX_BYTES> {
     }
 }
 
-impl<T: Size, const MAX_BYTES: usize> Size for List16<T, MAX_BYTES> {
+impl<T: Size, const MAX_BYTES: usize> Size for List24<T, MAX_BYTES> {
     fn tls_serialized_len(&self) -> usize {
-        2 + self.0.iter().map(Size::tls_serialized_len).sum::<usize>()
+        3 + self.0.iter().map(Size::tls_serialized_len).sum::<usize>()
     }
 }
 
-impl<T: Serialize, const MAX_BYTES: usize> Serialize for List16<T, MAX_BYTES> {
+impl<T: Serialize, const MAX_BYTES: usize> Serialize for List24<T, MAX_BYTES> {
     fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
-        let length = self.tls_serialized_len() - 2;
-        let prefix = u16::try_from(length).map_err(|_| Error::InvalidVectorLength)?;
-        writer.write_all(&prefix.to_be_bytes())?;
+        let length = self.tls_serialized_len() - 3;
+        write_length24(writer, length)?;
         for item in &self.0 {
             item.tls_serialize(writer)?;
         }
-        Ok(2 + length)
+        Ok(3 + length)
     }
 }
 
-impl<T: Deserialize, const MAX_BYTES: usize> Deserialize for List16<T, MAX_BYTES> {
+impl<T: Deserialize, const MAX_BYTES: usize> Deserialize for List24<T, MAX_BYTES> {
     fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
-        let length = usize::from(u16::tls_deserialize(reader)?);
+        let length = read_length24(reader)?;
         if length > MAX_BYTES {
             return Err(Error::InvalidVectorLength);
         }
@@ -213,31 +304,30 @@ impl<T: Deserialize, const MAX_BYTES: usize> Deserialize for List16<T, MAX_BYTES
     }
 }
 
-/// `T x<0..2^16-1>` with no element or one.
+/// `T x?`: none or one, behind a three-byte length.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Optional16<T>(pub Option<T>);
+pub struct Optional24<T>(pub Option<T>);
 
-impl<T: Size> Size for Optional16<T> {
+impl<T: Size> Size for Optional24<T> {
     fn tls_serialized_len(&self) -> usize {
-        2 + self.0.as_ref().map_or(0, Size::tls_serialized_len)
+        3 + self.0.as_ref().map_or(0, Size::tls_serialized_len)
     }
 }
 
-impl<T: Serialize> Serialize for Optional16<T> {
+impl<T: Serialize> Serialize for Optional24<T> {
     fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
-        let length = self.tls_serialized_len() - 2;
-        let prefix = u16::try_from(length).map_err(|_| Error::InvalidVectorLength)?;
-        writer.write_all(&prefix.to_be_bytes())?;
+        let length = self.tls_serialized_len() - 3;
+        write_length24(writer, length)?;
         if let Some(item) = &self.0 {
             item.tls_serialize(writer)?;
         }
-        Ok(2 + length)
+        Ok(3 + length)
     }
 }
 
-impl<T: Deserialize> Deserialize for Optional16<T> {
+impl<T: Deserialize> Deserialize for Optional24<T> {
     fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
-        let length = usize::from(u16::tls_deserialize(reader)?);
+        let length = read_length24(reader)?;
         let bytes = read_bytes(reader, length)?;
         if bytes.is_empty() {
             return Ok(Self(None));
@@ -269,6 +359,89 @@ impl Deserialize for Flag {
             1 => Ok(Self(true)),
             _ => Err(refuse("a flag is neither 0 nor 1")),
         }
+    }
+}
+
+/// The one format version of every structure that has a format byte.
+pub const FORMAT: u8 = 1;
+
+/// `uint8 format = 1`: decodes from [`FORMAT`]; every other version is not supported. It stands first in each structure that is
+/// signed, committed to or logged, since old ones are opened inside newer ones.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Format;
+
+impl Size for Format {
+    fn tls_serialized_len(&self) -> usize {
+        1
+    }
+}
+
+impl Serialize for Format {
+    fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
+        FORMAT.tls_serialize(writer)
+    }
+}
+
+impl Deserialize for Format {
+    fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
+        match u8::tls_deserialize(reader)? {
+            FORMAT => Ok(Self),
+            other => Err(Error::UnknownValue(other.into())),
+        }
+    }
+}
+
+/// Most bytes in a structure's extensions.
+pub const EXTENSIONS_BYTES_MAX: usize = 1024;
+
+/// Something that a later version adds to a structure: `struct { uint16 kind; opaque value<0..2^10>; }`. It is hashed and signed with the
+/// rest; a program that does not know its kind skips it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct Extension {
+    /// What it is.
+    pub kind: u16,
+    /// Its content.
+    pub value: Opaque16<0, EXTENSIONS_BYTES_MAX>,
+}
+
+/// `Extension extensions<0..2^10>`, in strictly ascending order of their kinds.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Extensions(List24<Extension, EXTENSIONS_BYTES_MAX>);
+
+impl Extensions {
+    /// No extension.
+    pub const NONE: Self = Self(List24::empty());
+
+    /// These extensions; `None` if a kind occurs twice or they are too long.
+    pub fn new(mut extensions: Vec<Extension>) -> Option<Self> {
+        extensions.sort_by_key(|e| e.kind);
+        let distinct = extensions.windows(2).all(|w| w[0].kind < w[1].kind);
+        List24::new(extensions).filter(|_| distinct).map(Self)
+    }
+
+    /// The content of the extension of this kind, if there is one.
+    pub fn get(&self, kind: u16) -> Option<&[u8]> {
+        self.0.iter().find(|e| e.kind == kind).map(|e| e.value.as_slice())
+    }
+}
+
+impl Size for Extensions {
+    fn tls_serialized_len(&self) -> usize {
+        self.0.tls_serialized_len()
+    }
+}
+
+impl Serialize for Extensions {
+    fn tls_serialize<W: Write>(&self, writer: &mut W) -> Result<usize, Error> {
+        self.0.tls_serialize(writer)
+    }
+}
+
+impl Deserialize for Extensions {
+    fn tls_deserialize<R: Read>(reader: &mut R) -> Result<Self, Error> {
+        let list = List24::<Extension, EXTENSIONS_BYTES_MAX>::tls_deserialize(reader)?;
+        let ascending = list.windows(2).all(|w| w[0].kind < w[1].kind);
+        if ascending { Ok(Self(list)) } else { Err(refuse("extensions repeat or are out of order")) }
     }
 }
 
@@ -313,12 +486,21 @@ mod tests {
         assert!(decode::<Opaque8<1, 3>>("x", &[1, 1, 0]).is_err());
         assert!(decode::<Opaque16<0, 2>>("x", &[0, 3, 1, 2, 3]).is_err());
         assert!(decode::<Opaque16<0, 65535>>("x", &[255, 255, 1]).is_err());
-        assert!(decode::<List16<u32, 8>>("x", &[0, 12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]).is_err());
-        assert!(decode::<List16<u32, 8>>("x", &[0, 6, 0, 0, 0, 1, 0, 0]).is_err());
-        assert!(decode::<Optional16<u8>>("x", &[0, 2, 1, 1]).is_err());
+        assert!(decode::<List24<u32, 8>>("x", &[0, 0, 12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1]).is_err());
+        assert!(decode::<List24<u32, 8>>("x", &[0, 0, 6, 0, 0, 0, 1, 0, 0]).is_err());
+        assert!(decode::<Optional24<u8>>("x", &[0, 0, 2, 1, 1]).is_err());
+        assert!(decode::<Opaque24<0, 2>>("x", &[0, 0, 3, 1, 2, 3]).is_err());
+        assert!(decode::<Opaque24<0, LENGTH24_MAX>>("x", &[255, 255, 255, 1]).is_err());
         assert!(decode::<Flag>("x", &[2]).is_err());
         assert!(Opaque8::<0, 2>::new([1, 2, 3]).is_none());
-        assert!(List16::<u8, 2>::new(vec![1, 2, 3]).is_none());
+        assert!(List24::<u8, 2>::new(vec![1, 2, 3]).is_none());
+    }
+
+    #[test]
+    fn what_a_newer_program_may_have_written_is_not_called_malformed() {
+        assert_eq!(decode::<Format>("x", &[1]), Ok(Format));
+        assert!(matches!(decode::<Format>("x", &[2]), Err(Undecoded::NotSupported { structure: "x", .. })));
+        assert!(matches!(decode::<Format>("x", &[]), Err(Undecoded::Malformed { .. })));
     }
 
     proptest! {
@@ -326,8 +508,9 @@ mod tests {
         fn whatever_decodes_encodes_back(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             if let Ok(v) = decode::<Opaque8<0, 255>>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
             if let Ok(v) = decode::<Opaque16<0, 65535>>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
-            if let Ok(v) = decode::<List16<u16, 64>>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
-            if let Ok(v) = decode::<Optional16<u32>>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
+            if let Ok(v) = decode::<Opaque24<0, 65535>>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
+            if let Ok(v) = decode::<List24<u16, 64>>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
+            if let Ok(v) = decode::<Optional24<u32>>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
             if let Ok(v) = decode::<Flag>("x", &bytes) { prop_assert_eq!(encode(&v), bytes.clone()); }
         }
     }

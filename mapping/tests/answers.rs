@@ -16,7 +16,7 @@ use waymark_mapping::{
     record::NEW_MS,
     rules::{Held, Refused},
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
-    wire::{Opaque16, Optional16, decode, encode},
+    wire::{Opaque16, Optional24, decode, encode},
 };
 use world::{World, csi, key_of, sent};
 
@@ -100,9 +100,10 @@ fn a_hidden_mapping_is_found_by_its_tag_only_and_cannot_be_denied() {
     let full = world.body(kept, Some(&tag("soccer")), false);
     for opened in 0..full.hidden.len() {
         let mut body = full.clone();
-        body.hidden = waymark_mapping::wire::List16::new(full.hidden[..opened].to_vec()).unwrap();
+        body.hidden = waymark_mapping::wire::List24::new(full.hidden[..opened].to_vec()).unwrap();
         let vrf_proof = waymark_mapping::label::prove_handle(&world.vrf, &csi(), 0, &tag("soccer"), opened as u8).0;
-        body.tag_end = Optional16(Some(waymark_mapping::answer::TagProof { ordinal: opened as u8, vrf_proof }));
+        body.tag_proofs =
+            List24::new(vec![waymark_mapping::answer::TagProof { ordinal: opened as u8, vrf_proof }]).unwrap();
         assert!(is_not_proven(check(&world, &claim(body), &asked(Some("soccer")))), "{opened} opened");
     }
     assert!(is_not_proven(check(&world, &claim(world.body(kept, None, false)), &asked(Some("soccer")))));
@@ -177,7 +178,7 @@ fn an_old_head_cannot_ride_in_a_new_checkpoint() {
     // The old head, proved where it really is in the new tree.
     let mut answer = old.clone();
     answer.checkpoint = Opaque16::new(world.checkpoint()).unwrap();
-    answer.head_path = waymark_mapping::wire::List16::new(world.path(old_size as u64 - 1)).unwrap();
+    answer.head_path = waymark_mapping::wire::List24::new(world.path(old_size as u64 - 1)).unwrap();
     assert!(is_not_proven(check(&world, &answer, &asked(None))));
     // A checkpoint that ends in something else than a head.
     let t = world.now / 1000;
@@ -285,7 +286,7 @@ fn a_latest_version_that_is_not_opened_is_not_proven() {
     // A visible mapping left closed.
     let kept = world.versions.last().unwrap();
     let mut body = world.body(kept, None, false);
-    body.visible = waymark_mapping::wire::List16::empty();
+    body.visible = waymark_mapping::wire::List24::empty();
     assert!(is_not_proven(check(&world, &world.answer_claiming(&csi(), Some(0), Some(body)), &asked(None))));
 }
 
@@ -329,7 +330,7 @@ fn a_receipt_that_hides_slots_from_an_established_key_is_refused() {
     let event = world.issue(&["a"], std::slice::from_ref(&mine));
     let mut receipt = world.receipt();
     let body = receipt.now.body.0.as_mut().unwrap();
-    body.hidden = waymark_mapping::wire::List16::new(body.hidden[1..].to_vec()).unwrap();
+    body.hidden = waymark_mapping::wire::List24::new(body.hidden[1..].to_vec()).unwrap();
     let verdict = accept(&receipt, sent(&event, &[mine]), &world.trust(), None, world.clock(), &mut Trail::default());
     assert_eq!(verdict.unwrap_err(), ReceiptRefused::Incomplete);
 }
@@ -347,7 +348,7 @@ fn a_new_key_checks_what_it_sent_with_an_established_one() {
     world.change(&event, std::slice::from_ref(&mine)).unwrap();
     let mut receipt = world.receipt();
     for body in [receipt.now.body.0.as_mut().unwrap(), receipt.previous.0.as_mut().unwrap()] {
-        body.hidden = waymark_mapping::wire::List16::empty();
+        body.hidden = waymark_mapping::wire::List24::empty();
     }
     let judge = |by: &Key, added: &[Mapping]| {
         let (sent, now) = (Sent { event: &event, added, by }, world.clock());
@@ -371,7 +372,7 @@ fn a_newcomer_is_new_and_the_older_key_removes_it() {
     // Mallory's receipt may keep Bob's hidden slots closed, and says so.
     let mut receipt = world.receipt();
     for body in [receipt.now.body.0.as_mut().unwrap(), receipt.previous.0.as_mut().unwrap()] {
-        body.hidden = waymark_mapping::wire::List16::empty();
+        body.hidden = waymark_mapping::wire::List24::empty();
     }
     let current = accept(
         &receipt,

@@ -15,7 +15,7 @@ use waymark_mapping::{
     tenure::{PASSAGE_MS, Passage},
     trust::Trust,
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
-    wire::{List16, Optional16},
+    wire::{List24, Optional24},
 };
 use world::{World, csi, domain, key_of, secret, sent};
 
@@ -63,7 +63,7 @@ fn claim(world: &mut World, strength: u8, known: Known<'_>) -> Result<Event, Ref
     let mut event = world.event(EventKind::NewHolderPending, &[], &[], &["carol"], false);
     let proof = world.attest_for("carol", &csi(), event.tbs.tenure + 1, strength);
     let authority = event.tbs.sign_as_recipient(&world.origin, &secret("carol"), Some(proof));
-    event.authorities = List16::new(vec![authority]).unwrap();
+    event.authorities = List24::new(vec![authority]).unwrap();
     let state = world.judge_knowing(&event, &[], known)?;
     world.log_state(state, event.clone(), vec![]);
     Ok(event)
@@ -432,7 +432,7 @@ fn a_dp_that_skips_the_hold_is_not_believed() {
     assert!(is_not_proven(check(&world, &world.answer(&csi(), None))));
     // Nor by calling it something else, leaving the proof away, or saying that it was long ago.
     let mut answer = world.answer(&csi(), None);
-    answer.full = Optional16(None);
+    answer.full = Optional24(None);
     assert!(is_not_proven(check(&world, &answer)));
     let mut answer = world.answer(&csi(), None);
     answer.full.0.as_mut().unwrap().tenure.0.as_mut().unwrap().passage = Passage::Past;
@@ -497,13 +497,21 @@ fn what_an_msp_or_the_dp_says_removes_nothing() {
     let lookup = seen(&world);
     assert_eq!((lookup.outcome, lookup.mappings.len(), lookup.withheld.len()), (Outcome::NoneListed, 0, 1));
     assert_eq!(lookup.withheld[0].reason, 2);
-    let recipient = open_current(&world.receipt(), &csi(), &world.trust(), None, world.clock(), &mut Trail::default());
+    let recipient = open_current(
+        &world.receipt(),
+        &csi(),
+        &secret("bob").public(),
+        &world.trust(),
+        None,
+        world.clock(),
+        &mut Trail::default(),
+    );
     assert_eq!(recipient.unwrap().unwrap().state.held.len(), 2);
     // Without the statement, with somebody else's, or closed without any reason.
     let forged = world.statement(EventKind::DpUnserve, Some(bobs[0].digest()), 2, "chat.example");
     for statement in [None, Some(forged)] {
         let mut answer = world.answer(&csi(), None);
-        edit(&mut answer, |v| v.statement = Optional16(statement.clone()));
+        edit(&mut answer, |v| v.statement = Optional24(statement.clone()));
         assert!(is_not_proven(check(&world, &answer)), "{statement:?}");
     }
     let (world, bobs) = bob();
@@ -517,7 +525,7 @@ fn edit(answer: &mut Answer, change: impl Fn(&mut waymark_mapping::answer::Opene
     let body = answer.body.0.as_mut().unwrap();
     let mut visible = body.visible.to_vec();
     change(&mut visible[0]);
-    body.visible = List16::new(visible).unwrap();
+    body.visible = List24::new(visible).unwrap();
 }
 
 #[test]
@@ -529,9 +537,9 @@ fn the_time_of_what_stands_can_be_proved() {
     let full = |world: &World| {
         let mut answer = world.answer(&csi(), None);
         let since = world.since(answer.body.0.as_ref().unwrap());
-        answer.full = Optional16(Some(waymark_mapping::answer::Full {
-            since: List16::new(since).unwrap(),
-            tenure: Optional16(None),
+        answer.full = Optional24(Some(waymark_mapping::answer::Full {
+            since: List24::new(since).unwrap(),
+            tenure: Optional24(None),
         }));
         answer
     };
@@ -542,12 +550,12 @@ fn the_time_of_what_stands_can_be_proved() {
     // Some of them, or another one.
     let mut answer = full(&world);
     let since = &mut answer.full.0.as_mut().unwrap().since;
-    *since = List16::new(since[1..].to_vec()).unwrap();
+    *since = List24::new(since[1..].to_vec()).unwrap();
     assert!(is_not_proven(check(&world, &answer)));
     let mut answer = full(&world);
     let mut wrong = answer.full.0.as_ref().unwrap().since.to_vec();
     wrong[0].head = world.head_at(1);
-    answer.full.0.as_mut().unwrap().since = List16::new(wrong).unwrap();
+    answer.full.0.as_mut().unwrap().since = List24::new(wrong).unwrap();
     assert!(is_not_proven(check(&world, &answer)), "a head in front of the entry");
 }
 
@@ -562,14 +570,14 @@ fn history_goes_back_to_the_beginning_of_the_tenure() {
     let past = |version: usize| Past {
         cause: world.versions[version].cause.clone(),
         cause_salt: world.versions[version].composed.cause_salt,
-        previous: Optional16(version.checked_sub(1).map(|v| world.bare_body(&world.versions[v]))),
+        previous: Optional24(version.checked_sub(1).map(|v| world.bare_body(&world.versions[v]))),
     };
     let (kind, step) = current.anchor.step(&past(2)).map(|(e, s)| (e.tbs.kind, s)).unwrap();
     let (state, anchor) = step.unwrap();
     assert_eq!((kind, state.version, state.held.len()), (EventKind::Withdraw, 1, 3));
     assert!(anchor.step(&past(2)).is_err(), "another version's cause");
     let mut other = past(1);
-    other.previous = Optional16(Some(world.bare_body(&world.versions[1])));
+    other.previous = Optional24(Some(world.bare_body(&world.versions[1])));
     assert!(anchor.step(&other).is_err(), "another record before");
     let (event, step) = anchor.step(&past(1)).unwrap();
     let (state, anchor) = step.unwrap();
@@ -654,7 +662,7 @@ fn a_receipt_with_a_history_that_is_not_the_readers_is_refused() {
     world.wait(HOLD_MS + HOUR);
     let (event, mapping) = take_over(&mut world, "carol").unwrap();
     let mut receipt: Receipt = world.receipt();
-    receipt.previous = Optional16(Some(world.bare_body(&world.versions[1])));
+    receipt.previous = Optional24(Some(world.bare_body(&world.versions[1])));
     let verdict =
         accept(&receipt, sent(&event, &[mapping]), &world.trust(), None, world.clock(), &mut Trail::default());
     assert_eq!(verdict.unwrap_err(), ReceiptRefused::OtherPrevious);

@@ -66,7 +66,7 @@ fn entries_that_do_not_lead_to_the_root_are_not_believed() {
 /// Replaces the last head by one that was changed.
 fn with_head(change: impl FnOnce(&mut Head)) -> Vec<Finding> {
     let mut world = world();
-    let mut head = world.head;
+    let mut head = world.head.clone();
     change(&mut head);
     *world.entries.last_mut().unwrap() = Entry::Head(head).encode();
     findings(&world)

@@ -15,7 +15,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
-    wire::{List16, Opaque8, Optional16, encode},
+    wire::{List24, Opaque8, Optional24, encode},
 };
 use world::{World, csi, domain, key_of, secret};
 
@@ -136,10 +136,10 @@ fn r3_a_dp_that_omits_one_of_three_mappings_is_detected() {
         // Its slot is not opened; or the record itself has one slot less.
         let mut body = world.body(&kept, None, false);
         let rest = |n: usize| (0..n).filter(move |i| *i != omitted);
-        body.visible = List16::new(rest(3).map(|i| body.visible[i].clone()).collect()).unwrap();
+        body.visible = List24::new(rest(3).map(|i| body.visible[i].clone()).collect()).unwrap();
         assert!(refused(1, body.clone()), "{omitted} is not opened");
         let slots = &body.contents.visible;
-        body.contents.visible = List16::new(rest(slots.len()).map(|i| slots[i]).collect()).unwrap();
+        body.contents.visible = List24::new(rest(slots.len()).map(|i| slots[i]).collect()).unwrap();
         assert!(refused(1, body), "{omitted} is not in the record");
     }
     // The version before, which lists two, is passed off as the latest.
@@ -202,7 +202,7 @@ fn with_consent(world: &World, by: &str) -> (Answer, Key) {
     let consent = opened.consent.0.as_mut().unwrap();
     consent.consent = Consent { msp_key: key_of(by), sig: UNSIGNED, ..consent.consent.clone() };
     consent.consent.sign(&world.origin, &secret(by));
-    body.visible = List16::new(vec![opened]).unwrap();
+    body.visible = List24::new(vec![opened]).unwrap();
     (world.answer_claiming(&csi(), Some(kept.state.version), Some(body)), key_of(by))
 }
 
@@ -218,8 +218,8 @@ fn f8_another_key_of_the_msp_does_not_change_who_the_recipient_is() {
     assert_ne!(key, key_of("chat.example"));
     let mut without = world.body(world.versions.last().unwrap(), None, false);
     let mut opened = without.visible[0].clone();
-    opened.consent = Optional16(None);
-    without.visible = List16::new(vec![opened]).unwrap();
+    opened.consent = Optional24(None);
+    without.visible = List24::new(vec![opened]).unwrap();
     let without = world.answer_claiming(&csi(), Some(0), Some(without));
     for answer in [swapped, without] {
         let found = judged(&world, &answer, &world.trust()).unwrap();

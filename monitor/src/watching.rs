@@ -231,7 +231,7 @@ mod tests {
     use waymark_log::{hash::Hash, key::SecretKey};
     use waymark_mapping::{
         signed::{SignedStruct, UNSIGNED},
-        wire::{List16, Optional16},
+        wire::{List24, Optional24},
     };
 
     use super::*;
@@ -261,8 +261,8 @@ mod tests {
             root: Hash::ZERO,
             made: ms(made),
             expiry: ms(100_000 * MINUTE),
-            labels: List16::new(labels.iter().map(|i| label(*i)).collect()).unwrap(),
-            renews: Optional16(renews.map(|p| p.leaf)),
+            labels: List24::new(labels.iter().map(|i| label(*i)).collect()).unwrap(),
+            renews: Optional24(renews.map(|p| p.leaf)),
             sig: UNSIGNED,
         };
         list.sign(&origin, &secret);

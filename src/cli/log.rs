@@ -117,6 +117,15 @@ fn facts(entry: &Entry) -> Value {
             "kind": "head", "time_ms": e.time.get(), "changes": e.changes, "map_root": e.map_root.to_hex(),
             "open": e.open.to_hex(), "config": e.config.to_hex(), "provider_root": e.provider_root.to_hex(),
         }),
+        Entry::Close(e) => json!({
+            "kind": "close", "time_ms": e.time.get(), "successor": String::from_utf8_lossy(e.successor.as_slice()),
+            "successor_open": e.successor_open.to_hex(),
+        }),
+        Entry::Carry(e) => json!({
+            "kind": "carry", "origin": e.origin.get().as_str(), "size": e.size, "root": e.root.to_hex(),
+            "open": e.open.to_hex(), "close": e.close.to_hex(), "log_key": e.log_key.to_hex(),
+        }),
+        Entry::Skipped(e) => json!({"kind": e.kind()}),
     }
 }
 

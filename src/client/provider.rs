@@ -6,7 +6,7 @@ use waymark_mapping::{
     entry::{Entry, Provider, ProviderRole},
     names::Domain,
     provider::{ProviderKey, ProviderLeaf},
-    wire::{Flag, List16},
+    wire::{Flag, List24},
 };
 use waymark_runtime::{
     clock::Clock,
@@ -69,7 +69,7 @@ impl ProviderClient {
         let own = views.iter().filter(|v| v.domain == self.domain.as_str());
         let keys: Option<Vec<ProviderKey>> = own.map(key_of).collect();
         let keys = keys.filter(|keys| !keys.is_empty());
-        let leaf = keys.map(|keys| Some(ProviderLeaf { domain: self.domain.clone(), keys: List16::new(keys)? }));
+        let leaf = keys.map(|keys| Some(ProviderLeaf { domain: self.domain.clone(), keys: List24::new(keys)? }));
         leaf.map(|leaf| leaf.ok_or_else(malformed)).transpose()
     }
 

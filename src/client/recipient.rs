@@ -24,7 +24,7 @@ use waymark_mapping::{
     trust::Trust,
     verify::{Asked, Lookup, Rejected, Remembered, Trail, Verified, verify},
     watch::{WATCH_LIFETIME_MS_MAX, WatchId, WatchList},
-    wire::{List16, Opaque8, Optional16},
+    wire::{Extensions, Format, List24, Opaque8, Optional24},
 };
 use waymark_runtime::random;
 
@@ -179,6 +179,7 @@ pub fn sign_mapping(
     now: UnixMillis,
 ) -> Mapping {
     let mut mapping = Mapping {
+        format: Format,
         csi: attestation.csi.clone(),
         tenure: attestation.tenure,
         recipient: secret.public(),
@@ -187,7 +188,7 @@ pub fn sign_mapping(
         fingerprint: Opaque8::new([]).expect("no bytes are allowed"),
         tags: spec.tags.clone(),
         not_before: now,
-        not_after: attestation.time.plus_ms(MAPPING_LIFETIME_MS_MAX),
+        not_after: attestation.time.plus_ms(MAPPING_LIFETIME_MS_MAX).floor_day(),
         region: Region::ANY,
         attestation: attestation.clone(),
         sig: UNSIGNED,
@@ -216,8 +217,8 @@ pub async fn change(
         .filter_map(|(index, a)| a.consent.clone().map(|(consent, salt)| OfferedConsent { index, consent, salt }));
     let request = ChangeRequest {
         event: event.clone(),
-        added: List16::new(added.clone()).ok_or(RecipientError::Wish("too many mappings"))?,
-        consents: List16::new(offered.collect()).ok_or(RecipientError::Wish("too many consents"))?,
+        added: List24::new(added.clone()).ok_or(RecipientError::Wish("too many mappings"))?,
+        consents: List24::new(offered.collect()).ok_or(RecipientError::Wish("too many consents"))?,
     };
     let (sender, _) = wish.signers.first().ok_or(RecipientError::Wish("nobody signs the change"))?;
     let receipt = dp.change(sender, &request).await?;
@@ -229,13 +230,14 @@ pub async fn change(
 fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMillis) -> Result<Event, RecipientError> {
     let digests: Vec<Hash> = wish.added.iter().map(|a| a.mapping.digest()).collect();
     let tbs = EventTbs {
+        format: Format,
         kind: wish.kind,
         csi: wish.csi.clone(),
         tenure: current.tenure.unwrap_or(0),
         version: current.version.map_or(0, |v| v + 1),
         previous: current.commitment.unwrap_or(Hash::ZERO),
-        added: List16::new(digests).ok_or(RecipientError::Wish("too many mappings"))?,
-        removed: List16::new(wish.removed.to_vec()).ok_or(RecipientError::Wish("too many mappings"))?,
+        added: List24::new(digests).ok_or(RecipientError::Wish("too many mappings"))?,
+        removed: List24::new(wish.removed.to_vec()).ok_or(RecipientError::Wish("too many mappings"))?,
         reason: 0,
         time: now,
         nonce: random::bytes(),
@@ -243,7 +245,7 @@ fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMilli
     let sign = |(secret, possession): &(&SecretKey, Option<Attestation>)| {
         tbs.sign_as_recipient(origin, secret, possession.clone())
     };
-    let authorities = List16::new(wish.signers.iter().map(sign).collect());
+    let authorities = List24::new(wish.signers.iter().map(sign).collect());
     let authorities = authorities.ok_or(RecipientError::Wish("too many signers"))?;
     Ok(Event { tbs, authorities })
 }
@@ -255,19 +257,20 @@ fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMilli
 /// Never: one signature fits an event.
 pub fn revocation(origin: &Origin, secret: &SecretKey, csi: &Csi, tenure: u32, now: UnixMillis) -> Event {
     let tbs = EventTbs {
+        format: Format,
         kind: EventKind::KeyCompromise,
         csi: csi.clone(),
         tenure,
         version: ANY_VERSION,
         previous: Hash::ZERO,
-        added: List16::empty(),
-        removed: List16::empty(),
+        added: List24::empty(),
+        removed: List24::empty(),
         reason: 0,
         time: now,
         nonce: random::bytes(),
     };
     let authority = tbs.sign_as_recipient(origin, secret, None);
-    Event { tbs, authorities: List16::new(vec![authority]).expect("one signature fits") }
+    Event { tbs, authorities: List24::new(vec![authority]).expect("one signature fits") }
 }
 
 /// One step of a CSI's history: what made a version, and what stood before it, if the reader may see that.
@@ -316,7 +319,7 @@ pub async fn history(
     trust: &Trust,
 ) -> Result<Option<Current>, RecipientError> {
     let receipt = dp.history(secret, csi).await?;
-    Ok(open_current(&receipt, csi, trust, None, dp.clock().now(), &mut Trail::default())?)
+    Ok(open_current(&receipt, csi, &secret.public(), trust, None, dp.clock().now(), &mut Trail::default())?)
 }
 
 /// The leaf hash of the change entry that made a version: what a renewed watch-list claims.
@@ -337,23 +340,25 @@ pub fn watch_list(
 ) -> WatchList {
     let mut labels = current.watched.clone();
     labels.sort_unstable();
-    list_of(origin, keys, current, List16::new(labels).expect("64 labels fit"), claims, now)
+    list_of(origin, keys, current, List24::new(labels).expect("64 labels fit"), claims, now)
 }
 
 /// The list with which an app that leaves takes its watch-list along. It claims the change that made this version.
 pub fn retirement(origin: &Origin, keys: &AppKeys, current: &Current, now: UnixMillis) -> WatchList {
-    list_of(origin, keys, current, List16::empty(), Some(leaf_of(current)), now)
+    list_of(origin, keys, current, List24::empty(), Some(leaf_of(current)), now)
 }
 
 fn list_of(
     origin: &Origin,
     keys: &AppKeys,
     current: &Current,
-    labels: List16<Label, 2048>,
+    labels: List24<Label, 2048>,
     claims: Option<Hash>,
     now: UnixMillis,
 ) -> WatchList {
     let mut list = WatchList {
+        extensions: Extensions::NONE,
+        format: Format,
         origin: origin.into(),
         id: keys.watch_id,
         holder: keys.watcher.public(),
@@ -362,7 +367,7 @@ fn list_of(
         made: now,
         expiry: now.plus_ms(WATCH_LIFETIME_MS_MAX),
         labels,
-        renews: Optional16(claims),
+        renews: Optional24(claims),
         sig: UNSIGNED,
     };
     list.sign(origin, &keys.watcher);

@@ -14,7 +14,7 @@ use waymark_mapping::{
     identifier::Csi,
     names::Tag,
     verify::Asked,
-    wire::{Malformed, Opaque8, encode},
+    wire::{Opaque8, Undecoded, encode},
 };
 
 const MAGIC: &[u8; 16] = b"waymark-answer/1";
@@ -58,9 +58,9 @@ impl SavedAnswer {
     /// Reads a file's bytes.
     ///
     /// # Errors
-    /// [`Malformed`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let malformed = |what: &str| Malformed { structure: "saved answer", what: what.to_owned() };
+    /// [`Undecoded`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Undecoded> {
+        let malformed = |what: &str| Undecoded::malformed("saved answer", what);
         let wire = Wire::tls_deserialize_exact(bytes).map_err(|_| malformed("it does not decode"))?;
         if wire.magic != *MAGIC {
             return Err(malformed("it is another kind of file"));

@@ -7,7 +7,7 @@ use waymark_mapping::{
     identifier::Csi,
     trust::Trust,
     verify::{Asked, Lookup, Trail, Verified, verify},
-    wire::List16,
+    wire::{Format, List24},
 };
 use waymark_runtime::random;
 
@@ -41,7 +41,7 @@ pub async fn state(
     let asked = Asked { csi: csi.clone(), tag: None };
     let (current, _) = look_up(dp, &asked, trust, None, &mut Trail::default()).await?;
     let event = sign(dp, secret, role, csi, statement, current.get())?;
-    let request = ChangeRequest { event, added: List16::empty(), consents: List16::empty() };
+    let request = ChangeRequest { event, added: List24::empty(), consents: List24::empty() };
     let answer = dp.state(secret, &request).await?;
     let (remembered, now) = (current.remember(), dp.clock().now());
     Ok(verify(&answer, &asked, trust, Some(remembered), now, &mut Trail::default())?)
@@ -71,17 +71,18 @@ fn sign(
     };
     let fits = || RecipientError::Wish("too many mappings");
     let tbs = EventTbs {
+        format: Format,
         kind,
         csi: csi.clone(),
         tenure,
         version: version + 1,
         previous,
-        added: List16::new(added).ok_or_else(fits)?,
-        removed: List16::new(removed).ok_or_else(fits)?,
+        added: List24::new(added).ok_or_else(fits)?,
+        removed: List24::new(removed).ok_or_else(fits)?,
         reason,
         time: dp.clock().now(),
         nonce: random::bytes(),
     };
     let authority = tbs.sign_as(role, dp.origin(), secret);
-    Ok(Event { tbs, authorities: List16::new(vec![authority]).ok_or_else(fits)? })
+    Ok(Event { tbs, authorities: List24::new(vec![authority]).ok_or_else(fits)? })
 }

@@ -16,7 +16,7 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::Tags,
     names::{Account, Domain, Tag},
-    record::{HIDDEN_SLOTS, VISIBLE_SLOTS_MAX},
+    record::{HIDDEN_SLOTS, VISIBLE_MAPPINGS_DEFAULT},
 };
 use waymark_runtime::durable;
 
@@ -135,14 +135,14 @@ fn parse_line(line: &str) -> Result<Person, String> {
     }
     let mappings: Vec<PersonMapping> = line.mappings.iter().map(parse_mapping).collect::<Result<_, _>>()?;
     let hidden = mappings.iter().filter(|m| m.tags.as_exact().is_some()).count();
-    if hidden > HIDDEN_SLOTS || mappings.len() - hidden > VISIBLE_SLOTS_MAX {
+    if hidden > HIDDEN_SLOTS || mappings.len() - hidden > VISIBLE_MAPPINGS_DEFAULT {
         return Err("more than eight visible or eight hidden mappings".to_owned());
     }
     Ok(Person { csi, mappings })
 }
 
 fn parse_mapping(m: &LineMapping) -> Result<PersonMapping, String> {
-    let tag = |t: &String| Tag::parse(t).ok_or("a tag is 1 to 64 bytes in NFC without control characters");
+    let tag = |t: &String| Tag::parse(t).ok_or("a tag has surplus spaces or characters that are not allowed");
     let tags = match &m.exact_tag {
         Some(exact) if m.tags.is_empty() => Tags::Exact(tag(exact)?),
         Some(_) => return Err("an exact-match tag stands alone".to_owned()),

@@ -8,11 +8,11 @@ use axum::{
     http::{HeaderValue, Response, StatusCode, header},
 };
 use waymark_mapping::{
-    answer::ANSWER_FORMAT,
-    entry::{ENTRY_FORMAT, HEAD_INTERVAL_MS_MAX},
+    entry::HEAD_INTERVAL_MS_MAX,
     mapping::MAPPING_LIFETIME_MS_MAX,
-    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, TAKE_UP_MS, VISIBLE_SLOTS_MAX},
+    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, TAKE_UP_MS, VISIBLE_MAPPINGS_DEFAULT},
     tenure::PASSAGE_MS,
+    wire::FORMAT,
 };
 use waymark_runtime::problem;
 
@@ -64,7 +64,7 @@ pub fn well_known(settings: &Settings) -> WellKnown {
             idempotency_ms: idempotency::KEPT_MS,
         },
         limits: limits(settings),
-        formats: Formats { entry: ENTRY_FORMAT, answer: ANSWER_FORMAT, signatures: "waymark/1".to_owned() },
+        formats: Formats { entry: FORMAT, answer: FORMAT, signatures: "waymark/1".to_owned() },
     }
 }
 
@@ -74,7 +74,7 @@ fn limits(settings: &Settings) -> Limits {
         change_bytes: CHANGE_BYTES_MAX as u64,
         import_bytes: IMPORT_BYTES_MAX as u64,
         import_items: IMPORT_ITEMS_MAX as u64,
-        visible_mappings: VISIBLE_SLOTS_MAX as u64,
+        visible_mappings: VISIBLE_MAPPINGS_DEFAULT as u64,
         hidden_mappings: HIDDEN_SLOTS as u64,
         lookups_per_minute: settings.does.limits.lookups_per_minute,
         relays_per_minute: settings.relays_per_minute,

@@ -16,7 +16,7 @@ use waymark_mapping::{
     event::{ANY_VERSION, AuthorityRole, EVENT_BYTES_MAX, Event, EventKind},
     mapping::{Attestation, Purpose},
     rules::{Refused, SKEW_MS},
-    wire::{List16, decode, encode},
+    wire::{List24, decode, encode},
 };
 use waymark_runtime::{
     listen::Peer,
@@ -166,7 +166,7 @@ pub async fn revoke(
     // Whoever has the token stands for who signed it.
     let signers: Vec<u8> = event.authorities.iter().flat_map(|a| *a.key.as_bytes()).collect();
     let turn = app.replays.enter(&headers, "/v1/revocations", &signers, &body, app.clock.now())?;
-    let request = ChangeRequest { event, added: List16::empty(), consents: List16::empty() };
+    let request = ChangeRequest { event, added: List24::empty(), consents: List24::empty() };
     let made = match make(&app, &request, *blake3::hash(&encode(&request)).as_bytes()).await {
         // Of a token that fits nothing here nothing is told.
         Err(e) if e.kind() == error::CHANGE_INVALID || e.kind() == error::NOT_ALLOWED => Ok(()),

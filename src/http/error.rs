@@ -4,7 +4,7 @@
 //! promises of an operation is put together from these lists (`openapi::operations`), and `tests/contract.rs` makes
 //! each of them happen.
 
-use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Malformed};
+use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Undecoded};
 use waymark_runtime::problem::{self, Kind, Problem};
 
 use crate::{
@@ -110,7 +110,7 @@ pub const OF_IDEMPOTENCY: &[Kind] = &[problem::MALFORMED, IDEMPOTENCY_CONFLICT];
 pub const OF_WAITING: &[Kind] = &[LOG_READ_ONLY, STILL_PENDING];
 
 /// Bytes that do not have the form of what they should be.
-pub fn malformed(error: &Malformed) -> Problem {
+pub fn malformed(error: &Undecoded) -> Problem {
     Problem::new(problem::MALFORMED, error.to_string())
 }
 

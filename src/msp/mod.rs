@@ -45,12 +45,12 @@ use waymark_log::{checkpoint::Origin, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     commitment::{Salt, blind},
     entry::{Entry, ProviderRole},
-    mapping::{Consent, MAPPING_LIFETIME_MS_MAX, Mapping},
+    mapping::{Consent, Mapping},
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
     watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchId, WatchList},
-    wire::{decode, encode},
+    wire::{Format, decode, encode},
 };
 use waymark_runtime::{
     clock::Clock,
@@ -404,10 +404,11 @@ impl App {
 
     fn sign(&self, secret: &SecretKey, mapping: &Mapping, salt: &Salt, now: UnixMillis) -> Consent {
         let mut consent = Consent {
+            format: Format,
             msp: self.domain.clone(),
             msp_key: secret.public(),
             blinded: blind(salt, &encode(mapping)),
-            expiry: mapping.not_after.min(now.plus_ms(MAPPING_LIFETIME_MS_MAX)),
+            expiry: Consent::expiry_of(now),
             sig: UNSIGNED,
         };
         consent.sign(&self.origin, secret);

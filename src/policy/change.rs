@@ -19,6 +19,7 @@ use waymark_log::{
 use waymark_mapping::{
     entry::{Config, Entry},
     signed::{SignedStruct, UNSIGNED},
+    wire::Extensions,
 };
 use waymark_runtime::{config as toml_file, durable};
 
@@ -103,7 +104,8 @@ impl Judge<'_> {
 pub fn make(origin: &Origin, secret: &SecretKey, promise: Promise, latest: &[u8]) -> Config {
     let Promise { policy, interval_ms } = promise;
     let previous = Hash::sha256(&[latest]);
-    let mut config = Config { interval_ms, policy, log_key: secret.public(), previous, sig: UNSIGNED };
+    let mut config =
+        Config { extensions: Extensions::NONE, interval_ms, policy, log_key: secret.public(), previous, sig: UNSIGNED };
     config.sign(origin, secret);
     config
 }

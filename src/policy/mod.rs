@@ -15,7 +15,7 @@ use serde::Deserialize;
 use waymark_mapping::{
     mapping::MAPPING_LIFETIME_MS_MAX,
     names::{Domain, Region},
-    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, VISIBLE_SLOTS_MAX},
+    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, VISIBLE_MAPPINGS_DEFAULT},
     tenure::PASSAGE_MS,
 };
 
@@ -174,7 +174,7 @@ impl Document {
             regions: file.regions.clone(),
             federation: false,
             limits: Limits {
-                visible_mappings: VISIBLE_SLOTS_MAX as u64,
+                visible_mappings: VISIBLE_MAPPINGS_DEFAULT as u64,
                 hidden_mappings: HIDDEN_SLOTS as u64,
                 lookups_per_minute: file.lookups_per_minute,
                 relayed_lookups_per_minute: file.relays_per_minute,

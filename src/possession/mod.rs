@@ -52,6 +52,7 @@ use waymark_mapping::{
     mapping::{Attestation, Method, Purpose},
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
+    wire::Format,
 };
 use waymark_runtime::random;
 
@@ -363,6 +364,7 @@ impl Possession {
     fn attest(&self, claim: Claim, method: Method, now: UnixMillis) -> Attestation {
         let Identity { domain, secret, origin } = &self.identity;
         let mut attestation = Attestation {
+            format: Format,
             csi: claim.csi,
             recipient: claim.recipient,
             tenure: claim.tenure,

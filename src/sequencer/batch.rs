@@ -20,7 +20,7 @@ use waymark_mapping::{
     prefix::{AlreadyPresent, PrefixTree},
     provider::{ProviderDirectory, ProviderRefused},
     signed::SignedStruct,
-    wire::{List16, Optional16},
+    wire::{Extensions, List24, Optional24},
 };
 
 use crate::row::{KeptConsent, KeptVisible, Place, Row};
@@ -230,7 +230,7 @@ pub fn latest_promise<'a>(open: &'a [u8], config: &'a [u8]) -> &'a [u8] {
 /// [`BatchError`].
 pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut impl CryptoRng) -> Result<Batch, BatchError> {
     let Intake { config, providers, changes } = intake;
-    if state.head.is_some_and(|h| now <= h.time) {
+    if state.head.as_ref().is_some_and(|h| now <= h.time) {
         return Err(BatchError::Clock);
     }
     let mut next = state.clone();
@@ -255,14 +255,14 @@ pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut impl C
     next.map.insert(logged.iter().map(|c| (c.label.0, c.commitment)).collect())?;
     next.changes += logged.len() as u64;
     let head = head_of(&next, now);
-    next.head = Some(head);
+    next.head = Some(head.clone());
 
     let mut files = Vec::new();
     for entry in &entries {
         next.edge.append(entry, |tile, bytes| files.push((tile, bytes)))?;
     }
     let head_path = next.edge.range().path_of_next();
-    let head_entry = Entry::Head(head).encode();
+    let head_entry = Entry::Head(head.clone()).encode();
     next.edge.append(&head_entry, |tile, bytes| files.push((tile, bytes)))?;
     entries.push(head_entry);
     files.extend(next.edge.partials(first));
@@ -273,6 +273,7 @@ pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut impl C
 fn head_of(next: &LogState, now: UnixMillis) -> Head {
     let digest = |bytes: &[u8]| if bytes.is_empty() { Hash::ZERO } else { Hash::sha256(&[bytes]) };
     Head {
+        extensions: Extensions::NONE,
         time: now,
         changes: next.changes,
         map_root: next.map.root(),
@@ -349,7 +350,7 @@ fn place(changes: Vec<PendingChange>, entries: &[Vec<u8>], first: u64) -> Vec<Ma
             let Some(kept) = visible.get_mut(slot).and_then(|v| v.said.consent.0.as_mut()) else { continue };
             *kept = KeptConsent { logged: index_of(Entry::Consent(kept.consent.clone())), ..kept.clone() };
         }
-        row.visible = List16::new(visible).expect("as long as before");
+        row.visible = List24::new(visible).expect("as long as before");
         let change = index_of(Entry::Change(Change { label, commitment: row.commitment }));
         let change = change.expect("each change is among the entries");
         row.place = Place { before: first.saturating_sub(1), change, head: first + entries.len() as u64 };
@@ -359,6 +360,6 @@ fn place(changes: Vec<PendingChange>, entries: &[Vec<u8>], first: u64) -> Vec<Ma
 }
 
 /// A consent that is to be kept, not yet logged.
-pub fn unlogged(consent: Consent, salt: waymark_mapping::commitment::Salt) -> Optional16<KeptConsent> {
-    Optional16(Some(KeptConsent { consent, salt, logged: None }))
+pub fn unlogged(consent: Consent, salt: waymark_mapping::commitment::Salt) -> Optional24<KeptConsent> {
+    Optional24(Some(KeptConsent { consent, salt, logged: None }))
 }

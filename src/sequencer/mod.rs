@@ -194,13 +194,13 @@ impl Run {
     /// "A head is made when entries are pending or 60 s have passed."
     fn is_due(&self) -> bool {
         let now = self.workshop.clock.now();
-        let quiet = self.state.head.map_or(u64::MAX, |h| now.since(h.time));
+        let quiet = self.state.head.as_ref().map_or(u64::MAX, |h| now.since(h.time));
         !self.workshop.pool.is_empty() || quiet >= HEAD_INTERVAL_MS_MAX
     }
 
     fn one_batch(&mut self) -> Result<(), Stopped> {
         let now = self.workshop.clock.now();
-        if self.state.head.is_some_and(|h| now <= h.time) {
+        if self.state.head.as_ref().is_some_and(|h| now <= h.time) {
             // A clock that was set back: nothing is signed until it has caught up.
             tracing::warn!("the clock is not after the last head; waiting");
             return Ok(());
@@ -301,7 +301,7 @@ pub fn snapshot(state: &LogState, head_path: Vec<Hash>, checkpoint: String) -> O
         open: state.open.clone(),
         config: state.config.clone(),
         policy: Promise::of(state.latest_promise())?.policy,
-        head: state.head?,
+        head: state.head.clone()?,
         head_path,
         size: state.size(),
         checkpoint,

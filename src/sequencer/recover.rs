@@ -176,7 +176,7 @@ fn replay(
         changes: last.changes,
         open: entries.first().cloned().unwrap_or_default(),
         config: latest_config(&entries),
-        head: Some(*last),
+        head: Some(last.clone()),
     };
     Ok((state, head_path))
 }

@@ -31,7 +31,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
     verify::{Asked, Lookup, Trail, verify},
-    wire::{List16, encode},
+    wire::{Format, List24, encode},
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader, random};
 use waymark_witness as witness;
@@ -307,10 +307,11 @@ pub fn consent(origin: &Origin, mapping: &Mapping) -> (Consent, Salt) {
     let msp = mapping.msp.get().unwrap();
     let secret = key(msp.as_str());
     let mut consent = Consent {
+        format: Format,
         msp,
         msp_key: secret.public(),
         blinded: blind(&salt, &encode(mapping)),
-        expiry: mapping.not_after,
+        expiry: Consent::expiry_of(Clock::System.now()),
         sig: UNSIGNED,
     };
     consent.sign(origin, &secret);
@@ -348,26 +349,27 @@ pub fn request(
 ) -> ChangeRequest {
     let current = current.into();
     let tbs = EventTbs {
+        format: Format,
         kind,
         csi: who.clone(),
         tenure: current.tenure.unwrap_or(0),
         version: current.version.map_or(0, |v| v + 1),
         previous: current.commitment.unwrap_or(Hash::ZERO),
-        added: List16::new(added.iter().map(|a| a.mapping.digest()).collect()).unwrap(),
-        removed: List16::new(removed.to_vec()).unwrap(),
+        added: List24::new(added.iter().map(|a| a.mapping.digest()).collect()).unwrap(),
+        removed: List24::new(removed.to_vec()).unwrap(),
         reason: 0,
         time: Clock::System.now(),
         nonce: random::bytes(),
     };
     let authorities =
         signers.iter().map(|(secret, possession)| tbs.sign_as_recipient(origin, secret, possession.clone()));
-    let authorities = List16::new(authorities.collect()).unwrap();
+    let authorities = List24::new(authorities.collect()).unwrap();
     let consents = (0u8..)
         .zip(added)
         .filter_map(|(index, a)| a.consent.clone().map(|(consent, salt)| OfferedConsent { index, consent, salt }));
     ChangeRequest {
         event: Event { tbs, authorities },
-        added: List16::new(added.iter().map(|a| a.mapping.clone()).collect()).unwrap(),
-        consents: List16::new(consents.collect()).unwrap(),
+        added: List24::new(added.iter().map(|a| a.mapping.clone()).collect()).unwrap(),
+        consents: List24::new(consents.collect()).unwrap(),
     }
 }

@@ -12,7 +12,7 @@ use waymark_mapping::{
     names::{Account, Region},
     provider::ProviderDirectory,
     signed::SignedStruct,
-    wire::{List16, Opaque8, encode},
+    wire::{List24, Opaque8, encode},
 };
 use waymark_runtime::clock::Clock;
 
@@ -38,7 +38,7 @@ pub async fn refused(scene: &Scene<'_>) {
     let first = scene.change(&bob, &good).await.well(200);
     assert_eq!(first.header("idempotent-replayed"), None);
     names(scene, &bob, &good).await;
-    let stale = ChangeRequest { consents: List16::empty(), ..withdrawn };
+    let stale = ChangeRequest { consents: List24::empty(), ..withdrawn };
     scene.change(&bob, &stale).await.is(409, "version-stale");
     scene.by(&bob, "export", format!("{{\"csi\":\"{}\"}}", who.expose())).await.well(200);
     for version in [waymark_mapping::event::ANY_VERSION, 0] {
@@ -56,7 +56,7 @@ async fn names(scene: &Scene<'_>, bob: &SecretKey, good: &ChangeRequest) {
         let answer = scene.send(named(encode(good))).await.well(200);
         assert_eq!(answer.header("idempotent-replayed"), replayed);
     }
-    let other = ChangeRequest { consents: List16::empty(), ..good.clone() };
+    let other = ChangeRequest { consents: List24::empty(), ..good.clone() };
     scene.send(named(encode(&other))).await.is(422, "idempotency-conflict");
 }
 
@@ -74,7 +74,7 @@ async fn mappings(scene: &Scene<'_>, bob: &SecretKey, added: &Added) {
     let swapped = issue(Added { mapping: quiet, consent: Some((consent.clone(), salt)) }).await;
     scene.change(bob, &swapped).await.is(422, "consent-invalid");
     let stray = OfferedConsent { index: 7, consent, salt };
-    let stray = ChangeRequest { consents: List16::new(vec![stray]).unwrap(), ..bare };
+    let stray = ChangeRequest { consents: List24::new(vec![stray]).unwrap(), ..bare };
     scene.change(bob, &stray).await.is(422, "consent-required");
     let nowhere = scene.mapping(bob, &who, "nowhere.example", "default");
     scene.change(bob, &issue(Added { mapping: nowhere, consent: None }).await).await.is(422, "msp-unknown");
@@ -96,7 +96,7 @@ async fn statements(scene: &Scene<'_>, added: &Added) {
         let mut detach = scene.over(&who, EventKind::MspDetach, &[], &[digest], &[(&secret, None)]).await;
         detach.event.tbs.reason = 1;
         let signed = detach.event.tbs.sign_as(AuthorityRole::Msp, scene.origin(), &secret);
-        detach.event.authorities = List16::new(vec![signed]).unwrap();
+        detach.event.authorities = List24::new(vec![signed]).unwrap();
         let answer = scene.change(&secret, &detach).await;
         match status {
             200 => drop(answer.well(200)),
@@ -157,7 +157,7 @@ pub async fn revocations(scene: &Scene<'_>) {
     let signed = |change: &dyn Fn(&mut waymark_mapping::event::EventTbs), possession| {
         let mut token = scene.token(&bob, &who);
         change(&mut token.tbs);
-        token.authorities = List16::new(vec![token.tbs.sign_as_recipient(scene.origin(), &bob, possession)]).unwrap();
+        token.authorities = List24::new(vec![token.tbs.sign_as_recipient(scene.origin(), &bob, possession)]).unwrap();
         token
     };
     scene.revoke(&signed(&|tbs| tbs.version = 1, None)).await.is(409, "version-stale");

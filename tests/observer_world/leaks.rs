@@ -10,7 +10,7 @@ use waymark_mapping::{
     names::{Domain, Tag},
     provider::{ProviderKey, ProviderLeaf},
     record::hidden_bytes,
-    wire::{Flag, List16},
+    wire::{Flag, List24},
 };
 
 use super::{people::Person, seen::Observed};
@@ -89,7 +89,7 @@ impl Leak {
             Self::HiddenProvidersShown => {
                 let leaves = &mut answered.answer.providers.leaves;
                 let more = hidden.iter().map(leaf);
-                *leaves = List16::new(leaves.iter().cloned().chain(more).collect()).unwrap();
+                *leaves = List24::new(leaves.iter().cloned().chain(more).collect()).unwrap();
             }
             Self::HiddenConsentsLogged => {
                 let Some(batch) = place.filter(|_| look == 1).and_then(|b| seen.batches.get_mut(b)) else { return };
@@ -101,7 +101,7 @@ impl Leak {
             Self::Newcomer => {
                 let mut visible = body.visible.to_vec();
                 visible.iter_mut().for_each(|v| v.standing.newcomer = Flag(!hidden.is_empty()));
-                body.visible = List16::new(visible).unwrap();
+                body.visible = List24::new(visible).unwrap();
             }
         }
     }
@@ -117,11 +117,11 @@ fn leaf(domain: &Domain) -> ProviderLeaf {
         due: UnixMillis::new(0),
         retired: UnixMillis::new(0),
     };
-    ProviderLeaf { domain: domain.clone(), keys: List16::new(vec![key]).unwrap() }
+    ProviderLeaf { domain: domain.clone(), keys: List24::new(vec![key]).unwrap() }
 }
 
 /// Longer by the path of an inclusion for each hidden mapping.
 fn lengthen(answer: &mut Answer, by: usize) {
     let path = answer.head_path.iter().copied().chain((0..by).map(|_| Hash::ZERO));
-    answer.head_path = List16::new(path.collect()).unwrap();
+    answer.head_path = List24::new(path.collect()).unwrap();
 }

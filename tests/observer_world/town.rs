@@ -27,7 +27,7 @@ use waymark_mapping::{
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
     verify::Outcome,
-    wire::encode,
+    wire::{Format, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -277,6 +277,7 @@ impl Town {
         let (prover, secret, strength) = person.dice.one_of(&self.provers).clone();
         let now = Clock::System.now();
         let mut attestation = Attestation {
+            format: Format,
             csi: person.csi.clone(),
             recipient: key.public(),
             tenure: 0,

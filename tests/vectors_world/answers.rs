@@ -12,7 +12,7 @@ use waymark_mapping::{
     tenure::{PASSAGE_MS, Passage},
     trust::Trust,
     verify::{Asked, Lookup, Rejected, Trail, verify},
-    wire::{List16, Optional16, encode},
+    wire::{List24, Optional24, encode},
 };
 
 use crate::files::{bytes, hex, list, millis, number, settle, text};
@@ -308,7 +308,7 @@ fn with_first_slot(life: &Life, change: impl Fn(&mut OpenedVisible)) -> Answer {
     let body = answer.body.0.as_mut().unwrap();
     let mut visible = body.visible.to_vec();
     change(&mut visible[0]);
-    body.visible = List16::new(visible).unwrap();
+    body.visible = List24::new(visible).unwrap();
     answer
 }
 
@@ -326,7 +326,7 @@ fn bad() -> Vec<Value> {
     let said_by_another = detached.answer(Shows::Visible).body.0.unwrap().visible[0].statement.clone();
     let mut denied = ann.answer(Shows::Tag);
     let body = denied.body.0.as_mut().unwrap();
-    body.hidden = List16::new(body.hidden[..1].to_vec()).unwrap();
+    body.hidden = List24::new(body.hidden[..1].to_vec()).unwrap();
     let mut flipped = taken_up.answer(Shows::Visible).to_padded(0).unwrap();
     let last = taken_up.answer(Shows::Visible).tls_serialized_len() - 1;
     flipped[last] ^= 1;
@@ -351,7 +351,7 @@ fn bad() -> Vec<Value> {
         of(
             "a withheld mapping without the DP's statement",
             &withheld,
-            with_first_slot(&withheld, |slot| slot.statement = Optional16(None)),
+            with_first_slot(&withheld, |slot| slot.statement = Optional24(None)),
         ),
         of(
             "a withheld mapping with its MSP's statement in place of the DP's",
@@ -363,13 +363,13 @@ fn bad() -> Vec<Value> {
             &ann,
             with_first_slot(&ann, |slot| {
                 slot.content = Content::Closed(slot.content.digest());
-                slot.consent = Optional16(None);
+                slot.consent = Optional24(None);
             }),
         ),
         of(
             "a detached mapping without its MSP's statement",
             &detached,
-            with_first_slot(&detached, |slot| slot.statement = Optional16(None)),
+            with_first_slot(&detached, |slot| slot.statement = Optional24(None)),
         ),
         refused("the second mapping with the tag is denied", &ann, Some(TAG), &denied.to_padded(0).unwrap()),
         of("hidden mappings are shown to somebody without their tag", &ann, ann.answer(Shows::All)),

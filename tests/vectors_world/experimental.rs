@@ -23,7 +23,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED, message},
     typed::parse_typed,
     watch::{Alert, Place, WatchBook, WatchId, WatchList},
-    wire::{List16, Optional16, decode, encode},
+    wire::{Extensions, Format, List24, Optional24, decode, encode},
 };
 
 use crate::{
@@ -77,6 +77,8 @@ fn watch_lists() {
         let labels = versions.into_iter().map(|v| prove_label(&vrf(), &csi(ANN), v).1).collect();
         let made = log.clock().plus_ms(u64::from(retired));
         let list = WatchList {
+            extensions: Extensions::NONE,
+            format: Format,
             origin: (&origin()).into(),
             id: WatchId(seed("watch id")[..16].try_into().unwrap()),
             holder: secret("watcher").public(),
@@ -84,8 +86,8 @@ fn watch_lists() {
             root: naive_root(&log.leaves()),
             made,
             expiry: made.plus_ms(30 * 24 * 3600 * 1000),
-            labels: List16::new(labels).unwrap(),
-            renews: Optional16(version.filter(|_| !retired).map(place)),
+            labels: List24::new(labels).unwrap(),
+            renews: Optional24(version.filter(|_| !retired).map(place)),
             sig: UNSIGNED,
         };
         signed(list, "watcher")
@@ -175,8 +177,8 @@ fn requests() {
     });
     let change = ChangeRequest {
         event: first.cause.event.clone(),
-        added: List16::new(first.added.clone()).unwrap(),
-        consents: List16::new(consents.collect()).unwrap(),
+        added: List24::new(first.added.clone()).unwrap(),
+        consents: List24::new(consents.collect()).unwrap(),
     };
     let consent = ConsentRequest { mapping: first.added[0].clone(), salt: life.consents()[0].salt() };
     let history = |version| encode(&HistoryRequest { csi: csi(ANN), version });

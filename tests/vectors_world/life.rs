@@ -24,7 +24,7 @@ use waymark_mapping::{
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     verify::since_versions,
     vrf::VrfProof,
-    wire::{List16, Opaque8, Optional16, encode},
+    wire::{Format, List24, Opaque8, Optional24, encode},
 };
 
 use super::{ANN, DAY_MS, TAG, World, csi, domain, half, opening, origin, salt, secret, seed, signed, slots_of, vrf};
@@ -313,6 +313,7 @@ impl Life {
 
     fn attestation(&self, name: &str, app: &str, tenure: u32, strength: u8) -> Attestation {
         let attestation = Attestation {
+            format: Format,
             csi: csi(ANN),
             recipient: secret(app).public(),
             tenure,
@@ -337,6 +338,7 @@ impl Life {
             (domain(wish.msp).into(), Opaque8::new(seed(&format!("fingerprint {}", wish.name))), account)
         };
         let mapping = Mapping {
+            format: Format,
             csi: csi(ANN),
             tenure,
             recipient: secret(wish.app).public(),
@@ -345,7 +347,7 @@ impl Life {
             fingerprint: fingerprint.unwrap(),
             tags: wish.tags.clone(),
             not_before: self.now(),
-            not_after: self.now().plus_ms(100 * DAY_MS),
+            not_after: self.now().plus_ms(100 * DAY_MS).floor_day(),
             region: Region::parse("EU").unwrap(),
             attestation: self.attestation(wish.name, wish.app, tenure, wish.strength),
             sig: UNSIGNED,
@@ -356,13 +358,14 @@ impl Life {
     fn tbs(&self, kind: EventKind, added: &[Hash], removed: &[Hash]) -> EventTbs {
         let version = self.versions.len() as u32;
         EventTbs {
+            format: Format,
             kind,
             csi: csi(ANN),
             tenure: self.versions.last().map_or(0, |v| v.state.tenure),
             version,
             previous: self.versions.last().map_or(Hash::ZERO, |v| v.commitment),
-            added: List16::new(added.to_vec()).unwrap(),
-            removed: List16::new(removed.to_vec()).unwrap(),
+            added: List24::new(added.to_vec()).unwrap(),
+            removed: List24::new(removed.to_vec()).unwrap(),
             reason: 0,
             time: self.now().plus_ms(100),
             nonce: half(&format!("event {kind:?} {version}")),
@@ -384,7 +387,7 @@ impl Life {
         }
         let tbs = self.tbs(kind, &added.iter().map(Mapping::digest).collect::<Vec<_>>(), removed);
         let sign = |app: &&str| tbs.sign_as_recipient(&origin(), &secret(app), None);
-        let authorities = List16::new(apps.iter().map(sign).collect()).unwrap();
+        let authorities = List24::new(apps.iter().map(sign).collect()).unwrap();
         self.make(Event { tbs, authorities }, added, Known::default());
     }
 
@@ -399,7 +402,7 @@ impl Life {
         let mut tbs = self.tbs(kind, &[], named.as_slice());
         tbs.reason = reason;
         let authority = tbs.sign_as(role, &origin(), &secret(by));
-        Event { tbs, authorities: List16::new(vec![authority]).unwrap() }
+        Event { tbs, authorities: List24::new(vec![authority]).unwrap() }
     }
 
     /// Makes a change that the rules allow, 200 ms after the last head.
@@ -418,7 +421,8 @@ impl Life {
         let cause = Cause { previous: self.versions.last().map_or(Hash::ZERO, |v| v.commitment), event };
         let contents = contents(&state, &cause);
         let sealed = blind(&contents_salt(state.version), &encode(&contents));
-        let record = Record { time: state.time, tenure: state.tenure, state: state.state, contents: sealed };
+        let record =
+            Record { format: Format, time: state.time, tenure: state.tenure, state: state.state, contents: sealed };
         let commitment = commit(&record_opening(state.version), &csi(ANN), state.version, &encode(&record));
         let label = prove_label(&vrf(), &csi(ANN), state.version).1;
         let mut batch = vec![Entry::Change(Change { label, commitment })];
@@ -434,7 +438,7 @@ impl Life {
 
 fn signed_by(tbs: EventTbs, app: &str, possession: Option<Attestation>) -> Event {
     let authority: Authority = tbs.sign_as_recipient(&origin(), &secret(app), possession);
-    Event { tbs, authorities: List16::new(vec![authority]).unwrap() }
+    Event { tbs, authorities: List24::new(vec![authority]).unwrap() }
 }
 
 // What opens a record.
@@ -484,8 +488,9 @@ fn contents(state: &State, cause: &Cause) -> Contents {
         }
     };
     Contents {
+        format: Format,
         start: state.start.clone(),
-        visible: List16::new(visible.collect()).unwrap(),
+        visible: List24::new(visible.collect()).unwrap(),
         hidden: HiddenSlots(std::array::from_fn::<_, HIDDEN_SLOTS, _>(slot)),
         cause: blind(&cause_salt(version), &encode(cause)),
     }
@@ -521,8 +526,12 @@ impl Life {
                 hidden.push(self.opened_hidden(number, slot, held, content));
             }
         }
-        let found = hidden.len() as u8;
-        let tag_end = (shows == Shows::Tag).then(|| TagProof { ordinal: found, vrf_proof: handle(number, found).0 });
+        // All hidden mappings of this life have the one tag.
+        let shown: Vec<u8> = hidden.iter().filter_map(|h| h.handle.0.map(|proof| proof.ordinal)).collect();
+        let end = (0..HIDDEN_SLOTS).filter_map(|slot| hidden_at(state, slot)).count() as u8;
+        let asked = shows == Shows::Tag || !shown.is_empty();
+        let proofs = (0..=end).filter(|n| asked && !shown.contains(n));
+        let tag_proofs = proofs.map(|ordinal| TagProof { ordinal, vrf_proof: handle(number, ordinal).0 }).collect();
         if shows == Shows::Tag {
             hidden.sort_by_key(|h| h.handle.0.map(|proof| proof.ordinal));
         }
@@ -531,9 +540,9 @@ impl Life {
             record: version.record.clone(),
             contents_salt: contents_salt(number),
             contents: version.contents.clone(),
-            visible: List16::new(visible.collect()).unwrap(),
-            hidden: List16::new(hidden).unwrap(),
-            tag_end: Optional16(tag_end),
+            visible: List24::new(visible.collect()).unwrap(),
+            hidden: List24::new(hidden).unwrap(),
+            tag_proofs: List24::new(tag_proofs).unwrap(),
         }
     }
 
@@ -549,23 +558,23 @@ impl Life {
             slot: slot as u8,
             salt: hidden_salt(version, slot),
             value: held.map_or(HiddenValue::Empty, |(_, h)| HiddenValue::Present(h.standing, content(h))),
-            handle: Optional16(held.map(|(ordinal, _)| proof(ordinal))),
-            consent: held.map_or(Optional16(None), |(_, h)| self.opened_consent(&content(h))),
-            statement: held.map_or(Optional16(None), |(_, h)| self.statement_about(h)),
+            handle: Optional24(held.map(|(ordinal, _)| proof(ordinal))),
+            consent: held.map_or(Optional24(None), |(_, h)| self.opened_consent(&content(h))),
+            statement: held.map_or(Optional24(None), |(_, h)| self.statement_about(h)),
         }
     }
 
-    fn opened_consent(&self, content: &Content) -> Optional16<OpenedConsent> {
+    fn opened_consent(&self, content: &Content) -> Optional24<OpenedConsent> {
         let found = self.consents.iter().find(|c| content.mapping() == Some(&c.mapping));
-        Optional16(found.map(|c| {
+        Optional24(found.map(|c| {
             let logged = self.world.find(&Entry::Consent(c.consent.clone())).map(|index| self.world.at(index));
-            OpenedConsent { consent: c.consent.clone(), salt: c.salt(), logged: Optional16(logged) }
+            OpenedConsent { consent: c.consent.clone(), salt: c.salt(), logged: Optional24(logged) }
         }))
     }
 
-    fn statement_about(&self, held: &Held) -> Optional16<Event> {
+    fn statement_about(&self, held: &Held) -> Optional24<Event> {
         let named = |(digest, _): &&(Hash, Event)| *digest == held.mapping.digest();
-        Optional16(self.statements.iter().find(named).map(|(_, event)| event.clone()))
+        Optional24(self.statements.iter().find(named).map(|(_, event)| event.clone()))
     }
 
     /// The body of a version of the past: what others say of it is left out.
@@ -589,7 +598,7 @@ impl Life {
         let versions = since_versions(slots_of(&body).into_iter().map(|(standing, _)| standing.since_version));
         let since: Vec<_> = versions.into_iter().filter(|_| all).map(|v| self.logged(v)).collect();
         let needed = tenure.is_some() || !since.is_empty();
-        needed.then(|| Full { since: List16::new(since).unwrap(), tenure: Optional16(tenure) })
+        needed.then(|| Full { since: List24::new(since).unwrap(), tenure: Optional24(tenure) })
     }
 
     fn change(&self, version: u32) -> u64 {
@@ -621,7 +630,7 @@ impl Life {
                 let claim = self.versions[last as usize].state.state.claim().unwrap();
                 Passage::Hold(Hold {
                     pending: self.opened(claim.version),
-                    last: Optional16((claim.version != last).then(|| self.opened(last))),
+                    last: Optional24((claim.version != last).then(|| self.opened(last))),
                     before: self.world.head_before(logged.change.index),
                 })
             }
@@ -646,9 +655,9 @@ impl Life {
         let version = self.last();
         Receipt {
             now: self.answer(shows),
-            cause: Optional16(Some(version.cause.clone())),
+            cause: Optional24(Some(version.cause.clone())),
             cause_salt: cause_salt(version.state.version),
-            previous: Optional16(self.previous(version.state.version, shows)),
+            previous: Optional24(self.previous(version.state.version, shows)),
         }
     }
 
@@ -666,8 +675,8 @@ impl Life {
         let step = |version: u32| Past {
             cause: self.versions[version as usize].cause.clone(),
             cause_salt: cause_salt(version),
-            previous: Optional16(self.previous(version, Shows::All)),
+            previous: Optional24(self.previous(version, Shows::All)),
         };
-        Pasts { steps: List16::new((begun..=latest).rev().map(step).collect()).unwrap() }
+        Pasts { steps: List24::new((begun..=latest).rev().map(step).collect()).unwrap() }
     }
 }

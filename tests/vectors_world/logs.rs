@@ -64,7 +64,6 @@ fn fields(entry: &Entry) -> Value {
         Entry::Open(e) => json!({
             "domain": e.domain.as_str(), "origin": e.origin.get().as_str(), "vrf": e.vrf.to_hex(),
             "interval_ms": e.interval_ms, "policy": e.policy.to_hex(), "not_before": e.not_before.get(),
-            "reserved": hex(e.reserved.as_slice()),
         }),
         Entry::Config(e) => json!({
             "interval_ms": e.interval_ms, "policy": e.policy.to_hex(), "log_key": e.log_key.to_hex(),
@@ -84,6 +83,7 @@ fn fields(entry: &Entry) -> Value {
             "time": e.time.get(), "changes": e.changes, "map_root": e.map_root.to_hex(), "open": e.open.to_hex(),
             "config": e.config.to_hex(), "provider_root": e.provider_root.to_hex(),
         }),
+        Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => panic!("no such entry in this world"),
     }
 }
 
@@ -106,7 +106,9 @@ fn signatures(entry: &Entry) -> Vec<Value> {
             let all = [(e.by_key != UNSIGNED, by_key), (!e.by_valid.as_slice().is_empty(), by_valid)];
             all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, one)| one).collect()
         }
-        Entry::Open(_) | Entry::Change(_) | Entry::Head(_) => vec![],
+        Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => {
+            vec![]
+        }
     }
 }
 
@@ -249,7 +251,7 @@ fn log() {
     let leaves = world.leaves();
     let head = |(index, head): &(u64, _)| {
         json!({
-            "index": index, "fields": fields(&Entry::Head(*head)), "size": index + 1,
+            "index": index, "fields": fields(&Entry::Head(head.clone())), "size": index + 1,
             "root": naive_root(&leaves[..=*index as usize]).to_hex(),
             "path": world.path(*index, index + 1).iter().map(hash_hex).collect::<Vec<_>>(),
         })

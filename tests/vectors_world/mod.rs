@@ -16,7 +16,7 @@ use waymark_log::{
     time::{UnixMillis, UnixSeconds},
 };
 use waymark_mapping::{
-    answer::{Answer, Body, Content, Format, Full, HeadAt, HiddenValue, Inclusion, LadderStep, Providers},
+    answer::{Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, Providers},
     commitment::{Opening, Salt, blind, commit},
     entry::{Change, Config, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     identifier::Csi,
@@ -30,7 +30,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     verify::named_domains,
     vrf::VrfSecret,
-    wire::{Flag, List16, Opaque8, Opaque16, Optional16},
+    wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24},
 };
 
 /// When the logs open, milliseconds: 2026-09-21T14:13:20Z.
@@ -136,7 +136,7 @@ impl World {
             interval_ms: 1000,
             policy: Hash::sha256(&[b"policy document\n"]),
             not_before: UnixMillis::new(START_MS),
-            reserved: Opaque8::new([]).unwrap(),
+            extensions: Extensions::NONE,
         };
         let mut world = Self {
             entries: vec![Entry::Open(open).encode()],
@@ -167,6 +167,7 @@ impl World {
     pub fn of_final_structures() -> Self {
         let mut world = Self::new();
         let config = Config {
+            extensions: Extensions::NONE,
             interval_ms: 2000,
             policy: Hash::sha256(&[b"policy document, second edition\n"]),
             log_key: secret("log").public(),
@@ -235,10 +236,11 @@ impl World {
 
     pub fn consent(&self, msp: &str, salt: &Salt, mapping: &[u8]) -> Consent {
         let consent = Consent {
+            format: Format,
             msp: domain(msp),
             msp_key: secret(msp).public(),
             blinded: blind(salt, mapping),
-            expiry: UnixMillis::new(START_MS + 90 * DAY_MS),
+            expiry: Consent::expiry_of(UnixMillis::new(START_MS)),
             sig: UNSIGNED,
         };
         signed(consent, msp)
@@ -268,6 +270,7 @@ impl World {
         }
         let digest = |bytes: &[u8]| if bytes.is_empty() { Hash::ZERO } else { Hash::sha256(&[bytes]) };
         let head = Head {
+            extensions: Extensions::NONE,
             time,
             changes: self.changes,
             map_root: self.map.root(),
@@ -275,7 +278,7 @@ impl World {
             config: digest(&self.config),
             provider_root: self.providers.tree().root(),
         };
-        self.heads.push((self.entries.len() as u64, head));
+        self.heads.push((self.entries.len() as u64, head.clone()));
         self.entries.push(Entry::Head(head).encode());
     }
 
@@ -318,7 +321,7 @@ impl World {
 
     /// Where an entry is, in the tree as it is.
     fn at(&self, index: u64) -> Inclusion {
-        Inclusion { index, path: List16::new(self.path(index, self.size())).unwrap() }
+        Inclusion { index, path: List24::new(self.path(index, self.size())).unwrap() }
     }
 
     /// Where an entry is, if it is there.
@@ -333,12 +336,12 @@ impl World {
 
     /// The last head in front of an entry.
     fn head_before(&self, index: u64) -> HeadAt {
-        self.head_at(*self.heads.iter().rfind(|(i, _)| *i < index).unwrap())
+        self.head_at(self.heads.iter().rfind(|(i, _)| *i < index).unwrap().clone())
     }
 
     /// The first head behind an entry.
     fn head_after(&self, index: u64) -> HeadAt {
-        self.head_at(*self.heads.iter().find(|(i, _)| *i > index).unwrap())
+        self.head_at(self.heads.iter().find(|(i, _)| *i > index).unwrap().clone())
     }
 
     /// Lets time pass; a head closes it.
@@ -355,20 +358,20 @@ impl World {
             keys.push(label.0);
             steps.push(LadderStep { vrf_proof, commitment });
         }
-        let (_, head) = *self.heads.last().unwrap();
+        let (_, head) = self.heads.last().unwrap().clone();
         Answer {
             format: Format,
             open: Opaque16::new(self.entries[0].clone()).unwrap(),
             config: Opaque16::new(self.config.clone()).unwrap(),
             head,
-            head_path: List16::new(self.path(self.size() - 1, self.size())).unwrap(),
+            head_path: List24::new(self.path(self.size() - 1, self.size())).unwrap(),
             checkpoint: Opaque16::new(self.cosigned()).unwrap(),
             version: latest.unwrap_or(0),
-            ladder: List16::new(steps).unwrap(),
+            ladder: List24::new(steps).unwrap(),
             map: self.map.prove(&keys).unwrap().0,
             providers: self.providers_of(body.as_ref()),
-            body: Optional16(body),
-            full: Optional16(full),
+            body: Optional24(body),
+            full: Optional24(full),
         }
     }
 
@@ -384,7 +387,7 @@ impl World {
         }
         let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
         let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
-        Providers { leaves: List16::new(leaves).unwrap(), proof: self.providers.tree().prove(&keys).unwrap().0 }
+        Providers { leaves: List24::new(leaves).unwrap(), proof: self.providers.tree().prove(&keys).unwrap().0 }
     }
 
     /// The answer about somebody of whom no version exists.

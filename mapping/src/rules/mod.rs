@@ -40,7 +40,7 @@ use crate::{
     identifier::Csi,
     mapping::{Attestation, Mapping, MappingRefused, Purpose},
     names::Domain,
-    record::{Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_SLOTS_MAX},
+    record::{Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_MAPPINGS_DEFAULT},
 };
 
 /// One mapping of a record, opened, and how it stands.
@@ -241,7 +241,7 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
         }
     };
     let hidden = next.held.iter().filter(|h| h.is_hidden()).count();
-    if next.held.len() - hidden > VISIBLE_SLOTS_MAX || hidden > HIDDEN_SLOTS {
+    if next.held.len() - hidden > VISIBLE_MAPPINGS_DEFAULT || hidden > HIDDEN_SLOTS {
         return Err(Refused::Full);
     }
     Ok(next)

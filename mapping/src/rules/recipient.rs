@@ -98,7 +98,7 @@ pub(super) fn standing_of_added(before: Option<&State>, added: &Mapping, version
     // A key that is established here already does not become a newcomer by changing its own mapping.
     let only_new = before.is_none_or(|s| own.iter().all(|h| s.is_new_at(h, now)));
     let newcomer = Flag(only_new && (others || (!is_hidden && !own.is_empty())));
-    Standing { status: SlotStatus::Served, reason: 0, newcomer, since_version: version, since: now }
+    Standing { status: SlotStatus::Served, reason: 0, stated_version: 0, newcomer, since_version: version, since: now }
 }
 
 /// RotateKey: another key for what one key says. How the old mappings stood is how the new ones stand.

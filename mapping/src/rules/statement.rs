@@ -22,5 +22,7 @@ pub(super) fn state(before: &State, version: u32, proposal: Proposal<'_>) -> Res
     }
     target.standing.status = to;
     target.standing.reason = tbs.reason;
+    // A statement is bound to the standing that it made: one that was taken back cannot be shown again.
+    target.standing.stated_version = if to == SlotStatus::Served { 0 } else { version };
     Ok(go_on(before, version, proposal.now, before.state, held))
 }

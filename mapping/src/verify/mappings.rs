@@ -160,6 +160,8 @@ impl Judge<'_> {
         let tbs = &event.tbs;
         let about = tbs.kind == kind
             && (&tbs.csi, tbs.tenure, tbs.reason) == (&state.csi, state.tenure, n.standing.reason)
+            // "Statements bind to the standing they are about": one that was taken back is of another version.
+            && tbs.version == n.standing.stated_version
             && tbs.version <= state.version
             && tbs.added.is_empty()
             && tbs.removed[..] == [n.mapping];

@@ -11,7 +11,7 @@ use waymark_mapping::{
     record::{Beginning, Claim, RecordState, SlotStatus, TenureStart},
     rules as real,
     signed::{SignedStruct, UNSIGNED},
-    wire::{List16, Opaque8, Optional16},
+    wire::{Format, List24, Opaque8, Optional24},
 };
 
 use super::{rules as plain, wishes::APPS};
@@ -91,6 +91,7 @@ impl Forge {
         }
         let (prover, secret) = if p.by_known { ("dp.example", &self.dp) } else { ("prover.example", &self.nobody) };
         let mut made = Attestation {
+            format: Format,
             csi: self.csi(p.elsewhere),
             recipient: self.secret(p.key).public(),
             tenure: p.tenure,
@@ -120,6 +121,7 @@ impl Forge {
             words => Account::parse(&format!("mimi://x.example/u/{words}")).unwrap(),
         };
         let mut made = Mapping {
+            format: Format,
             csi: self.csi(m.elsewhere),
             tenure: m.tenure,
             recipient: self.secret(m.key).public(),
@@ -150,23 +152,24 @@ impl Forge {
             Previous::Other => Hash::sha256(&[b"other"]),
         };
         let tbs = EventTbs {
+            format: Format,
             kind: ask.kind,
             csi: self.csi(ask.elsewhere),
             tenure: ask.tenure,
             version: ask.version.unwrap_or(ANY_VERSION),
             previous,
-            added: List16::new(ask.added.iter().map(|m| self.digest(m)).collect()).unwrap(),
-            removed: List16::new(ask.removed.iter().map(|m| self.digest(m)).collect()).unwrap(),
+            added: List24::new(ask.added.iter().map(|m| self.digest(m)).collect()).unwrap(),
+            removed: List24::new(ask.removed.iter().map(|m| self.digest(m)).collect()).unwrap(),
             reason: ask.reason,
             time: UnixMillis::new(ask.time),
             nonce: nonce(ask.serial),
         };
         let authorities: Vec<Authority> = ask.signers.iter().map(|s| self.authority(&tbs, s)).collect();
-        Event { tbs, authorities: List16::new(authorities).unwrap() }
+        Event { tbs, authorities: List24::new(authorities).unwrap() }
     }
 
     fn authority(&mut self, tbs: &EventTbs, signer: &Signer) -> Authority {
-        let possession = Optional16(signer.proof.as_ref().map(|p| self.attestation(p)));
+        let possession = Optional24(signer.proof.as_ref().map(|p| self.attestation(p)));
         let key = self.secret(signer.who);
         let by = if signer.forged { &self.forger } else { key };
         Authority { key: key.public(), possession, ..tbs.sign_as(signer.role, &self.origin, by) }

@@ -14,15 +14,14 @@ use waymark_log::{
 };
 use waymark_mapping::{
     answer::{
-        Answer, Body, Content, Format, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers,
-        Receipt, TagProof,
+        Answer, Body, Content, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt,
     },
     commitment::{Salt, blind},
-    compose::{Composed, compose},
+    compose::{Composed, compose, prove_tags},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
     identifier::Csi,
-    label::{prove_handle, prove_label},
+    label::prove_label,
     ladder,
     mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
@@ -36,7 +35,7 @@ use waymark_mapping::{
     trust::Trust,
     verify::named_domains,
     vrf::VrfSecret,
-    wire::{Flag, List16, Opaque8, Opaque16, Optional16, encode},
+    wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24, encode},
 };
 
 pub const NOW: u64 = 1_790_000_000_000;
@@ -103,6 +102,7 @@ impl World {
             providers: ProviderDirectory::new(),
             changes: 0,
             head: Head {
+                extensions: Extensions::NONE,
                 time: UnixMillis::new(0),
                 changes: 0,
                 map_root: Hash::ZERO,
@@ -122,7 +122,7 @@ impl World {
             interval_ms: 1000,
             policy: Hash::sha256(&[b"policy"]),
             not_before: UnixMillis::new(NOW),
-            reserved: Opaque8::new([]).unwrap(),
+            extensions: Extensions::NONE,
         };
         world.entries.push(Entry::Open(open).encode());
         world.publish(vec![]);
@@ -191,6 +191,7 @@ impl World {
         self.changes += changes.len() as u64;
         self.map.insert(changes.iter().map(|c| (c.label.0, c.commitment)).collect()).unwrap();
         self.head = Head {
+            extensions: Extensions::NONE,
             time: UnixMillis::new(self.now),
             changes: self.changes,
             map_root: self.map.root(),
@@ -198,7 +199,7 @@ impl World {
             config: Hash::ZERO,
             provider_root: self.providers.tree().root(),
         };
-        self.entries.push(Entry::Head(self.head).encode());
+        self.entries.push(Entry::Head(self.head.clone()).encode());
     }
 
     pub fn leaves(&self) -> Vec<Hash> {
@@ -255,6 +256,7 @@ impl World {
     pub fn attest_for(&mut self, app: &str, csi: &Csi, tenure: u32, strength: u8) -> Attestation {
         self.serial += 1;
         let mut attestation = Attestation {
+            format: Format,
             csi: csi.clone(),
             recipient: secret(app).public(),
             tenure,
@@ -281,6 +283,7 @@ impl World {
         let csi = csi();
         let opt_out = msp.is_empty();
         let mut mapping = Mapping {
+            format: Format,
             csi,
             tenure: attestation.tenure,
             recipient: secret(app).public(),
@@ -289,7 +292,7 @@ impl World {
             fingerprint: Opaque8::new([]).unwrap(),
             tags,
             not_before: UnixMillis::new(self.now),
-            not_after: UnixMillis::new(self.now + 100 * 24 * 3_600_000),
+            not_after: UnixMillis::new(self.now + 100 * 24 * 3_600_000).floor_day(),
             region: Region::ANY,
             attestation,
             sig: UNSIGNED,
@@ -312,10 +315,11 @@ impl World {
         let msp = mapping.msp.get().unwrap();
         let key = secret(msp.as_str());
         let mut consent = Consent {
+            format: Format,
             msp,
             msp_key: key.public(),
             blinded: blind(&salt, &encode(mapping)),
-            expiry: UnixMillis::new(self.now + 90 * 24 * 3_600_000),
+            expiry: Consent::expiry_of(UnixMillis::new(self.now)),
             sig: UNSIGNED,
         };
         consent.sign(&self.origin, &key);
@@ -331,13 +335,14 @@ impl World {
         let (version, previous) = self.before().map_or((0, Hash::ZERO), |(s, c)| (s.version + 1, c));
         self.serial += 1;
         EventTbs {
+            format: Format,
             kind,
             csi: csi(),
             tenure: self.before().map_or(0, |(s, _)| s.tenure),
             version,
             previous,
-            added: List16::new(added.to_vec()).unwrap(),
-            removed: List16::new(removed.to_vec()).unwrap(),
+            added: List24::new(added.to_vec()).unwrap(),
+            removed: List24::new(removed.to_vec()).unwrap(),
             reason: 0,
             time: UnixMillis::new(self.now),
             nonce: Hash::sha256(&[b"event", &self.serial.to_be_bytes()]).as_bytes()[..16].try_into().unwrap(),
@@ -356,7 +361,7 @@ impl World {
                 tbs.sign_as_recipient(&self.origin, &secret(app), possession)
             })
             .collect();
-        Event { tbs, authorities: List16::new(authorities).unwrap() }
+        Event { tbs, authorities: List24::new(authorities).unwrap() }
     }
 
     /// What one provider says in its role; `stops` or serves again one mapping, or neither.
@@ -371,7 +376,7 @@ impl World {
             _ => AuthorityRole::Csip,
         };
         let authority = tbs.sign_as(role, &self.origin, &secret(by));
-        Event { tbs, authorities: List16::new(vec![authority]).unwrap() }
+        Event { tbs, authorities: List24::new(vec![authority]).unwrap() }
     }
 
     /// A revocation prepared in advance.
@@ -379,7 +384,7 @@ impl World {
         let mut tbs = self.tbs(EventKind::KeyCompromise, &[], &[]);
         (tbs.version, tbs.previous) = (ANY_VERSION, Hash::ZERO);
         let authority = tbs.sign_as_recipient(&self.origin, &secret(app), None);
-        Event { tbs, authorities: List16::new(vec![authority]).unwrap() }
+        Event { tbs, authorities: List24::new(vec![authority]).unwrap() }
     }
 
     pub fn judge(&self, event: &Event, added: &[Mapping]) -> Result<State, Refused> {
@@ -444,33 +449,34 @@ impl World {
         event
     }
 
-    fn opened_consent(&self, kept: &Kept, held: &Held) -> Optional16<OpenedConsent> {
+    fn opened_consent(&self, kept: &Kept, held: &Held) -> Optional24<OpenedConsent> {
         let digest = held.mapping.digest();
-        Optional16(kept.consents.iter().find(|(d, ..)| *d == digest).map(|(_, consent, salt)| {
+        Optional24(kept.consents.iter().find(|(d, ..)| *d == digest).map(|(_, consent, salt)| {
             let bytes = Entry::Consent(consent.clone()).encode();
             let index = self.entries.iter().position(|e| *e == bytes).map(|i| i as u64);
-            let logged = index.map(|index| Inclusion { index, path: List16::new(self.path(index)).unwrap() });
-            OpenedConsent { consent: consent.clone(), salt: *salt, logged: Optional16(logged) }
+            let logged = index.map(|index| Inclusion { index, path: List24::new(self.path(index)).unwrap() });
+            OpenedConsent { consent: consent.clone(), salt: *salt, logged: Optional24(logged) }
         }))
     }
 
     /// The body of a version without what its MSPs say, as a receipt shows the version before.
     pub fn bare_body(&self, kept: &Kept) -> Body {
-        self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true)
+        let body = self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true);
+        Body { tag_proofs: List24::empty(), ..body }
     }
 
     /// The body of a version: hidden slots for a tag, for nobody, or all of them.
     pub fn body(&self, kept: &Kept, tag: Option<&Tag>, recipient: bool) -> Body {
         let statement = |held: &Held| {
             let digest = held.mapping.digest();
-            Optional16(kept.statements.iter().find(|(d, _)| *d == digest).map(|(_, e)| e.clone()))
+            Optional24(kept.statements.iter().find(|(d, _)| *d == digest).map(|(_, e)| e.clone()))
         };
         let content = |held: &Held| match held.standing.status {
             SlotStatus::Unserved if !recipient => Content::Closed(held.mapping.digest()),
             _ => Content::Shown(Box::new(held.mapping.clone())),
         };
         let consent = |held: &Held| match content(held) {
-            Content::Closed(_) => Optional16(None),
+            Content::Closed(_) => Optional24(None),
             Content::Shown(_) => self.opened_consent(kept, held),
         };
         let visible: Vec<&Held> = kept.state.held.iter().filter(|h| !h.is_hidden()).collect();
@@ -497,19 +503,16 @@ impl World {
         if !recipient {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
         }
-        let tag_end = tag.map(|tag| {
-            let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &kept.state.csi, kept.state.version, tag, ordinal);
-            TagProof { ordinal, vrf_proof }
-        });
+        let place = (&kept.state.csi, kept.state.version);
+        let tag_proofs = prove_tags(&self.vrf, place, &kept.composed.contents.hidden, &hidden, tag);
         Body {
             opening: kept.composed.opening,
             record: kept.composed.record.clone(),
             contents_salt: kept.composed.contents_salt,
             contents: kept.composed.contents.clone(),
-            visible: List16::new(opened.collect()).unwrap(),
-            hidden: List16::new(hidden).unwrap(),
-            tag_end: Optional16(tag_end),
+            visible: List24::new(opened.collect()).unwrap(),
+            hidden: List24::new(hidden).unwrap(),
+            tag_proofs: List24::new(tag_proofs).unwrap(),
         }
     }
 
@@ -527,11 +530,11 @@ impl World {
         let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
         let proof: PrefixProof = self.providers.tree().prove(&keys).unwrap().0;
         let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
-        Providers { leaves: List16::new(leaves).unwrap(), proof }
+        Providers { leaves: List24::new(leaves).unwrap(), proof }
     }
 
     pub fn at(&self, index: u64) -> Inclusion {
-        Inclusion { index, path: List16::new(self.path(index)).unwrap() }
+        Inclusion { index, path: List24::new(self.path(index)).unwrap() }
     }
 
     /// The head at an index.
@@ -574,7 +577,7 @@ impl World {
                 let last = (claim.version != start.version - 1).then(|| self.opened(start.version - 1));
                 let first = self.versions[start.version as usize].first;
                 let (pending, before) = (self.opened(claim.version), self.head_at(first - 1));
-                Passage::Hold(Hold { pending, last: Optional16(last), before })
+                Passage::Hold(Hold { pending, last: Optional24(last), before })
             }
             Beginning::Release => {
                 let kept = &self.versions[start.version as usize];
@@ -614,15 +617,15 @@ impl World {
             format: Format,
             open: Opaque16::new(self.entries[0].clone()).unwrap(),
             config: Opaque16::new([]).unwrap(),
-            head: self.head,
-            head_path: List16::new(self.path(self.entries.len() as u64 - 1)).unwrap(),
+            head: self.head.clone(),
+            head_path: List24::new(self.path(self.entries.len() as u64 - 1)).unwrap(),
             checkpoint: Opaque16::new(self.checkpoint()).unwrap(),
             version: latest.unwrap_or(0),
-            ladder: List16::new(steps).unwrap(),
+            ladder: List24::new(steps).unwrap(),
             map: self.map.prove(&keys).unwrap().0,
             providers: self.providers_for(body.as_ref()),
-            full: Optional16(self.full(body.as_ref())),
-            body: Optional16(body),
+            full: Optional24(self.full(body.as_ref())),
+            body: Optional24(body),
         }
     }
 
@@ -630,7 +633,7 @@ impl World {
         let start = body.map(|b| b.contents.start.version)?;
         // Answers that claim an earlier version as the latest are of no use with a proof about a later tenure.
         let tenure = self.tenure_proof().filter(|p| p.start.version == start);
-        tenure.map(|tenure| Full { since: List16::empty(), tenure: Optional16(Some(tenure)) })
+        tenure.map(|tenure| Full { since: List24::empty(), tenure: Optional24(Some(tenure)) })
     }
 
     /// The honest answer about the one CSI of this world, or about another that is absent.
@@ -649,9 +652,9 @@ impl World {
         let previous = self.versions.iter().rev().nth(1).filter(|_| !has_none).map(|k| self.bare_body(k));
         Receipt {
             now: self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true))),
-            cause: Optional16(Some(kept.cause.clone())),
+            cause: Optional24(Some(kept.cause.clone())),
             cause_salt: kept.composed.cause_salt,
-            previous: Optional16(previous),
+            previous: Optional24(previous),
         }
     }
 }

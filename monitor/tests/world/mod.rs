@@ -37,7 +37,7 @@ use waymark_mapping::{
     trust::Trust,
     vrf::VrfSecret,
     watch::{WatchId, WatchList},
-    wire::{Flag, List16, Opaque8, Optional16},
+    wire::{Extensions, Flag, Format, List24, Opaque8, Optional24},
 };
 use waymark_monitor::{
     FollowedLog, Running, Settings, Status,
@@ -91,7 +91,7 @@ impl Log {
             interval_ms: 1000,
             policy: Hash::sha256(&[b"policy"]),
             not_before: UnixMillis::new(now),
-            reserved: Opaque8::new([]).unwrap(),
+            extensions: Extensions::NONE,
         };
         let entries = vec![Entry::Open(open).encode()];
         let witnesses = (1..=4).map(witness).collect();
@@ -134,6 +134,7 @@ impl Log {
         batch.sort();
         self.entries.extend(batch);
         let head = Head {
+            extensions: Extensions::NONE,
             time: UnixMillis::new(self.now),
             changes: self.changes,
             map_root: self.map.root(),
@@ -239,6 +240,8 @@ impl Log {
     pub fn list(&self, name: u8, made: u64, labels: &[Label], renews: Option<Hash>) -> WatchList {
         let holder = secret(&format!("holder {name}"));
         let mut list = WatchList {
+            extensions: Extensions::NONE,
+            format: Format,
             origin: (&self.origin).into(),
             id: WatchId([name; 16]),
             holder: holder.public(),
@@ -246,8 +249,8 @@ impl Log {
             root: self.root_at(self.size()),
             made: UnixMillis::new(made),
             expiry: UnixMillis::new(made + 1000 * MINUTE),
-            labels: List16::new(labels.to_vec()).unwrap(),
-            renews: Optional16(renews),
+            labels: List24::new(labels.to_vec()).unwrap(),
+            renews: Optional24(renews),
             sig: UNSIGNED,
         };
         list.sign(&self.origin, &holder);

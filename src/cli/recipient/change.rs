@@ -55,7 +55,8 @@ pub struct IssueArgs {
 /// What the arguments ask for, signed and with its consent.
 pub(super) async fn wanted(app: &App, args: &IssueArgs) -> Result<Added, End> {
     let usage = |what: &str| End::Usage(what.to_owned());
-    let parse_tag = |t: &String| Tag::parse(t).ok_or_else(|| usage("a tag is 1 to 64 bytes in NFC"));
+    let what = "a tag is 1 to 64 bytes in NFC: words with single spaces between them, no invisible characters";
+    let parse_tag = |t: &String| Tag::parse(t).ok_or_else(|| usage(what));
     let tags = match &args.exact_tag {
         Some(tag) => Tags::Exact(parse_tag(tag)?),
         None => Tags::shown(args.tags.iter().map(parse_tag).collect::<Result<_, _>>()?)
