@@ -44,8 +44,9 @@ use crate::{
 pub const ANSWER_BYTES_MIN_DEFAULT: usize = 8 << 10;
 /// Bytes after which a page of history ends: two records of sixteen full mappings fit beside it.
 const PAST_BYTES_MAX: usize = 24 << 10;
-/// What a hidden mapping adds to an answer at most: a tag query is sized as if one had been opened.
-const ONE_HIDDEN_BYTES: usize = 2 << 10;
+/// What a hidden mapping adds to an answer: some 2 KiB with its consent, and the keys of its MSP and prover, which may have changed thirty times
+/// each. A tag query is sized as if one had been opened, so that a hit does not lie in another size class than a miss.
+const ONE_HIDDEN_BYTES: usize = 6 << 10;
 
 /// The log, the map and the providers at one published checkpoint.
 #[derive(Debug, Clone)]

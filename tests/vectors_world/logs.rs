@@ -15,7 +15,7 @@ use waymark_log::{
 };
 use waymark_mapping::{
     audit::{Replay, Step},
-    entry::{Entry, Provider, ProviderAction, ProviderRole},
+    entry::{Entry, Head, Provider, ProviderAction, ProviderRole},
     provider::{ProviderLeaf, domain_key},
     signed::{SignedStruct, UNSIGNED, message},
     wire::encode,
@@ -249,7 +249,7 @@ fn tiles(world: &World) -> Vec<Value> {
 fn log() {
     let world = World::of_final_structures();
     let leaves = world.leaves();
-    let head = |(index, head): &(u64, _)| {
+    let head = |(index, head): &(u64, Head)| {
         json!({
             "index": index, "fields": fields(&Entry::Head(head.clone())), "size": index + 1,
             "root": naive_root(&leaves[..=*index as usize]).to_hex(),

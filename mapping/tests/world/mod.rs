@@ -17,7 +17,7 @@ use waymark_mapping::{
         Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedVisible,
         Providers, Receipt,
     },
-    commitment::{Salt, blind},
+    commitment::{Salt, blind, commit},
     compose::{Composed, compose, prove_tags},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
@@ -401,6 +401,11 @@ impl World {
         rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now, known })
     }
 
+    /// The same at another time than the world's.
+    pub fn judge_at(&self, event: &Event, added: &[Mapping], now: UnixMillis) -> Result<State, Refused> {
+        rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now, known: Known::default() })
+    }
+
     /// Judges a change and logs it.
     pub fn change(&mut self, event: &Event, added: &[Mapping]) -> Result<(), Refused> {
         let state = self.judge(event, added)?;
@@ -418,6 +423,17 @@ impl World {
 
     /// Logs a change that leads to `state`, whether the rules allow it or not.
     pub fn log_state(&mut self, state: State, event: Event, consents: Vec<(Hash, Consent, Salt)>) {
+        self.log_tampered(state, event, consents, |_, _| {});
+    }
+
+    /// The same by a DP that alters the record before it is committed to.
+    pub fn log_tampered(
+        &mut self,
+        state: State,
+        event: Event,
+        consents: Vec<(Hash, Consent, Salt)>,
+        tamper: impl FnOnce(&mut Composed, &VrfSecret),
+    ) {
         let previous = self.before().map_or(Hash::ZERO, |(_, c)| c);
         let mut statements = self.versions.last().map_or(vec![], |k| k.statements.clone());
         if matches!(event.tbs.kind, EventKind::MspDetach | EventKind::DpUnserve) {
@@ -428,7 +444,10 @@ impl World {
             }
         }
         let cause = Cause { previous, event };
-        let composed = compose(&state, &cause, &self.vrf, &mut self.rng);
+        let mut composed = compose(&state, &cause, &self.vrf, &mut self.rng);
+        tamper(&mut composed, &self.vrf);
+        composed.record.contents = blind(&composed.contents_salt, &encode(&composed.contents));
+        composed.commitment = commit(&composed.opening, &state.csi, state.version, &encode(&composed.record));
         let label = prove_label(&self.vrf, &state.csi, state.version).1;
         let mut batch = vec![Entry::Change(Change { label, commitment: composed.commitment })];
         for (digest, consent, _) in &consents {

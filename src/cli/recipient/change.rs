@@ -15,8 +15,10 @@ use waymark_runtime::clock::Clock;
 
 use super::{App, End, Ended, current, fetcher, make};
 use crate::client::{
+    card,
     msp::MspClient,
     recipient::{Added, MappingSpec, Wish, look_up, sign_mapping},
+    renewal,
 };
 
 /// Register.
@@ -148,7 +150,14 @@ async fn say_again(app: &App, by: &App, kind: EventKind, msp_url: Option<&str>) 
 }
 
 /// The same mappings over a fresh proof of possession.
-pub(super) async fn renew(app: &App, msp_url: Option<&str>) -> Ended {
+pub(super) async fn renew(app: &App, if_due: bool, msp_url: Option<&str>) -> Ended {
+    if if_due {
+        let first = own(app).await?.iter().map(|m| renewal::due(&app.keys.recipient, m)).min();
+        if let Some(due) = first.filter(|due| app.dp.clock().now() < *due) {
+            println!("nothing is to be renewed before {}", card::date(due));
+            return Err(End::Nothing);
+        }
+    }
     say_again(app, app, EventKind::Replace, msp_url).await
 }
 
