@@ -40,7 +40,7 @@ use waymark_log::{
     note::{KeyName, NoteSigner},
     policy::Policy,
 };
-use waymark_mapping::{answer::ANSWER_SIZES, names::Domain, vrf::VrfSecret};
+use waymark_mapping::{answer::ANSWER_SIZES, entry::INTERVAL_MS_MAX, names::Domain, vrf::VrfSecret};
 use waymark_runtime::{
     config::{self, ConfigError},
     durable,
@@ -68,8 +68,6 @@ pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
 pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Least time between batches: shorter promises are for discs that sync in less.
 pub const INTERVAL_MS_MIN: u32 = 50;
-/// Longest time between batches: a head must come every 60 s.
-pub const INTERVAL_MS_MAX: u32 = 30_000;
 
 /// The file as it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
