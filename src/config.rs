@@ -267,6 +267,8 @@ pub mod names {
     pub const ROW_KEYS: &str = "row.keys";
     /// Provider entries to be taken in.
     pub const PROVIDERS: &str = "providers";
+    /// Findings of monitors that the operator has accepted.
+    pub const ACCEPTED: &str = "accepted-findings.toml";
     /// Codes, where `codes = "folder"`.
     pub const CODES: &str = "codes";
     /// Held by the running DP.
