@@ -140,7 +140,7 @@ fn open_log(
         not_before: clock.now(),
         extensions: Extensions::NONE,
     };
-    let state = LogState::new(origin.clone(), *signer.vkey().key());
+    let state = LogState::new(origin.clone(), signer.key());
     let intake = Intake { open: Some(open), ..Intake::default() };
     let made = batch(&state, intake, clock.now(), &mut random::source()).map_err(|e| log(&e))?;
     let made = Sound::judge(&state, made).map_err(|e| log(&e))?;

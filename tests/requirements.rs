@@ -31,7 +31,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     verify::{Asked, Outcome, Rejected, Trail, verify},
     watch::WatchId,
-    wire::encode,
+    wire::{Format, encode},
 };
 use waymark_monitor::{self as monitor, report::AlertKind};
 use waymark_runtime::{clock::Clock, fetch::ExtraRoots, random};
@@ -274,12 +274,12 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
     let (rogue, dp) = (key("the rogue's app"), Settings::load(&stage.root.path().join("dp")).unwrap().prover);
     let now = stage.clock.now();
     let mut lie = Attestation {
+        format: Format,
         csi: who.clone(),
         recipient: rogue.public(),
         tenure: 0,
         purpose: Purpose::Control,
         method: Method::SMS,
-        strength: 1,
         prover: domain("dp.example"),
         prover_key: dp.public(),
         time: now,

@@ -60,7 +60,7 @@ fn hand_at(clock: Clock) -> Hand {
 fn findings(hand: &Hand) -> Vec<Finding> {
     let (signed, mut entries) = (&hand.writer.signed, vec![]);
     hand.answering.files.entries(signed.size(), |e| entries.push(e)).unwrap();
-    let mut replay = Replay::new(origin(), *hand.settings.signer.vkey().key());
+    let mut replay = Replay::new(origin(), hand.settings.signer.key());
     replay.extend(&entries, signed.size(), signed.root()).findings
 }
 

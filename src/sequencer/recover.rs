@@ -223,7 +223,8 @@ fn judge(
     if edge.root() != head.root {
         return Err(RecoverError::Damaged("the entries do not lead to the signed root".to_owned()));
     }
-    let mut audited = Audited::new(origin.clone(), *vkey.key());
+    let log_key = *vkey.ed25519().ok_or_else(|| RecoverError::Damaged("the log's key is not Ed25519".to_owned()))?;
+    let mut audited = Audited::new(origin.clone(), log_key);
     let step = audited.extend(&entries, head.size, &head.root);
     if let Some(index) = step.not_supported.first() {
         return Err(RecoverError::Damaged(format!("entry {index} is not supported by this program")));

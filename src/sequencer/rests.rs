@@ -50,7 +50,7 @@ pub enum RestsOn {
     Onboarded(Domain),
     /// The MSP has its consents logged, or has not, as when it was decided whether this one is.
     Publishes(Domain, bool),
-    /// The policy document is this one: by it the regions of mappings were judged.
+    /// The policy document is this one, by which the change was judged.
     Policy(Hash),
 }
 

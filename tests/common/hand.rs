@@ -139,7 +139,9 @@ impl Hand {
             relays_per_minute: 0,
             answer_bytes_min: 8192,
             regions: vec![],
+            visible_mappings: 8,
             csip: vec![],
+            prover: vec![],
             recycling: vec![],
             tls: None,
         };
@@ -213,7 +215,6 @@ impl Hand {
             tenure: 0,
             purpose: Purpose::Control,
             method: Method::CONSOLE,
-            strength: 1,
             prover: domain("dp.example"),
             prover_key: self.settings.prover.public(),
             time: now,
@@ -250,7 +251,17 @@ impl Hand {
     /// Judges a change over what is published now.
     pub fn authorised(&self, change: &ChangeRequest) -> Result<PendingChange, NotAuthorised> {
         let (origin, now) = (origin(), self.clock.now());
-        let bench = Bench { origin: &origin, csips: &[], regions: &[], recycled: false, now };
+        let bench = Bench {
+            origin: &origin,
+            csips: &[],
+            provers: &[],
+            policy: self.settings.policy_document.digest,
+            stricter: &[],
+            visible_max: 8,
+            regions: &[],
+            recycled: false,
+            now,
+        };
         authorise(&self.answering, change, bench, &mut random::source()).map(|judged| match judged {
             Judged::Authorized(change) => *change,
             Judged::AlreadyDone => panic!("a new event"),
