@@ -28,6 +28,7 @@ use crate::{
     sequencer::{
         batch::{Intake, LogState, batch},
         commit::{Disk, commit},
+        sound::Sound,
     },
     store::{Head, LogFiles, RedbRows, RowKeys, Rows},
 };
@@ -139,8 +140,10 @@ fn open_log(
         not_before: clock.now(),
         extensions: Extensions::NONE,
     };
-    let state = LogState::opening(origin.clone(), signer.key(), open);
-    let made = batch(&state, Intake::default(), clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let state = LogState::new(origin.clone(), signer.key());
+    let intake = Intake { open: Some(open), ..Intake::default() };
+    let made = batch(&state, intake, clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let made = Sound::judge(&state, made).map_err(|e| log(&e))?;
     let rows = open_rows(dir, new.file.store, true).map_err(|e| log(&e))?;
     RowKeys::create(&dir.join(names::ROW_KEYS)).map_err(|e| log(&e))?;
     let head = Head::at(&dir.join(names::HEAD));

@@ -68,7 +68,7 @@ pub struct Snapshot {
     /// The map.
     pub map: PrefixTree,
     /// The providers.
-    pub providers: ProviderDirectory,
+    pub providers: Arc<ProviderDirectory>,
     /// Their tree.
     pub provider_tree: PrefixTree,
 }

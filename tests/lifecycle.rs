@@ -20,6 +20,7 @@ use waymark::{
     init::{open_rows, provider_entry},
     onboarding,
     recycling::{FeedFile, Registers},
+    sequencer::accepted::Accepted,
     store::{Head, LogFiles, RowKeys, SealedRow, StoreError, seal::Sealer},
 };
 use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
@@ -171,7 +172,7 @@ async fn purged(stage: Stage, deleted: u64) -> waymark::fsck::Report {
     let rows = open_rows(&dir, settings.store, false).unwrap();
     let (head, files) = (Head::at(&dir.join(names::HEAD)), LogFiles::at(&dir.join(names::LOG)).unwrap());
     let sealer = Sealer::new(&settings.store_key, keys);
-    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey()).unwrap();
+    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey(), &Accepted::NONE).unwrap();
     drop(root);
     report
 }

@@ -52,6 +52,9 @@ pub const ENTRIES_PER_HEAD_MAX: usize = 2048;
 pub const CHANGES_PER_BATCH_MIN: usize = 16;
 /// Most time between two heads: a quiet log says every minute that it is quiet.
 pub const HEAD_INTERVAL_MS_MAX: u64 = 60_000;
+/// Longest interval that a log may promise, in milliseconds: senders take a head for current that is older by as much, and half of
+/// what may pass between two quiet heads is enough for any disk.
+pub const INTERVAL_MS_MAX: u32 = 30_000;
 
 /// A log's origin inside a structure.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -99,7 +99,7 @@ pub async fn submit(
     }
     let snapshot = app.answering.published.snapshot().ok_or_else(|| error::answer(&AnswerError::NotReady))?;
     // Judged again with the batch, as of its head; here so that its sender learns at once what is wrong.
-    let mut providers = snapshot.providers.clone();
+    let mut providers = (*snapshot.providers).clone();
     providers.apply(&entry, &app.origin, app.clock.now()).map_err(error::provider)?;
     app.pool.add_provider(entry).map_err(error::pool)?;
     Ok(StatusCode::ACCEPTED)

@@ -1,6 +1,7 @@
 //! A DP with witnesses in a temporary folder, and apps that talk to it over HTTP. Ports are the system's choice.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod hand;
 pub mod tap;
 
 use std::{path::Path, time::Duration};
