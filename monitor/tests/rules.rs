@@ -7,7 +7,7 @@ use waymark_log::hash::Hash;
 use waymark_mapping::{
     entry::{Change, Config, Entry, ProviderAction},
     signed::SignedStruct,
-    wire::Opaque8,
+    wire::{Extensions, Opaque8},
 };
 use waymark_monitor::{
     evidence::{Kind, Shown},
@@ -154,6 +154,7 @@ async fn batches_out_of_form_and_a_config_by_a_stranger() {
     assert_eq!(unsorted.await, ["head 18: entries are not in ascending order"]);
     let config = found(|log| {
         let mut config = Config {
+            extensions: Extensions::NONE,
             interval_ms: 5000,
             policy: Hash::ZERO,
             log_key: secret("stranger").public(),
