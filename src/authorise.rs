@@ -164,7 +164,7 @@ pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_
 fn csip_of(event: &Event, providers: &ProviderDirectory, bench: Bench<'_>) -> Option<Domain> {
     let [authority] = &event.authorities[..] else { return None };
     let signs = |c: &&TrustedCsip| {
-        c.issues(&event.tbs.csi) && providers.is_valid(&c.domain, ProviderRole::Csip, &authority.key, bench.now)
+        c.issues(&event.tbs.csi) && providers.is_valid(&c.domain, ProviderRole::CSIP, &authority.key, bench.now)
     };
     let signed = authority.role == AuthorityRole::Csip;
     bench.csips.iter().filter(|_| signed).find(signs).map(|c| c.domain.clone())
@@ -183,9 +183,9 @@ fn check_statement(
         EventKind::MspDetach => {
             let named = tbs.removed.first().or(tbs.added.first());
             let target = before.and_then(|s| s.held.iter().find(|h| Some(&h.mapping.digest()) == named));
-            (target.and_then(|h| h.mapping.msp.get()), ProviderRole::Msp)
+            (target.and_then(|h| h.mapping.msp.get()), ProviderRole::MSP)
         }
-        EventKind::DpUnserve => (Some(dp.clone()), ProviderRole::Prover),
+        EventKind::DpUnserve => (Some(dp.clone()), ProviderRole::PROVER),
         _ => return Ok(()),
     };
     // A sender judges the key by the time in the statement, the DP by its own clock: it must count at both.
@@ -227,7 +227,7 @@ fn check_provers<'a>(
     for a in attestations {
         // The time in it is the prover's word: a key that was stolen and has retired could date anything back. So the key must
         // count now, too.
-        let counts = |at| providers.is_valid(&a.prover, ProviderRole::Prover, &a.prover_key, at);
+        let counts = |at| providers.is_valid(&a.prover, ProviderRole::PROVER, &a.prover_key, at);
         if !counts(a.time) || !counts(now) {
             return Err(NotAuthorised::UnknownProver);
         }
@@ -256,14 +256,14 @@ fn check_consents<'a>(
             checked.push((mapping, None, false));
             continue;
         };
-        let leaf = providers.get(&msp).filter(|leaf| leaf.valid(ProviderRole::Msp, now).next().is_some());
+        let leaf = providers.get(&msp).filter(|leaf| leaf.valid(ProviderRole::MSP, now).next().is_some());
         let leaf = leaf.ok_or(NotAuthorised::UnknownMsp)?;
         let publishes = leaf.publishes(now) && mapping.tags.as_exact().is_none();
         if consent.is_none() && publishes {
             return Err(NotAuthorised::ConsentRequired);
         }
         let good = consent.is_none_or(|c| {
-            leaf.valid(ProviderRole::Msp, now).any(|k| k.key == c.consent.msp_key)
+            leaf.valid(ProviderRole::MSP, now).any(|k| k.key == c.consent.msp_key)
                 && now < c.consent.expiry
                 && c.consent.is_for(mapping, &c.salt, origin)
         });

@@ -172,7 +172,7 @@ pub fn open_rows(dir: &Path, kind: StoreKind, create: bool) -> Result<Box<dyn Ro
 
 /// The DP's own entry as a prover, to be logged with the second batch.
 fn own_prover(domain: &Domain, origin: &Origin, prover: &SecretKey) -> Provider {
-    provider_entry(domain, ProviderRole::Prover, false, 0, origin, prover)
+    provider_entry(domain, ProviderRole::PROVER, false, 0, origin, prover)
 }
 
 /// A first provider entry for a domain, signed by its key.

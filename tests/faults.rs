@@ -237,7 +237,7 @@ impl Hand {
     fn commit_all(&mut self, mut intake: Intake, fault: Option<(Step, How)>) -> bool {
         intake.providers = match self.state.changes {
             0 if self.state.size() == 2 => {
-                let (quiet, own) = (ProviderRole::Msp, ProviderRole::Prover);
+                let (quiet, own) = (ProviderRole::MSP, ProviderRole::PROVER);
                 vec![
                     provider_entry(&domain("dp.example"), own, false, 0, &origin(), &self.settings.prover),
                     provider_entry(&domain(QUIET), quiet, false, 1, &origin(), &key(QUIET)),

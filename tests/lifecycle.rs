@@ -251,7 +251,7 @@ async fn what_others_say_removes_nothing_but_the_operators_word() {
     let csips = vec![TrustedCsip { domain: domain("telco.example"), issues: vec!["tel:+4915".to_owned()] }];
     let stage = Stage::with(1, &Clock::shifted(), |settings| settings.csips = csips).await;
     let telco =
-        provider_entry(&domain("telco.example"), ProviderRole::Csip, false, 2, &stage.origin, &key("telco.example"));
+        provider_entry(&domain("telco.example"), ProviderRole::CSIP, false, 2, &stage.origin, &key("telco.example"));
     onboarding::submit(&stage.root.path().join("dp"), &telco).unwrap();
     until("the operator to be logged", async || stage.dp.knows_provider(&domain("telco.example"))).await;
     let (_, bobs, _) = bob(&stage).await;

@@ -99,7 +99,7 @@ impl World {
         let clock = Clock::shifted();
         let stage = Stage::with_file(1, &clock, |file| file.csip.push(csip)).await;
         let dir = stage.root.path().join("dp");
-        let entry = init::provider_entry(&domain(CSIP), ProviderRole::Csip, false, 1, &stage.origin, &secret(CSIP));
+        let entry = init::provider_entry(&domain(CSIP), ProviderRole::CSIP, false, 1, &stage.origin, &secret(CSIP));
         onboarding::submit(&dir, &entry).unwrap();
         until("the CSIP to be logged", async || stage.dp.knows_provider(&domain(CSIP))).await;
         let dp_key = Settings::load(&dir).unwrap().prover;

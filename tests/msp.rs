@@ -210,7 +210,7 @@ async fn a_key_is_rotated_under_a_running_adapter_and_retired() {
 
 /// An entry about a key of chat.example over its keys as they are.
 async fn entry(dp: &ProviderClient, action: ProviderAction, new: &SecretKey, by: Option<&SecretKey>) -> Provider {
-    let mut entry = init::provider_entry(&domain(CHAT), ProviderRole::Msp, false, 1, &stage_origin(), new);
+    let mut entry = init::provider_entry(&domain(CHAT), ProviderRole::MSP, false, 1, &stage_origin(), new);
     entry.action = action;
     entry.previous_leaf = dp.leaf().await.unwrap().map_or(Hash::ZERO, |leaf| leaf.digest());
     entry.by_key = new.sign(&entry.key_message(&stage_origin()));
@@ -257,7 +257,7 @@ async fn an_entry_over_http_needs_a_valid_key_of_its_domain() {
     let two = async || dp.leaf().await.unwrap().is_some_and(|leaf| leaf.keys.len() == 2);
     until("the second key", two).await;
     let now = Clock::System.now();
-    assert_eq!(dp.leaf().await.unwrap().unwrap().valid(ProviderRole::Msp, now).count(), 2);
+    assert_eq!(dp.leaf().await.unwrap().unwrap().valid(ProviderRole::MSP, now).count(), 2);
     stage.stop().await;
 }
 

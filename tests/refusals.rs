@@ -57,7 +57,7 @@ impl Stage {
     /// A prover who is logged, and then retired.
     async fn prover_who_retires(&self, name: &str) -> SecretKey {
         let (secret, dir) = (key(name), self.root.path().join("dp"));
-        let add = init::provider_entry(&domain(name), ProviderRole::Prover, false, 0, &self.origin, &secret);
+        let add = init::provider_entry(&domain(name), ProviderRole::PROVER, false, 0, &self.origin, &secret);
         onboarding::submit(&dir, &add).unwrap();
         self.providers_say(name, |p| p["retired_ms"] == 0).await;
         let mut logged = ProviderDirectory::new();

@@ -445,7 +445,7 @@ fn a_dp_that_skips_the_hold_is_not_believed() {
 #[test]
 fn a_csip_takes_a_number_back() {
     let (mut world, _) = bob();
-    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::Csip, false);
+    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::CSIP, false);
     let event = world.statement(EventKind::Release, None, 0, "csip.example");
     assert_eq!(world.judge_knowing(&event, &[], Known::default()), Err(Refused::NotAuthorised));
     world.change(&event, &[]).unwrap();
@@ -470,7 +470,7 @@ fn a_csip_takes_a_number_back() {
     assert!(matches!(verdict, Err(Rejected::Untrusted(_))));
     // By a key that is no CSIP's.
     let (mut world, _) = bob();
-    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::Csip, false);
+    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::CSIP, false);
     let event = world.statement(EventKind::Release, None, 0, "stranger");
     world.change(&event, &[]).unwrap();
     assert!(is_not_proven(check(&world, &world.answer(&csi(), None))));
@@ -619,7 +619,7 @@ fn a_flipped_bit_of_a_proof_of_the_past_is_refused() {
     take_over(&mut world, "carol").unwrap();
     answers.push((world.answer(&csi(), None), world));
     let (mut world, bobs) = bob();
-    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::Csip, false);
+    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::CSIP, false);
     let event = world.statement(EventKind::Release, None, 0, "csip.example");
     world.change(&event, &[]).unwrap();
     drop(bobs);

@@ -119,9 +119,9 @@ impl ProviderClient {
 
 fn key_of(view: &ProviderKeyView) -> Option<ProviderKey> {
     let role = match view.role.as_str() {
-        "msp" => ProviderRole::Msp,
-        "prover" => ProviderRole::Prover,
-        "csip" => ProviderRole::Csip,
+        "msp" => ProviderRole::MSP,
+        "prover" => ProviderRole::PROVER,
+        "csip" => ProviderRole::CSIP,
         _ => return None,
     };
     Some(ProviderKey {

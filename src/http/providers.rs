@@ -70,9 +70,9 @@ pub async fn list(
 
 fn view(leaf: &ProviderLeaf, key: &ProviderKey) -> ProviderKeyView {
     let role = match key.role {
-        ProviderRole::Msp => "msp",
-        ProviderRole::Prover => "prover",
-        ProviderRole::Csip => "csip",
+        ProviderRole::MSP => "msp",
+        ProviderRole::PROVER => "prover",
+        ProviderRole::CSIP => "csip",
     };
     ProviderKeyView {
         domain: leaf.domain.as_str().to_owned(),

@@ -149,9 +149,9 @@ fn find<'a>(leaf: &'a ProviderLeaf, key: &Key) -> Option<&'a ProviderKey> {
 
 /// An entry about a key that follows from the keys as they are. What it says of the provider stays as the newest key has it.
 fn entry_of(leaf: &ProviderLeaf, action: ProviderAction, key: Key) -> Result<Provider, KeysError> {
-    let newest = leaf.keys.iter().rev().find(|k| k.role == ProviderRole::Msp).ok_or(KeysError::Unknown)?;
+    let newest = leaf.keys.iter().rev().find(|k| k.role == ProviderRole::MSP).ok_or(KeysError::Unknown)?;
     Ok(Provider {
-        role: ProviderRole::Msp,
+        role: ProviderRole::MSP,
         action,
         domain: leaf.domain.clone(),
         class: newest.class,

@@ -154,7 +154,7 @@ pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class
     let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(keys::KEY))?);
     let file = MspFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned() };
     durable::replace(&dir.join("msp.toml"), toml::to_string_pretty(&file)?.as_bytes())?;
-    let entry = crate::init::provider_entry(domain, ProviderRole::Msp, publishes, class, origin, &secret);
+    let entry = crate::init::provider_entry(domain, ProviderRole::MSP, publishes, class, origin, &secret);
     let path = dir.join(format!("{domain}.provider"));
     durable::replace(&path, &Entry::Provider(entry).encode())?;
     Ok(path)

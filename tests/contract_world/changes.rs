@@ -169,10 +169,10 @@ pub async fn revocations(scene: &Scene<'_>) {
 /// An entry about a key of quiet.example, over its keys as they are.
 pub fn entry(scene: &Scene<'_>, action: ProviderAction, new: &SecretKey, by: Option<&SecretKey>) -> Provider {
     let origin = scene.origin();
-    let first = init::provider_entry(&domain(QUIET), ProviderRole::Msp, false, 1, origin, &key(QUIET));
+    let first = init::provider_entry(&domain(QUIET), ProviderRole::MSP, false, 1, origin, &key(QUIET));
     let mut logged = ProviderDirectory::new();
     logged.apply(&first, origin, Clock::System.now()).unwrap();
-    let mut entry = init::provider_entry(&domain(QUIET), ProviderRole::Msp, false, 1, origin, new);
+    let mut entry = init::provider_entry(&domain(QUIET), ProviderRole::MSP, false, 1, origin, new);
     (entry.action, entry.previous_leaf) = (action, logged.previous_leaf(&domain(QUIET)));
     entry.by_key = new.sign(&entry.key_message(origin));
     if let Some(by) = by {

@@ -49,7 +49,7 @@ pub async fn nothing_published(book: &Book) {
     send(Call::new("listProviders", "")).await.is(503, "not-ready");
     let mut entry = waymark::init::provider_entry(
         &crate::common::domain(QUIET),
-        waymark_mapping::entry::ProviderRole::Msp,
+        waymark_mapping::entry::ProviderRole::MSP,
         false,
         1,
         &origin,

@@ -110,7 +110,7 @@ impl Leak {
 /// A leaf as the provider tree would have it.
 fn leaf(domain: &Domain) -> ProviderLeaf {
     let key = ProviderKey {
-        role: ProviderRole::Msp,
+        role: ProviderRole::MSP,
         class: 1,
         publishes: Flag(false),
         key: key(domain.as_str()).public(),

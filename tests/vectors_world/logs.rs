@@ -53,9 +53,9 @@ fn named_entries(world: &World) -> Vec<(&'static str, u64)> {
 
 fn role_name(role: ProviderRole) -> &'static str {
     match role {
-        ProviderRole::Msp => "msp",
-        ProviderRole::Prover => "prover",
-        ProviderRole::Csip => "csip",
+        ProviderRole::MSP => "msp",
+        ProviderRole::PROVER => "prover",
+        ProviderRole::CSIP => "csip",
     }
 }
 

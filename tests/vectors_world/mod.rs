@@ -150,10 +150,10 @@ impl World {
         };
         world.publish(vec![]);
         let first = [
-            ("dp.example", ProviderRole::Prover, 0, false),
-            ("chat.example", ProviderRole::Msp, 1, false),
-            ("wire.example", ProviderRole::Msp, 1, true),
-            ("numbers.example", ProviderRole::Csip, 2, false),
+            ("dp.example", ProviderRole::PROVER, 0, false),
+            ("chat.example", ProviderRole::MSP, 1, false),
+            ("wire.example", ProviderRole::MSP, 1, true),
+            ("numbers.example", ProviderRole::CSIP, 2, false),
         ];
         let batch = first.map(|(name, role, class, publishes)| {
             let entry = world.provider(name, role, ProviderAction::Add, class, publishes, name, None);
@@ -175,7 +175,7 @@ impl World {
             sig: UNSIGNED,
         };
         let consent = world.consent("wire.example", &salt("opaque consent"), b"an opaque mapping");
-        let (msp, rotate, add) = (ProviderRole::Msp, ProviderAction::Rotate, ProviderAction::Add);
+        let (msp, rotate, add) = (ProviderRole::MSP, ProviderAction::Rotate, ProviderAction::Add);
         let rotation = world.provider("chat.example", msp, rotate, 1, false, "chat.example 2", Some("chat.example"));
         // Nobody at wire.example has signed this one: it waits for seven days...
         let pending = world.provider("wire.example", msp, add, 1, true, "wire.example 2", None);

@@ -156,7 +156,7 @@ impl Log {
     pub fn provider(&self, action: ProviderAction, domain: &str, key: &str, by_valid: Option<&str>) -> Provider {
         let domain = Domain::parse(domain).unwrap();
         let mut entry = Provider {
-            role: ProviderRole::Msp,
+            role: ProviderRole::MSP,
             action,
             previous_leaf: self.providers.previous_leaf(&domain),
             domain,
