@@ -532,6 +532,7 @@ fn the_time_of_what_stands_can_be_proved() {
         answer.full = Optional24(Some(waymark_mapping::answer::Full {
             since: List24::new(since).unwrap(),
             tenure: Optional24(None),
+            earlier: List24::empty(),
         }));
         answer
     };
