@@ -256,14 +256,14 @@ fn check_consents<'a>(
             checked.push((mapping, None, false));
             continue;
         };
-        let leaf = providers.get(&msp).filter(|leaf| leaf.valid(ProviderRole::MSP, now).next().is_some());
+        let leaf = providers.get(&msp, ProviderRole::MSP).filter(|leaf| leaf.valid(now).next().is_some());
         let leaf = leaf.ok_or(NotAuthorised::UnknownMsp)?;
         let publishes = leaf.publishes(now) && mapping.tags.as_exact().is_none();
         if consent.is_none() && publishes {
             return Err(NotAuthorised::ConsentRequired);
         }
         let good = consent.is_none_or(|c| {
-            leaf.valid(ProviderRole::MSP, now).any(|k| k.key == c.consent.msp_key)
+            leaf.is_valid(&c.consent.msp_key, now)
                 && now < c.consent.expiry
                 && c.consent.is_for(mapping, &c.salt, origin)
         });

@@ -212,7 +212,7 @@ async fn a_key_is_rotated_under_a_running_adapter_and_retired() {
 async fn entry(dp: &ProviderClient, action: ProviderAction, new: &SecretKey, by: Option<&SecretKey>) -> Provider {
     let mut entry = init::provider_entry(&domain(CHAT), ProviderRole::MSP, false, 1, &stage_origin(), new);
     entry.action = action;
-    entry.previous_leaf = dp.leaf().await.unwrap().map_or(Hash::ZERO, |leaf| leaf.digest());
+    entry.previous_leaf = dp.leaf(ProviderRole::MSP).await.unwrap().map_or(Hash::ZERO, |leaf| leaf.digest());
     entry.by_key = new.sign(&entry.key_message(&stage_origin()));
     if let Some(by) = by {
         entry.by_valid = Opaque8::new(*by.sign(&entry.valid_message(&stage_origin())).as_bytes()).unwrap();
@@ -254,10 +254,10 @@ async fn an_entry_over_http_needs_a_valid_key_of_its_domain() {
     let good = entry(&dp, ProviderAction::Add, &key("one"), Some(&valid)).await;
     dp.submit(&good).await.unwrap();
     let _ = dp.submit(&good).await;
-    let two = async || dp.leaf().await.unwrap().is_some_and(|leaf| leaf.keys.len() == 2);
+    let two = async || dp.leaf(ProviderRole::MSP).await.unwrap().is_some_and(|leaf| leaf.keys.len() == 2);
     until("the second key", two).await;
     let now = Clock::System.now();
-    assert_eq!(dp.leaf().await.unwrap().unwrap().valid(ProviderRole::MSP, now).count(), 2);
+    assert_eq!(dp.leaf(ProviderRole::MSP).await.unwrap().unwrap().valid(now).count(), 2);
     stage.stop().await;
 }
 
@@ -296,7 +296,7 @@ async fn take_in(stage: &Stage, dp: &ProviderClient, path: &Path) {
     let entry = onboarding::parse(&std::fs::read(path).unwrap()).unwrap();
     let key = entry.key;
     onboarding::submit(&stage.root.path().join("dp"), &entry).unwrap();
-    let listed = async || dp.leaf().await.unwrap().is_some_and(|leaf| leaf.keys.iter().any(|k| k.key == key));
+    let listed = async || dp.leaf(ProviderRole::MSP).await.unwrap().is_some_and(|leaf| leaf.keys.iter().any(|k| k.key == key));
     until("the pending key", listed).await;
 }
 
@@ -317,8 +317,8 @@ async fn a_lost_key_is_replaced_after_seven_days_unless_it_was_not_lost() {
     let Rotation::Due(stolen, due) = keys::rotate(&thief, &dp, true).await.unwrap() else { panic!("not pending") };
     let wait = due.since(time.clock.now());
     assert!(wait > UNSIGNED_WAIT_MS - DAY_MS && wait <= UNSIGNED_WAIT_MS, "{wait}");
-    assert_eq!(keys::cancel(&chat, &dp, None).await.unwrap(), stolen);
-    assert!(matches!(keys::cancel(&chat, &dp, None).await, Err(KeysError::Pending(0))));
+    assert_eq!(keys::cancel(&chat, &dp, ProviderRole::MSP, None).await.unwrap(), stolen);
+    assert!(matches!(keys::cancel(&chat, &dp, ProviderRole::MSP, None).await, Err(KeysError::Pending(0))));
     dp.import(&old, body()).await.unwrap();
 
     // It is lost in earnest.

@@ -177,7 +177,7 @@ pub fn provider(error: ProviderRefused) -> Problem {
     let kind = match error {
         ProviderRefused::NotNext => PROVIDER_STALE,
         ProviderRefused::NotByKey | ProviderRefused::NotByValid => NOT_ALLOWED,
-        ProviderRefused::WrongKey | ProviderRefused::TooMany => PROVIDER_INVALID,
+        ProviderRefused::WrongKey | ProviderRefused::TooMany | ProviderRefused::NotSupported => PROVIDER_INVALID,
     };
     Problem::new(kind, error.to_string())
 }
