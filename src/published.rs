@@ -12,13 +12,14 @@ use waymark_log::{hash::Hash, key::Key, proof, time::UnixMillis};
 use waymark_mapping::{
     answer::{
         Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedHidden,
-        OpenedVisible, Past, Pasts, Providers, Receipt, TagProof,
+        OpenedVisible, Past, Pasts, Providers, Receipt,
     },
+    compose::prove_tags,
     earlier::{Earlier, SlotThen, needed},
     entry::{Entry, Head},
     event::{Cause, Event},
     identifier::Csi,
-    label::{Label, prove_handle, prove_label},
+    label::{Label, prove_label},
     ladder,
     mapping::Mapping,
     names::{Domain, Tag},
@@ -42,8 +43,9 @@ use crate::{
 pub const ANSWER_BYTES_MIN_DEFAULT: usize = 8 << 10;
 /// Bytes after which a page of history ends: two records of sixteen full mappings fit beside it.
 const PAST_BYTES_MAX: usize = 24 << 10;
-/// What a hidden mapping adds to an answer at most: a tag query is sized as if one had been opened.
-const ONE_HIDDEN_BYTES: usize = 2 << 10;
+/// What a hidden mapping adds to an answer: some 2 KiB with its consent, the keys of its MSP and prover, which may have changed thirty times
+/// each, and 3 KiB that show that it was there before its prover's key retired. A tag query is sized as if one had been opened, so that a hit does not lie in another size class than a miss.
+const ONE_HIDDEN_BYTES: usize = 9 << 10;
 
 /// The log, the map and the providers at one published checkpoint.
 #[derive(Debug, Clone)]
@@ -431,14 +433,12 @@ impl Answering {
             let (salt, handle, statement) = (kept.salt, kept.handle.clone(), kept.said.statement.clone());
             hidden.push(OpenedHidden { slot, salt, value, handle, consent, statement });
         }
-        let tag_end = if let Shows::Tag(Some(tag)) = shows {
+        let presented = if let Shows::Tag(tag) = shows { *tag } else { None };
+        if presented.is_some() {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
-            let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &row.csi, row.version, tag, ordinal);
-            Some(TagProof { ordinal, vrf_proof })
-        } else {
-            None
-        };
+        }
+        let place = (&row.csi, row.version);
+        let tag_proofs = prove_tags(&self.vrf, place, &row.contents.hidden, &hidden, presented);
         Ok(Body {
             opening: row.opening,
             record: row.record.clone(),
@@ -446,7 +446,7 @@ impl Answering {
             contents: row.contents.clone(),
             visible: List24::new(visible).ok_or(AnswerError::TooLarge)?,
             hidden: List24::new(hidden).ok_or(AnswerError::TooLarge)?,
-            tag_end: Optional24(tag_end),
+            tag_proofs: List24::new(tag_proofs).ok_or(AnswerError::TooLarge)?,
         })
     }
 
@@ -459,7 +459,8 @@ impl Answering {
         hidden.iter_mut().for_each(|h| h.said = Said::NOTHING);
         row.visible = List24::new(visible).ok_or(AnswerError::TooLarge)?;
         row.hidden = List24::new(hidden).ok_or(AnswerError::TooLarge)?;
-        self.body(&row, snapshot, shows)
+        // "The record before bears no proofs of handles."
+        Ok(Body { tag_proofs: List24::empty(), ..self.body(&row, snapshot, shows)? })
     }
 
     fn opened_consent(

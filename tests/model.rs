@@ -357,7 +357,7 @@ impl Person {
         };
         assert!(has_one, "{key:?} has nothing here");
         let (trust, now) = (&world.stage.trust, world.stage.clock.now());
-        let opened = open_current(&receipt, &self.who, trust, None, now, &mut Trail::default());
+        let opened = open_current(&receipt, &self.who, &public, trust, None, now, &mut Trail::default());
         let current = opened.unwrap().expect("a record");
         if established == [true, true] {
             assert!(current.complete);

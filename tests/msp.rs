@@ -213,9 +213,9 @@ async fn entry(dp: &ProviderClient, action: ProviderAction, new: &SecretKey, by:
     let mut entry = init::provider_entry(&domain(CHAT), ProviderRole::MSP, false, 1, &stage_origin(), new);
     entry.action = action;
     entry.previous_leaf = dp.leaf(ProviderRole::MSP).await.unwrap().map_or(Hash::ZERO, |leaf| leaf.digest());
-    entry.by_key = new.sign(&entry.key_message(&stage_origin()));
+    entry.sign_by_key(&stage_origin(), new);
     if let Some(by) = by {
-        entry.by_valid = Opaque8::new(*by.sign(&entry.valid_message(&stage_origin())).as_bytes()).unwrap();
+        entry.sign_by_valid(&stage_origin(), by);
     }
     entry
 }

@@ -62,10 +62,10 @@ impl Stage {
         self.providers_say(name, |p| p["retired_ms"] == 0).await;
         let mut logged = ProviderDirectory::new();
         logged.apply(&add, &self.origin, Clock::System.now()).unwrap();
-        let previous_leaf = logged.previous_leaf(&domain(name));
-        let mut retire = Provider { action: ProviderAction::Retire, previous_leaf, by_key: UNSIGNED, ..add };
-        let by_valid = secret.sign(&retire.valid_message(&self.origin));
-        retire.by_valid = Opaque8::new(*by_valid.as_bytes()).unwrap();
+        let previous_leaf = logged.previous_leaf(&domain(name), ProviderRole::PROVER);
+        let by_key = Optional24(None);
+        let mut retire = Provider { action: ProviderAction::Retire, previous_leaf, by_key, ..add };
+        retire.sign_by_valid(&self.origin, &secret);
         onboarding::submit(&dir, &retire).unwrap();
         self.providers_say(name, |p| p["retired_ms"] != 0).await;
         secret

@@ -31,7 +31,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     verify::{Asked, Outcome, Rejected, Trail, verify},
     watch::WatchId,
-    wire::encode,
+    wire::{Format, encode},
 };
 use waymark_monitor::{self as monitor, report::AlertKind};
 use waymark_runtime::{clock::Clock, fetch::ExtraRoots, random};
@@ -245,7 +245,7 @@ async fn f5_providers_of_every_class_take_part() {
     for (class, name) in (0u8..).zip(&names) {
         let (fetcher, clock) = (stage.fetcher.clone(), stage.clock.clone());
         let listed = ProviderClient::new(fetcher, &stage.dp.url(), stage.origin.clone(), clock, domain(name));
-        assert_eq!(listed.leaf().await.unwrap().unwrap().keys[0].class, class, "{name}");
+        assert_eq!(listed.leaf(ProviderRole::MSP).await.unwrap().unwrap().keys[0].class, class, "{name}");
         let mapping = common::mapping(&stage.origin, &bob, &proof, name, shown("default"));
         added.push(with_consent(&stage.origin, mapping));
     }
@@ -274,6 +274,7 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
     let (rogue, dp) = (key("the rogue's app"), Settings::load(&stage.root.path().join("dp")).unwrap().prover);
     let now = stage.clock.now();
     let mut lie = Attestation {
+        format: Format,
         csi: who.clone(),
         recipient: rogue.public(),
         tenure: 0,

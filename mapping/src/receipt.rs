@@ -74,20 +74,31 @@ pub enum ReceiptRefused {
     Incomplete,
 }
 
-/// Opens the list that somebody with possession may see, without an own change to compare it with.
+/// Opens the current record for the holder of a key, without an own change to compare it with.
+///
+/// It must be as complete as a receipt for that key would be: a recipient who follows an alert is not to be shown a list without
+/// what raised it.
 ///
 /// # Errors
-/// [`Rejected`].
+/// [`ReceiptRefused`].
 pub fn open_current(
     receipt: &Receipt,
     asked: &Csi,
+    by: &Key,
     trust: &Trust,
     remembered: Option<&Remembered>,
     now: UnixMillis,
     trail: &mut Trail,
-) -> Result<Option<Current>, Rejected> {
+) -> Result<Option<Current>, ReceiptRefused> {
     let proved = prove(&receipt.now, asked, Shown::Recipient, trust, remembered, now, trail)?;
     let cause = shown_cause(receipt, proved.opened.as_ref())?;
+    if let Some(opened) = &proved.opened {
+        check_complete(opened, by, proved.head_time)?;
+        // A key that may see everything is also told what made the version.
+        if cause.is_none() && is_established(opened, by, proved.head_time) {
+            return Err(ReceiptRefused::Incomplete);
+        }
+    }
     Ok(current(proved, cause.map(|c| c.event)))
 }
 
@@ -265,9 +276,12 @@ impl Anchor {
 
 /// Only a receipt for a key whose mappings are all new may keep hidden slots closed.
 fn check_complete(opened: &Opened, by: &Key, now: UnixMillis) -> Result<(), ReceiptRefused> {
-    let is_established = |h: &Held| h.mapping.recipient == *by && !opened.state.is_new_at(h, now);
-    let must_see_all = opened.state.held.iter().any(is_established);
-    if opened.complete || !must_see_all { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
+    if opened.complete || !is_established(opened, by, now) { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
+}
+
+/// Whether a key has a mapping here that is not new.
+fn is_established(opened: &Opened, by: &Key, now: UnixMillis) -> bool {
+    opened.state.held.iter().any(|h| h.mapping.recipient == *by && !opened.state.is_new_at(h, now))
 }
 
 /// Whether a change may rest on what a key is not shown, while it sees its own hidden slots only: on what another signer has
@@ -282,10 +296,15 @@ fn check_named(sent: Sent<'_>, previous: &State, shown: &State) -> Result<(), Re
     let removed = |h: &Held| sent.event.tbs.removed.contains(&h.mapping.digest());
     let stays = || previous.held.iter().filter(|h| !removed(h));
     let is_expected = |s: &Held| stays().any(|h| h == s) || sent.added.contains(&s.mapping);
-    let is_open = |m: &Mapping| m.tags.as_exact().is_none() || m.recipient == *sent.by;
-    let must_show = stays().map(|h| &h.mapping).chain(sent.added).filter(|m| is_open(m));
-    let all_shown = must_show.into_iter().all(|m| shown.held.iter().any(|s| s.mapping == *m));
-    if shown.held.iter().all(is_expected) && all_shown { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
+    // Lists are compared as lists: what is visible in its order, and nothing twice.
+    let is_visible = |m: &&Mapping| m.tags.as_exact().is_none();
+    let visible = stays().map(|h| &h.mapping).chain(sent.added).filter(is_visible);
+    let same_visible = visible.eq(shown.held.iter().map(|h| &h.mapping).filter(is_visible));
+    let is_own = |m: &&Mapping| m.tags.as_exact().is_some() && m.recipient == *sent.by;
+    let mut must_show = stays().map(|h| &h.mapping).chain(sent.added).filter(is_own);
+    let all_shown = must_show.all(|m| shown.held.iter().any(|s| s.mapping == *m));
+    let right = same_visible && all_shown && is_distinct(&shown.held) && shown.held.iter().all(is_expected);
+    if right { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected and the
@@ -302,10 +321,19 @@ fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
         let newcomer = if unseen { s.standing.newcomer } else { e.standing.newcomer };
         e.mapping == s.mapping && Standing { newcomer, ..e.standing } == s.standing
     };
+    // Lists are compared as lists: what is visible in its order, what is hidden in any, since its slots are shuffled; nothing twice.
+    let visible = |state: &State| state.held.iter().filter(|h| !h.is_hidden()).cloned().collect::<Vec<_>>();
+    let (expected_visible, shown_visible) = (visible(expected), visible(shown));
+    let same_visible = expected_visible.len() == shown_visible.len()
+        && expected_visible.iter().zip(&shown_visible).all(|(e, s)| alike(e, s));
     let is_expected = |s: &Held| expected.held.iter().any(|e| alike(e, s));
-    let is_shown = |e: &Held| shown.held.iter().any(|s| alike(e, s));
-    let all_shown = expected.held.iter().filter(|h| whole || !h.is_hidden()).all(is_shown);
-    same_frame && shown.held.iter().all(is_expected) && all_shown
+    let same_number = !whole || expected.held.len() == shown.held.len();
+    same_frame && same_visible && same_number && is_distinct(&shown.held) && shown.held.iter().all(is_expected)
+}
+
+/// Whether no mapping is there twice.
+fn is_distinct(held: &[Held]) -> bool {
+    held.iter().enumerate().all(|(i, h)| held[..i].iter().all(|other| other.mapping != h.mapping))
 }
 
 fn current(proved: Proved, event: Option<Event>) -> Option<Current> {

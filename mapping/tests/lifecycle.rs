@@ -497,7 +497,15 @@ fn what_an_msp_or_the_dp_says_removes_nothing() {
     let lookup = seen(&world);
     assert_eq!((lookup.outcome, lookup.mappings.len(), lookup.withheld.len()), (Outcome::NoneListed, 0, 1));
     assert_eq!(lookup.withheld[0].reason, 2);
-    let recipient = open_current(&world.receipt(), &csi(), &world.trust(), None, world.clock(), &mut Trail::default());
+    let recipient = open_current(
+        &world.receipt(),
+        &csi(),
+        &secret("bob").public(),
+        &world.trust(),
+        None,
+        world.clock(),
+        &mut Trail::default(),
+    );
     assert_eq!(recipient.unwrap().unwrap().state.held.len(), 2);
     // Without the statement, with somebody else's, or closed without any reason.
     let forged = world.statement(EventKind::DpUnserve, Some(bobs[0].digest()), 2, "chat.example");

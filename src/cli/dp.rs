@@ -366,7 +366,7 @@ fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
 fn list_providers(dir: &std::path::Path) -> Ended {
     let settings = load(dir)?;
     let (entries, checkpoint) = published_entries(&settings)?;
-    let mut replay = Replay::new(settings.origin.clone(), *settings.signer.vkey().key());
+    let mut replay = Replay::new(settings.origin.clone(), settings.signer.key());
     replay.extend(&entries, checkpoint.size, &checkpoint.root);
     for leaf in replay.providers().leaves() {
         for key in leaf.keys.iter() {

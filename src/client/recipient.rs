@@ -319,7 +319,7 @@ pub async fn history(
     trust: &Trust,
 ) -> Result<Option<Current>, RecipientError> {
     let receipt = dp.history(secret, csi).await?;
-    Ok(open_current(&receipt, csi, trust, None, dp.clock().now(), &mut Trail::default())?)
+    Ok(open_current(&receipt, csi, &secret.public(), trust, None, dp.clock().now(), &mut Trail::default())?)
 }
 
 /// The leaf hash of the change entry that made a version: what a renewed watch-list claims.

@@ -173,10 +173,10 @@ pub fn entry(scene: &Scene<'_>, action: ProviderAction, new: &SecretKey, by: Opt
     let mut logged = ProviderDirectory::new();
     logged.apply(&first, origin, Clock::System.now()).unwrap();
     let mut entry = init::provider_entry(&domain(QUIET), ProviderRole::MSP, false, 1, origin, new);
-    (entry.action, entry.previous_leaf) = (action, logged.previous_leaf(&domain(QUIET)));
-    entry.by_key = new.sign(&entry.key_message(origin));
+    (entry.action, entry.previous_leaf) = (action, logged.previous_leaf(&domain(QUIET), ProviderRole::MSP));
+    entry.sign_by_key(origin, new);
     if let Some(by) = by {
-        entry.by_valid = Opaque8::new(*by.sign(&entry.valid_message(origin)).as_bytes()).unwrap();
+        entry.sign_by_valid(origin, by);
     }
     entry
 }
@@ -191,8 +191,8 @@ pub async fn providers(scene: &Scene<'_>) {
     let origin = scene.origin();
     let mut stale = add(&next, Some(&quiet));
     stale.previous_leaf = Hash::ZERO;
-    stale.by_key = next.sign(&stale.key_message(origin));
-    stale.by_valid = Opaque8::new(*quiet.sign(&stale.valid_message(origin)).as_bytes()).unwrap();
+    stale.sign_by_key(origin, &next);
+    stale.sign_by_valid(origin, &quiet);
     submit(stale).await.is(409, "provider-stale");
     submit(add(&quiet, Some(&quiet))).await.is(422, "provider-invalid");
     submit(add(&next, Some(&quiet))).await.well(202);

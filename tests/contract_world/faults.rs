@@ -55,7 +55,7 @@ pub async fn nothing_published(book: &Book) {
         &origin,
         &ann,
     );
-    entry.by_valid = waymark_mapping::wire::Opaque8::new(*entry.by_key.as_bytes()).unwrap();
+    entry.by_valid = entry.by_key.clone();
     send(Call::new("submitProvider", Entry::Provider(entry).encode())).await.is(503, "not-ready");
     send(Call::new("checkpoint", "")).await.well(404);
     dp.stop().await.unwrap();

@@ -14,7 +14,7 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping, Method, Purpose},
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
-    wire::encode,
+    wire::{Format, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -119,6 +119,7 @@ pub fn attestation(
 ) -> Attestation {
     let now = Clock::System.now();
     let mut attestation = Attestation {
+        format: Format,
         csi: who.clone(),
         recipient: secret.public(),
         tenure,

@@ -20,7 +20,7 @@ use waymark_mapping::{
     label::Handle,
     names::Domain,
     record::{HIDDEN_SLOTS, hidden_bytes},
-    verify::named_domains,
+    verify::named_providers,
     wire::encode,
 };
 
@@ -218,7 +218,7 @@ fn providers(columns: &mut Columns, seen: &Observed, look: usize) {
     let looks = &seen.looks[look];
     let named = |i: usize| -> Vec<Domain> {
         let body = looks[i].body();
-        named_domains(body.visible.iter().filter_map(|v| v.content.mapping()), Some(&body.contents.start), None)
+        named_providers(body.visible.iter().filter_map(|v| v.content.mapping()), Some(&body.contents.start), None)
     };
     let place = |domain: &Domain| seen.msps.iter().position(|m| m == domain).map_or(0, |m| m as u64 + 1);
     columns.add("leaves of providers", |i| looks[i].answer.providers.leaves.len() as u64);

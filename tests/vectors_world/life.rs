@@ -526,8 +526,12 @@ impl Life {
                 hidden.push(self.opened_hidden(number, slot, held, content));
             }
         }
-        let found = hidden.len() as u8;
-        let tag_end = (shows == Shows::Tag).then(|| TagProof { ordinal: found, vrf_proof: handle(number, found).0 });
+        // All hidden mappings of this life have the one tag.
+        let shown: Vec<u8> = hidden.iter().filter_map(|h| h.handle.0.map(|proof| proof.ordinal)).collect();
+        let end = (0..HIDDEN_SLOTS).filter_map(|slot| hidden_at(state, slot)).count() as u8;
+        let asked = shows == Shows::Tag || !shown.is_empty();
+        let proofs = (0..=end).filter(|n| asked && !shown.contains(n));
+        let tag_proofs = proofs.map(|ordinal| TagProof { ordinal, vrf_proof: handle(number, ordinal).0 }).collect();
         if shows == Shows::Tag {
             hidden.sort_by_key(|h| h.handle.0.map(|proof| proof.ordinal));
         }
@@ -538,7 +542,7 @@ impl Life {
             contents: version.contents.clone(),
             visible: List24::new(visible.collect()).unwrap(),
             hidden: List24::new(hidden).unwrap(),
-            tag_end: Optional24(tag_end),
+            tag_proofs: List24::new(tag_proofs).unwrap(),
         }
     }
 
@@ -594,7 +598,11 @@ impl Life {
         let versions = since_versions(slots_of(&body).into_iter().map(|(standing, _)| standing.since_version));
         let since: Vec<_> = versions.into_iter().filter(|_| all).map(|v| self.logged(v)).collect();
         let needed = tenure.is_some() || !since.is_empty();
-        needed.then(|| Full { since: List24::new(since).unwrap(), tenure: Optional24(tenure) })
+        needed.then(|| Full {
+            since: List24::new(since).unwrap(),
+            tenure: Optional24(tenure),
+            earlier: List24::empty(),
+        })
     }
 
     fn change(&self, version: u32) -> u64 {

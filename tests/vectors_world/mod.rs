@@ -25,10 +25,10 @@ use waymark_mapping::{
     mapping::{Consent, Mapping},
     names::Domain,
     prefix::PrefixTree,
-    provider::{ProviderDirectory, domain_key},
+    provider::{ProviderDirectory, leaf_place},
     record::{SlotStatus, Standing},
     signed::{SignedStruct, UNSIGNED},
-    verify::named_domains,
+    verify::named_providers,
     vrf::VrfSecret,
     wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24},
 };
@@ -217,19 +217,19 @@ impl World {
         let mut entry = Provider {
             role,
             action,
-            previous_leaf: self.providers.previous_leaf(&domain),
+            previous_leaf: self.providers.previous_leaf(&domain, role),
             domain,
             class,
             publishes: Flag(publishes),
-            key: secret(key).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
+            key: secret(key).public().into(),
+            by_key: Optional24(None),
+            by_valid: Optional24(None),
         };
         if action != ProviderAction::Retire {
-            entry.by_key = secret(key).sign(&entry.key_message(&origin()));
+            entry.sign_by_key(&origin(), &secret(key));
         }
         if let Some(by) = by {
-            entry.by_valid = Opaque8::new(*secret(by).sign(&entry.valid_message(&origin())).as_bytes()).unwrap();
+            entry.sign_by_valid(&origin(), &secret(by));
         }
         entry
     }
@@ -381,12 +381,12 @@ impl World {
         let withheld = slots.iter().any(|(standing, _)| standing.status == SlotStatus::Unserved);
         let dp = domain("dp.example");
         let start = body.map(|b| &b.contents.start);
-        let domains = named_domains(mappings.into_iter(), start, withheld.then_some(&dp));
-        if domains.is_empty() {
+        let named = named_providers(mappings.into_iter(), start, withheld.then_some(&dp));
+        if named.is_empty() {
             return Providers::none();
         }
-        let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
-        let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
+        let keys: Vec<Hash> = named.iter().map(|(domain, role)| leaf_place(*role, domain)).collect();
+        let leaves = named.iter().filter_map(|(domain, role)| self.providers.get(domain, *role).cloned()).collect();
         Providers { leaves: List24::new(leaves).unwrap(), proof: self.providers.tree().prove(&keys).unwrap().0 }
     }
 

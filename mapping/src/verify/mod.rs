@@ -30,7 +30,7 @@ use self::mappings::{Judge, no_providers, prove_providers};
 pub use self::mappings::{named_providers, since_versions};
 pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
-    answer::Answer,
+    answer::{Answer, Full},
     entry::{Config, Entry, Open, ProviderRole, Untimely},
     facts::{ChangedHands, Contest, LogFacts, MappingFacts, Withheld},
     identifier::Csi,
@@ -39,6 +39,7 @@ use crate::{
     names::Tag,
     provider::ProviderLeaf,
     record::RecordState,
+    rules::SKEW_MS,
     tenure::Ledger,
     trust::Trust,
 };
@@ -238,6 +239,8 @@ pub(crate) fn prove(
     let (mut mappings, mut withheld, mut changed_hands) = (Vec::new(), Vec::new(), None);
     if let (Some(body), Some(opened)) = (&answer.body.0, &opened) {
         record::describe(opened, trail);
+        check_times(opened, answer.head.time)?;
+        check_heads(answer, cosigned.size())?;
         let leaves = prove_providers(&answer.providers, opened, &open.domain, &answer.head.provider_root, trail)?;
         let (size, root) = (cosigned.size(), cosigned.root());
         let ledger = Ledger { csi, vrf: &open.vrf, origin: &origin, size, root };
@@ -255,6 +258,35 @@ pub(crate) fn prove(
     let log = log_facts(&cosigned, trust, &answer.head.time, interval_ms, now);
     let (vrf, head_time) = (open.vrf, answer.head.time);
     Ok(Proved { remember, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
+}
+
+/// "No signing time lies more than 30 s after the head it is logged under": what is dated ahead would hold, and stay fresh, for longer
+/// than its signer may say.
+fn check_times(opened: &Opened, head: UnixMillis) -> Result<(), Rejected> {
+    let (state, latest) = (&opened.state, opened.state.time.plus_ms(SKEW_MS));
+    let dated_ahead = state.time > head
+        || state.start.time > state.time
+        || state.state.claim().is_some_and(|claim| claim.time > state.time)
+        || state.held.iter().any(|h| h.standing.since > state.time || h.mapping.attestation.time > latest)
+        || opened.not_served.iter().any(|n| n.statement.tbs.time > latest);
+    if dated_ahead {
+        Err(Rejected::NotProven("something is dated after the head it is logged under".to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
+/// "Heads that are shown ascend in time with their index": a head with another date would make what it proves look older or newer.
+fn check_heads(answer: &Answer, size: u64) -> Result<(), Rejected> {
+    let mut heads: Vec<(u64, UnixMillis)> =
+        answer.full.0.iter().flat_map(Full::heads).map(|h| (h.at.index, h.head.time)).collect();
+    heads.push((size.saturating_sub(1), answer.head.time));
+    heads.sort_unstable();
+    heads.dedup();
+    if heads.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1) {
+        return Ok(());
+    }
+    Err(Rejected::NotProven("the times of the heads that are shown do not ascend".to_owned()))
 }
 
 /// Proves how the tenure began, if it is not the first.
@@ -398,6 +430,10 @@ fn prove_ladder(
     trail: &mut Trail,
 ) -> Result<(Option<Label>, Vec<Label>), Rejected> {
     let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
+    // The last number stands for "any version" in an event, and is no version.
+    if answer.version > ladder::VERSION_MAX {
+        return Err(not_proven("there is no such version"));
+    }
     if opened.is_none() && answer.version != 0 {
         // "A latest version that is not opened is NotProven."
         return Err(not_proven("a version is claimed and not opened"));

@@ -15,15 +15,14 @@ use waymark_log::{
 use waymark_mapping::{
     answer::{
         Answer, Body, Content, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt,
-        TagProof,
     },
-    commitment::{Salt, blind},
-    compose::{Composed, compose},
+    commitment::{Salt, blind, commit},
+    compose::{Composed, compose, prove_tags},
     earlier::{Earlier, SlotThen, needed},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
     identifier::Csi,
-    label::{prove_handle, prove_label},
+    label::prove_label,
     ladder,
     mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
@@ -416,6 +415,11 @@ impl World {
         rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now, known })
     }
 
+    /// The same at another time than the world's.
+    pub fn judge_at(&self, event: &Event, added: &[Mapping], now: UnixMillis) -> Result<State, Refused> {
+        rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now, known: Known::default() })
+    }
+
     /// Judges a change and logs it.
     pub fn change(&mut self, event: &Event, added: &[Mapping]) -> Result<(), Refused> {
         let state = self.judge(event, added)?;
@@ -433,6 +437,17 @@ impl World {
 
     /// Logs a change that leads to `state`, whether the rules allow it or not.
     pub fn log_state(&mut self, state: State, event: Event, consents: Vec<(Hash, Consent, Salt)>) {
+        self.log_tampered(state, event, consents, |_, _| {});
+    }
+
+    /// The same by a DP that alters the record before it is committed to.
+    pub fn log_tampered(
+        &mut self,
+        state: State,
+        event: Event,
+        consents: Vec<(Hash, Consent, Salt)>,
+        tamper: impl FnOnce(&mut Composed, &VrfSecret),
+    ) {
         let previous = self.before().map_or(Hash::ZERO, |(_, c)| c);
         let mut statements = self.versions.last().map_or(vec![], |k| k.statements.clone());
         if matches!(event.tbs.kind, EventKind::MspDetach | EventKind::DpUnserve) {
@@ -443,7 +458,10 @@ impl World {
             }
         }
         let cause = Cause { previous, event };
-        let composed = compose(&state, &cause, &self.vrf, &mut self.rng);
+        let mut composed = compose(&state, &cause, &self.vrf, &mut self.rng);
+        tamper(&mut composed, &self.vrf);
+        composed.record.contents = blind(&composed.contents_salt, &encode(&composed.contents));
+        composed.commitment = commit(&composed.opening, &state.csi, state.version, &encode(&composed.record));
         let label = prove_label(&self.vrf, &state.csi, state.version).1;
         let mut batch = vec![Entry::Change(Change { label, commitment: composed.commitment })];
         for (digest, consent, _) in &consents {
@@ -480,7 +498,8 @@ impl World {
 
     /// The body of a version without what its MSPs say, as a receipt shows the version before.
     pub fn bare_body(&self, kept: &Kept) -> Body {
-        self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true)
+        let body = self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true);
+        Body { tag_proofs: List24::empty(), ..body }
     }
 
     /// The body of a version: hidden slots for a tag, for nobody, or all of them.
@@ -521,11 +540,8 @@ impl World {
         if !recipient {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
         }
-        let tag_end = tag.map(|tag| {
-            let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &kept.state.csi, kept.state.version, tag, ordinal);
-            TagProof { ordinal, vrf_proof }
-        });
+        let place = (&kept.state.csi, kept.state.version);
+        let tag_proofs = prove_tags(&self.vrf, place, &kept.composed.contents.hidden, &hidden, tag);
         Body {
             opening: kept.composed.opening,
             record: kept.composed.record.clone(),
@@ -533,7 +549,7 @@ impl World {
             contents: kept.composed.contents.clone(),
             visible: List24::new(opened.collect()).unwrap(),
             hidden: List24::new(hidden).unwrap(),
-            tag_end: Optional24(tag_end),
+            tag_proofs: List24::new(tag_proofs).unwrap(),
         }
     }
 

@@ -91,7 +91,7 @@ impl Log {
             interval_ms: 1000,
             policy: Hash::sha256(&[b"policy"]),
             not_before: UnixMillis::new(now),
-            reserved: Opaque8::new([]).unwrap(),
+            extensions: Extensions::NONE,
         };
         let entries = vec![Entry::Open(open).encode()];
         let witnesses = (1..=4).map(witness).collect();
@@ -158,20 +158,19 @@ impl Log {
         let mut entry = Provider {
             role: ProviderRole::MSP,
             action,
-            previous_leaf: self.providers.previous_leaf(&domain),
+            previous_leaf: self.providers.previous_leaf(&domain, ProviderRole::MSP),
             domain,
             class: 1,
             publishes: Flag(false),
-            key: secret(key).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
+            key: secret(key).public().into(),
+            by_key: Optional24(None),
+            by_valid: Optional24(None),
         };
         if action != ProviderAction::Retire {
-            entry.by_key = secret(key).sign(&entry.key_message(&self.origin));
+            entry.sign_by_key(&self.origin, &secret(key));
         }
         if let Some(by) = by_valid {
-            let signature = secret(by).sign(&entry.valid_message(&self.origin));
-            entry.by_valid = Opaque8::new(*signature.as_bytes()).unwrap();
+            entry.sign_by_valid(&self.origin, &secret(by));
         }
         entry
     }
