@@ -20,8 +20,8 @@ use waymark_mapping::{
     mapping::Tags,
     names::Tag,
     provider::ProviderDirectory,
-    signed::{SignedStruct, UNSIGNED},
-    wire::{List24, Opaque8, encode},
+    signed::SignedStruct,
+    wire::{List24, Optional24, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 

@@ -7,7 +7,7 @@ use waymark_log::hash::Hash;
 use waymark_mapping::{
     entry::{Change, Config, Entry, ProviderAction},
     signed::SignedStruct,
-    wire::Opaque8,
+    wire::{Extensions, Optional24},
 };
 use waymark_monitor::{
     evidence::{Kind, Shown},
@@ -158,6 +158,7 @@ async fn batches_out_of_form_and_a_config_by_a_stranger() {
             policy: Hash::ZERO,
             log_key: secret("stranger").public(),
             previous: Hash::sha256(&[&log.entries[0]]),
+            extensions: Extensions::NONE,
             sig: waymark_mapping::signed::UNSIGNED,
         };
         config.sign(&log.origin, &secret("stranger"));

@@ -358,7 +358,9 @@ fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
     onboarding::submit(dir, &provider)?;
     println!("{} will be logged with the next batch", provider.domain);
     if provider.by_valid.0.is_none() {
-        eprintln!("if the domain is known already, the key is due seven days later: no valid key of the domain has signed for it");
+        eprintln!(
+            "if the domain is known already, the key is due seven days later: no valid key of the domain has signed for it"
+        );
     }
     Ok(())
 }

@@ -159,12 +159,7 @@ pub async fn vouch(dir: &Path, dp: &ProviderClient, mut entry: Provider) -> Resu
 ///
 /// # Errors
 /// [`KeysError`].
-pub async fn cancel(
-    dir: &Path,
-    dp: &ProviderClient,
-    role: ProviderRole,
-    key: Option<Key>,
-) -> Result<Key, KeysError> {
+pub async fn cancel(dir: &Path, dp: &ProviderClient, role: ProviderRole, key: Option<Key>) -> Result<Key, KeysError> {
     let leaf = dp.leaf(role).await?.ok_or(KeysError::Pending(0))?;
     let now = dp.now();
     let pending = |k: &&ProviderKey| now < k.due && key.is_none_or(|key| k.key == key);

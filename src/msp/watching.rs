@@ -127,13 +127,7 @@ impl Watching {
     ///
     /// # Errors
     /// If they cannot be read, or a line is damaged.
-    pub fn open(
-        dir: &Path,
-        domain: Domain,
-        origin: Origin,
-        renew_within_ms: u64,
-        follows: bool,
-    ) -> io::Result<Self> {
+    pub fn open(dir: &Path, domain: Domain, origin: Origin, renew_within_ms: u64, follows: bool) -> io::Result<Self> {
         let path = dir.join("watch-lists");
         let (lines, there) = Lines::open(&path, LISTS_BYTES_MAX)?;
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a damaged line in watch-lists");

@@ -12,7 +12,7 @@ use waymark_mapping::{
     names::{Account, Region},
     provider::ProviderDirectory,
     signed::SignedStruct,
-    wire::{List24, Opaque8, encode},
+    wire::{List24, encode},
 };
 use waymark_runtime::clock::Clock;
 

@@ -15,7 +15,7 @@ use waymark_log::{
 };
 use waymark_mapping::{
     audit::{Replay, Step},
-    entry::{Entry, Head, Provider, ProviderAction, ProviderRole},
+    entry::{Entry, Head, Provider, ProviderAction},
     provider::ProviderLeaf,
     signed::{AnySignature, SignedStruct, message},
     wire::{Optional24, encode},
@@ -102,9 +102,12 @@ fn signatures(entry: &Entry) -> Vec<Value> {
                 let key = e.key.ed25519().unwrap();
                 one(&key, "waymark/1 provider key", e.key_message(&origin()), sig.as_bytes())
             });
-            let by_valid = e.by_valid.0.as_ref().and_then(AnySignature::ed25519).map(|sig| {
-                one(&valid, "waymark/1 provider valid", e.valid_message(&origin()), sig.as_bytes())
-            });
+            let by_valid = e
+                .by_valid
+                .0
+                .as_ref()
+                .and_then(AnySignature::ed25519)
+                .map(|sig| one(&valid, "waymark/1 provider valid", e.valid_message(&origin()), sig.as_bytes()));
             by_key.into_iter().chain(by_valid).collect()
         }
         Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => {

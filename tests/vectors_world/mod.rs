@@ -30,7 +30,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     verify::named_providers,
     vrf::VrfSecret,
-    wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24},
+    wire::{Extensions, Flag, Format, List24, Opaque16, Optional24},
 };
 
 /// When the logs open, milliseconds: 2026-09-21T14:13:20Z.

@@ -37,7 +37,7 @@ use waymark_mapping::{
     trust::Trust,
     vrf::VrfSecret,
     watch::{WatchId, WatchList},
-    wire::{Extensions, Flag, Format, List24, Opaque8, Optional24},
+    wire::{Extensions, Flag, Format, List24, Optional24},
 };
 use waymark_monitor::{
     FollowedLog, Running, Settings, Status,
