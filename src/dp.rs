@@ -171,6 +171,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         policies,
         well_known,
         settings.csips,
+        settings.provers,
         settings.recycling,
         settings.relays_per_minute,
     );

@@ -138,7 +138,7 @@ async fn five_sends_one_code_and_what_the_answers_say() {
     refused(dp.poll_challenge(&key("mallory"), &first.id).await, 410, "challenge-over");
     assert_eq!(dp.poll_challenge(&bob, &first.id).await.unwrap(), None);
     let attestation = dp.check_challenge(&bob, &first.id, &code).await.unwrap().unwrap();
-    assert_eq!((attestation.purpose, attestation.method, attestation.strength), (Purpose::View, Method::CONSOLE, 1));
+    assert_eq!((attestation.purpose, attestation.method), (Purpose::View, Method::CONSOLE));
     assert!(!proving.dir.path().join("codes").join(&first.id).exists());
     refused(dp.check_challenge(&bob, &first.id, &code).await, 410, "challenge-over");
     // What fails on the prover's own machine tells nothing of anybody, so that it may be told.

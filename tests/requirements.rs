@@ -280,7 +280,6 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
         tenure: 0,
         purpose: Purpose::Control,
         method: Method::SMS,
-        strength: 1,
         prover: domain("dp.example"),
         prover_key: dp.public(),
         time: now,

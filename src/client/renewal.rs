@@ -49,7 +49,6 @@ mod tests {
                 tenure: 0,
                 purpose: Purpose::Control,
                 method: Method::SMS,
-                strength: 1,
                 prover: Domain::parse("dp.example").unwrap(),
                 prover_key: secret.public(),
                 time: UnixMillis::new(1_790_000_000_000),

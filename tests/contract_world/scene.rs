@@ -125,7 +125,6 @@ pub fn attestation(
         tenure,
         purpose: Purpose::Control,
         method: Method::CONSOLE,
-        strength: 1,
         prover: domain.clone(),
         prover_key: prover.public(),
         time: now,

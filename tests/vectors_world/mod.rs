@@ -151,6 +151,7 @@ impl World {
         world.publish(vec![]);
         let first = [
             ("dp.example", ProviderRole::PROVER, 0, false),
+            ("strict.example", ProviderRole::PROVER, 2, false),
             ("chat.example", ProviderRole::MSP, 1, false),
             ("wire.example", ProviderRole::MSP, 1, true),
             ("numbers.example", ProviderRole::CSIP, 2, false),

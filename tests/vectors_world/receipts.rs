@@ -47,7 +47,7 @@ fn receipts() {
         case("the first version, which begins the first tenure", &Life::first(), Shows::All),
         case("a change over it", &Life::ann(), Shows::All),
         case("a newcomer's, who is shown nothing hidden", &Life::newcomer(), Shows::Own("carol phone")),
-        case("a claim", &Life::claimed(1), Shows::Own("carol phone")),
+        case("a claim", &Life::claimed("dp.example"), Shows::Own("carol phone")),
         case("an objection", &Life::objected(), Shows::All),
         case("a new holder's, which begins a tenure", &Life::taken_up(), Shows::All),
         case("after a vacancy, which begins a tenure", &Life::after_vacancy(), Shows::All),

@@ -38,7 +38,7 @@ use crate::{
     ladder,
     names::Tag,
     provider::ProviderLeaf,
-    record::RecordState,
+    record::{Ground, RecordState},
     rules::SKEW_MS,
     tenure::Ledger,
     trust::Trust,
@@ -496,6 +496,15 @@ fn log_facts(
 }
 
 impl Proved {
+    /// "A sender without that prover pinned sees `contested`": for the 30 days in which it is proved that a claim waited 72 hours only,
+    /// because of a stricter proof. The DP says who that prover is; its own word for who holds the CSI is the attestation that is shown.
+    fn is_by_foreign_prover(&self) -> bool {
+        let is_early = self.changed_hands.as_ref().is_some_and(|c| c.ground == Some(Ground::Stricter));
+        let named = self.opened.as_ref().and_then(|o| o.state.start.domain.get());
+        let vouches = |m: &MappingFacts| m.possession.pinned && Some(&m.possession.prover) == named.as_ref();
+        is_early && !self.mappings.iter().any(vouches)
+    }
+
     fn into_lookup(self, now: UnixMillis) -> Lookup {
         let outcome = match &self.opened {
             None => Outcome::Absent,
@@ -517,6 +526,8 @@ impl Proved {
         });
         // "A sender without that CSIP pinned sees `contested`."
         let foreign = self.changed_hands.as_ref().and_then(|c| c.csip.as_ref()).is_some_and(|(_, pinned)| !pinned);
+        let contest = foreign.then_some(Contest::ForeignRelease);
+        let contest = contest.or(self.is_by_foreign_prover().then_some(Contest::ForeignProver));
         Lookup {
             outcome,
             mappings: self.mappings,
@@ -525,7 +536,7 @@ impl Proved {
             commitment: opened.map(|o| o.commitment),
             tenure: state.map(|s| s.tenure),
             tenure_of_next_mapping: state.map_or(0, crate::rules::State::tenure_of_next_mapping),
-            contested: claim.or(foreign.then_some(Contest::ForeignRelease)),
+            contested: claim.or(contest),
             changed_hands: self.changed_hands,
             watched: self.watched,
             log: self.log,

@@ -44,7 +44,7 @@ pub(crate) struct Opened {
     pub(crate) state: State,
     pub(crate) commitment: Hash,
     pub(crate) contents: Contents,
-    /// Whether all eight hidden slots were opened, and nothing was left closed.
+    /// Whether all eight hidden slots were opened, at least as standing and digest, and nothing visible was left closed.
     pub(crate) complete: bool,
     /// What is not served. Those that are shown are among the mappings of the state, too.
     pub(crate) not_served: Vec<NotServed>,
@@ -72,7 +72,7 @@ pub(crate) fn open_body(
     if body.visible.len() != contents.visible.len() {
         return Err(not_proven("a visible mapping is not opened"));
     }
-    let mut opening = Opening { shown, bare, held: vec![], not_served: vec![], closed: false };
+    let mut opening = Opening { shown, bare, held: vec![], closed: vec![], not_served: vec![], kept_closed: false };
     for (opened, digest) in body.visible.iter().zip(contents.visible.iter()) {
         let slot = Slot { standing: opened.standing, mapping: opened.content.digest() };
         let hidden = opened.content.mapping().is_some_and(|m| m.tags.as_exact().is_some());
@@ -82,15 +82,15 @@ pub(crate) fn open_body(
         opening.take(opened.standing, &opened.content, opened.statement.0.as_ref())?;
     }
     opening.hidden(body, csi, version, vrf)?;
-    let Opening { held, not_served, closed, .. } = opening;
+    let Opening { held, closed, not_served, kept_closed, .. } = opening;
     if held.iter().any(|h| h.mapping.csi != *csi || h.mapping.tenure != record.tenure) {
         return Err(not_proven("a mapping is of another identifier or tenure"));
     }
     // Somebody who withholds everything has not shown that nothing stands.
-    if record.state.is_empty() && !(held.is_empty() && not_served.is_empty()) {
+    if record.state.is_empty() && !(held.is_empty() && closed.is_empty() && not_served.is_empty()) {
         return Err(not_proven("mappings stand in a record that says there are none"));
     }
-    let complete = body.hidden.len() == HIDDEN_SLOTS && !closed;
+    let complete = body.hidden.len() == HIDDEN_SLOTS && !kept_closed;
     let state = State {
         csi: csi.clone(),
         version,
@@ -99,6 +99,7 @@ pub(crate) fn open_body(
         start: contents.start.clone(),
         state: record.state,
         held,
+        closed,
     };
     Ok(Opened { state, commitment, contents: contents.clone(), complete, not_served })
 }
@@ -108,9 +109,11 @@ struct Opening<'a> {
     shown: Shown<'a>,
     bare: bool,
     held: Vec<Held>,
+    /// Hidden mappings of which a recipient is shown standing and digest only.
+    closed: Vec<Slot>,
     not_served: Vec<NotServed>,
-    /// Whether a mapping was left closed.
-    closed: bool,
+    /// Whether a mapping was left closed because the DP withholds it.
+    kept_closed: bool,
 }
 
 impl<'a> Opening<'a> {
@@ -118,7 +121,7 @@ impl<'a> Opening<'a> {
     fn take(&mut self, standing: Standing, content: &Content, statement: Option<&Event>) -> Result<(), Rejected> {
         let unserved = standing.status == SlotStatus::Unserved;
         let closed = content.mapping().is_none();
-        self.closed |= closed;
+        self.kept_closed |= closed;
         let right = match self.shown {
             // A recipient who is still new may find what is somebody else's closed.
             Shown::Recipient => unserved || !closed,
@@ -167,9 +170,15 @@ impl<'a> Opening<'a> {
                 return Err(not_proven("a hidden slot does not open to what is shown"));
             }
             let Some((standing, content)) = inside else {
-                self.empty(opened)?;
+                self.bare_slot(opened)?;
                 continue;
             };
+            // "Of older hidden mappings by other keys only standing and digest": a handle's proof would let the reader try tags.
+            if matches!((self.shown, content), (Shown::Recipient, Content::Closed(_))) {
+                self.bare_slot(opened)?;
+                self.closed.push(Slot { standing, mapping: content.digest() });
+                continue;
+            }
             // Without this a DP could give a mapping a random handle and deny it to those who present its tag.
             let (tag, proof) = self.tag_of(opened, content, i)?;
             let handle = verify_handle(vrf, csi, version, tag, proof.ordinal, &proof.vrf_proof);
@@ -186,13 +195,13 @@ impl<'a> Opening<'a> {
         check_tags(body, csi, version, vrf, &tags)
     }
 
-    /// Only the recipient is shown what is empty, and nothing rides along.
-    fn empty(&self, opened: &OpenedHidden) -> Result<(), Rejected> {
+    /// Only the recipient is shown a slot that is empty or closed, and nothing rides along.
+    fn bare_slot(&self, opened: &OpenedHidden) -> Result<(), Rejected> {
         let bare = opened.handle.0.is_none() && opened.consent.0.is_none() && opened.statement.0.is_none();
         if bare && matches!(self.shown, Shown::Recipient) {
             return Ok(());
         }
-        Err(not_proven("an empty slot is opened to a sender, or bears something"))
+        Err(not_proven("an empty or closed slot is opened to a sender, or bears something"))
     }
 
     /// The tag of the `i`-th opened hidden mapping and its handle's proof.

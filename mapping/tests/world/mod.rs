@@ -14,7 +14,8 @@ use waymark_log::{
 };
 use waymark_mapping::{
     answer::{
-        Answer, Body, Content, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt,
+        Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedVisible,
+        Providers, Receipt,
     },
     commitment::{Salt, blind, commit},
     compose::{Composed, compose, prove_tags},
@@ -268,10 +269,14 @@ impl World {
 
     pub fn attest(&mut self, app: &str, csi: &Csi) -> Attestation {
         let tenure = self.next_tenure();
-        self.attest_for(app, csi, tenure, 1)
+        self.attest_for(app, csi, tenure)
     }
 
-    pub fn attest_for(&mut self, app: &str, csi: &Csi, tenure: u32, strength: u8) -> Attestation {
+    pub fn attest_for(&mut self, app: &str, csi: &Csi, tenure: u32) -> Attestation {
+        self.attest_by("dp.example", app, csi, tenure)
+    }
+
+    pub fn attest_by(&mut self, prover: &str, app: &str, csi: &Csi, tenure: u32) -> Attestation {
         self.serial += 1;
         let mut attestation = Attestation {
             format: Format,
@@ -280,15 +285,14 @@ impl World {
             tenure,
             purpose: Purpose::Control,
             method: Method::CONSOLE,
-            strength,
-            prover: domain("dp.example"),
-            prover_key: secret("dp.example").public(),
+            prover: domain(prover),
+            prover_key: secret(prover).public(),
             time: UnixMillis::new(self.now),
             expiry: UnixMillis::new(self.now + 3_600_000),
             nonce: Hash::sha256(&[&self.serial.to_be_bytes()]).as_bytes()[..16].try_into().unwrap(),
             sig: UNSIGNED,
         };
-        attestation.sign(&self.origin, &secret("dp.example"));
+        attestation.sign(&self.origin, &secret(prover));
         attestation
     }
 
@@ -375,7 +379,7 @@ impl World {
         let authorities: Vec<Authority> = apps
             .iter()
             .map(|app| {
-                let possession = fresh.then(|| self.attest_for(app, &csi(), tenure, 1));
+                let possession = fresh.then(|| self.attest_for(app, &csi(), tenure));
                 tbs.sign_as_recipient(&self.origin, &secret(app), possession)
             })
             .collect();
@@ -407,7 +411,7 @@ impl World {
 
     pub fn judge(&self, event: &Event, added: &[Mapping]) -> Result<State, Refused> {
         let csip = domain("csip.example");
-        self.judge_knowing(event, added, Known { csip: Some(&csip), ground: None })
+        self.judge_knowing(event, added, Known { csip: Some(&csip), ..Known::default() })
     }
 
     pub fn judge_knowing(&self, event: &Event, added: &[Mapping], known: Known<'_>) -> Result<State, Refused> {
@@ -531,7 +535,7 @@ impl World {
             if let Some(held) = held {
                 opened.consent = consent(held);
                 opened.statement = statement(held);
-                opened.value = waymark_mapping::answer::HiddenValue::Present(held.standing, content(held));
+                opened.value = HiddenValue::Present(held.standing, content(held));
             }
             if recipient || (tag.is_some() && held.and_then(|h| h.mapping.tags.as_exact()) == tag) {
                 hidden.push(opened);
@@ -731,6 +735,37 @@ impl World {
             None => self.answer_claiming(asked, None, None),
             Some(kept) => self.answer_claiming(asked, Some(kept.state.version), Some(self.body(kept, tag, false))),
         }
+    }
+
+    /// What is shown of a version to an app that came with version `since`: all slots, but of hidden mappings of other apps from before
+    /// that only standing and digest.
+    pub fn body_since(&self, body: Body, version: u32, app: &str, since: u32) -> Body {
+        let mut hidden = body.hidden.to_vec();
+        for opened in &mut hidden {
+            let HiddenValue::Present(standing, Content::Shown(mapping)) = &opened.value else { continue };
+            if mapping.recipient == key_of(app) || since <= standing.since_version {
+                continue;
+            }
+            opened.value = HiddenValue::Present(*standing, Content::Closed(mapping.digest()));
+            (opened.handle, opened.consent, opened.statement) = (Optional24(None), Optional24(None), Optional24(None));
+        }
+        let mut tag_proofs = vec![];
+        // The record before bears none.
+        if !body.tag_proofs.is_empty() {
+            tag_proofs = prove_tags(&self.vrf, (&csi(), version), &body.contents.hidden, &hidden, None);
+        }
+        Body { hidden: List24::new(hidden).unwrap(), tag_proofs: List24::new(tag_proofs).unwrap(), ..body }
+    }
+
+    /// The honest receipt for the latest version, for an app that came with version `since`.
+    pub fn receipt_since(&self, app: &str, since: u32) -> Receipt {
+        let receipt = self.receipt();
+        let body = receipt.now.body.0.clone().unwrap();
+        let version = receipt.now.version;
+        let now = self.answer_claiming(&csi(), Some(version), Some(self.body_since(body, version, app, since)));
+        let previous = receipt.previous.0.clone().map(|body| self.body_since(body, version - 1, app, since));
+        let previous = Optional24(previous);
+        Receipt { now, previous, ..receipt }
     }
 
     /// The honest receipt for the latest version.
