@@ -389,7 +389,9 @@ impl Answering {
     pub fn seen_by(&self, rows: &[&Row], keys: &[Key]) -> Result<Seen, AnswerError> {
         let held: Vec<Held> = rows.iter().flat_map(|row| row.state().held).collect();
         let is_own = |h: &Held| keys.contains(&h.mapping.recipient);
-        let since = held.iter().filter(|h| is_own(h)).map(|h| h.standing.since_version).min();
+        let oldest = |row: &&Row| row.state().held.iter().filter(|h| is_own(h)).map(|h| h.standing.since_version).min();
+        // Who has left is judged by the record before.
+        let since = rows.iter().find_map(oldest);
         let mut seen = Seen { since, versions: BTreeSet::new() };
         let Some(csi) = rows.first().map(|row| &row.csi) else { return Ok(seen) };
         let others = held.iter().filter(|h| h.is_hidden() && !is_own(h));
@@ -676,7 +678,7 @@ fn is_established(row: &Row, keys: &[Key], now: UnixMillis) -> bool {
 /// Since when somebody may see what was hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Since this version, of those that their standing mappings name; `None` for nobody.
+    /// Since this version, the first that a mapping of theirs names; `None` for nobody.
     since: Option<u32>,
     /// And these before it, in which they had a mapping, too.
     versions: BTreeSet<u32>,
