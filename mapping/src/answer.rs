@@ -310,7 +310,8 @@ impl Full {
     /// Every head that it shows.
     pub fn heads(&self) -> impl Iterator<Item = &HeadAt> {
         let tenure = self.tenure.0.iter().flat_map(TenureProof::heads);
-        self.since.iter().map(|v| &v.head).chain(tenure)
+        let earlier = self.earlier.iter().map(|e| &e.at.head);
+        self.since.iter().map(|v| &v.head).chain(tenure).chain(earlier)
     }
 }
 
