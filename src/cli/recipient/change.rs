@@ -9,14 +9,13 @@ use waymark_mapping::{
     facts::MappingFacts,
     mapping::{Mapping, Tags},
     names::{Account, Domain, Tag},
-    verify::{Asked, Trail},
 };
 use waymark_runtime::clock::Clock;
 
 use super::{App, End, Ended, current, fetcher, make};
 use crate::client::{
     msp::MspClient,
-    recipient::{Added, MappingSpec, Wish, look_up, sign_mapping},
+    recipient::{Added, MappingSpec, Wish, sign_mapping},
 };
 
 /// Register.
@@ -111,9 +110,7 @@ pub(super) async fn issue(app: &App, args: &IssueArgs) -> Ended {
 
 /// What everybody sees.
 async fn seen(app: &App) -> Result<Vec<MappingFacts>, End> {
-    let asked = Asked { csi: app.csi.clone(), tag: None };
-    let (seen, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
-    Ok(seen.get().mappings.clone())
+    Ok(app.look_up().await?.get().mappings.clone())
 }
 
 /// This app's mappings.
