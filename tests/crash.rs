@@ -151,7 +151,7 @@ async fn ready(fetcher: &Fetcher, program: &Program, trust: &Trust) {
     until("look-ups and providers", async || {
         let who = csi("tel:+4915112345642");
         let Ok(answer) = client(fetcher, &program.url).look_up(&who, None).await else { return false };
-        let asked = Asked { csi: who, tag: None };
+        let asked = common::asked(&who, None);
         let found = verify(&answer, &asked, trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
         let mut providers = 0;
         let is_provider = |e: &[u8]| matches!(Entry::decode(e), Ok(Entry::Provider(_)));

@@ -140,11 +140,11 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
     assert_eq!(one.dp.published_size(), two.dp.published_size());
 
     // Each answer by itself is flawless. A sender who remembers one does not take the other.
-    let asked = Asked { csi: csi(BOB), tag: None };
+    let asked = common::asked(&csi(BOB), None);
     let now = Clock::System.now();
     let first = verify(&one.answer().await, &asked, &one.trust, None, now, &mut Trail::default()).unwrap();
     verify(&two.answer().await, &asked, &two.trust, None, now, &mut Trail::default()).unwrap();
-    let remembered = Some(first.remember());
+    let remembered = first.recall().settled();
     let second = verify(&two.answer().await, &asked, &two.trust, remembered, now, &mut Trail::default());
     assert!(matches!(second, Err(Rejected::SplitView { .. })), "{second:?}");
 

@@ -270,7 +270,7 @@ async fn hint(dp: &DpClient, asked: &Asked, view: &View) -> Ended {
 
 fn forget(args: &LookupArgs, asked: &Asked) -> Ended {
     let mut choices = open_choices(args.choices.as_deref())?;
-    let question = choices.secret().question(asked.origin.as_str(), asked);
+    let question = choices.secret().question(asked);
     if choices.forget(&question)? {
         println!("{}: forgotten", shown(&asked.csi, args.view.show));
         return Ok(());

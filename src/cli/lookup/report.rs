@@ -71,7 +71,7 @@ pub fn report(
     let sifted = sift(verified, &wanted.filter, now);
     let mut choice = None;
     if let Some((choices, again)) = choosing {
-        let question = choices.secret().question(verified.get().log.origin.as_str(), asked);
+        let question = choices.secret().question(asked);
         let before = choices.get(&question).copied();
         let chosen = choose(verified, &wanted.filter, choices.secret(), before.as_ref(), again, now);
         if let Ok(chosen) = chosen {
