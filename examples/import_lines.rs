@@ -111,7 +111,6 @@ impl Signers {
             tenure: 0,
             purpose: Purpose::Control,
             method: Method::CONSOLE,
-            strength: 1,
             prover: self.prover.0.clone(),
             prover_key: self.prover.1.public(),
             time: self.now,

@@ -42,9 +42,33 @@ pub struct TrustedCsip {
 
 impl TrustedCsip {
     fn issues(&self, csi: &Csi) -> bool {
-        let text = csi.expose();
-        self.issues.iter().any(|i| if i.starts_with('@') { text.ends_with(i) } else { text.starts_with(i) })
+        is_among(&self.issues, csi)
     }
+}
+
+/// What stands in a list of CSIs for all of them.
+pub const EVERY_CSI: &str = "*";
+
+/// Whether a list of CSIs has this one: by its beginning, by its end from `@` on, or because it has all.
+fn is_among(list: &[String], csi: &Csi) -> bool {
+    let text = csi.expose();
+    let is = |i: &String| if i.starts_with('@') { text.ends_with(i) } else { i == EVERY_CSI || text.starts_with(i) };
+    list.iter().any(is)
+}
+
+/// A prover other than the DP whose attestations this DP takes, and about which CSIs. The DP's own are about all: it attests only
+/// what it has sent a code to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustedProver {
+    /// The prover.
+    pub domain: Domain,
+    /// Beginnings of canonical CSIs, such as `tel:+4915`; with `@`, ends of them; or [`EVERY_CSI`].
+    pub attests: Vec<String>,
+}
+
+/// Whether this DP takes the word of an attestation's prover about its CSI.
+pub fn is_in_scope(a: &Attestation, dp: &Domain, provers: &[TrustedProver]) -> bool {
+    a.prover == *dp || provers.iter().any(|p| p.domain == a.prover && is_among(&p.attests, &a.csi))
 }
 
 /// What a DP judges by, beside the log and the request.
@@ -54,6 +78,12 @@ pub struct Bench<'a> {
     pub origin: &'a Origin,
     /// The CSIPs that are believed.
     pub csips: &'a [TrustedCsip],
+    /// The provers that are believed besides the DP.
+    pub provers: &'a [TrustedProver],
+    /// Those whose proofs are stricter than others, by the logged policy document.
+    pub stricter: &'a [Domain],
+    /// Most visible mappings of a record, by the logged policy document.
+    pub visible_max: usize,
     /// The regions where payload is kept.
     pub regions: &'a [Region],
     /// A register says that the number has changed hands since the tenure began.
@@ -74,6 +104,9 @@ pub enum NotAuthorised {
     /// A proof of possession is by a prover that the log does not know.
     #[error("possession is attested by a key that the log does not know as a prover's")]
     UnknownProver,
+    /// A proof of possession is by a prover that this DP does not believe about the identifier.
+    #[error("possession is attested by a prover whose word this DP does not take for this identifier")]
+    ProverScope,
     /// A mapping names an MSP that the log does not know.
     #[error("a mapping names an MSP that is not in the log; MSPs are onboarded by the DP")]
     UnknownMsp,
@@ -137,7 +170,12 @@ pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_
     let before = current.map(|row| (row.state(), row.commitment));
     let before = before.as_ref().map(|(state, commitment)| (state, *commitment));
     let csip = csip_of(event, providers, bench);
-    let known = Known { csip: csip.as_ref(), ground: bench.recycled.then_some(Ground::Recycled) };
+    let known = Known {
+        csip: csip.as_ref(),
+        ground: bench.recycled.then_some(Ground::Recycled),
+        stricter: bench.stricter,
+        visible_max: Some(bench.visible_max),
+    };
     let state = rules::apply(before, Proposal { event, added: &request.added, origin: bench.origin, now, known })?;
     check_statement(event, before.map(|(s, _)| s), providers, &answering.domain, now)?;
     if let Some(latest) = latest.as_ref().filter(|_| event.tbs.kind == EventKind::NewHolder) {
@@ -145,7 +183,7 @@ pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_
     }
     let proofs = request.added.iter().map(|m| &m.attestation);
     let possessions = event.authorities.iter().filter_map(|a| a.possession.0.as_ref());
-    check_provers(proofs.chain(possessions), providers, now)?;
+    check_provers(proofs.chain(possessions), providers, &answering.domain, bench)?;
     let consents = check_consents(request, providers, bench.origin, now)?;
     let previous = before.map_or(Hash::ZERO, |(_, commitment)| commitment);
     let cause = Cause { previous, event: event.clone() };
@@ -222,14 +260,19 @@ fn keeping(state: &State, latest: Option<&Latest>, now: UnixMillis) -> Keeping {
 fn check_provers<'a>(
     attestations: impl Iterator<Item = &'a Attestation>,
     providers: &ProviderDirectory,
-    now: UnixMillis,
+    dp: &Domain,
+    bench: Bench<'_>,
 ) -> Result<(), NotAuthorised> {
     for a in attestations {
         // The time in it is the prover's word: a key that was stolen and has retired could date anything back. So the key must
         // count now, too.
         let counts = |at| providers.is_valid(&a.prover, ProviderRole::Prover, &a.prover_key, at);
-        if !counts(a.time) || !counts(now) {
+        if !counts(a.time) || !counts(bench.now) {
             return Err(NotAuthorised::UnknownProver);
+        }
+        // Onboarding makes a key known, not its owner believed about every identifier.
+        if !is_in_scope(a, dp, bench.provers) {
+            return Err(NotAuthorised::ProverScope);
         }
     }
     Ok(())
@@ -343,7 +386,7 @@ fn pending(
         let said = held.map_or(Said::NOTHING, |held| said(&held.mapping, held.standing.status));
         KeptHidden { salt: h.salt, value: h.value.clone(), handle: h.handle.clone(), said }
     });
-    let fits = "a record has at most eight visible and eight hidden mappings";
+    let fits = "a record has at most 32 visible and eight hidden mappings";
     let label: Label =
         steps.iter().find(|s| s.version == state.version).map(|s| s.label).expect("a ladder holds its own version");
     let row = Row {

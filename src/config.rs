@@ -13,17 +13,22 @@
 //! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
+//! visible_mappings = 8            # most mappings of one identifier that everybody sees; at most 32
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
 //! domain = "telco.example"        # its key must be in the log, in role csip
 //! issues = ["tel:+4915", "@post.example"]   # beginnings of numbers, ends of addresses
+//! [[prover]]                      # optional: who else attests possession; without one, the DP takes its own word alone
+//! domain = "prover.example"       # its key must be in the log, in role prover
+//! attests = ["tel:+49"]           # as above, or ["*"] for all identifiers
+//! stricter = false                # true: it looks harder than a code does, so that a claim waits 72 hours for its word
 //! [tls]                           # PEM files, relative to the data folder; read again when they change
 //! cert = "tls/cert.pem"           # the chain, the server's own certificate first
 //! key = "tls/key.pem"             # mode 0600
 //! ```
 //!
 //! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.toml (the policy document, which
-//! says domain, codes, lookups_per_minute and regions too: the log has its digest, so these change together, by
+//! says domain, codes, lookups_per_minute, regions, visible_mappings and stricter provers too: the log has its digest, so these change together, by
 //! `waymark-dp config`), and the folders keys/ (0600), log/ (public), policies/ (all documents that were logged), config/ and
 //! providers/ (entries to be taken in); and returning (who has completed a challenge, as keyed digests).
 
@@ -40,7 +45,12 @@ use waymark_log::{
     note::{KeyName, NoteSigner},
     policy::Policy,
 };
-use waymark_mapping::{answer::ANSWER_SIZES, names::Domain, vrf::VrfSecret};
+use waymark_mapping::{
+    answer::ANSWER_SIZES,
+    names::Domain,
+    record::{VISIBLE_MAPPINGS_DEFAULT, VISIBLE_SLOTS_MAX},
+    vrf::VrfSecret,
+};
 use waymark_runtime::{
     config::{self, ConfigError},
     durable,
@@ -52,7 +62,7 @@ use zeroize::Zeroizing;
 
 pub use crate::possession::config::Codes;
 use crate::{
-    authorise::TrustedCsip,
+    authorise::{EVERY_CSI, TrustedCsip, TrustedProver},
     policy::{Document, shelf::Logged},
     possession::config::CodeSecrets,
     recycling::{FeedFile, Registers},
@@ -106,9 +116,15 @@ pub struct File {
     /// Where payload is kept.
     #[serde(default)]
     pub regions: Vec<String>,
+    /// Most visible mappings of one identifier.
+    #[serde(default = "visible_default")]
+    pub visible_mappings: usize,
     /// CSIPs whose releases are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub csip: Vec<CsipFile>,
+    /// Provers that are believed besides the DP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prover: Vec<ProverFile>,
     /// Registers of numbers that were given to somebody else.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recycling: Vec<FeedFile>,
@@ -130,13 +146,49 @@ pub struct CsipFile {
 impl CsipFile {
     fn parse(&self) -> Result<TrustedCsip, String> {
         let domain = Domain::parse(&self.domain).ok_or("csip.domain: not a lower-case domain name")?;
-        let number = |i: &str| i.strip_prefix("tel:+").is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
-        let address = |i: &str| i.strip_prefix('@').is_some_and(|d| Domain::parse(d).is_some());
-        if self.issues.is_empty() || !self.issues.iter().all(|i| number(i) || address(i)) {
+        if self.issues.is_empty() || !self.issues.iter().all(|i| names_csis(i)) {
             return Err("csip.issues: beginnings such as \"tel:+4915\", or ends such as \"@post.example\"".to_owned());
         }
         Ok(TrustedCsip { domain, issues: self.issues.clone() })
     }
+}
+
+/// Whether a text names CSIs by the beginning of numbers or the end of addresses.
+fn names_csis(text: &str) -> bool {
+    let number = text.strip_prefix("tel:+").is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
+    number || text.strip_prefix('@').is_some_and(|d| Domain::parse(d).is_some())
+}
+
+/// A prover as it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProverFile {
+    /// Its domain.
+    pub domain: String,
+    /// What it attests: as what a CSIP issues, or `*` for all identifiers.
+    pub attests: Vec<String>,
+    /// Whether its proofs are stricter than a code: the policy document then says so, too.
+    #[serde(default)]
+    pub stricter: bool,
+}
+
+impl ProverFile {
+    fn parse(&self, dp: &Domain) -> Result<TrustedProver, String> {
+        let domain = Domain::parse(&self.domain).ok_or("prover.domain: not a lower-case domain name")?;
+        // What others are stricter than is the DP's own proof.
+        if domain == *dp {
+            return Err("prover.domain: the DP itself attests for every identifier, and is not stricter".to_owned());
+        }
+        if self.attests.is_empty() || !self.attests.iter().all(|i| i == EVERY_CSI || names_csis(i)) {
+            return Err("prover.attests: [\"*\"], beginnings such as \"tel:+4915\", or ends such as \"@post.example\""
+                .to_owned());
+        }
+        Ok(TrustedProver { domain, attests: self.attests.clone() })
+    }
+}
+
+fn visible_default() -> usize {
+    VISIBLE_MAPPINGS_DEFAULT
 }
 
 fn listen_default() -> SocketAddr {
@@ -188,7 +240,11 @@ impl File {
         if self.store == StoreKind::Sled && !cfg!(feature = "sled") {
             return Err("store: built without the cargo feature `sled`".to_owned());
         }
+        if !(1..=VISIBLE_SLOTS_MAX).contains(&self.visible_mappings) {
+            return Err(format!("visible_mappings: 1 to {VISIBLE_SLOTS_MAX}"));
+        }
         self.csip.iter().try_for_each(|c| c.parse().map(|_| ()))?;
+        self.prover.iter().try_for_each(|p| p.parse(&domain).map(|_| ()))?;
         self.recycling.iter().try_for_each(FeedFile::check)?;
         self.codes.check()?;
         Ok((domain, origin, key_name))
@@ -225,6 +281,8 @@ pub struct Settings {
     pub answer_bytes_min: usize,
     /// CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
+    /// Provers that are believed besides the DP.
+    pub provers: Vec<TrustedProver>,
     /// The log and its witnesses.
     pub policy: Policy,
     /// The policy document beside the configuration.
@@ -313,6 +371,8 @@ impl Settings {
         let (domain, origin, key_name) = file.check().map_err(|what| ConfigError::new(&path, what))?;
         let csips = file.csip.iter().map(CsipFile::parse).collect::<Result<_, _>>();
         let csips = csips.map_err(|what| ConfigError::new(&path, what))?;
+        let provers = file.prover.iter().map(|p| p.parse(&domain)).collect::<Result<_, _>>();
+        let provers = provers.map_err(|what| ConfigError::new(&path, what))?;
         let key = |name: &str| {
             let path = dir.join(names::KEYS).join(name);
             keyfile::load(&path).map_err(|e| ConfigError::new(&path, e))
@@ -345,6 +405,7 @@ impl Settings {
             relays_per_minute: file.relays_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             csips,
+            provers,
             policy,
             policy_document: document_of(dir)?,
             signer,

@@ -107,7 +107,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let promising = Desk {
         dir: settings.dir.clone(),
         origin: settings.origin.clone(),
-        log_key: *settings.signer.vkey().key(),
+        log_key: settings.signer.key(),
         running: settings.does.clone(),
         interval_ms,
     };
@@ -171,6 +171,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         policies,
         well_known,
         settings.csips,
+        settings.provers,
         settings.recycling,
         settings.relays_per_minute,
     );
@@ -197,8 +198,8 @@ fn promises(settings: &Settings, state: &LogState) -> Result<(InEffect, u32), St
     let Promise { policy, interval_ms } =
         Promise::of(latest).ok_or_else(|| RecoverError::Damaged("the open entry".to_owned()))?;
     let logged = shelf.get(&policy)?;
-    let (origin, log_key) = (&settings.origin, settings.signer.vkey().key());
-    let judge = Judge { origin, log_key, does: &settings.does, interval_ms: settings.interval_ms };
+    let (origin, log_key) = (&settings.origin, settings.signer.key());
+    let judge = Judge { origin, log_key: &log_key, does: &settings.does, interval_ms: settings.interval_ms };
     let next = about_to(&settings.dir, &judge, latest)?;
     if next.is_some_and(|n| n.digest == settings.policy_document.digest) {
         tracing::warn!(

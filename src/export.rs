@@ -1,8 +1,9 @@
 //! Everything that the DP keeps about a CSI, for its recipient: one JSON object, in words and as the bytes that were signed.
 //!
 //! A key sees what it may see of the past: from the version that first had a mapping of its own, and nothing of another tenure.
-//! Mappings of others that stand now are part of the recipient's record, hidden ones too. A key that is still new, or that has
-//! no mapping and has shown possession, is given what everybody sees and what is its own.
+//! Mappings of others are part of the recipient's record; of hidden ones that are older than the key's own, only how they stand and
+//! their digest. A key that is still new, or that has no mapping and has shown possession, is given what everybody sees and what is
+//! its own.
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use waymark_mapping::{rules::Held, wire::encode};
 
 use crate::{
     client::card::date,
-    published::{AnswerError, Answering, Latest},
+    published::{AnswerError, Answering, Latest, Seen},
     row::Row,
 };
 
@@ -24,7 +25,8 @@ pub const VERSIONS_MAX: usize = 256;
 /// [`AnswerError`].
 pub fn whole(answering: &Answering, latest: &Latest, key: Key) -> Result<Value, AnswerError> {
     let rows = answering.rows_of(latest, key, VERSIONS_MAX)?;
-    let versions: Vec<Value> = rows.iter().map(version_json).collect();
+    let version = |row: &Row| Ok(version_json(row, key, &answering.seen_by(&[&latest.row, row], &[key])?));
+    let versions = rows.iter().map(version).collect::<Result<Vec<Value>, AnswerError>>()?;
     Ok(document(latest, &versions))
 }
 
@@ -49,8 +51,10 @@ fn document(latest: &Latest, versions: &[Value]) -> Value {
     })
 }
 
-fn version_json(row: &Row) -> Value {
-    let mappings: Vec<Value> = row.state().held.iter().map(|h| mapping_json(row, h)).collect();
+fn version_json(row: &Row, key: Key, seen: &Seen) -> Value {
+    let is_shown = |h: &Held| !h.is_hidden() || h.mapping.recipient == key || seen.sees(h.standing.since_version);
+    let json = |h: &Held| if is_shown(h) { mapping_json(row, h) } else { closed_json(h) };
+    let mappings: Vec<Value> = row.state().held.iter().map(json).collect();
     json!({
         "version": row.version,
         "tenure": row.record.tenure,
@@ -62,6 +66,16 @@ fn version_json(row: &Row) -> Value {
         "record": BASE64.encode(&encode(&row.record)),
         "opening": BASE64.encode(&encode(&row.opening)),
         "mappings": mappings,
+    })
+}
+
+/// A hidden mapping of another key that was there before.
+fn closed_json(held: &Held) -> Value {
+    json!({
+        "hidden": true,
+        "digest": held.mapping.digest().to_hex(),
+        "since_version": held.standing.since_version,
+        "since_ms": held.standing.since.get(),
     })
 }
 

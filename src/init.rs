@@ -141,7 +141,7 @@ fn open_log(
     clock: &Clock,
 ) -> Result<(), InitError> {
     let log = |e: &dyn std::fmt::Display| InitError::Log(e.to_string());
-    let state = LogState::opening(origin.clone(), *signer.vkey().key(), open);
+    let state = LogState::opening(origin.clone(), signer.key(), open);
     let made = batch(&state, Intake::default(), clock.now(), &mut random::source()).map_err(|e| log(&e))?;
     let rows = open_rows(dir, new.file.store, true).map_err(|e| log(&e))?;
     RowKeys::create(&dir.join(names::ROW_KEYS)).map_err(|e| log(&e))?;

@@ -4,7 +4,7 @@
 //! new snapshot takes the old one's place when its checkpoint has met the witness policy, never before.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -12,18 +12,21 @@ use waymark_log::{hash::Hash, key::Key, proof, time::UnixMillis};
 use waymark_mapping::{
     answer::{
         Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedHidden,
-        OpenedVisible, Past, Pasts, Providers, Receipt, TagProof,
+        OpenedVisible, Past, Pasts, Providers, Receipt,
     },
+    commitment::Salt,
+    compose::prove_tags,
     entry::{Entry, Head},
     event::{Cause, Event},
     identifier::Csi,
-    label::{Label, prove_handle, prove_label},
+    label::{Label, prove_label},
     ladder,
     mapping::Mapping,
     names::{Domain, Tag},
     prefix::PrefixTree,
     provider::{ProviderDirectory, domain_key},
     record::{Beginning, RecordState, SlotStatus, Standing},
+    rules::Held,
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     verify::{named_domains, since_versions},
     vrf::VrfSecret,
@@ -41,8 +44,9 @@ use crate::{
 pub const ANSWER_BYTES_MIN_DEFAULT: usize = 8 << 10;
 /// Bytes after which a page of history ends: two records of sixteen full mappings fit beside it.
 const PAST_BYTES_MAX: usize = 24 << 10;
-/// What a hidden mapping adds to an answer at most: a tag query is sized as if one had been opened.
-const ONE_HIDDEN_BYTES: usize = 2 << 10;
+/// What a hidden mapping adds to an answer: some 2 KiB with its consent, and the keys of its MSP and prover, which may have changed thirty times
+/// each. A tag query is sized as if one had been opened, so that a hit does not lie in another size class than a miss.
+const ONE_HIDDEN_BYTES: usize = 6 << 10;
 
 /// The log, the map and the providers at one published checkpoint.
 #[derive(Debug, Clone)]
@@ -70,7 +74,7 @@ pub struct Snapshot {
 }
 
 impl Latest {
-    /// Whether a key has a mapping here that is not new: it may see what is hidden, and what was.
+    /// Whether a key has a mapping here that is not new: it may see the past, and what was hidden since it came.
     pub fn is_established(&self, key: Key) -> bool {
         is_established(&self.row, &[key], self.snapshot.head.time)
     }
@@ -285,7 +289,7 @@ impl Answering {
     /// The latest record of a CSI as its recipient may see it, `None` if there is none.
     ///
     /// `keys` are the recipient keys of the reader. A key that is still new sees its own hidden slots only, and neither the
-    /// event nor the record before.
+    /// event nor the record before. Any other sees all eight, but the content only of what was added since it came.
     ///
     /// # Errors
     /// [`AnswerError`].
@@ -309,7 +313,8 @@ impl Answering {
         let whole = is_established(row, keys, now)
             || (authored && erased)
             || (authored && previous.as_ref().is_some_and(|p| is_established(p, keys, now)));
-        let shows = if whole { Shows::All } else { Shows::Own(keys) };
+        let both: Vec<&Row> = std::iter::once(row).chain(&previous).collect();
+        let shows = if whole { Shows::Seen(keys, self.seen_by(&both, keys)?) } else { Shows::Own(keys) };
         let body = self.body(row, snapshot, &shows)?;
         let previous = previous.filter(|_| whole || authored);
         let previous = previous.map(|p| self.bare_body(&p, snapshot, &shows)).transpose()?;
@@ -343,7 +348,7 @@ impl Answering {
         while at >= first {
             let Some(row) = self.whole(&row.csi, at)? else { break };
             let previous = if at > first { self.previous(&row)? } else { None };
-            let previous = previous.map(|p| self.bare_body(&p, &latest.snapshot, &Shows::All)).transpose()?;
+            let previous = previous.map(|p| self.past_body(&p, latest, key)).transpose()?;
             let step = Past { cause: row.cause.clone(), cause_salt: row.cause_salt, previous: Optional24(previous) };
             bytes += tls_codec::Size::tls_serialized_len(&step);
             if bytes > PAST_BYTES_MAX && !steps.is_empty() {
@@ -368,6 +373,35 @@ impl Answering {
             rows.push(row);
         }
         Ok(rows)
+    }
+
+    /// A record of the past as a key sees it that is no longer new.
+    fn past_body(&self, row: &Row, latest: &Latest, key: Key) -> Result<Body, AnswerError> {
+        let seen = self.seen_by(&[&latest.row, row], &[key])?;
+        self.bare_body(row, &latest.snapshot, &Shows::Seen(&[key], seen))
+    }
+
+    /// What holders of these keys see the content of, of the mappings in these versions of one tenure: hidden ones that are their
+    /// own, or were added when a mapping of theirs stood already or was added, too. "A code that was intercepted opens nothing of
+    /// what was hidden before."
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn seen_by(&self, rows: &[&Row], keys: &[Key]) -> Result<Seen, AnswerError> {
+        let held: Vec<Held> = rows.iter().flat_map(|row| row.state().held).collect();
+        let is_own = |h: &Held| keys.contains(&h.mapping.recipient);
+        let since = held.iter().filter(|h| is_own(h)).map(|h| h.standing.since_version).min();
+        let mut seen = Seen { since, versions: BTreeSet::new() };
+        let Some(csi) = rows.first().map(|row| &row.csi) else { return Ok(seen) };
+        let others = held.iter().filter(|h| h.is_hidden() && !is_own(h));
+        // A mapping that was renewed stands for a later version than the key came with: so the version itself is asked.
+        for version in others.map(|h| h.standing.since_version).collect::<BTreeSet<_>>() {
+            let was_there = |row: Row| row.state().held.iter().any(is_own);
+            if !seen.sees(version) && since.is_some() && self.whole(csi, version)?.is_some_and(was_there) {
+                seen.versions.insert(version);
+            }
+        }
+        Ok(seen)
     }
 
     fn answer(
@@ -422,6 +456,10 @@ impl Answering {
         for (slot, kept) in (0u8..).zip(row.hidden.iter()).filter(|(_, kept)| shows.opens(&kept.value)) {
             let (value, consent) = match (&kept.value, kept.value.mapping()) {
                 (HiddenValue::Present(standing, _), Some(mapping)) => {
+                    if !shows.content_of_hidden(standing, mapping) {
+                        hidden.push(closed_slot(slot, kept.salt, *standing, mapping));
+                        continue;
+                    }
                     let content = shows.content(standing, mapping);
                     let consent = self.opened_consent(&content, &kept.said, snapshot)?;
                     (HiddenValue::Present(*standing, content), consent)
@@ -431,14 +469,12 @@ impl Answering {
             let (salt, handle, statement) = (kept.salt, kept.handle.clone(), kept.said.statement.clone());
             hidden.push(OpenedHidden { slot, salt, value, handle, consent, statement });
         }
-        let tag_end = if let Shows::Tag(Some(tag)) = shows {
+        let presented = if let Shows::Tag(tag) = shows { *tag } else { None };
+        if presented.is_some() {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
-            let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &row.csi, row.version, tag, ordinal);
-            Some(TagProof { ordinal, vrf_proof })
-        } else {
-            None
-        };
+        }
+        let place = (&row.csi, row.version);
+        let tag_proofs = prove_tags(&self.vrf, place, &row.contents.hidden, &hidden, presented);
         Ok(Body {
             opening: row.opening,
             record: row.record.clone(),
@@ -446,7 +482,7 @@ impl Answering {
             contents: row.contents.clone(),
             visible: List24::new(visible).ok_or(AnswerError::TooLarge)?,
             hidden: List24::new(hidden).ok_or(AnswerError::TooLarge)?,
-            tag_end: Optional24(tag_end),
+            tag_proofs: List24::new(tag_proofs).ok_or(AnswerError::TooLarge)?,
         })
     }
 
@@ -459,7 +495,8 @@ impl Answering {
         hidden.iter_mut().for_each(|h| h.said = Said::NOTHING);
         row.visible = List24::new(visible).ok_or(AnswerError::TooLarge)?;
         row.hidden = List24::new(hidden).ok_or(AnswerError::TooLarge)?;
-        self.body(&row, snapshot, shows)
+        // "The record before bears no proofs of handles."
+        Ok(Body { tag_proofs: List24::empty(), ..self.body(&row, snapshot, shows)? })
     }
 
     fn opened_consent(
@@ -590,8 +627,11 @@ impl Answering {
 
     fn providers_for(&self, snapshot: &Snapshot, body: Option<&Body>) -> Result<Providers, AnswerError> {
         let mappings = body.into_iter().flat_map(shown).filter_map(|(_, content)| content.mapping());
-        let unserved = body.is_some_and(|b| shown(b).any(|(standing, _)| standing.status == SlotStatus::Unserved));
-        let domains = named_domains(mappings, body.map(|b| &b.contents.start), unserved.then_some(&self.domain));
+        let domains = named_domains(
+            mappings,
+            body.map(|b| &b.contents.start),
+            body.is_some_and(withholds).then_some(&self.domain),
+        );
         if domains.is_empty() {
             return Ok(Providers::none());
         }
@@ -622,6 +662,21 @@ fn shown(body: &Body) -> impl Iterator<Item = (&Standing, &Content)> {
     body.visible.iter().map(|v| (&v.standing, &v.content)).chain(hidden)
 }
 
+/// Whether a body bears the DP's word that it withholds something.
+fn withholds(body: &Body) -> bool {
+    let is_unserved = |standing: &Standing| standing.status == SlotStatus::Unserved;
+    let visible = body.visible.iter().any(|v| is_unserved(&v.standing));
+    let said = body.hidden.iter().filter(|h| h.statement.0.is_some());
+    visible || said.into_iter().any(|h| matches!(&h.value, HiddenValue::Present(standing, _) if is_unserved(standing)))
+}
+
+/// A hidden slot of which a recipient is shown standing and digest only: a handle's proof would let them try tags.
+fn closed_slot(slot: u8, salt: Salt, standing: Standing, mapping: &Mapping) -> OpenedHidden {
+    let value = HiddenValue::Present(standing, Content::Closed(mapping.digest()));
+    let (handle, consent, statement) = (Optional24(None), Optional24(None), Optional24(None));
+    OpenedHidden { slot, salt, value, handle, consent, statement }
+}
+
 /// Whether one of these keys has a mapping that is not new.
 fn is_established(row: &Row, keys: &[Key], now: UnixMillis) -> bool {
     let state = row.state();
@@ -639,12 +694,28 @@ enum Proofs {
     All,
 }
 
+/// Since when somebody may see what was hidden.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Since this version, of those that their standing mappings name; `None` for nobody.
+    since: Option<u32>,
+    /// And these before it, in which they had a mapping, too.
+    versions: BTreeSet<u32>,
+}
+
+impl Seen {
+    /// Whether the content of a hidden mapping is shown that this version added.
+    pub fn sees(&self, version: u32) -> bool {
+        self.since.is_some_and(|since| since <= version) || self.versions.contains(&version)
+    }
+}
+
 /// Which slots a body opens.
 enum Shows<'a> {
     /// Visible ones, and hidden ones with the tag or none: a sender.
     Tag(Option<&'a Tag>),
-    /// All.
-    All,
+    /// All, but the content of hidden ones only if it is these keys' or was added since they came.
+    Seen(&'a [Key], Seen),
     /// Visible ones, and hidden ones of these keys.
     Own(&'a [Key]),
 }
@@ -652,17 +723,25 @@ enum Shows<'a> {
 impl Shows<'_> {
     fn opens(&self, value: &HiddenValue) -> bool {
         match (self, value.mapping()) {
-            (Shows::All, _) => true,
+            (Shows::Seen(..), _) => true,
             (Shows::Tag(tag), Some(m)) => tag.is_some() && m.tags.as_exact() == *tag,
             (Shows::Own(keys), Some(m)) => keys.contains(&m.recipient),
             (_, None) => false,
         }
     }
 
+    /// Whether more is shown of a hidden mapping than standing and digest, once its slot is opened.
+    fn content_of_hidden(&self, standing: &Standing, mapping: &Mapping) -> bool {
+        match self {
+            Shows::Seen(keys, seen) => keys.contains(&mapping.recipient) || seen.sees(standing.since_version),
+            Shows::Tag(_) | Shows::Own(_) => true,
+        }
+    }
+
     /// What the DP withholds is closed to all but those whose it is.
     fn content(&self, standing: &Standing, mapping: &Mapping) -> Content {
         let own = match self {
-            Shows::All => true,
+            Shows::Seen(..) => true,
             Shows::Own(keys) => keys.contains(&mapping.recipient),
             Shows::Tag(_) => false,
         };

@@ -191,6 +191,7 @@ impl Row {
             start: self.contents.start.clone(),
             state: self.record.state,
             held: visible.chain(hidden.into_iter().map(|(_, held)| held)).collect(),
+            closed: vec![],
         }
     }
 

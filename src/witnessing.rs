@@ -32,8 +32,8 @@ use crate::store::LogFiles;
 
 /// Longest a witness may take to answer.
 const WITNESS_S_MAX: u64 = 5;
-/// Most bytes in a witness's answer: a few signature lines.
-const ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// Most bytes in a witness's answer: sixteen ML-DSA-44 signature lines of some 3.5 KiB.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long to wait for the remaining witnesses once the quorum is met, so that a checkpoint usually bears them all.
 const GRACE: Duration = Duration::from_millis(25);
 /// How fresh cosignatures are asked to be, as in the trust files that `init` writes.

@@ -131,7 +131,9 @@ impl Hand {
             relays_per_minute: 0,
             answer_bytes_min: 8192,
             regions: vec![],
+            visible_mappings: 8,
             csip: vec![],
+            prover: vec![],
             recycling: vec![],
             tls: None,
         };
@@ -198,7 +200,6 @@ impl Hand {
             tenure: 0,
             purpose: Purpose::Control,
             method: Method::CONSOLE,
-            strength: 1,
             prover: domain("dp.example"),
             prover_key: self.settings.prover.public(),
             time: now,
@@ -222,7 +223,16 @@ impl Hand {
         let signers = [(&secret, possession)];
         let change = request(&origin(), seen, who, EventKind::Issue, &[added], &[], &signers);
         let (origin, now) = (origin(), Clock::System.now());
-        let bench = Bench { origin: &origin, csips: &[], regions: &[], recycled: false, now };
+        let bench = Bench {
+            origin: &origin,
+            csips: &[],
+            provers: &[],
+            stricter: &[],
+            visible_max: 8,
+            regions: &[],
+            recycled: false,
+            now,
+        };
         match authorise(&self.answering, &change, bench).unwrap() {
             Judged::Authorized(change) => *change,
             Judged::AlreadyDone => panic!("a new event"),

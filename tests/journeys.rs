@@ -24,7 +24,7 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::{Mapping, Tags},
     names::Tag,
-    verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
+    verify::{Lookup, Rejected, Trail, Verified, verify},
     wire::{List24, Optional24, encode},
 };
 use waymark_runtime::clock::Clock;
@@ -283,13 +283,13 @@ async fn a_dp_that_denies_a_hidden_mapping_to_who_presents_its_tag_is_refused() 
     let denied = tampered(&bytes, |_, body| {
         let handle = body.hidden[0].handle.0.unwrap();
         body.hidden = List24::empty();
-        body.tag_end = Optional24(Some(TagProof { ordinal: 0, ..handle }));
+        body.tag_proofs = List24::new(vec![TagProof { ordinal: 0, ..handle }]).unwrap();
     });
     refused(&denied, "a hidden mapping with the presented tag is denied");
     // It says nothing of the tag at all.
     let silent = tampered(&bytes, |_, body| {
         body.hidden = List24::empty();
-        body.tag_end = Optional24(None);
+        body.tag_proofs = List24::empty();
     });
     refused(&silent, "the handles of the presented tag are not proved to their end");
     // It passes the general answer off as the answer to the tag.

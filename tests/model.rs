@@ -41,7 +41,7 @@ use waymark_mapping::{
     mapping::{Consent, Mapping},
     receipt::{Sent, accept, open_current},
     signed::{SignedStruct, UNSIGNED},
-    verify::{Asked, Lookup, Outcome, Trail, verify},
+    verify::{Lookup, Outcome, Trail, verify},
     wire::{Format, List24, encode},
 };
 use waymark_runtime::clock::Clock;
@@ -358,7 +358,8 @@ impl Person {
         };
         assert!(has_one, "{key:?} has nothing here");
         let (trust, now) = (&world.stage.trust, world.stage.clock.now());
-        let opened = open_current(&receipt, &common::asked(&self.who, None), trust, None, now, &mut Trail::default());
+        let asked = common::asked(&self.who, None);
+        let opened = open_current(&receipt, &asked, &public, trust, None, now, &mut Trail::default());
         let current = opened.unwrap().expect("a record");
         if established == [true, true] {
             assert!(current.complete);

@@ -18,6 +18,7 @@ use waymark::{
     api::{IMPORT_MEDIA_TYPE, JSON_MEDIA_TYPE, join_import},
     client::{
         ClientError,
+        memory::LogMemory,
         msp::MspClient,
         provider::ProviderClient,
         recipient::{AppKeys, MappingSpec, history, leaf_of, sign_mapping, watch_list},
@@ -39,7 +40,7 @@ use waymark_mapping::{
     mapping::{Attestation, Consent, Mapping},
     names::Account,
     provider::UNSIGNED_WAIT_MS,
-    verify::{Asked, Outcome, Trail, verify},
+    verify::{Outcome, Trail, verify},
     watch::WatchId,
     wire::Opaque8,
 };
@@ -357,7 +358,11 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
     let (port, sent, answer) = ask_by_hand(&stage, &running, &alice, &bob).await;
     let heard = recorder.take_sent();
     let (head, body) = heard.split_once("\r\n\r\n").unwrap();
-    assert_eq!(body, format!("{{\"log\":\"{}\",\"csi\":\"{}\"}}", stage.origin, bob.expose()), "the recorder hears what is relayed, and no more");
+    assert_eq!(
+        body,
+        format!("{{\"log\":\"{}\",\"csi\":\"{}\"}}", stage.origin, bob.expose()),
+        "the recorder hears what is relayed, and no more"
+    );
     let mut lines = head.lines();
     assert_eq!(lines.next(), Some("POST /v1/lookups HTTP/1.1"));
     let mut names: Vec<&str> = lines.map(|line| line.split_once(": ").unwrap().0).collect();
@@ -456,7 +461,8 @@ async fn add(stage: &Stage, who: &Csi, secret: &SecretKey, msp: &str, tag: &str)
 
 /// The list for the current version, claiming the entry that made it or not.
 async fn list(stage: &Stage, who: &Csi, app: &AppKeys, claims: bool) -> waymark_mapping::watch::WatchList {
-    let current = history(&stage.client(), &app.recipient, who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
+    let current =
+        history(&stage.client(), &app.recipient, who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
     let claims = claims.then(|| leaf_of(&current));
     watch_list(&stage.origin, app, &current, claims, Clock::System.now())
 }

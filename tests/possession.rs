@@ -28,6 +28,7 @@ use waymark::{
     client::{
         ClientError,
         dp::DpClient,
+        memory::LogMemory,
         recipient::{RecipientError, Wish, change, prove},
     },
     onboarding,
@@ -138,7 +139,7 @@ async fn five_sends_one_code_and_what_the_answers_say() {
     refused(dp.poll_challenge(&key("mallory"), &first.id).await, 410, "challenge-over");
     assert_eq!(dp.poll_challenge(&bob, &first.id).await.unwrap(), None);
     let attestation = dp.check_challenge(&bob, &first.id, &code).await.unwrap().unwrap();
-    assert_eq!((attestation.purpose, attestation.method, attestation.strength), (Purpose::View, Method::CONSOLE, 1));
+    assert_eq!((attestation.purpose, attestation.method), (Purpose::View, Method::CONSOLE));
     assert!(!proving.dir.path().join("codes").join(&first.id).exists());
     refused(dp.check_challenge(&bob, &first.id, &code).await, 410, "challenge-over");
     // What fails on the prover's own machine tells nothing of anybody, so that it may be told.
@@ -453,7 +454,7 @@ async fn issue(stage: &Stage, secret: &SecretKey, attestation: &Attestation) -> 
     let (who, added) = (csi(BOB), [with_consent(&stage.origin, mapping)]);
     let signers = [(secret, None)];
     let wish = Wish { kind: EventKind::Issue, csi: &who, added: &added, removed: &[], signers: &signers };
-    change(&stage.client(), wish, &stage.trust, None).await.map(drop)
+    change(&stage.client(), wish, &stage.trust, &mut LogMemory::default()).await.map(drop)
 }
 
 #[track_caller]

@@ -128,7 +128,15 @@ async fn look_ups(stage: &Stage) {
         let body = serde_json::json!({"log": other, "csi": BOB}).to_string();
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, body.into()).await.is(422, "other-log");
     }
-    for bad in ["", "{", "[]", r#"{"csi":1}"#, r#"{"log":"dp.example/log","csi":"tel:+4915112345642","x":1}"#, r#"{"tag":"x"}"#, r#"{"csi":"tel:+4915112345642"}"#] {
+    for bad in [
+        "",
+        "{",
+        "[]",
+        r#"{"csi":1}"#,
+        r#"{"log":"dp.example/log","csi":"tel:+4915112345642","x":1}"#,
+        r#"{"tag":"x"}"#,
+        r#"{"csi":"tel:+4915112345642"}"#,
+    ] {
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, bad.into()).await.is(400, "malformed");
     }
     for bad in ["", "+4915112345642", "tel:+49 15112345642", "mailto:a@b", "tel:+1", "mailto:x@B\u{fc}cher.example"] {

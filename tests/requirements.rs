@@ -11,6 +11,7 @@ use waymark::{
     api::{JSON_MEDIA_TYPE, RECIPIENT_HEADER, RequestSignature},
     client::{
         ClientError,
+        memory::LogMemory,
         msp::{MspClient, send_watch_list},
         provider::ProviderClient,
         recipient::{Added, AppKeys, MappingSpec, RecipientError, history, leaf_of, look_up, sign_mapping, watch_list},
@@ -29,9 +30,9 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping, Method, Purpose, Tags},
     names::{Account, Tag},
     signed::{SignedStruct, UNSIGNED},
-    verify::{Asked, Outcome, Rejected, Trail, verify},
+    verify::{Outcome, Rejected, Trail, verify},
     watch::WatchId,
-    wire::encode,
+    wire::{Format, encode},
 };
 use waymark_monitor::{self as monitor, report::AlertKind};
 use waymark_runtime::{clock::Clock, fetch::ExtraRoots, random};
@@ -265,7 +266,8 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
     let bob = AppKeys { recipient: key("bob"), watcher: key("bob's watcher"), watch_id: WatchId([1; 16]) };
     register(&stage, &bob.recipient, &who, "mimi://quiet.example/u/bob", shown("default")).await;
     let monitor = monitor_of(&stage, &stage.dp.log_url()).await;
-    let current = history(&stage.client(), &bob.recipient, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
+    let current =
+        history(&stage.client(), &bob.recipient, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
     let list = watch_list(&stage.origin, &bob, &current, Some(leaf_of(&current)), stage.clock.now());
     send_watch_list(&stage.fetcher, &monitor.url(), &list).await.unwrap();
     caught_up(&stage, &monitor).await;
@@ -274,12 +276,12 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
     let (rogue, dp) = (key("the rogue's app"), Settings::load(&stage.root.path().join("dp")).unwrap().prover);
     let now = stage.clock.now();
     let mut lie = Attestation {
+        format: Format,
         csi: who.clone(),
         recipient: rogue.public(),
         tenure: 0,
         purpose: Purpose::Control,
         method: Method::SMS,
-        strength: 1,
         prover: domain("dp.example"),
         prover_key: dp.public(),
         time: now,

@@ -367,7 +367,6 @@ impl Wish<'_, '_> {
             tenure,
             purpose: if self.dice.one_in(16) { Purpose::View } else { Purpose::Control },
             method: Method::SMS,
-            strength: *self.dice.of(&[1, 1, 1, 2]),
             prover: domain.clone(),
             prover_key: provider.public(),
             time: self.now,

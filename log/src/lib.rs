@@ -10,6 +10,7 @@
 //! | [`time`] | seconds and milliseconds as types | |
 //! | [`hash`] | leaf, node and empty-tree hashes | RFC 6962 section 2.1 |
 //! | [`key`] | Ed25519 with one strict acceptance rule | RFC 8032, [`key::Key::verify`] |
+//! | [`mldsa`] | ML-DSA-44, verified only with the feature `pq` | FIPS 204 |
 //! | [`range`] | the right edge of a growing tree | RFC 6962 section 2.1 |
 //! | [`proof`] | inclusion and consistency: plan, build, verify | RFC 6962 2.1.1 and 2.1.2, RFC 9162 2.1.3.2 and 2.1.4.2 |
 //! | [`tile`] | 256-wide pieces of the tree, and entry bundles | C2SP tlog-tiles |
@@ -45,6 +46,7 @@ pub mod consistency;
 pub mod cosignature;
 pub mod hash;
 pub mod key;
+pub mod mldsa;
 pub mod note;
 pub mod policy;
 pub mod proof;

@@ -15,7 +15,8 @@ use data_encoding::{BASE64, HEXLOWER};
 
 use crate::{
     hash::{Hash, decode_base64},
-    key::{BadSignature, KEY_BYTES, Key, SecretKey, Signature},
+    key::{BadSignature, Key, SecretKey, Signature},
+    mldsa::MlDsa44Key,
 };
 
 /// Most bytes in a note: sixteen ML-DSA-44 lines of some 3.3 KiB (C2SP asks for at least 16 signatures), twice over.
@@ -31,8 +32,16 @@ pub mod signature_type {
     pub const ED25519: u8 = 0x01;
     /// Ed25519 over a dated checkpoint.
     pub const COSIGNATURE_ED25519: u8 = 0x04;
-    /// ML-DSA-44 over a dated checkpoint or subtree: tolerated, not verified here.
+    /// ML-DSA-44 over a dated checkpoint or subtree.
     pub const COSIGNATURE_ML_DSA_44: u8 = 0x06;
+
+    pub(super) const fn of(role: super::Role, key: &super::NoteKey) -> u8 {
+        match (role, key) {
+            (_, super::NoteKey::MlDsa44(_)) => COSIGNATURE_ML_DSA_44,
+            (super::Role::Log, super::NoteKey::Ed25519(_)) => ED25519,
+            (super::Role::Witness, super::NoteKey::Ed25519(_)) => COSIGNATURE_ED25519,
+        }
+    }
 }
 
 /// What can be wrong with a note or a verifier key.
@@ -50,6 +59,9 @@ pub enum NoteError {
     /// A verifier key is not name+ID+key, or its ID is not the hash of its key.
     #[error("not a verifier key: {0}")]
     BadVkey(&'static str),
+    /// A verifier key of a signature type that this code does not know, or not in this place.
+    #[error("signature type 0x{0:02x} is not supported")]
+    UnsupportedType(u8),
     /// Two lines by the same known key.
     #[error("two signature lines by the same key {0}")]
     Repeated(KeyName),
@@ -69,7 +81,7 @@ impl KeyName {
     /// [`NoteError::BadKeyName`].
     pub fn new(name: &str) -> Result<Self, NoteError> {
         // "Key names MUST be non-empty and MUST NOT contain any Unicode spaces or plus characters."
-        let bad = |c: char| c.is_whitespace() || c == '+' || c.is_control();
+        let bad = |c: char| is_space(c) || c == '+' || c.is_control();
         if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX || name.contains(bad) {
             return Err(NoteError::BadKeyName);
         }
@@ -80,6 +92,24 @@ impl KeyName {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Unicode spaces (White_Space), written out: a key name must not be good for one toolchain's tables and bad for another's.
+const fn is_space(c: char) -> bool {
+    matches!(
+        c,
+        '\t'..='\r'
+            | ' '
+            | '\u{85}'
+            | '\u{a0}'
+            | '\u{1680}'
+            | '\u{2000}'..='\u{200a}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{202f}'
+            | '\u{205f}'
+            | '\u{3000}'
+    )
 }
 
 impl fmt::Display for KeyName {
@@ -107,13 +137,33 @@ impl KeyId {
     }
 }
 
-/// A verifier key: `<name>+<hex key ID>+<base64 of type || key>`, for Ed25519 in one of its two roles.
+/// A public key that verifies signature lines, by its algorithm.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum NoteKey {
+    /// Ed25519: a log's or a witness's.
+    Ed25519(Key),
+    /// ML-DSA-44: a witness's.
+    MlDsa44(MlDsa44Key),
+}
+
+impl NoteKey {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Ed25519(key) => key.as_bytes(),
+            Self::MlDsa44(key) => key.as_bytes(),
+        }
+    }
+}
+
+/// A verifier key: `<name>+<hex key ID>+<base64 of type || key>`, for Ed25519 in one of its two roles or for an ML-DSA-44
+/// witness.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Vkey {
     name: KeyName,
     id: KeyId,
+    /// Never a log with an ML-DSA-44 key.
     role: Role,
-    key: Key,
+    key: NoteKey,
 }
 
 /// What a verifier key's signatures say.
@@ -121,31 +171,31 @@ pub struct Vkey {
 pub enum Role {
     /// Type 0x01: signs note texts; a log.
     Log,
-    /// Type 0x04: signs dated checkpoints; a witness.
+    /// Type 0x04 or 0x06: signs dated checkpoints; a witness.
     Witness,
 }
 
-impl Role {
-    const fn signature_type(self) -> u8 {
-        match self {
-            Self::Log => signature_type::ED25519,
-            Self::Witness => signature_type::COSIGNATURE_ED25519,
-        }
-    }
-}
-
 impl Vkey {
-    /// The verifier key for a key with this name and role.
+    /// The verifier key for an Ed25519 key with this name and role.
     pub fn new(name: KeyName, role: Role, key: Key) -> Self {
-        let id = KeyId::compute(&name, role.signature_type(), key.as_bytes());
+        Self::of(name, role, NoteKey::Ed25519(key))
+    }
+
+    /// The verifier key for a witness that cosigns with ML-DSA-44.
+    pub fn ml_dsa_44(name: KeyName, key: MlDsa44Key) -> Self {
+        Self::of(name, Role::Witness, NoteKey::MlDsa44(key))
+    }
+
+    fn of(name: KeyName, role: Role, key: NoteKey) -> Self {
+        let id = KeyId::compute(&name, signature_type::of(role, &key), key.as_bytes());
         Self { name, id, role, key }
     }
 
     /// Reads a verifier key.
     ///
     /// # Errors
-    /// [`NoteError::BadVkey`] for another form, another algorithm, a wrong ID or an unusable point;
-    /// [`NoteError::BadKeyName`].
+    /// [`NoteError::BadVkey`] for another form, a wrong ID or an unusable point; [`NoteError::BadKeyName`];
+    /// [`NoteError::UnsupportedType`] for another signature type, of which neither key nor ID can be judged.
     pub fn parse(text: &str) -> Result<Self, NoteError> {
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
@@ -155,17 +205,13 @@ impl Vkey {
         let id = HEXLOWER.decode(id.as_bytes()).ok().and_then(|b| b.try_into().ok()).map(KeyId);
         let id = id.ok_or(NoteError::BadVkey("the key ID is not eight lower-case hex digits"))?;
         let bytes = decode_base64(key).ok_or(NoteError::BadVkey("the key is not base64"))?;
-        let role = match bytes.first() {
-            Some(&signature_type::ED25519) => Role::Log,
-            Some(&signature_type::COSIGNATURE_ED25519) => Role::Witness,
-            _ => return Err(NoteError::BadVkey("neither Ed25519 (0x01) nor a cosignature/v1 key (0x04)")),
-        };
-        let key = Key::from_slice(&bytes[1..]).ok_or(NoteError::BadVkey("an Ed25519 key has 32 bytes"))?;
-        let vkey = Self::new(name, role, key);
+        let (signature_type, key) = bytes.split_first().ok_or(NoteError::BadVkey("the key is empty"))?;
+        let (role, key) = read_key(*signature_type, key)?;
+        let vkey = Self::of(name, role, key);
         if vkey.id != id {
             return Err(NoteError::BadVkey("the key ID does not belong to this name and key"));
         }
-        if !key.is_usable() {
+        if vkey.ed25519().is_some_and(|key| !key.is_usable()) {
             return Err(NoteError::BadVkey("not a usable Ed25519 point"));
         }
         Ok(vkey)
@@ -182,16 +228,44 @@ impl Vkey {
     }
 
     /// The key itself.
-    pub const fn key(&self) -> &Key {
+    pub const fn key(&self) -> &NoteKey {
         &self.key
+    }
+
+    /// The key itself, if it is an Ed25519 key. A log's always is.
+    pub const fn ed25519(&self) -> Option<&Key> {
+        match &self.key {
+            NoteKey::Ed25519(key) => Some(key),
+            NoteKey::MlDsa44(_) => None,
+        }
+    }
+
+    /// The signature type of its lines.
+    pub const fn signature_type(&self) -> u8 {
+        signature_type::of(self.role, &self.key)
+    }
+}
+
+/// What a verifier key holds behind its signature type.
+fn read_key(signature_type: u8, key: &[u8]) -> Result<(Role, NoteKey), NoteError> {
+    let ed25519 = |role| {
+        let key = Key::from_slice(key).ok_or(NoteError::BadVkey("an Ed25519 key has 32 bytes"))?;
+        Ok((role, NoteKey::Ed25519(key)))
+    };
+    match signature_type {
+        signature_type::ED25519 => ed25519(Role::Log),
+        signature_type::COSIGNATURE_ED25519 => ed25519(Role::Witness),
+        signature_type::COSIGNATURE_ML_DSA_44 => {
+            let key = MlDsa44Key::from_slice(key).ok_or(NoteError::BadVkey("an ML-DSA-44 key has 1,312 bytes"))?;
+            Ok((Role::Witness, NoteKey::MlDsa44(key)))
+        }
+        other => Err(NoteError::UnsupportedType(other)),
     }
 }
 
 impl fmt::Display for Vkey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = Vec::with_capacity(1 + KEY_BYTES);
-        bytes.push(self.role.signature_type());
-        bytes.extend_from_slice(self.key.as_bytes());
+        let bytes = [&[self.signature_type()], self.key.as_bytes()].concat();
         write!(f, "{}+{}+{}", self.name, HEXLOWER.encode(&self.id.0), BASE64.encode(&bytes))
     }
 }
@@ -339,8 +413,8 @@ impl Note {
     /// [`NoteError::BadSignature`] if a line bears its name and ID and does not verify: the note is to be rejected whole.
     pub fn check(&self, vkey: &Vkey) -> Result<bool, NoteError> {
         let Some(line) = self.line_by(vkey)? else { return Ok(false) };
-        let verified = match (vkey.role, Signature::from_slice(&line.body)) {
-            (Role::Log, Some(signature)) => vkey.key.verify(self.text.as_bytes(), &signature),
+        let verified = match (vkey.role, &vkey.key, Signature::from_slice(&line.body)) {
+            (Role::Log, NoteKey::Ed25519(key), Some(signature)) => key.verify(self.text.as_bytes(), &signature),
             _ => Err(BadSignature),
         };
         verified.map_err(|_| NoteError::BadSignature(vkey.name.clone()))?;
@@ -364,6 +438,11 @@ impl NoteSigner {
     /// Its verifier key.
     pub const fn vkey(&self) -> &Vkey {
         &self.vkey
+    }
+
+    /// Its public key.
+    pub fn key(&self) -> Key {
+        self.secret.public()
     }
 
     /// Signs a text.
@@ -427,6 +506,16 @@ mod tests {
         assert_eq!(twice.check(signer.vkey()), Err(NoteError::Repeated(signer.vkey().name.clone())));
         let unsigned = Note::new(text.clone(), vec![other.sign(&text)]).unwrap();
         assert_eq!(unsigned.check(signer.vkey()), Ok(false));
+    }
+
+    #[test]
+    fn a_key_name_has_no_space_of_any_kind() {
+        let spaces: Vec<char> = ('\0'..=char::MAX).filter(|c| is_space(*c)).collect();
+        assert_eq!(spaces.len(), 25);
+        for c in spaces {
+            assert!(c.is_whitespace());
+            assert_eq!(KeyName::new(&format!("a{c}b")), Err(NoteError::BadKeyName), "{}", c.escape_unicode());
+        }
     }
 
     #[test]

@@ -8,7 +8,11 @@
 //! ```
 //!
 //! C2SP tlog-policy. Names are opaque, defined before use, and a member of at most one group; a key may stand for one
-//! witness only, whatever names it bears. The policy is always local: a client never fetches the rules it judges by.
+//! witness only, whatever names it bears. An operator with an Ed25519 key and an ML-DSA-44 key is two witnesses here. The
+//! policy is always local: a client never fetches the rules it judges by.
+//!
+//! An ML-DSA-44 witness has cosigned only if its cosignature was verified. Unless [`crate::mldsa::IS_VERIFIED`], such a witness
+//! is listed and always absent.
 //!
 //! Freshness is ours, since checkpoints carry no time: cosignatures outside [now - max_age, now + skew] are dropped
 //! **before** the quorum is counted, so that a few fresh ones cannot carry an old quorum. The **quorum time** is the
@@ -20,7 +24,7 @@ use crate::{
     checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint},
     cosignature,
     key::Key,
-    note::{Note, NoteError, Role, SignatureLine, Vkey},
+    note::{Note, NoteError, NoteKey, Role, SignatureLine, Vkey},
     time::UnixSeconds,
 };
 
@@ -73,8 +77,10 @@ impl From<NoteError> for Unmet {
 /// A log of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyLog {
-    /// Its key; the key's name is the log's origin.
+    /// Its verifier key; the key's name is the log's origin.
     pub vkey: Vkey,
+    /// The key in it.
+    pub key: Key,
     /// Its prefix, if the policy gives one.
     pub url: Option<String>,
 }
@@ -272,7 +278,7 @@ struct Parser {
     /// Every defined name, its rule, and whether a group has it as a member already.
     names: BTreeMap<String, (Rule, bool)>,
     log_keys: HashSet<Key>,
-    witness_keys: HashSet<Key>,
+    witness_keys: HashSet<NoteKey>,
     quorum: Option<Rule>,
 }
 
@@ -312,23 +318,24 @@ impl Parser {
 
     fn log(&mut self, vkey: &str, url: Option<&&str>) -> Result<(), String> {
         let vkey = Vkey::parse(vkey).map_err(|e| e.to_string())?;
-        if vkey.role() != Role::Log {
-            return Err("a log's key must have signature type 0x01".to_owned());
-        }
-        if self.logs.len() == DEFINITIONS_MAX || !self.log_keys.insert(*vkey.key()) {
+        let (Role::Log, Some(key)) = (vkey.role(), vkey.ed25519().copied()) else {
+            return Err(format!("{} for a log: it must be 0x01", NoteError::UnsupportedType(vkey.signature_type())));
+        };
+        if self.logs.len() == DEFINITIONS_MAX || !self.log_keys.insert(key) {
             return Err("too many logs, or this key is a log already".to_owned());
         }
-        self.logs.push(PolicyLog { vkey, url: url.map(|u| (*u).to_owned()) });
+        self.logs.push(PolicyLog { vkey, key, url: url.map(|u| (*u).to_owned()) });
         Ok(())
     }
 
     fn witness(&mut self, name: &str, vkey: &str, url: Option<&&str>) -> Result<(), String> {
         let vkey = Vkey::parse(vkey).map_err(|e| e.to_string())?;
         if vkey.role() != Role::Witness {
-            return Err("a witness's key must have signature type 0x04".to_owned());
+            let unsupported = NoteError::UnsupportedType(vkey.signature_type());
+            return Err(format!("{unsupported} for a witness: it must be 0x04 or 0x06"));
         }
         // "Two vkeys are duplicate if they wrap the same underlying public key, even if they differ by name."
-        if self.witnesses.len() == DEFINITIONS_MAX || !self.witness_keys.insert(*vkey.key()) {
+        if self.witnesses.len() == DEFINITIONS_MAX || !self.witness_keys.insert(vkey.key().clone()) {
             return Err("too many witnesses, or this key is a witness already".to_owned());
         }
         self.define(name, Rule::Witness(self.witnesses.len()))?;
@@ -474,7 +481,7 @@ mod tests {
     fn bad_policies_name_their_line() {
         let w = |i| witness(i).vkey().to_string();
         let log_key = log().vkey().to_string();
-        let renamed = Vkey::new(KeyName::new("z").unwrap(), Role::Witness, *witness(1).vkey().key());
+        let renamed = Vkey::new(KeyName::new("z").unwrap(), Role::Witness, *witness(1).vkey().ed25519().unwrap());
         for (text, line) in [
             (String::new(), 1),
             (format!("witness a {}\n", w(1)), 2),

@@ -13,7 +13,7 @@
 //! struct { uint8 slot; Salt salt; HiddenValue value; TagProof handle?;
 //!          OpenedConsent consent?; Event statement?; }                           OpenedHidden
 //! struct { opaque opening[16]; Record record; Salt contents_salt; Contents contents; OpenedVisible visible<0..229,376>;
-//!          OpenedHidden hidden<0..229,376>; TagProof tag_ends<0..2^10>; }                             Body
+//!          OpenedHidden hidden<0..229,376>; TagProof tag_proofs<0..2^11>; }                             Body
 //! struct { opaque vrf_proof[80]; optional<Hash> commitment; }                                        LadderStep
 //! struct { ProviderLeaf leaves<0..2^17>; PrefixProof proof; }                                        Providers
 //! struct { Hash open_path<0..2^11>; LoggedVersion since<0..2^15>; TenureProof tenure?; }   tenure.rs   Full
@@ -71,6 +71,8 @@ pub const RECEIPT_MEDIA_TYPE: &str = "application/vnd.waymark.receipt";
 pub const RECEIPT_BYTES_MAX: usize = 704 << 10;
 /// Most bytes in the visible, and in the hidden, slots of a body: thirty-two mappings with consents and statements.
 pub const SLOTS_BYTES_MAX: usize = 224 << 10;
+/// Most bytes in the proofs of handles of a body: nine for each of eight tags would be 5,832, and eight slots leave at most sixteen.
+pub const TAG_PROOFS_BYTES_MAX: usize = 2048;
 /// Most bytes in an open or config entry.
 pub const PROMISE_BYTES_MAX: usize = 1 << 14;
 /// Most bytes in a checkpoint: its note with the cosignatures of some sixteen witnesses, ML-DSA-44 ones included.
@@ -207,8 +209,9 @@ pub struct Body {
     pub visible: List24<OpenedVisible, SLOTS_BYTES_MAX>,
     /// Hidden slots: those of the presented tag by ordinal, or those that the recipient may see.
     pub hidden: List24<OpenedHidden, SLOTS_BYTES_MAX>,
-    /// The first handle of the presented tag that is not there.
-    pub tag_end: Optional24<TagProof>,
+    /// For each tag that is opened here, the handles that no opened slot proves, up to the first that is not there: so that what is
+    /// there is not denied, and what was promised to its recipient can be found.
+    pub tag_proofs: List24<TagProof, TAG_PROOFS_BYTES_MAX>,
 }
 
 /// One step of the ladder.
@@ -298,6 +301,14 @@ pub struct Past {
 pub struct Pasts {
     /// The steps.
     pub steps: List24<Past, RECEIPT_BYTES_MAX>,
+}
+
+impl Full {
+    /// Every head that it shows.
+    pub fn heads(&self) -> impl Iterator<Item = &HeadAt> {
+        let tenure = self.tenure.0.iter().flat_map(TenureProof::heads);
+        self.since.iter().map(|v| &v.head).chain(tenure)
+    }
 }
 
 impl Providers {

@@ -12,6 +12,7 @@ use crate::{
     answer::{Content, HiddenValue, OpenedHidden, TagProof},
     commitment::{Opening, Salt, blind, commit},
     event::Cause,
+    identifier::Csi,
     label::{Handle, prove_handle},
     names::Tag,
     record::{Contents, HIDDEN_SLOTS, HiddenSlot, HiddenSlots, Record, Slot, hidden_bytes},
@@ -85,6 +86,36 @@ pub fn compose(state: &State, cause: &Cause, vrf: &VrfSecret, rng: &mut (impl Cr
     let opening = Opening(draw(rng));
     let commitment = commit(&opening, &state.csi, state.version, &encode(&record));
     Composed { record, commitment, opening, contents, contents_salt, cause_salt, visible, hidden }
+}
+
+/// The proofs of handles that go with opened hidden slots: for each tag among them, and for the one that was presented, those of
+/// ordinals that no opened slot proves, up to the first that no slot bears. Some 0.12 ms each.
+pub fn prove_tags(
+    vrf: &VrfSecret,
+    (csi, version): (&Csi, u32),
+    slots: &HiddenSlots,
+    opened: &[OpenedHidden],
+    presented: Option<&Tag>,
+) -> Vec<TagProof> {
+    let mut tags: BTreeMap<&Tag, Vec<u8>> = presented.map(|tag| (tag, vec![])).into_iter().collect();
+    for slot in opened {
+        // What is closed to a sender is under the tag that was presented.
+        let tag = slot.value.mapping().and_then(|m| m.tags.as_exact()).or(presented);
+        if let (Some(tag), Some(proof)) = (tag, &slot.handle.0) {
+            tags.entry(tag).or_default().push(proof.ordinal);
+        }
+    }
+    let mut proofs = Vec::new();
+    for (tag, shown) in tags {
+        for ordinal in (0..=HIDDEN_SLOTS as u8).filter(|n| !shown.contains(n)) {
+            let (vrf_proof, handle) = prove_handle(vrf, csi, version, tag, ordinal);
+            proofs.push(TagProof { ordinal, vrf_proof });
+            if slots.0.iter().all(|s| s.handle != handle) {
+                break;
+            }
+        }
+    }
+    proofs
 }
 
 /// What will be in a hidden slot.

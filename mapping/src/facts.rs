@@ -43,7 +43,7 @@ pub struct Possession {
     pub prover: Domain,
     /// How.
     pub method: Method,
-    /// How hard that is to fake.
+    /// How hard that is to fake, by the method ([`Method::strength`]).
     pub strength: u8,
     /// When.
     pub time: UnixMillis,
@@ -125,6 +125,9 @@ pub enum Contest {
     },
     /// A CSIP that the trust file does not pin took it back less than 30 days ago.
     ForeignRelease,
+    /// Less than 30 days ago a claim was taken up after a short hold because of a stricter proof, and no mapping that is shown is
+    /// attested by that prover with a key that the trust file pins.
+    ForeignProver,
 }
 
 /// How the tenure began, if it is not the first.

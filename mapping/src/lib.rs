@@ -5,6 +5,7 @@
 //! | module | what it settles |
 //! |---|---|
 //! | [`wire`] | TLS presentation language, strictly |
+//! | `characters` | which characters texts may have, by a table that never changes |
 //! | [`identifier`], [`typed`] | CSIs in canonical form; what people type |
 //! | [`names`] | domains, accounts, tags, regions |
 //! | [`vrf`], [`label`] | the only public form of an identifier, and the handles of hidden mappings |
@@ -25,6 +26,7 @@
 
 pub mod answer;
 pub mod audit;
+mod characters;
 pub mod commitment;
 pub mod compose;
 pub mod entry;

@@ -1,7 +1,7 @@
 //! Mappings, and the two statements they rest on: an attestation that the recipient possesses the CSI, and an MSP's consent.
 //!
 //! ```text
-//! struct { uint8 format = 1; Csi csi; Key recipient; uint32 tenure; uint8 purpose; uint8 method; uint8 strength;
+//! struct { uint8 format = 1; Csi csi; Key recipient; uint32 tenure; uint8 purpose; uint8 method;
 //!          opaque prover<1..253>; Key prover_key; Ms time; Ms expiry; opaque nonce[16]; Sig sig; }     Attestation
 //! struct { uint8 format = 1; Csi csi; uint32 tenure; Key recipient; opaque msp<0..253>; opaque account<0..255>;
 //!          opaque fingerprint<0..64>; uint8 exact; Tag tags<0..264>; Ms not_before; Ms not_after;
@@ -76,6 +76,16 @@ impl Method {
             _ => "a method this program does not know",
         }
     }
+
+    /// How hard it is to fake, by the table of FORMATS section 13: no prover says so of itself. A higher number is stricter; 0 for a
+    /// method that the table does not have, of which nothing can be said.
+    pub const fn strength(self) -> u8 {
+        match self.0 {
+            // A code or a link over a channel that others may read; on the console, for development, no better.
+            1..=5 => 1,
+            _ => 0,
+        }
+    }
 }
 
 /// A prover's word that the holder of a key possesses a CSI.
@@ -93,8 +103,6 @@ pub struct Attestation {
     pub purpose: Purpose,
     /// How possession was shown.
     pub method: Method,
-    /// How hard that is to fake: 1 a code over SMS or mail, higher is stricter.
-    pub strength: u8,
     /// Who says so.
     pub prover: Domain,
     /// With which key.

@@ -9,8 +9,9 @@
 //! by the very function that the DP should have used ([`crate::rules::apply`]); at a tenure's beginning there is no previous that the
 //! reader may see, and the record must be what was added and nothing else; after an erasure there is none at all, and nothing stands. Otherwise a DP could slip a second mapping
 //! into a change that the recipient expects and that no watch-list would therefore call out. A key that is still new is
-//! shown its own hidden slots only; its receipt says so (`complete` is false). Where others signed with it, or what it removes is not
-//! shown to it, whether that was allowed is not judged, and the sum is drawn over what it is shown.
+//! shown its own hidden slots only; its receipt says so (`complete` is false). Any other key is shown all eight, but of hidden
+//! mappings of other keys that are older than its own only standing and digest ([`State::closed`]): enough for the sum. Where others
+//! signed with it, or what it removes is not shown to it, whether that was allowed is not judged, and the sum is drawn all the same.
 //!
 //! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
 //! of the record before.
@@ -25,7 +26,7 @@ use crate::{
     label::Label,
     mapping::Mapping,
     memory::{Recall, Remembered},
-    record::{Beginning, Claim, Ground, RecordState, Standing},
+    record::{Beginning, Claim, Ground, RecordState, Slot, Standing},
     rules::{self, Held, Known, Proposal, State},
     trust::Trust,
     verify::{Asked, Opened, Proved, Question, Rejected, Shown, Trail, open_body, prove},
@@ -47,7 +48,7 @@ pub struct Current {
     pub event: Option<Event>,
     /// From where its past can be read.
     pub anchor: Anchor,
-    /// Whether every hidden slot was opened.
+    /// Whether every hidden slot was opened, at least as standing and digest.
     pub complete: bool,
     /// When the head was made.
     pub head_time: UnixMillis,
@@ -72,27 +73,37 @@ pub enum ReceiptRefused {
     /// The record is not previous - removed + added: something was slipped in, dropped or altered.
     #[error("the record holds more, less or other than the signed change allows")]
     NotTheChange,
-    /// A key that is not new was not shown every hidden slot.
+    /// A key that is not new was not shown every hidden slot, or not the content of one that is not older than its own mapping.
     #[error("hidden slots are kept from a key that may see them")]
     Incomplete,
 }
 
-/// Opens the list that somebody with possession may see, without an own change to compare it with. A tag in the question says
-/// nothing here: what is shown goes by the key.
+/// Opens the current record for the holder of a key, without an own change to compare it with.
+///
+/// It must be as complete as a receipt for that key would be: a recipient who follows an alert is not to be shown a list without
+/// what raised it. A tag in the question says nothing here: what is shown goes by the key.
 ///
 /// # Errors
-/// [`Rejected`].
+/// [`ReceiptRefused`].
 pub fn open_current(
     receipt: &Receipt,
     asked: &Asked,
+    by: &Key,
     trust: &Trust,
     remembered: Option<&Remembered>,
     now: UnixMillis,
     trail: &mut Trail,
-) -> Result<Option<Current>, Rejected> {
+) -> Result<Option<Current>, ReceiptRefused> {
     let question = Question { origin: &asked.origin, csi: &asked.csi, shown: Shown::Recipient };
     let proved = prove(&receipt.now, question, trust, remembered, now, trail)?;
     let cause = shown_cause(receipt, proved.opened.as_ref())?;
+    if let Some(opened) = &proved.opened {
+        check_complete(opened, by, proved.head_time)?;
+        // A key that may see everything is also told what made the version.
+        if cause.is_none() && is_established(opened, by, proved.head_time) {
+            return Err(ReceiptRefused::Incomplete);
+        }
+    }
     Ok(current(proved, cause.map(|c| c.event)))
 }
 
@@ -137,18 +148,21 @@ pub fn accept(
     if proved.head_time < shown.time {
         return Err(ReceiptRefused::NotTheChange);
     }
-    if let Some(previous) = previous.as_ref().filter(|p| !p.complete && !opened.complete)
+    let whole = opened.complete && previous.as_ref().is_none_or(|p| p.complete);
+    let in_part = |p: &&Opened| (!p.complete && !opened.complete) || !p.state.closed.is_empty();
+    if let Some(previous) = previous.as_ref().filter(in_part)
         && rests_on_closed(sent, &previous.state)
     {
-        check_named(sent, &previous.state, shown)?;
+        check_named(sent, &previous.state, shown, whole)?;
         return current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange);
     }
     let expected = match &previous {
         Some(previous) => {
             // What the DP knew from elsewhere is in the record, where everybody sees it.
-            let told = |c: &&Claim| c.ground == Ground::Recycled || !previous.complete;
+            let told = |c: &&Claim| matches!(c.ground, Ground::Recycled | Ground::Stricter) || !previous.complete;
             let ground = shown.state.claim().filter(told).map(|c| c.ground);
-            let (now, known) = (shown.time, Known { csip: None, ground });
+            // The limits of the DP's policy document are not the app's to know: what the event names is what its signers allowed.
+            let (now, known) = (shown.time, Known { csip: None, ground, stricter: &[], visible_max: None });
             let proposal = Proposal { event: signed, added, origin: &proved.origin, now, known };
             let before = (&previous.state, cause.previous);
             rules::apply(Some(before), proposal).map_err(|_| ReceiptRefused::NotTheChange)?
@@ -156,7 +170,6 @@ pub fn accept(
         None if shown.state == RecordState::Erased => tombstone(signed, shown)?,
         None => beginning(signed, added, shown)?,
     };
-    let whole = opened.complete && previous.as_ref().is_none_or(|p| p.complete);
     if !is_same(&expected, shown, whole) {
         return Err(ReceiptRefused::NotTheChange);
     }
@@ -210,7 +223,7 @@ fn open_before(
 /// What a record must be after an erasure: nothing stands. How the tenure began stays as the record says.
 fn tombstone(signed: &Event, shown: &State) -> Result<State, ReceiptRefused> {
     let right = signed.tbs.kind == EventKind::Erase && signed.tbs.tenure == shown.tenure;
-    if right { Ok(State { held: vec![], ..shown.clone() }) } else { Err(ReceiptRefused::NotTheChange) }
+    if right { Ok(State { held: vec![], closed: vec![], ..shown.clone() }) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// What the first record of a tenure must be: what the change added, and nothing else.
@@ -271,29 +284,56 @@ impl Anchor {
     }
 }
 
-/// Only a receipt for a key whose mappings are all new may keep hidden slots closed.
+/// Only a receipt for a key whose mappings are all new may leave hidden slots unopened; and only mappings that are older than all
+/// of the key's own may be closed to it.
 fn check_complete(opened: &Opened, by: &Key, now: UnixMillis) -> Result<(), ReceiptRefused> {
-    let is_established = |h: &Held| h.mapping.recipient == *by && !opened.state.is_new_at(h, now);
-    let must_see_all = opened.state.held.iter().any(is_established);
-    if opened.complete || !must_see_all { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
+    if !is_established(opened, by, now) {
+        return Ok(());
+    }
+    let state = &opened.state;
+    let own = state.held.iter().filter(|h| h.mapping.recipient == *by);
+    let first = own.map(|h| h.standing.since_version).min();
+    let is_older = |slot: &Slot| first.is_some_and(|first| slot.standing.since_version < first);
+    if opened.complete && state.closed.iter().all(is_older) { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
 }
 
-/// Whether a change may rest on what a key is not shown, while it sees its own hidden slots only: on what another signer has
-/// there, or on what it removes there.
+/// Whether a key has a mapping here that is not new.
+fn is_established(opened: &Opened, by: &Key, now: UnixMillis) -> bool {
+    opened.state.held.iter().any(|h| h.mapping.recipient == *by && !opened.state.is_new_at(h, now))
+}
+
+/// Whether a change may rest on what a key is not shown: on what another signer has there, or on what it removes there.
 fn rests_on_closed(sent: Sent<'_>, previous: &State) -> bool {
     let is_shown = |digest: &Hash| previous.held.iter().any(|h| h.mapping.digest() == *digest);
     sent.event.authorities.iter().any(|a| a.key != *sent.by) || !sent.event.tbs.removed.iter().all(is_shown)
 }
 
-/// now = previous - removed + added among what such a key is shown, whoever allowed it.
-fn check_named(sent: Sent<'_>, previous: &State, shown: &State) -> Result<(), ReceiptRefused> {
-    let removed = |h: &Held| sent.event.tbs.removed.contains(&h.mapping.digest());
-    let stays = || previous.held.iter().filter(|h| !removed(h));
+/// now = previous - removed + added among what such a key is shown, whoever allowed it. Where all slots were opened (`whole`), that
+/// is everything: what is closed is compared by standing and digest.
+fn check_named(sent: Sent<'_>, previous: &State, shown: &State, whole: bool) -> Result<(), ReceiptRefused> {
+    let tbs = &sent.event.tbs;
+    let stays = || previous.held.iter().filter(|h| !tbs.removed.contains(&h.mapping.digest()));
     let is_expected = |s: &Held| stays().any(|h| h == s) || sent.added.contains(&s.mapping);
-    let is_open = |m: &Mapping| m.tags.as_exact().is_none() || m.recipient == *sent.by;
-    let must_show = stays().map(|h| &h.mapping).chain(sent.added).filter(|m| is_open(m));
-    let all_shown = must_show.into_iter().all(|m| shown.held.iter().any(|s| s.mapping == *m));
-    if shown.held.iter().all(is_expected) && all_shown { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
+    // Lists are compared as lists: what is visible in its order, and nothing twice.
+    let is_visible = |m: &&Mapping| m.tags.as_exact().is_none();
+    let visible = stays().map(|h| &h.mapping).chain(sent.added).filter(is_visible);
+    let same_visible = visible.eq(shown.held.iter().map(|h| &h.mapping).filter(is_visible));
+    let is_open = |m: &&Mapping| m.tags.as_exact().is_some() && (whole || m.recipient == *sent.by);
+    let mut must_show = stays().map(|h| &h.mapping).chain(sent.added).filter(is_open);
+    let all_shown = must_show.all(|m| shown.held.iter().any(|s| s.mapping == *m));
+    let closed = previous.closed.iter().filter(|slot| !tbs.removed.contains(&slot.mapping)).copied().collect();
+    let same_closed = !whole || is_same_closed(closed, &shown.closed);
+    let same_hidden = all_shown && same_closed;
+    let right = same_visible && same_hidden && is_distinct(&shown.held) && shown.held.iter().all(is_expected);
+    if right { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
+}
+
+/// Whether the same is closed, in whatever order: slots have none.
+fn is_same_closed(mut expected: Vec<Slot>, shown: &[Slot]) -> bool {
+    let mut shown = shown.to_vec();
+    expected.sort_unstable_by_key(|slot| slot.mapping);
+    shown.sort_unstable_by_key(|slot| slot.mapping);
+    expected == shown
 }
 
 /// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected and the
@@ -310,10 +350,21 @@ fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
         let newcomer = if unseen { s.standing.newcomer } else { e.standing.newcomer };
         e.mapping == s.mapping && Standing { newcomer, ..e.standing } == s.standing
     };
+    // Lists are compared as lists: what is visible in its order, what is hidden in any, since its slots are shuffled; nothing twice.
+    let visible = |state: &State| state.held.iter().filter(|h| !h.is_hidden()).cloned().collect::<Vec<_>>();
+    let (expected_visible, shown_visible) = (visible(expected), visible(shown));
+    let same_visible = expected_visible.len() == shown_visible.len()
+        && expected_visible.iter().zip(&shown_visible).all(|(e, s)| alike(e, s));
     let is_expected = |s: &Held| expected.held.iter().any(|e| alike(e, s));
-    let is_shown = |e: &Held| shown.held.iter().any(|s| alike(e, s));
-    let all_shown = expected.held.iter().filter(|h| whole || !h.is_hidden()).all(is_shown);
-    same_frame && shown.held.iter().all(is_expected) && all_shown
+    let same_number = !whole || expected.held.len() == shown.held.len();
+    let same_closed = is_same_closed(expected.closed.clone(), &shown.closed);
+    let same_hidden = same_number && same_closed && shown.held.iter().all(is_expected);
+    same_frame && same_visible && same_hidden && is_distinct(&shown.held)
+}
+
+/// Whether no mapping is there twice.
+fn is_distinct(held: &[Held]) -> bool {
+    held.iter().enumerate().all(|(i, h)| held[..i].iter().all(|other| other.mapping != h.mapping))
 }
 
 fn current(proved: Proved, event: Option<Event>) -> Option<Current> {

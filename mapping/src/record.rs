@@ -4,9 +4,9 @@
 //! struct { uint8 status; uint8 reason; uint32 stated_version; uint8 newcomer; uint32 since_version; Ms since; }   Standing
 //! struct { Standing standing; Hash mapping; }                   mapping = SHA-256(Mapping)           Slot
 //! struct { opaque handle[8]; Hash digest; }                     digest = HMAC(salt, present || Slot?)  HiddenSlot
-//! struct { uint32 version; Ms time; uint8 how; opaque domain<0..253>; uint8 strength; }              TenureStart
+//! struct { uint32 version; Ms time; uint8 how; opaque domain<0..253>; }                              TenureStart
 //! struct { uint8 format = 1; TenureStart start; Hash visible<0..2^10>; HiddenSlot hidden[8]; Hash cause; }              Contents
-//! struct { Key key; uint32 version; Ms time; Ms until; uint8 ground; uint8 strength; uint8 objected; }   Claim
+//! struct { Key key; uint32 version; Ms time; Ms until; uint8 ground; uint8 objected; }                   Claim
 //! struct { uint8 state; select (state) { case contested: Claim claim; default: struct {}; }; }       RecordState
 //! struct { uint8 format = 1; Ms time; uint32 tenure; RecordState state; Hash contents; }             Record
 //! ```
@@ -44,6 +44,9 @@ pub const HOLD_MS: u64 = 14 * 24 * 3600 * 1000;
 pub const SHORT_HOLD_MS: u64 = 72 * 3600 * 1000;
 /// How long after its hold a claim may be taken up; then it is void. 14 days.
 pub const TAKE_UP_MS: u64 = 14 * 24 * 3600 * 1000;
+
+/// How long a mapping of another key stays after it has lapsed, also where a full record needs the room: as long as a claim waits.
+pub const LAPSED_KEPT_MS: u64 = HOLD_MS;
 
 /// Whether a mapping is served.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes)]
@@ -132,8 +135,6 @@ pub struct TenureStart {
     pub how: Beginning,
     /// Whose word it rests on: the prover, or the CSIP of a release.
     pub domain: MaybeDomain,
-    /// And how strict the proof of possession was; zero for a release.
-    pub strength: u8,
 }
 
 /// What a claim rests on, which decides how long it waits.
@@ -142,7 +143,7 @@ pub struct TenureStart {
 pub enum Ground {
     /// A proof no stricter than the one recorded.
     Equal = 1,
-    /// A stricter proof.
+    /// A proof by a prover that the DP's policy document calls stricter, where nothing recorded rests on such a one.
     Stricter = 2,
     /// All mappings of others have lapsed.
     Lapsed = 3,
@@ -173,8 +174,6 @@ pub struct Claim {
     pub until: UnixMillis,
     /// What it rests on.
     pub ground: Ground,
-    /// How strict its proof of possession was.
-    pub strength: u8,
     /// Whether an objection has extended it. One does so once.
     pub objected: Flag,
 }

@@ -133,6 +133,21 @@ pub struct TenureProof {
     pub passage: Passage,
 }
 
+impl TenureProof {
+    /// Every head that it shows.
+    pub fn heads(&self) -> impl Iterator<Item = &HeadAt> {
+        let passage: Vec<&HeadAt> = match &self.passage {
+            Passage::Past | Passage::Release(_) => vec![],
+            Passage::Hold(hold) => {
+                let last = hold.last.0.iter().map(|v| &v.at.head);
+                last.chain([&hold.pending.at.head, &hold.before]).collect()
+            }
+            Passage::Vacancy(before) => vec![&before.at.head],
+        };
+        std::iter::once(&self.start.head).chain(passage)
+    }
+}
+
 /// What is proved of the beginning of a tenure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Begun {

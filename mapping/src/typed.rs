@@ -23,6 +23,7 @@ pub fn parse_typed(text: &str, region: Option<&str>) -> Result<Csi, CsiError> {
     }
     let address = text.strip_prefix("mailto:").unwrap_or(text);
     if let Some((local, domain)) = address.rsplit_once('@') {
+        // The local part is taken as it is: whether a mail server treats two forms alike is not for us to guess.
         let domain = idna::domain_to_ascii(domain).map_err(|_| CsiError::Domain)?;
         return Csi::parse(&format!("mailto:{local}@{domain}"));
     }
@@ -71,6 +72,16 @@ mod tests {
         for bad in ["", "0151 12345642", "hello", "+49 151 1234x", "1".repeat(50).as_str(), "ann@", "@b.example"] {
             assert!(parse_typed(bad, None).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_local_part_is_never_folded() {
+        for local in ["\u{ff41}nn", "\u{fb01}n", "an\u{ad}n", "ann\u{200b}", "u\u{308}", "\u{e19}\u{e49}\u{e33}"] {
+            assert_eq!(parse_typed(&format!("{local}@post.example"), None), Err(CsiError::LocalPart));
+        }
+        let typed = parse_typed("Ann@\u{ff30}ost.Example", None);
+        assert_eq!(typed.as_ref().map(Csi::expose), Ok("mailto:Ann@post.example"), "a domain has one form by IDNA");
+        assert_eq!(parse_typed("ann@xn--a.example", None), Err(CsiError::Domain), "an A-label that IDNA refuses");
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use waymark_mapping::{
     record::NEW_MS,
     rules::{Held, Refused},
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
-    wire::{Opaque16, Optional24, decode, encode},
+    wire::{Opaque16, decode, encode},
 };
 use world::{ORIGIN, World, csi, key_of, question, sent};
 
@@ -102,7 +102,11 @@ fn a_hidden_mapping_is_found_by_its_tag_only_and_cannot_be_denied() {
         let mut body = full.clone();
         body.hidden = waymark_mapping::wire::List24::new(full.hidden[..opened].to_vec()).unwrap();
         let vrf_proof = waymark_mapping::label::prove_handle(&world.vrf, &csi(), 0, &tag("soccer"), opened as u8).0;
-        body.tag_end = Optional24(Some(waymark_mapping::answer::TagProof { ordinal: opened as u8, vrf_proof }));
+        body.tag_proofs = waymark_mapping::wire::List24::new(vec![waymark_mapping::answer::TagProof {
+            ordinal: opened as u8,
+            vrf_proof,
+        }])
+        .unwrap();
         assert!(is_not_proven(check(&world, &claim(body), &asked(Some("soccer")))), "{opened} opened");
     }
     assert!(is_not_proven(check(&world, &claim(world.body(kept, None, false)), &asked(Some("soccer")))));

@@ -58,10 +58,10 @@ fn bob() -> (World, [Mapping; 2]) {
     (world, mappings)
 }
 
-/// Carol, a newcomer with possession at the given strength, claims the number.
-fn claim(world: &mut World, strength: u8, known: Known<'_>) -> Result<Event, Refused> {
+/// Carol, a newcomer with possession shown to this prover, claims the number.
+fn claim_by(world: &mut World, prover: &str, known: Known<'_>) -> Result<Event, Refused> {
     let mut event = world.event(EventKind::NewHolderPending, &[], &[], &["carol"], false);
-    let proof = world.attest_for("carol", &csi(), event.tbs.tenure + 1, strength);
+    let proof = world.attest_by(prover, "carol", &csi(), event.tbs.tenure + 1);
     let authority = event.tbs.sign_as_recipient(&world.origin, &secret("carol"), Some(proof));
     event.authorities = List24::new(vec![authority]).unwrap();
     let state = world.judge_knowing(&event, &[], known)?;
@@ -69,13 +69,17 @@ fn claim(world: &mut World, strength: u8, known: Known<'_>) -> Result<Event, Ref
     Ok(event)
 }
 
+fn claim(world: &mut World, known: Known<'_>) -> Result<Event, Refused> {
+    claim_by(world, "dp.example", known)
+}
+
 fn plain_claim(world: &mut World) -> Event {
-    claim(world, 1, Known::default()).unwrap()
+    claim(world, Known::default()).unwrap()
 }
 
 fn next_tenure_mapping(world: &mut World, app: &str) -> Mapping {
     let tenure = world.before().unwrap().0.tenure + 1;
-    let proof = world.attest_for(app, &csi(), tenure, 1);
+    let proof = world.attest_for(app, &csi(), tenure);
     world.mapping_by(app, "chat.example", Tags::shown(vec![]).unwrap(), proof)
 }
 
@@ -131,9 +135,9 @@ fn a_key_is_rotated_and_keeps_its_standing() {
     assert_eq!(world.judge(&event, &newer), Err(Refused::NotServed));
 }
 
-/// Otherwise whoever intercepts a code comes into the standing of a mapping that ran out, and is new to nobody.
+/// Otherwise somebody who intercepts a code comes into the standing of a mapping that ran out, and is new to nobody.
 #[test]
-fn a_mapping_that_ran_out_is_cleared_away_and_not_taken_over() {
+fn a_mapping_that_ran_out_is_not_taken_over() {
     let mut world = World::new();
     let [old, live] = [world.visible("bob", "chat.example"), world.visible("ann", "chat.example")];
     world.issue(&["bob", "ann"], &[old.clone(), live]);
@@ -148,10 +152,6 @@ fn a_mapping_that_ran_out_is_cleared_away_and_not_taken_over() {
         let event = world.event(EventKind::Withdraw, &[], &[old.digest()], apps, true);
         assert_eq!(world.judge(&event, &[]), Err(why));
     }
-    let event = world.event(EventKind::Replace, std::slice::from_ref(&same), &[old.digest()], &["mallory"], false);
-    world.change(&event, std::slice::from_ref(&same)).unwrap();
-    let held = &world.versions.last().unwrap().state.held;
-    assert!(held.iter().any(|h| h.mapping == same && h.standing.newcomer.0));
 }
 
 /// "While a mapping is new": the rule lets those who were there before remove it, and do nothing else with it.
@@ -195,7 +195,7 @@ fn a_claim_that_is_void_keeps_nothing_new() {
 fn what_is_hidden_does_not_show_in_what_is_visible() {
     let shown = [false, true].map(|hides| {
         let mut world = World::new();
-        let strict = world.attest_for("ann", &csi(), 0, 2);
+        let strict = world.attest_by("strict.example", "ann", &csi(), 0);
         let soccer = Tags::Exact(Tag::parse("soccer").unwrap());
         let secret = world.mapping_by("ann", "wire.example", soccer, strict);
         let bobs = world.visible("bob", "chat.example");
@@ -212,9 +212,9 @@ fn what_is_hidden_does_not_show_in_what_is_visible() {
         world.issue(&["ann"], std::slice::from_ref(&more));
         let state = &world.versions.last().unwrap().state;
         let visible = state.held.iter().filter(|h| !h.is_hidden());
-        (state.start.strength, visible.map(|h| h.standing.newcomer.0).collect::<Vec<_>>())
+        (state.start.domain.get(), visible.map(|h| h.standing.newcomer.0).collect::<Vec<_>>())
     });
-    assert_eq!(shown, [(1, vec![true, true]), (1, vec![true, true])]);
+    assert_eq!(shown, [(Some(domain("dp.example")), vec![true, true]), (Some(domain("dp.example")), vec![true, true])]);
 }
 
 #[test]
@@ -305,7 +305,7 @@ fn a_legitimate_newcomer_succeeds_without_anybodys_help() {
     world.wait(2 * HOUR);
     // Possession shown before the hold was over does not count, nor does somebody else's claim.
     assert_eq!(take_over(&mut world, "mallory").unwrap_err(), Refused::NoClaim);
-    let mut early = world.attest_for("carol", &csi(), 1, 1);
+    let mut early = world.attest_for("carol", &csi(), 1);
     early.time = UnixMillis::new(world.now - 2 * DAY);
     waymark_mapping::signed::SignedStruct::sign(&mut early, &world.origin, &secret("dp.example"));
     let early = world.mapping_by("carol", "chat.example", Tags::shown(vec![]).unwrap(), early);
@@ -371,7 +371,7 @@ fn the_table_of_conflicts() {
     // A claim that nobody takes up is void, and the next one counts.
     let (mut world, _) = bob();
     plain_claim(&mut world);
-    assert_eq!(claim(&mut world, 1, Known::default()).unwrap_err(), Refused::Claimed);
+    assert_eq!(claim(&mut world, Known::default()).unwrap_err(), Refused::Claimed);
     world.wait(HOLD_MS + TAKE_UP_MS);
     assert!(seen(&world).contested.is_none());
     assert_eq!(take_over(&mut world, "carol").unwrap_err(), Refused::NoClaim);
@@ -381,13 +381,6 @@ fn the_table_of_conflicts() {
 #[test]
 fn what_shortens_a_hold() {
     let ground = |world: &World| world.versions.last().unwrap().state.state.claim().unwrap().ground;
-    // A stricter proof.
-    let (mut world, _) = bob();
-    claim(&mut world, 2, Known::default()).unwrap();
-    assert_eq!(ground(&world), Ground::Stricter);
-    world.wait(SHORT_HOLD_MS + HOUR);
-    take_over(&mut world, "carol").unwrap();
-    assert_eq!(seen(&world).changed_hands.unwrap().ground, Some(Ground::Stricter));
     // All old mappings have lapsed.
     let (mut world, _) = bob();
     world.wait(200 * DAY);
@@ -395,14 +388,105 @@ fn what_shortens_a_hold() {
     assert_eq!(ground(&world), Ground::Lapsed);
     // A register says that the number was given away.
     let (mut world, _) = bob();
-    let event = claim(&mut world, 1, Known { csip: None, ground: Some(Ground::Recycled) }).unwrap();
+    let event = claim(&mut world, Known { ground: Some(Ground::Recycled), ..Known::default() }).unwrap();
     assert_eq!(ground(&world), Ground::Recycled);
     accepted(&world, &event, &[]).unwrap();
     // Nothing stands: nothing to claim.
     let (mut world, bobs) = bob();
     let event = world.event(EventKind::Withdraw, &[], &all(&bobs), &["bob"], false);
     world.change(&event, &[]).unwrap();
-    assert_eq!(claim(&mut world, 1, Known::default()).unwrap_err(), Refused::NothingToClaim);
+    assert_eq!(claim(&mut world, Known::default()).unwrap_err(), Refused::NothingToClaim);
+}
+
+fn strict_world() -> World {
+    let (mut world, _) = bob();
+    world.add_provider("strict.example", waymark_mapping::entry::ProviderRole::Prover, false);
+    world
+}
+
+/// No prover says of itself how strict it is: only the logged policy document shortens a hold, once.
+#[test]
+fn a_prover_is_stricter_only_by_the_policy_document() {
+    let ground = |world: &World| world.versions.last().unwrap().state.state.claim().unwrap().ground;
+    let listed = [domain("strict.example")];
+    let known = Known { stricter: &listed, ..Known::default() };
+    let mut world = strict_world();
+    claim_by(&mut world, "strict.example", Known::default()).unwrap();
+    assert_eq!(ground(&world), Ground::Equal, "not listed");
+    let mut world = strict_world();
+    claim_by(&mut world, "dp.example", known).unwrap();
+    assert_eq!(ground(&world), Ground::Equal, "another prover");
+    let mut world = strict_world();
+    let event = claim_by(&mut world, "strict.example", known).unwrap();
+    assert_eq!(ground(&world), Ground::Stricter);
+    accepted(&world, &event, &[]).unwrap();
+    // It is taken up with such a proof, too: so the record names whose word the short hold rests on.
+    world.wait(SHORT_HOLD_MS + HOUR);
+    let weak = next_tenure_mapping(&mut world, "carol");
+    let event = world.event(EventKind::NewHolder, std::slice::from_ref(&weak), &[], &["carol"], false);
+    assert_eq!(world.judge_knowing(&event, &[weak], known), Err(Refused::Weaker));
+    let proof = world.attest_by("strict.example", "carol", &csi(), 1);
+    let strict = world.mapping_by("carol", "chat.example", Tags::shown(vec![]).unwrap(), proof);
+    let event = world.event(EventKind::NewHolder, std::slice::from_ref(&strict), &[], &["carol"], false);
+    let state = world.judge_knowing(&event, std::slice::from_ref(&strict), known).unwrap();
+    world.log_state(state, event, vec![]);
+    assert_eq!(seen(&world).changed_hands.unwrap().ground, Some(Ground::Stricter));
+    // What was recorded rests on such a proof already: the next one is no stricter.
+    world.wait(DAY);
+    let event = {
+        let mut event = world.event(EventKind::NewHolderPending, &[], &[], &["dave"], false);
+        let proof = world.attest_by("strict.example", "dave", &csi(), 2);
+        let authority = event.tbs.sign_as_recipient(&world.origin, &secret("dave"), Some(proof));
+        event.authorities = List24::new(vec![authority]).unwrap();
+        event
+    };
+    let claimed = world.judge_knowing(&event, &[], known).unwrap();
+    assert_eq!(claimed.state.claim().unwrap().ground, Ground::Equal);
+}
+
+/// A DP may call any prover stricter. A sender whom that is to convince has its key in the trust file, and sees it at work.
+#[test]
+fn a_change_of_hands_on_a_stricter_proof_is_contested_unless_that_prover_is_pinned() {
+    let listed = [domain("strict.example")];
+    let known = Known { stricter: &listed, ..Known::default() };
+    let changed_hands = |attested_by: &str| {
+        let mut world = strict_world();
+        claim_by(&mut world, "strict.example", known).unwrap();
+        world.wait(SHORT_HOLD_MS + HOUR);
+        let proof = world.attest_by(attested_by, "carol", &csi(), 1);
+        let mapping = world.mapping_by("carol", "chat.example", Tags::shown(vec![]).unwrap(), proof);
+        let event = world.event(EventKind::NewHolder, std::slice::from_ref(&mapping), &[], &["carol"], false);
+        // A DP that calls every prover stricter.
+        let all = [domain("strict.example"), domain("dp.example")];
+        let lax = Known { stricter: &all, ..Known::default() };
+        let mut state = world.judge_knowing(&event, &[mapping], lax).unwrap();
+        state.start.domain = domain("strict.example").into();
+        world.log_state(state, event, vec![]);
+        world
+    };
+    let pin = |key: &str| {
+        let key = key_of(key).to_hex();
+        format!("[[provider]]\nrole = \"prover\"\ndomain = \"strict.example\"\nkey = \"{key}\"\n")
+    };
+    let contested = |world: &World, pins: &str| {
+        let trust = Trust::parse(&(world.trust_text() + pins)).unwrap();
+        check_with(world, &world.answer(&csi(), None), None, &trust).unwrap().contested
+    };
+    let mut world = changed_hands("strict.example");
+    assert_eq!(contested(&world, ""), Some(Contest::ForeignProver));
+    assert_eq!(contested(&world, &pin("strict.example")), None);
+    // For as long as how the tenure began is proved.
+    world.wait(PASSAGE_MS);
+    assert_eq!(contested(&world, ""), None);
+    // The name of a pinned prover that has attested nothing here does not convince.
+    let world = changed_hands("dp.example");
+    assert_eq!(contested(&world, &pin("strict.example")), Some(Contest::ForeignProver));
+    // And a hold of 14 days asks for nobody's word.
+    let (mut world, _) = bob();
+    plain_claim(&mut world);
+    world.wait(HOLD_MS + HOUR);
+    take_over(&mut world, "carol").unwrap();
+    assert_eq!(seen(&world).contested, None);
 }
 
 #[test]
@@ -497,8 +581,15 @@ fn what_an_msp_or_the_dp_says_removes_nothing() {
     let lookup = seen(&world);
     assert_eq!((lookup.outcome, lookup.mappings.len(), lookup.withheld.len()), (Outcome::NoneListed, 0, 1));
     assert_eq!(lookup.withheld[0].reason, 2);
-    let recipient =
-        open_current(&world.receipt(), &question(csi()), &world.trust(), None, world.clock(), &mut Trail::default());
+    let recipient = open_current(
+        &world.receipt(),
+        &question(csi()),
+        &secret("bob").public(),
+        &world.trust(),
+        None,
+        world.clock(),
+        &mut Trail::default(),
+    );
     assert_eq!(recipient.unwrap().unwrap().state.held.len(), 2);
     // Without the statement, with somebody else's, or closed without any reason.
     let forged = world.statement(EventKind::DpUnserve, Some(bobs[0].digest()), 2, "chat.example");

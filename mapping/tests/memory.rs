@@ -31,7 +31,7 @@ use waymark_mapping::{
     vrf::VrfSecret,
     wire::{List24, Opaque16},
 };
-use world::{ORIGIN, World, csi, question, secret, sent};
+use world::{ORIGIN, World, csi, key_of, question, secret, sent};
 
 /// The trust file's skew in every world, in seconds.
 const SKEW_S: u64 = 30;
@@ -310,8 +310,9 @@ fn a_receipt_shows_the_place_of_the_open_entry_and_moves_the_same_memory() {
     without.now.full.0 = None;
     let refused = accepted(&world, &without, None);
     assert!(matches!(refused, Err(ReceiptRefused::Rejected(Rejected::NotProven(_)))), "{refused:?}");
-    let opened = open_current(&without, &question(csi()), &trust, None, world.clock(), &mut Trail::default());
-    assert!(matches!(opened, Err(Rejected::NotProven(_))), "{opened:?}");
+    let opened =
+        open_current(&without, &question(csi()), &key_of("a"), &trust, None, world.clock(), &mut Trail::default());
+    assert!(matches!(opened, Err(ReceiptRefused::Rejected(Rejected::NotProven(_)))), "{opened:?}");
     // What goes back is refused of a receipt as well.
     let knows_more = {
         let mut later = clone_of(&world);
@@ -344,8 +345,9 @@ fn an_answer_of_another_log_than_the_one_asked_is_refused_though_both_are_truste
     let mut world = world;
     let mapping = world.visible("a", "chat.example");
     world.issue(&["a"], &[mapping]);
-    let opened = open_current(&world.receipt(), &elsewhere, &trust, None, world.clock(), &mut Trail::default());
-    assert_eq!(opened.unwrap_err(), Rejected::OtherLog);
+    let opened =
+        open_current(&world.receipt(), &elsewhere, &key_of("a"), &trust, None, world.clock(), &mut Trail::default());
+    assert_eq!(opened.unwrap_err(), ReceiptRefused::Rejected(Rejected::OtherLog));
 }
 
 // ---- honest witnesses ----

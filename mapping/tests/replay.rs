@@ -20,7 +20,7 @@ fn world() -> World {
 }
 
 fn replay(world: &World) -> (Replay, Step) {
-    let mut replay = Replay::new(world.origin.clone(), *world.log.vkey().key());
+    let mut replay = Replay::new(world.origin.clone(), world.log.key());
     let leaves = world.leaves();
     let step = replay.extend(&world.entries, leaves.len() as u64, &naive_root(&leaves));
     (replay, step)
@@ -39,7 +39,7 @@ fn an_honest_log_has_no_findings_in_one_step_or_in_many() {
     assert_eq!(replay.map().root(), world.head.map_root);
     assert_eq!(replay.last_head().unwrap().1, world.head);
 
-    let mut piecewise = Replay::new(world.origin.clone(), *world.log.vkey().key());
+    let mut piecewise = Replay::new(world.origin.clone(), world.log.key());
     let leaves = world.leaves();
     let heads = world.entries.iter().enumerate().filter(|(_, e)| matches!(Entry::decode(e), Ok(Entry::Head(_))));
     for (index, _) in heads {
@@ -55,7 +55,7 @@ fn an_honest_log_has_no_findings_in_one_step_or_in_many() {
 #[test]
 fn entries_that_do_not_lead_to_the_root_are_not_believed() {
     let world = world();
-    let mut replay = Replay::new(world.origin.clone(), *world.log.vkey().key());
+    let mut replay = Replay::new(world.origin.clone(), world.log.key());
     let size = world.entries.len() as u64;
     let step = replay.extend(&world.entries, size, &Hash::ZERO);
     assert_eq!((step.findings, replay.size()), (vec![Finding::RootMismatch { size }], 0));

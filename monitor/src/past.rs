@@ -41,7 +41,7 @@ impl LogState {
         }
         let head = desk.store.head(&origin)?;
         let mut state = Self {
-            replay: Replay::new(origin, *target.keys[0].key()),
+            replay: Replay::new(origin, target.log_key),
             tree: Tree::new(),
             watches,
             anchor: None,

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use waymark_log::{
     checkpoint::{CheckpointError, Origin, SignedCheckpoint},
+    key::Key,
     note::{KeyName, Note, Vkey},
     policy::PolicyLog,
 };
@@ -52,6 +53,8 @@ pub(crate) struct Target {
     pub(crate) origin: Origin,
     /// Keys under which it signs, the first one from the start.
     pub(crate) keys: Vec<Vkey>,
+    /// The first of them.
+    pub(crate) log_key: Key,
     pub(crate) trust: Trust,
     /// Without a final slash.
     pub(crate) url: String,
@@ -99,7 +102,9 @@ fn target(log: FollowedLog) -> Result<Target, String> {
     let name = log_name(&log.trust, &url)?;
     let origin = Origin::new(name.as_str()).map_err(|e| e.to_string())?;
     let policy = log.trust.policy();
-    let keys: Vec<Vkey> = policy.logs().iter().filter(|l| *l.vkey.name() == name).map(|l| l.vkey.clone()).collect();
+    let logs = policy.logs().iter().filter(|l| *l.vkey.name() == name);
+    let log_key = logs.clone().map(|l| l.key).next().ok_or_else(|| format!("the policy names no log {name}"))?;
+    let keys: Vec<Vkey> = logs.map(|l| l.vkey.clone()).collect();
     for (witness, _) in &log.witnesses {
         if !policy.witnesses().iter().any(|w| w.name == *witness) {
             return Err(format!("the policy names no witness {witness:?}"));
@@ -113,7 +118,7 @@ fn target(log: FollowedLog) -> Result<Target, String> {
             copies.push(CopyPlace { witness: witness.name.clone(), vkey: witness.vkey.clone(), url });
         }
     }
-    Ok(Target { origin, keys, trust: log.trust, url, copies })
+    Ok(Target { origin, keys, log_key, trust: log.trust, url, copies })
 }
 
 /// A URL prefix without its final slash.

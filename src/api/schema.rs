@@ -23,8 +23,8 @@ pub const CSI_PATTERN: &str = concat!(
 pub const DOMAIN_PATTERN: &str = r"^(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?$";
 /// A log's origin: no control characters.
 const ORIGIN_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
-/// No control characters.
-const TAG_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
+/// Words with single spaces between them. Beyond it: NFC, and no invisible characters or compatibility forms.
+const TAG_PATTERN: &str = r"^[^\u0000-\u0020\u007f-\u00a0]+(?: [^\u0000-\u0020\u007f-\u00a0]+)*$";
 /// The name of a challenge, and the secret of its link: sixteen bytes.
 pub const HEX_16_PATTERN: &str = "^[0-9a-f]{32}$";
 /// A key, or a hash.
@@ -61,7 +61,8 @@ pub fn origin() -> Object {
 
 /// A tag.
 pub fn tag() -> Object {
-    let what = "A tag to present, 1 to 64 bytes in NFC.";
+    let what =
+        "A tag to present: 1 to 64 bytes in NFC, words with single spaces between them, no invisible characters.";
     optional(text(TAG_PATTERN, what)).min_length(Some(1)).max_length(Some(TAG_BYTES_MAX)).build()
 }
 

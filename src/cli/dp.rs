@@ -7,7 +7,7 @@ use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     note::{Note, Vkey},
 };
-use waymark_mapping::{audit::Replay, event::AuthorityRole};
+use waymark_mapping::{audit::Replay, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT};
 use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
 
 use super::{
@@ -213,7 +213,9 @@ pub fn run() -> ExitCode {
                     relays_per_minute: RELAYS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                     regions,
+                    visible_mappings: VISIBLE_MAPPINGS_DEFAULT,
                     csip: vec![],
+                    prover: vec![],
                     recycling: vec![],
                     tls: None,
                 };
@@ -310,6 +312,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("lookups_per_minute  {}", settings.does.limits.lookups_per_minute);
     println!("relays_per_minute   {}", settings.relays_per_minute);
     println!("regions             {}", settings.does.regions.join(" "));
+    println!("visible_mappings    {}", settings.does.visible_max());
     println!("recycling           {:?}", settings.recycling);
     println!("policy document     {}", settings.policy_document.digest.to_hex());
     settings.policy_document.document.check(&settings.does).map_err(|e| End::Could(e.into()))?;
@@ -358,7 +361,7 @@ fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
 fn list_providers(dir: &std::path::Path) -> Ended {
     let settings = load(dir)?;
     let (entries, checkpoint) = published_entries(&settings)?;
-    let mut replay = Replay::new(settings.origin.clone(), *settings.signer.vkey().key());
+    let mut replay = Replay::new(settings.origin.clone(), settings.signer.key());
     replay.extend(&entries, checkpoint.size, &checkpoint.root);
     for leaf in replay.providers().leaves() {
         for key in leaf.keys.iter() {

@@ -54,8 +54,8 @@ pub fn apply(dir: &Path) -> Ended {
     let secret = SecretKey::from_seed(&*keyfile::load(&dir.join(names::KEYS).join("log.key")).map_err(could)?);
     let promise = Promise { policy: document.digest, interval_ms: settings.interval_ms };
     let entry = change::make(&settings.origin, &secret, promise, latest);
-    let (origin, log_key) = (&settings.origin, settings.signer.vkey().key());
-    let judge = Judge { origin, log_key, does: &settings.does, interval_ms: settings.interval_ms };
+    let (origin, log_key) = (&settings.origin, settings.signer.key());
+    let judge = Judge { origin, log_key: &log_key, does: &settings.does, interval_ms: settings.interval_ms };
     judge.check(&entry, latest, &shelf).map_err(could)?;
     change::submit(dir, &entry)?;
     println!("{}", document.digest.to_hex());

@@ -61,6 +61,10 @@ pub fn words(lookup: &Lookup, who: &str, now: UnixMillis) -> String {
         Some(Contest::ForeignRelease) => {
             let _ = writeln!(card, "  ! CONTESTED: taken back by an operator that your trust file does not know");
         }
+        Some(Contest::ForeignProver) => {
+            let who = "a prover that your trust file does not know";
+            let _ = writeln!(card, "  ! CONTESTED: changed hands after 72 hours only, on the word of {who}");
+        }
         None => {}
     }
     if let Some(hands) = &lookup.changed_hands {
@@ -305,6 +309,7 @@ fn contest_json(contest: &Contest) -> Value {
             "objected": objected,
         }),
         Contest::ForeignRelease => json!({"kind": "foreign-release"}),
+        Contest::ForeignProver => json!({"kind": "foreign-prover"}),
     }
 }
 

@@ -29,6 +29,7 @@ pub mod msp;
 pub mod policy;
 pub mod provider;
 pub mod recipient;
+pub mod renewal;
 pub mod saved;
 pub mod statement;
 pub mod sticky;

@@ -341,7 +341,8 @@ pub async fn history(
 ) -> Result<Option<Current>, RecipientError> {
     let asked = Asked { origin: dp.origin().clone(), csi: csi.clone(), tag: None };
     let receipt = dp.history(secret, csi).await?;
-    let current = open_current(&receipt, &asked, trust, memory.remembered(), dp.clock().now(), &mut Trail::default())?;
+    let (by, remembered, now) = (secret.public(), memory.remembered(), dp.clock().now());
+    let current = open_current(&receipt, &asked, &by, trust, remembered, now, &mut Trail::default())?;
     if let Some(current) = &current {
         memory.take(&current.recall).await?;
     }

@@ -142,7 +142,7 @@ fn parse_line(line: &str) -> Result<Person, String> {
 }
 
 fn parse_mapping(m: &LineMapping) -> Result<PersonMapping, String> {
-    let tag = |t: &String| Tag::parse(t).ok_or("a tag is 1 to 64 bytes in NFC without control characters");
+    let tag = |t: &String| Tag::parse(t).ok_or("a tag has surplus spaces or characters that are not allowed");
     let tags = match &m.exact_tag {
         Some(exact) if m.tags.is_empty() => Tags::Exact(tag(exact)?),
         Some(_) => return Err("an exact-match tag stands alone".to_owned()),

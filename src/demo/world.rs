@@ -329,7 +329,9 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
         regions: vec![],
+        visible_mappings: waymark_mapping::record::VISIBLE_MAPPINGS_DEFAULT,
         csip: vec![],
+        prover: vec![],
         recycling: vec![],
         tls: None,
     };

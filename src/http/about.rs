@@ -10,7 +10,7 @@ use axum::{
 use waymark_mapping::{
     entry::HEAD_INTERVAL_MS_MAX,
     mapping::MAPPING_LIFETIME_MS_MAX,
-    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, TAKE_UP_MS, VISIBLE_MAPPINGS_DEFAULT},
+    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, TAKE_UP_MS},
     tenure::PASSAGE_MS,
     wire::FORMAT,
 };
@@ -74,7 +74,7 @@ fn limits(settings: &Settings) -> Limits {
         change_bytes: CHANGE_BYTES_MAX as u64,
         import_bytes: IMPORT_BYTES_MAX as u64,
         import_items: IMPORT_ITEMS_MAX as u64,
-        visible_mappings: VISIBLE_MAPPINGS_DEFAULT as u64,
+        visible_mappings: settings.does.visible_max() as u64,
         hidden_mappings: HIDDEN_SLOTS as u64,
         lookups_per_minute: settings.does.limits.lookups_per_minute,
         relays_per_minute: settings.relays_per_minute,
@@ -92,6 +92,7 @@ pub async fn serve(State(app): State<Arc<App>>) -> Response<Body> {
         told.promises.interval_ms = promise.interval_ms.into();
     }
     told.limits.lookups_per_minute = policy.document.limits.lookups_per_minute;
+    told.limits.visible_mappings = policy.document.visible_max() as u64;
     told.channels.clone_from(&policy.document.channels);
     told.regions.clone_from(&policy.document.regions);
     let mut response = json(StatusCode::OK, &told);

@@ -33,7 +33,7 @@ use crate::{
         CHANGE_BYTES_MAX, CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HISTORY_MEDIA_TYPE,
         HistoryRequest, JSON_BYTES_MAX, JSON_MEDIA_TYPE,
     },
-    authorise::{Bench, Judged, NotAuthorised, authorise, check_signer},
+    authorise::{Bench, Judged, NotAuthorised, authorise, check_signer, is_in_scope},
     export,
     published::Latest,
     sequencer::{
@@ -75,9 +75,19 @@ async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<()
 }
 
 fn judge(app: &App, request: &ChangeRequest, recycled: bool) -> Result<Judged, NotAuthorised> {
-    let (origin, csips, now) = (&app.origin, &app.csips[..], app.clock.now());
-    let regions = app.policy().document.regions();
-    authorise(&app.answering, request, Bench { origin, csips, regions: &regions, recycled, now })
+    let (policy, now) = (app.policy(), app.clock.now());
+    let document = &policy.document;
+    let bench = Bench {
+        origin: &app.origin,
+        csips: &app.csips,
+        provers: &app.provers,
+        stricter: &document.stricter_provers(),
+        visible_max: document.visible_max(),
+        regions: &document.regions(),
+        recycled,
+        now,
+    };
+    authorise(&app.answering, request, bench)
 }
 
 /// Whether a register says that a claimed number has changed hands since somebody else last showed possession of it. It is asked
@@ -213,6 +223,7 @@ fn shows_possession(app: &App, latest: &Latest, signer: &Key, possession: Option
         && p.verify(&app.origin).is_ok()
         && prover(p.time)
         && prover(now)
+        && is_in_scope(&p, &app.answering.domain, &app.provers)
 }
 
 /// POST /v1/history

@@ -71,6 +71,8 @@ pub const POLICY_UNKNOWN: Kind = Kind::new(404, "policy-unknown", "There is no s
 pub const RECORD_ELSEWHERE: Kind = Kind::new(503, "record-elsewhere", "The record is not kept here");
 /// The prover is not in the log.
 pub const PROVER_UNKNOWN: Kind = Kind::new(422, "prover-unknown", "The prover is not in the log");
+/// The prover is not believed about this identifier.
+pub const PROVER_SCOPE: Kind = Kind::new(422, "prover-scope", "The prover is not believed here about this identifier");
 /// A consent is not good.
 pub const CONSENT_INVALID: Kind = Kind::new(422, "consent-invalid", "An MSP's consent is not good");
 /// A consent is missing.
@@ -204,6 +206,7 @@ pub const OF_AUTHORISE: &[Kind] = &[
     NOT_ALLOWED,
     AUTHORITY_UNKNOWN,
     PROVER_UNKNOWN,
+    PROVER_SCOPE,
     MSP_UNKNOWN,
     CONSENT_INVALID,
     CONSENT_REQUIRED,
@@ -220,7 +223,7 @@ pub const OF_AUTHORISE: &[Kind] = &[
     CHANGE_INVALID,
 ];
 /// The same for a revocation: it adds nothing and has one signer.
-pub const OF_REVOKE: &[Kind] = &[PROVER_UNKNOWN, VERSION_STALE, SIGNATURE_INVALID, CHANGE_INVALID];
+pub const OF_REVOKE: &[Kind] = &[PROVER_UNKNOWN, PROVER_SCOPE, VERSION_STALE, SIGNATURE_INVALID, CHANGE_INVALID];
 
 /// A change that was not authorised.
 pub fn authorise(error: &NotAuthorised) -> Problem {
@@ -231,6 +234,7 @@ pub fn authorise(error: &NotAuthorised) -> Problem {
         NotAuthorised::OtherSigner => NOT_ALLOWED,
         NotAuthorised::UnknownAuthority => AUTHORITY_UNKNOWN,
         NotAuthorised::UnknownProver => PROVER_UNKNOWN,
+        NotAuthorised::ProverScope => PROVER_SCOPE,
         NotAuthorised::UnknownMsp => MSP_UNKNOWN,
         NotAuthorised::Region => REGION_REFUSED,
         NotAuthorised::BadConsent => CONSENT_INVALID,
@@ -244,7 +248,7 @@ fn rules(refused: Refused) -> Problem {
         // Nothing of the current record is told: it may be somebody else's.
         Refused::Stale => VERSION_STALE,
         Refused::Signature => SIGNATURE_INVALID,
-        Refused::NotAuthorised | Refused::Bystander => NOT_ALLOWED,
+        Refused::NotAuthorised | Refused::Bystander | Refused::Lapsed | Refused::Weaker => NOT_ALLOWED,
         Refused::NothingToClaim => NOTHING_TO_CLAIM,
         Refused::Claimed => CLAIMED,
         Refused::NoClaim => NO_CLAIM,
@@ -252,9 +256,12 @@ fn rules(refused: Refused) -> Problem {
         Refused::Objected => OBJECTED,
         Refused::Full => RECORD_FULL,
         Refused::Mapping(_) | Refused::Time => MAPPING_INVALID,
-        Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere | Refused::NotServed => {
-            CHANGE_INVALID
-        }
+        Refused::Elsewhere
+        | Refused::Shape
+        | Refused::OtherMappings
+        | Refused::NotThere
+        | Refused::NotServed
+        | Refused::Twice => CHANGE_INVALID,
     };
     Problem::new(kind, refused.to_string())
 }

@@ -92,8 +92,8 @@ pub async fn look_up(
 }
 
 fn parse_tag(text: &str) -> Result<Tag, Problem> {
-    Tag::parse(text)
-        .ok_or_else(|| Problem::new(TAG_INVALID, "A tag is 1 to 64 bytes in NFC without control characters."))
+    const WHAT: &str = "A tag is 1 to 64 bytes in NFC: words with single spaces between them, no invisible characters.";
+    Tag::parse(text).ok_or_else(|| Problem::new(TAG_INVALID, WHAT))
 }
 
 /// The form that is liked best of those we have, the first of equals. What we do not know is passed over, wildcards too: the

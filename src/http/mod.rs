@@ -65,7 +65,7 @@ use self::{
 };
 use crate::{
     api::well_known::WellKnown,
-    authorise::TrustedCsip,
+    authorise::{TrustedCsip, TrustedProver},
     policy::shelf::{InEffect, Logged},
     published::Answering,
     recycling::Registers,
@@ -98,6 +98,8 @@ pub struct App {
     pub well_known: WellKnown,
     /// The CSIPs whose releases are believed.
     pub csips: Vec<TrustedCsip>,
+    /// The provers that are believed besides the DP.
+    pub provers: Vec<TrustedProver>,
     nonces: Nonces,
     provider_nonces: ProviderNonces,
     replays: Replays<()>,
@@ -121,6 +123,7 @@ impl App {
         policies: InEffect,
         well_known: WellKnown,
         csips: Vec<TrustedCsip>,
+        provers: Vec<TrustedProver>,
         recycling: Registers,
         relays_per_minute: u32,
     ) -> Self {
@@ -133,6 +136,7 @@ impl App {
             policies,
             well_known,
             csips,
+            provers,
             recycling,
             nonces: Nonces::default(),
             provider_nonces: ProviderNonces::default(),

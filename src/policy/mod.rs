@@ -15,7 +15,7 @@ use serde::Deserialize;
 use waymark_mapping::{
     mapping::MAPPING_LIFETIME_MS_MAX,
     names::{Domain, Region},
-    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, VISIBLE_MAPPINGS_DEFAULT},
+    record::{HIDDEN_SLOTS, HOLD_MS, NEW_MS, SHORT_HOLD_MS, VISIBLE_SLOTS_MAX},
     tenure::PASSAGE_MS,
 };
 
@@ -90,6 +90,8 @@ pub struct Document {
     pub regions: Vec<String>,
     /// Whether answers are asked of other DPs.
     pub federation: bool,
+    /// The provers whose proofs are stricter than a code: a claim that rests on one waits less.
+    stricter_provers: Vec<String>,
     /// How much of what.
     pub limits: Limits,
     /// How long what waits.
@@ -173,8 +175,9 @@ impl Document {
             channels: channels_of(&file.codes),
             regions: file.regions.clone(),
             federation: false,
+            stricter_provers: stricter_of(file),
             limits: Limits {
-                visible_mappings: VISIBLE_MAPPINGS_DEFAULT as u64,
+                visible_mappings: file.visible_mappings as u64,
                 hidden_mappings: HIDDEN_SLOTS as u64,
                 lookups_per_minute: file.lookups_per_minute,
                 relayed_lookups_per_minute: file.relays_per_minute,
@@ -240,6 +243,14 @@ impl Document {
         if self.regions.len() > LIST_MAX || !self.regions.iter().all(|r| !r.is_empty() && Region::parse(r).is_some()) {
             return wrong("regions", "each has 1 to 8 upper-case letters, digits or hyphens");
         }
+        let is_prover = |p: &String| *p != self.domain && Domain::parse(p).is_some();
+        let ascends = self.stricter_provers.windows(2).all(|w| w[0] < w[1]);
+        if self.stricter_provers.len() > LIST_MAX || !ascends || !self.stricter_provers.iter().all(is_prover) {
+            return wrong("stricter_provers", "at most 16 domain names other than the DP's, each once, in order");
+        }
+        if !(1..=VISIBLE_SLOTS_MAX as u64).contains(&self.limits.visible_mappings) {
+            return wrong("limits.visible_mappings", "1 to 32: a record has room for no more");
+        }
         // "Budgets: at least 50 a day for any sender."
         if self.limits.lookups_per_day_min < LOOKUPS_PER_DAY_MIN {
             return wrong("limits.lookups_per_day_min", "at least 50 look-ups a day for any sender");
@@ -264,7 +275,7 @@ impl Document {
     }
 
     /// What follows from the configuration and the program; the rest is words.
-    fn determined(&self) -> [(&'static str, String); 22] {
+    fn determined(&self) -> [(&'static str, String); 23] {
         let Self { limits, holds, retention, .. } = self;
         let list = |items: &[String]| format!("{items:?}");
         [
@@ -272,6 +283,7 @@ impl Document {
             ("channels", list(&self.channels)),
             ("regions", list(&self.regions)),
             ("federation", self.federation.to_string()),
+            ("stricter_provers", list(&self.stricter_provers)),
             ("limits.visible_mappings", limits.visible_mappings.to_string()),
             ("limits.hidden_mappings", limits.hidden_mappings.to_string()),
             ("limits.lookups_per_minute", limits.lookups_per_minute.to_string()),
@@ -299,6 +311,17 @@ impl Document {
         Self { channels: running.channels.clone(), limits, ..self }
     }
 
+    /// The provers whose proofs are stricter than others.
+    pub fn stricter_provers(&self) -> Vec<Domain> {
+        self.stricter_provers.iter().filter_map(|p| Domain::parse(p)).collect()
+    }
+
+    /// Most visible mappings of one identifier.
+    pub const fn visible_max(&self) -> usize {
+        // At most 32, as was checked.
+        self.limits.visible_mappings as usize
+    }
+
     /// The regions, parsed.
     pub fn regions(&self) -> Vec<Region> {
         self.regions.iter().filter_map(|r| Region::parse(r)).collect()
@@ -315,6 +338,8 @@ impl Document {
             ("contact", toml::Value::from(self.contact.as_str())),
             ("channels", list(&self.channels)),
             ("regions", list(&self.regions)),
+            ("stricter_provers", list(&self.stricter_provers)),
+            ("visible_mappings", toml::Value::from(self.visible_max() as u32)),
             ("lookups_per_minute", toml::Value::from(self.limits.lookups_per_minute)),
             ("relayed_lookups_per_minute", toml::Value::from(self.limits.relayed_lookups_per_minute)),
             ("lookups_per_day_min", toml::Value::from(self.limits.lookups_per_day_min)),
@@ -343,6 +368,14 @@ fn with_value(text: &str, field: &str, value: &str) -> String {
         None => format!("{line}\n"),
     };
     text.lines().map(line).collect()
+}
+
+/// The provers that a configuration calls stricter, in order.
+fn stricter_of(file: &File) -> Vec<String> {
+    let mut provers: Vec<String> = file.prover.iter().filter(|p| p.stricter).map(|p| p.domain.clone()).collect();
+    provers.sort_unstable();
+    provers.dedup();
+    provers
 }
 
 /// The channels that codes take by a configuration.
@@ -383,7 +416,7 @@ mod tests {
                 fields += 1;
             }
         }
-        assert_eq!(fields, 24);
+        assert_eq!(fields, 25);
         assert!(Document::parse(format!("more = 1\n{text}").as_bytes()).is_err());
         assert!(Document::parse(&vec![b'#'; DOCUMENT_BYTES_MAX + 1]).is_err());
     }
@@ -398,6 +431,8 @@ mod tests {
             ("retention.former_tenure_days", "former_tenure_days = 30", "former_tenure_days = 1"),
             ("federation", "federation = false", "federation = true"),
             ("regions", "[\"EU\", \"CH\"]", "[\"EU\"]"),
+            ("stricter_provers", "stricter_provers = []", "stricter_provers = [\"strict.example\"]"),
+            ("limits.visible_mappings", "visible_mappings = 8", "visible_mappings = 32"),
             ("limits.lookups_per_minute", "lookups_per_minute = 60", "lookups_per_minute = 6"),
         ] {
             assert!(text.contains(from), "{from}");
@@ -408,6 +443,9 @@ mod tests {
             ("limits.lookups_per_day_min", "per_day_min = 50", "per_day_min = 49"),
             ("limits.lookups_per_day_min", "\nlookups_per_minute = 60", "\nlookups_per_minute = 0"),
             ("regions", "\"CH\"", "\"ch\""),
+            ("limits.visible_mappings", "visible_mappings = 8", "visible_mappings = 33"),
+            ("stricter_provers", "stricter_provers = []", "stricter_provers = [\"dp.example\"]"),
+            ("stricter_provers", "stricter_provers = []", "stricter_provers = [\"b.example\", \"a.example\"]"),
             ("channels", "\"console\"", "\"pigeon\""),
             ("format", "format = 1", "format = 2"),
         ] {

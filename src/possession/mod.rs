@@ -76,8 +76,6 @@ pub const ATTESTATION_MS: u64 = 60 * 60 * 1000;
 pub const CHALLENGES_MAX: usize = 100_000;
 /// How often challenges that are over are forgotten, identifiers and all.
 const SWEEP_MS: u64 = 60_000;
-/// Strength of a code or a link over a channel that others may read.
-const STRENGTH_CODE: u8 = 1;
 
 /// Names a challenge.
 pub type ChallengeId = [u8; 16];
@@ -370,7 +368,6 @@ impl Possession {
             tenure: claim.tenure,
             purpose: claim.purpose,
             method,
-            strength: STRENGTH_CODE,
             prover: domain.clone(),
             prover_key: secret.public(),
             time: now,

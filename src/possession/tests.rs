@@ -111,8 +111,8 @@ async fn the_right_code_works_once_and_for_its_key_only() {
     let attestation = approved(desk.check(&open.id, &claim.recipient, Some(&code), 1002));
     attestation.verify(&origin()).unwrap();
     assert!(attestation.verify(&Origin::new("other.example/log").unwrap()).is_err());
-    let of = |a: &Attestation| (a.recipient, a.csi.clone(), a.tenure, a.purpose, a.method, a.strength, a.time);
-    let want = (claim.recipient, claim.csi.clone(), 3, Purpose::Control, Method::SMS, 1, ms(1002));
+    let of = |a: &Attestation| (a.recipient, a.csi.clone(), a.tenure, a.purpose, a.method, a.time);
+    let want = (claim.recipient, claim.csi.clone(), 3, Purpose::Control, Method::SMS, ms(1002));
     assert_eq!(of(&attestation), want);
     assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), 1003), Err(PossessionError::NoChallenge));
 }

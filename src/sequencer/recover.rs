@@ -159,7 +159,8 @@ fn replay(
     if edge.root() != head.root {
         return Err(RecoverError::Damaged("the entries do not lead to the signed root".to_owned()));
     }
-    let mut replay = Replay::new(origin.clone(), *vkey.key());
+    let log_key = *vkey.ed25519().ok_or_else(|| RecoverError::Damaged("the log's key is not Ed25519".to_owned()))?;
+    let mut replay = Replay::new(origin.clone(), log_key);
     let step = replay.extend(&entries, head.size, &head.root);
     if let Some(finding) = step.findings.first() {
         return Err(RecoverError::Damaged(finding.to_string()));
@@ -167,7 +168,7 @@ fn replay(
     let (_, last) = replay.last_head().ok_or_else(|| RecoverError::Damaged("there is no head".to_owned()))?;
     let state = LogState {
         origin: origin.clone(),
-        log_key: *vkey.key(),
+        log_key,
         edge,
         map: replay.map().clone(),
         providers: replay.providers().clone(),

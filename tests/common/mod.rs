@@ -159,7 +159,9 @@ pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut 
         relays_per_minute: 6,
         answer_bytes_min: 8192,
         regions: vec!["EU".to_owned()],
+        visible_mappings: 8,
         csip: vec![],
+        prover: vec![],
         recycling: vec![],
         tls: None,
     };

@@ -14,7 +14,7 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping, Method, Purpose},
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
-    wire::encode,
+    wire::{Format, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -119,12 +119,12 @@ pub fn attestation(
 ) -> Attestation {
     let now = Clock::System.now();
     let mut attestation = Attestation {
+        format: Format,
         csi: who.clone(),
         recipient: secret.public(),
         tenure,
         purpose: Purpose::Control,
         method: Method::CONSOLE,
-        strength: 1,
         prover: domain.clone(),
         prover_key: prover.public(),
         time: now,

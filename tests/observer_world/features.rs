@@ -172,7 +172,6 @@ fn record(columns: &mut Columns, seen: &Observed, look: usize) {
     columns.add("tenure", |i| u64::from(looks[i].body().record.tenure));
     columns.add("version that began the tenure", |i| u64::from(looks[i].body().contents.start.version));
     columns.add("whose word the tenure rests on", |i| hash_of(&encode(&looks[i].body().contents.start.domain)));
-    columns.add("strength of the tenure", |i| u64::from(looks[i].body().contents.start.strength));
     columns.add("tenure by nobody's word that is shown", |i| {
         let body = looks[i].body();
         let provers = body.visible.iter().filter_map(|v| Some(v.content.mapping()?.attestation.prover.clone()));

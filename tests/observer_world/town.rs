@@ -53,7 +53,7 @@ const ATTESTED_MS: u64 = 3_600_000;
 /// The running DP, and the keys of its provers.
 pub struct Town {
     stage: Stage,
-    provers: [(Domain, SecretKey, u8); 2],
+    provers: [(Domain, SecretKey); 2],
     pub msps: Vec<Domain>,
 }
 
@@ -89,7 +89,7 @@ impl Town {
             onboarding::submit(&stage.root.path().join("dp"), &entry).unwrap();
         }
         until("the providers", async || providers.iter().all(|(name, ..)| stage.dp.knows_provider(name))).await;
-        let provers = [(domain("dp.example"), dp_prover.unwrap(), 1), (domain(PROVER), key(PROVER), 2)];
+        let provers = [(domain("dp.example"), dp_prover.unwrap()), (domain(PROVER), key(PROVER))];
         Arc::new(Self { stage, provers, msps })
     }
 
@@ -274,7 +274,7 @@ impl Town {
     }
 
     fn attest(&self, person: &mut Person, key: &SecretKey) -> Attestation {
-        let (prover, secret, strength) = person.dice.one_of(&self.provers).clone();
+        let (prover, secret) = person.dice.one_of(&self.provers).clone();
         let now = Clock::System.now();
         let mut attestation = Attestation {
             format: Format,
@@ -283,7 +283,6 @@ impl Town {
             tenure: 0,
             purpose: Purpose::Control,
             method: Method::CONSOLE,
-            strength,
             prover,
             prover_key: secret.public(),
             time: now,

@@ -72,6 +72,7 @@ fn contest(contest: Contest) -> Value {
             "objected": objected,
         }),
         Contest::ForeignRelease => json!({ "by": "foreign-release" }),
+        Contest::ForeignProver => json!({ "by": "foreign-prover" }),
     }
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn judge_answer(
     trust: &str,
     now: UnixMillis,
 ) -> Result<Value, &'static str> {
-    let asked = Asked { origin: origin(), csi: csi(who), tag: tag.map(|t| Tag::parse(t).unwrap()) };
+    let asked = Asked { origin: super::origin(), csi: csi(who), tag: tag.map(|t| Tag::parse(t).unwrap()) };
     let verified = verify(answer, &asked, &Trust::parse(trust).unwrap(), None, now, &mut Trail::default());
     verified.map(|v| shown(v.get())).map_err(|r| rejected_name(&r))
 }
@@ -286,7 +287,7 @@ fn good() -> Vec<Value> {
         of("version 1, the tag presented: two mappings bear it", &ann, Shows::Tag),
         answer_case("when each mapping was logged", &full, ANN, None, ann.world.clock()),
         of("a newcomer beside an older key", &Life::newcomer(), Shows::Visible),
-        of("a claim is open", &Life::claimed(1), Shows::Visible),
+        of("a claim is open", &Life::claimed("dp.example"), Shows::Visible),
         of("a claim is open, and an objection has extended it", &Life::objected(), Shows::Visible),
         of("a new holder, after a hold and an objection", &Life::taken_up(), Shows::Visible),
         of("a new holder, after a short hold", &Life::taken_up_soon(), Shows::Visible),

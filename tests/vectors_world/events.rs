@@ -66,7 +66,7 @@ fn lives() -> [Life; 13] {
         Life::rotated(),
         Life::compromised(),
         Life::released(),
-        Life::claimed(1),
+        Life::claimed("dp.example"),
         Life::objected(),
         Life::taken_up(),
         Life::detached(),
@@ -138,7 +138,7 @@ fn check_rules(case: &Value) {
         case["before"]["commitment"].as_str().map(|_| hash(&case["before"]["commitment"]))
     );
     let (csip, origin) = (domain("numbers.example"), origin());
-    let known = Known { csip: Some(&csip), ground: None };
+    let known = Known { csip: Some(&csip), ..Known::default() };
     let now = UnixMillis::new(number(&case["after"]["time_ms"]));
     let proposal = Proposal { event: &cause.event, added: &added, origin: &origin, now, known };
     let Version { state, .. } = life.last();

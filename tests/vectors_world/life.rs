@@ -29,6 +29,8 @@ use waymark_mapping::{
 
 use super::{ANN, DAY_MS, TAG, World, csi, domain, half, opening, origin, salt, secret, seed, signed, slots_of, vrf};
 
+/// A prover that the policy document calls stricter.
+const STRICT: &str = "strict.example";
 /// Where the first and the second hidden mapping lie among the eight slots.
 pub const HIDDEN_AT: [usize; 2] = [5, 2];
 
@@ -88,16 +90,16 @@ struct Wish {
     app: &'static str,
     msp: &'static str,
     tags: Tags,
-    strength: u8,
+    prover: &'static str,
 }
 
 fn shown(name: &'static str, app: &'static str, msp: &'static str, tags: &[&str]) -> Wish {
     let tags = Tags::shown(tags.iter().map(|t| Tag::parse(t).unwrap()).collect()).unwrap();
-    Wish { name, app, msp, tags, strength: 1 }
+    Wish { name, app, msp, tags, prover: "dp.example" }
 }
 
 fn hidden(name: &'static str, app: &'static str, msp: &'static str) -> Wish {
-    Wish { name, app, msp, tags: Tags::Exact(Tag::parse(TAG).unwrap()), strength: 1 }
+    Wish { name, app, msp, tags: Tags::Exact(Tag::parse(TAG).unwrap()), prover: "dp.example" }
 }
 
 // The stories.
@@ -184,18 +186,18 @@ impl Life {
         life
     }
 
-    /// Carol claims the number, with a proof as strict as the one recorded or a stricter one.
-    pub fn claimed(strength: u8) -> Self {
+    /// Carol claims the number, with a proof by this prover. The policy document calls one of them stricter.
+    pub fn claimed(prover: &'static str) -> Self {
         let mut life = Self::ann();
         let tbs = life.tbs(EventKind::NewHolderPending, &[], &[]);
-        let proof = life.attestation("claim", "carol phone", 1, strength);
+        let proof = life.attestation("claim", "carol phone", 1, prover);
         life.make(signed_by(tbs, "carol phone", Some(proof)), vec![], Known::default());
         life
     }
 
     /// Ann's phone objects, without showing possession.
     pub fn objected() -> Self {
-        let mut life = Self::claimed(1);
+        let mut life = Self::claimed("dp.example");
         life.world.wait(DAY_MS);
         let tbs = life.tbs(EventKind::Objection, &[], &[]);
         life.make(signed_by(tbs, "ann phone", None), vec![], Known::default());
@@ -206,32 +208,32 @@ impl Life {
     pub fn taken_up() -> Self {
         let mut life = Self::objected();
         life.world.wait(2 * HOLD_MS);
-        life.take_up(1);
+        life.take_up("dp.example");
         life
     }
 
     /// Carol takes up a claim on a stricter proof, to which nobody objected.
     pub fn taken_up_soon() -> Self {
-        let mut life = Self::claimed(2);
+        let mut life = Self::claimed(STRICT);
         life.world.wait(SHORT_HOLD_MS);
-        life.take_up(2);
+        life.take_up(STRICT);
         life
     }
 
-    fn take_up(&mut self, strength: u8) {
-        let wish = Wish { strength, ..shown("new holder", "carol phone", "chat.example", &["default"]) };
+    fn take_up(&mut self, prover: &'static str) {
+        let wish = Wish { prover, ..shown("new holder", "carol phone", "chat.example", &["default"]) };
         self.add(EventKind::NewHolder, &[wish], &[], &["carol phone"]);
     }
 
     /// A DP that lets Carol in after a day, though the claim that it logged says fourteen.
     pub fn hold_skipped() -> Self {
-        let mut life = Self::claimed(1);
+        let mut life = Self::claimed("dp.example");
         life.world.wait(DAY_MS);
         let now = life.now();
         if let RecordState::Contested(claim) = &mut life.versions.last_mut().unwrap().state.state {
             claim.until = now;
         }
-        life.take_up(1);
+        life.take_up("dp.example");
         life
     }
 
@@ -240,7 +242,7 @@ impl Life {
         let mut life = Self::ann();
         let event = life.statement(EventKind::Release, AuthorityRole::Csip, "numbers.example", None, 0);
         let csip = domain("numbers.example");
-        life.make(event, vec![], Known { csip: Some(&csip), ground: None });
+        life.make(event, vec![], Known { csip: Some(&csip), ..Known::default() });
         life
     }
 
@@ -311,7 +313,7 @@ impl Life {
         self.last().state.held.iter().filter(by).map(|h| h.mapping.digest()).collect()
     }
 
-    fn attestation(&self, name: &str, app: &str, tenure: u32, strength: u8) -> Attestation {
+    fn attestation(&self, name: &str, app: &str, tenure: u32, prover: &str) -> Attestation {
         let attestation = Attestation {
             format: Format,
             csi: csi(ANN),
@@ -319,15 +321,14 @@ impl Life {
             tenure,
             purpose: Purpose::Control,
             method: Method::SMS,
-            strength,
-            prover: domain("dp.example"),
-            prover_key: secret("dp.example").public(),
+            prover: domain(prover),
+            prover_key: secret(prover).public(),
             time: self.now(),
             expiry: self.now().plus_ms(3_600_000),
             nonce: half(&format!("attestation {name}")),
             sig: UNSIGNED,
         };
-        signed(attestation, "dp.example")
+        signed(attestation, prover)
     }
 
     fn mapping(&self, wish: &Wish, tenure: u32) -> Mapping {
@@ -349,7 +350,7 @@ impl Life {
             not_before: self.now(),
             not_after: self.now().plus_ms(100 * DAY_MS).floor_day(),
             region: Region::parse("EU").unwrap(),
-            attestation: self.attestation(wish.name, wish.app, tenure, wish.strength),
+            attestation: self.attestation(wish.name, wish.app, tenure, wish.prover),
             sig: UNSIGNED,
         };
         signed(mapping, wish.app)
@@ -408,7 +409,8 @@ impl Life {
     /// Makes a change that the rules allow, 200 ms after the last head.
     fn make(&mut self, event: Event, added: Vec<Mapping>, known: Known<'_>) {
         let before = self.versions.last().map(|v| (&v.state, v.commitment));
-        let (origin, now) = (origin(), self.now().plus_ms(200));
+        let (origin, now, stricter) = (origin(), self.now().plus_ms(200), [domain(STRICT)]);
+        let known = Known { stricter: &stricter, ..known };
         let state = rules::apply(before, Proposal { event: &event, added: &added, origin: &origin, now, known });
         self.log(state.unwrap(), event, added);
     }
@@ -526,8 +528,12 @@ impl Life {
                 hidden.push(self.opened_hidden(number, slot, held, content));
             }
         }
-        let found = hidden.len() as u8;
-        let tag_end = (shows == Shows::Tag).then(|| TagProof { ordinal: found, vrf_proof: handle(number, found).0 });
+        // All hidden mappings of this life have the one tag.
+        let shown: Vec<u8> = hidden.iter().filter_map(|h| h.handle.0.map(|proof| proof.ordinal)).collect();
+        let end = (0..HIDDEN_SLOTS).filter_map(|slot| hidden_at(state, slot)).count() as u8;
+        let asked = shows == Shows::Tag || !shown.is_empty();
+        let proofs = (0..=end).filter(|n| asked && !shown.contains(n));
+        let tag_proofs = proofs.map(|ordinal| TagProof { ordinal, vrf_proof: handle(number, ordinal).0 }).collect();
         if shows == Shows::Tag {
             hidden.sort_by_key(|h| h.handle.0.map(|proof| proof.ordinal));
         }
@@ -538,7 +544,7 @@ impl Life {
             contents: version.contents.clone(),
             visible: List24::new(visible.collect()).unwrap(),
             hidden: List24::new(hidden).unwrap(),
-            tag_end: Optional24(tag_end),
+            tag_proofs: List24::new(tag_proofs).unwrap(),
         }
     }
 

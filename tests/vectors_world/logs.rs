@@ -15,7 +15,7 @@ use waymark_log::{
 };
 use waymark_mapping::{
     audit::{Replay, Step},
-    entry::{Entry, Provider, ProviderAction, ProviderRole},
+    entry::{Entry, Head, Provider, ProviderAction, ProviderRole},
     provider::{ProviderLeaf, domain_key},
     signed::{SignedStruct, UNSIGNED, message},
     wire::encode,
@@ -83,6 +83,7 @@ fn fields(entry: &Entry) -> Value {
             "time": e.time.get(), "changes": e.changes, "map_root": e.map_root.to_hex(), "open": e.open.to_hex(),
             "config": e.config.to_hex(), "provider_root": e.provider_root.to_hex(),
         }),
+        Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => panic!("no such entry in this world"),
     }
 }
 
@@ -105,7 +106,9 @@ fn signatures(entry: &Entry) -> Vec<Value> {
             let all = [(e.by_key != UNSIGNED, by_key), (!e.by_valid.as_slice().is_empty(), by_valid)];
             all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, one)| one).collect()
         }
-        Entry::Open(_) | Entry::Change(_) | Entry::Head(_) => vec![],
+        Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => {
+            vec![]
+        }
     }
 }
 
@@ -246,7 +249,7 @@ fn tiles(world: &World) -> Vec<Value> {
 fn log() {
     let world = World::of_final_structures();
     let leaves = world.leaves();
-    let head = |(index, head): &(u64, _)| {
+    let head = |(index, head): &(u64, Head)| {
         json!({
             "index": index, "fields": fields(&Entry::Head(head.clone())), "size": index + 1,
             "root": naive_root(&leaves[..=*index as usize]).to_hex(),

@@ -19,7 +19,7 @@ use crate::vectors_world::{ANN, BEN, NOBODY, csi, opaque_value, opening, salt, s
 
 // Identifiers.
 
-const CANONICAL: [(&str, &str); 13] = [
+const CANONICAL: [(&str, &str); 17] = [
     ("tel:+4915112345642", "a German mobile"),
     ("tel:+390612345678", "an Italian landline keeps its leading zero"),
     ("tel:+39612345678", "without the zero it is another CSI"),
@@ -32,10 +32,14 @@ const CANONICAL: [(&str, &str); 13] = [
     ("mailto:ann+news@post.example", "a plus-address is a CSI of its own"),
     ("mailto:o'neil=x@xn--bcher-kva.example", "a domain in A-labels, a local part with punctuation"),
     ("mailto:j\u{fc}rgen@post.example", "a local part beyond ASCII, in NFC"),
+    ("mailto:\u{928}\u{92e}\u{938}\u{94d}\u{924}\u{947}@post.example", "letters and marks"),
+    ("mailto:x\u{304}\u{661}@post.example", "a mark that has no composed form, and a digit beyond ASCII"),
+    ("mailto:\u{1c89}@post.example", "a letter of Unicode 16.0"),
+    ("mailto:ann@xn--a.example", "a label that begins with xn-- is not decoded"),
     ("mailto:a@b.c", "one byte each"),
 ];
 
-const NOT_CANONICAL: [(&str, &str); 24] = [
+const NOT_CANONICAL: [(&str, &str); 37] = [
     ("", "scheme"),
     ("+4915112345642", "scheme"),
     ("TEL:+4915112345642", "scheme"),
@@ -60,6 +64,23 @@ const NOT_CANONICAL: [(&str, &str); 24] = [
     ("mailto:a@b@post.example", "local-part"),
     ("mailto:a\u{202e}b@post.example", "local-part"),
     ("mailto:u\u{308}@post.example", "local-part"),
+    // Invisible: soft hyphen, zero-width joiner, variation selector, Hangul filler.
+    ("mailto:a\u{ad}b@post.example", "local-part"),
+    ("mailto:a\u{200d}b@post.example", "local-part"),
+    ("mailto:a\u{fe0f}@post.example", "local-part"),
+    ("mailto:\u{3164}@post.example", "local-part"),
+    // Compatibility forms: fullwidth, ligature, superscript, Thai sara am.
+    ("mailto:\u{ff41}nn@post.example", "local-part"),
+    ("mailto:\u{fb01}n@post.example", "local-part"),
+    ("mailto:a\u{b2}@post.example", "local-part"),
+    ("mailto:\u{e19}\u{e49}\u{e33}@post.example", "local-part"),
+    // A letter of Unicode 17.0, private use, a symbol.
+    ("mailto:a\u{a7ce}@post.example", "local-part"),
+    ("mailto:a\u{e000}@post.example", "local-part"),
+    ("mailto:\u{1f150}@post.example", "local-part"),
+    // A mark without a letter before it; an address in digits.
+    ("mailto:a.\u{301}b@post.example", "local-part"),
+    ("mailto:ann@127.0.0.1", "domain"),
 ];
 
 const fn reason(error: CsiError) -> &'static str {

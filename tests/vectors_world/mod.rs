@@ -151,6 +151,7 @@ impl World {
         world.publish(vec![]);
         let first = [
             ("dp.example", ProviderRole::Prover, 0, false),
+            ("strict.example", ProviderRole::Prover, 2, false),
             ("chat.example", ProviderRole::Msp, 1, false),
             ("wire.example", ProviderRole::Msp, 1, true),
             ("numbers.example", ProviderRole::Csip, 2, false),

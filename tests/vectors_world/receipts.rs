@@ -35,7 +35,7 @@ fn judge(receipt: &Value, signed: &Value, trust: &str) -> Result<Current, Receip
     let event: Event = decode("event", &bytes(&signed["signed_event"])).unwrap();
     let mapping = |m: &Value| decode::<Mapping>("mapping", &bytes(m)).unwrap();
     let added: Vec<Mapping> = signed["added"].as_array().unwrap().iter().map(mapping).collect();
-    let (origin, trust, now) = (origin(), Trust::parse(trust).unwrap(), millis(&receipt["now_ms"]));
+    let (origin, trust, now) = (super::origin(), Trust::parse(trust).unwrap(), millis(&receipt["now_ms"]));
     let receipt = Receipt::decode(&bytes(&receipt["receipt"])).unwrap();
     let sent = Sent { origin: &origin, event: &event, added: &added, by: &event.authorities[0].key };
     accept(&receipt, sent, &trust, None, now, &mut Trail::default())
@@ -47,7 +47,7 @@ fn receipts() {
         case("the first version, which begins the first tenure", &Life::first(), Shows::All),
         case("a change over it", &Life::ann(), Shows::All),
         case("a newcomer's, who is shown nothing hidden", &Life::newcomer(), Shows::Own("carol phone")),
-        case("a claim", &Life::claimed(1), Shows::Own("carol phone")),
+        case("a claim", &Life::claimed("dp.example"), Shows::Own("carol phone")),
         case("an objection", &Life::objected(), Shows::All),
         case("a new holder's, which begins a tenure", &Life::taken_up(), Shows::All),
         case("after a vacancy, which begins a tenure", &Life::after_vacancy(), Shows::All),

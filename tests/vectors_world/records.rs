@@ -66,7 +66,7 @@ fn claim(state: &RecordState) -> Value {
     state.claim().map_or(Value::Null, |c| {
         json!({
             "key": c.key.to_hex(), "version": c.version, "time_ms": c.time.get(), "until_ms": c.until.get(),
-            "ground": c.ground as u8, "strength": c.strength, "objected": u8::from(c.objected.0),
+            "ground": c.ground as u8, "objected": u8::from(c.objected.0),
         })
     })
 }
@@ -111,7 +111,7 @@ pub(crate) fn version(name: &str, of: &Version) -> Value {
         "contents": hex(encode(&of.contents)),
         "start": {
             "version": start.version, "time_ms": start.time.get(), "how": start.how as u8,
-            "domain": domain.as_ref().map_or("", |d| d.as_str()), "strength": start.strength,
+            "domain": domain.as_ref().map_or("", |d| d.as_str()),
         },
         "visible": visible.collect::<Vec<_>>(), "hidden": hidden.collect::<Vec<_>>(),
         "cause_salt": hex(cause_salt(number).0), "cause": hex(encode(&of.cause)),
@@ -129,7 +129,7 @@ fn records() {
         version("one visible and one hidden mapping", &life.versions[0]),
         version("two of each", &life.versions[1]),
         version("a newcomer's mapping beside them", Life::newcomer().last()),
-        version("claimed", Life::claimed(1).last()),
+        version("claimed", Life::claimed("dp.example").last()),
         version("the claim extended by an objection", Life::objected().last()),
         version("a new holder", Life::taken_up().last()),
         version("released", Life::released().last()),
@@ -202,7 +202,6 @@ fn record_by_hand(case: &Value) {
         &hand::uint64(number(&start["time_ms"])),
         &[number(&start["how"]) as u8],
         &hand::opaque8(text(&start["domain"]).as_bytes()),
-        &[number(&start["strength"]) as u8],
         &hand::list16(&visible),
         &hidden,
         &hand::hmac(&bytes(&case["cause_salt"]), &bytes(&case["cause"])),
@@ -233,7 +232,7 @@ fn claim_by_hand(claim: &Value) -> Vec<u8> {
         &hand::uint32(short(&claim["version"])),
         &hand::uint64(number(&claim["time_ms"])),
         &hand::uint64(number(&claim["until_ms"])),
-        &[byte("ground"), byte("strength"), byte("objected")],
+        &[byte("ground"), byte("objected")],
     ]
     .concat()
 }

@@ -103,7 +103,7 @@ pub enum LogsError {
         /// What is wrong.
         what: String,
     },
-    /// The key is a witness's (type 0x04).
+    /// The key is a witness's (type 0x04 or 0x06).
     #[error("{0} is a key for cosignatures, not a log's key")]
     NotALogKey(Box<Vkey>),
     /// The log has as many keys as it may have.
@@ -403,7 +403,7 @@ mod tests {
     fn a_bad_list_is_no_empty_list() {
         let folder = folder();
         let (path, key) = (folder.path().join(LOGS_FILE), vkey("a.example", 1));
-        let witness = Vkey::new(key.name().clone(), Role::Witness, *key.key());
+        let witness = Vkey::new(key.name().clone(), Role::Witness, *key.ed25519().unwrap());
         for bad in [
             "nonsense".to_owned(),
             "[[logs]]\n".to_owned(),

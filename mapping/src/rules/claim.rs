@@ -9,7 +9,7 @@
 
 use waymark_log::time::UnixMillis;
 
-use super::{Held, Proposal, Refused, SKEW_MS, State, begin, check_added, go_on, is_possession_of, sole};
+use super::{Held, Known, Proposal, Refused, SKEW_MS, State, begin, check_added, go_on, is_possession_of, sole};
 use crate::{
     mapping::Attestation,
     record::{Beginning, Claim, Ground, RecordState, TenureStart},
@@ -38,21 +38,24 @@ pub(super) fn pending(before: &State, version: u32, proposal: Proposal<'_>) -> R
         time: now,
         until: now.plus_ms(ground.hold_ms()),
         ground,
-        strength: proof.strength,
         objected: Flag(false),
     };
     Ok(go_on(before, version, now, RecordState::Contested(claim), before.held.clone()))
 }
 
-/// "14 days; 72 hours if the proof is stricter or the old mappings lapsed", or a register says that the number was given away.
+/// "14 days; 72 hours if the proof is stricter or the old mappings lapsed", or a register says that the number was given away. A proof
+/// is stricter by who attests it, and only the logged policy document says who is: no prover shortens a hold by its own word.
 /// Visible mappings count: everybody sees the ground, and the claimant's app judges it, and neither is to learn what is hidden.
 fn ground_of(before: &State, proof: &Attestation, proposal: Proposal<'_>) -> Ground {
     let shown = || before.held.iter().filter(|h| !h.is_hidden());
     let mut others = shown().filter(|h| h.mapping.recipient != proof.recipient).peekable();
-    let recorded = shown().map(|h| h.mapping.attestation.strength).max().unwrap_or(0);
-    if let Some(known) = proposal.known.ground {
+    let Known { ground, stricter, .. } = proposal.known;
+    // "Where nothing recorded rests on such a prover": neither the tenure nor anything visible.
+    let began = before.start.domain.get().filter(|_| before.start.how != Beginning::Release);
+    let recorded = || shown().map(|h| h.mapping.attestation.prover.clone()).chain(began.clone());
+    if let Some(known) = ground {
         known
-    } else if proof.strength > recorded.max(before.start.strength) {
+    } else if stricter.contains(&proof.prover) && !recorded().any(|prover| stricter.contains(&prover)) {
         Ground::Stricter
     } else if others.peek().is_some() && others.all(|h| h.has_lapsed_at(proposal.now)) {
         Ground::Lapsed
@@ -66,7 +69,7 @@ pub(super) fn objection(before: &State, version: u32, proposal: Proposal<'_>) ->
     let Proposal { event, origin, now, .. } = proposal;
     let objector = sole(event)?;
     let claim = *before.claim_at(now).ok_or(Refused::NoClaim)?;
-    let older = |h: &Held| h.mapping.recipient == objector.key && h.standing.since_version < claim.version;
+    let older = |h: &Held| h.mapping.recipient == objector.key && h.came_before(claim.version);
     let established = before.held.iter().any(|h| older(h) && !before.is_new_at(h, now));
     if objector.key == claim.key || !established {
         return Err(Refused::NotAuthorised);
@@ -118,6 +121,10 @@ pub(super) fn new_holder(before: &State, version: u32, proposal: Proposal<'_>) -
         if mapping.recipient != claimant.key {
             return Err(Refused::NotAuthorised);
         }
+        // Whose word the short hold rests on is in the record: senders look for that prover among those whom they know.
+        if claim.ground == Ground::Stricter && !proposal.known.stricter.contains(&mapping.attestation.prover) {
+            return Err(Refused::Weaker);
+        }
         // Possession before the hold was over says nothing about who has the CSI after it.
         if mapping.attestation.time.plus_ms(SKEW_MS) < claim.until {
             return Err(Refused::Time);
@@ -140,6 +147,7 @@ fn released(
     domain: crate::names::MaybeDomain,
 ) -> Result<State, Refused> {
     let tenure = before.tenure.checked_add(1).ok_or(Refused::Full)?;
-    let start = TenureStart { version, time: now, how: Beginning::Release, domain, strength: 0 };
-    Ok(State { csi: before.csi.clone(), version, time: now, tenure, start, state: RecordState::Vacant, held: vec![] })
+    let start = TenureStart { version, time: now, how: Beginning::Release, domain };
+    let (csi, state) = (before.csi.clone(), RecordState::Vacant);
+    Ok(State { csi, version, time: now, tenure, start, state, held: vec![], closed: vec![] })
 }

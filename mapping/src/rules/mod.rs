@@ -22,12 +22,17 @@
 //! nor stay. For a visible mapping, its key "had" only what is visible: everybody sees whether it is new, and is not to learn
 //! from that what is hidden. As long as all that is visible of a key is new, so is what it adds.
 //!
-//! "SHOULD only be removed by the recipient or the CSIP" (R9, R10): what an MSP or DP does has another name and removes nothing. A
-//! mapping past its not-after is nobody's to defend: any change that a recipient authorises may clear it away. It gives no authority
-//! either: not to sign a change that does nothing else, nor to come into its standing by a rotation.
+//! Its key keeps this right when it renews its mapping: one that is not a newcomer came before every mapping that is new.
 //!
-//! A tenure is one person's time of holding the CSI. It ends with NewHolder and Release, and where nothing stands any more the next
-//! mapping begins another: nobody is shown the history of somebody else.
+//! "SHOULD only be removed by the recipient or the CSIP" (R9, R10): what an MSP or DP does has another name and removes nothing.
+//!
+//! **A mapping past its not-after stays its key's**: that key can object, remove what is new, and renew. Without it, it makes way for one
+//! reason: a change adds mappings, the record is full, and there is no other room. Then as many go as must, 14 days or more after
+//! they lapsed, with the signature of a key that is not new here. So a record is never emptied by lapse, and somebody who intercepts a
+//! code begins no tenure but by a claim.
+//!
+//! A tenure is one person's time of holding the CSI. It ends with NewHolder and Release, and where its holder has removed all that stood
+//! the next mapping begins another: nobody is shown the history of somebody else.
 
 mod claim;
 mod recipient;
@@ -40,7 +45,10 @@ use crate::{
     identifier::Csi,
     mapping::{Attestation, Mapping, MappingRefused, Purpose},
     names::Domain,
-    record::{Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Standing, TenureStart, VISIBLE_MAPPINGS_DEFAULT},
+    record::{
+        Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Slot, Standing, TenureStart, VISIBLE_MAPPINGS_DEFAULT,
+        VISIBLE_SLOTS_MAX,
+    },
 };
 
 /// One mapping of a record, opened, and how it stands.
@@ -62,6 +70,12 @@ impl Held {
     pub fn has_lapsed_at(&self, now: UnixMillis) -> bool {
         self.mapping.not_after <= now
     }
+
+    /// Whether its key was here before a version that added something new or put a claim down. A mapping that is not a newcomer and
+    /// came later renews one that was.
+    fn came_before(&self, version: u32) -> bool {
+        self.standing.since_version < version || !self.standing.newcomer.0
+    }
 }
 
 /// What a record says, opened: everything but digests and salts.
@@ -81,6 +95,8 @@ pub struct State {
     pub state: RecordState,
     /// The mappings: visible ones in the order of their slots, then hidden ones.
     pub held: Vec<Held>,
+    /// Hidden mappings of other keys of which the reader is shown no more than this. A DP knows all: there it is empty.
+    pub closed: Vec<Slot>,
 }
 
 impl State {
@@ -97,7 +113,13 @@ impl State {
 
     /// Digests of all mappings that stand: what an Erase must list.
     pub fn digests(&self) -> Vec<Hash> {
-        self.held.iter().map(|h| h.mapping.digest()).collect()
+        self.held.iter().map(|h| h.mapping.digest()).chain(self.closed.iter().map(|slot| slot.mapping)).collect()
+    }
+
+    /// How many visible and how many hidden mappings stand.
+    pub fn counts(&self) -> (usize, usize) {
+        let visible = self.held.iter().filter(|h| !h.is_hidden()).count();
+        (visible, self.held.len() - visible + self.closed.len())
     }
 
     /// The claim that is open at a time: one that was not taken up in time is void, though it is written down until the next change.
@@ -142,13 +164,25 @@ pub enum Refused {
     /// A signature under the event does not verify, one key signs twice, or the role is not the kind's.
     #[error("a signature under the change does not verify")]
     Signature,
+    /// A mapping of another key has lapsed, and does not make way for this change.
+    #[error(
+        "a mapping of another key has lapsed and is still that key's: it signs too, or somebody claims the identifier; it makes way \
+         only for what is added to a full record, 14 days after it lapsed, with a signer that is not new"
+    )]
+    Lapsed,
+    /// A claim that rests on a stricter prover is taken up with possession shown to another one.
+    #[error("the claim rests on a stricter proof: possession must be shown to such a prover again")]
+    Weaker,
+    /// The current record has one mapping twice, or the next one would.
+    #[error("a mapping stands twice")]
+    Twice,
     /// A mapping is added or removed without authority.
     #[error("a mapping is added or removed without the authority to do so")]
     NotAuthorised,
     /// A signer has nothing to do with the change.
     #[error("a signer has no part in the change")]
     Bystander,
-    /// More than eight visible or eight hidden mappings, or no version is left.
+    /// More visible mappings than the DP takes or more than eight hidden ones, or no version is left.
     #[error("there is no room for another mapping")]
     Full,
     /// Nothing stands that would have to be claimed.
@@ -187,13 +221,24 @@ pub struct Proposal<'a> {
 }
 
 /// What decides over a change and is in none of its signatures.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Known<'a> {
     /// The CSIP whose key signs a release, if the DP knows it to issue the CSI.
     pub csip: Option<&'a Domain>,
     /// The ground of a claim where the record does not say it: a register's word to the DP, or the DP's to an app that is not
     /// shown everything.
     pub ground: Option<Ground>,
+    /// The provers whose proofs are stricter than others, by the logged policy document.
+    pub stricter: &'a [Domain],
+    /// Most visible mappings, by the logged policy document. `None` for a reader who does not know the document: what any of them
+    /// could allow, up to [`VISIBLE_SLOTS_MAX`].
+    pub visible_max: Option<usize>,
+}
+
+impl Default for Known<'_> {
+    fn default() -> Self {
+        Self { csip: None, ground: None, stricter: &[], visible_max: Some(VISIBLE_MAPPINGS_DEFAULT) }
+    }
 }
 
 /// Applies a change to what stands: the next state, or why not.
@@ -220,6 +265,9 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
     if before.is_some_and(|(s, _)| s.csi != tbs.csi) || tbs.tenure != tenure {
         return Err(Refused::Elsewhere);
     }
+    if before.is_some_and(|(s, _)| has_twice(&s.digests())) {
+        return Err(Refused::Twice);
+    }
     check_shape(event, proposal.added)?;
     check_signatures(event, proposal.origin)?;
     let before = before.map(|(state, _)| state);
@@ -240,11 +288,23 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
             }
         }
     };
-    let hidden = next.held.iter().filter(|h| h.is_hidden()).count();
-    if next.held.len() - hidden > VISIBLE_MAPPINGS_DEFAULT || hidden > HIDDEN_SLOTS {
-        return Err(Refused::Full);
+    if has_twice(&next.digests()) {
+        return Err(Refused::Twice);
     }
+    check_room(before, &next, proposal.known)?;
     Ok(next)
+}
+
+/// Whether there is room for what stands. A document that allows less than stands takes nothing away, but no more may come.
+fn check_room(before: Option<&State>, next: &State, known: Known<'_>) -> Result<(), Refused> {
+    let stood = before.filter(|b| b.tenure == next.tenure).map_or(0, |b| b.counts().0);
+    let (visible, hidden) = next.counts();
+    let most = known.visible_max.unwrap_or(VISIBLE_SLOTS_MAX).max(stood).min(VISIBLE_SLOTS_MAX);
+    if visible > most || hidden > HIDDEN_SLOTS { Err(Refused::Full) } else { Ok(()) }
+}
+
+fn has_twice(digests: &[Hash]) -> bool {
+    (1..digests.len()).any(|i| digests[..i].contains(&digests[i]))
 }
 
 fn next_version(state: &State) -> Result<u32, Refused> {
@@ -269,8 +329,7 @@ fn check_shape(event: &Event, added: &[Mapping]) -> Result<(), Refused> {
     };
     // Only a statement that something is not served has a reason.
     let reason = matches!(tbs.kind, EventKind::MspDetach | EventKind::DpUnserve) && removes == 1;
-    let distinct = |list: &[Hash]| (1..list.len()).all(|i| !list[..i].contains(&list[i]));
-    if !fits || !distinct(&tbs.added) || !distinct(&tbs.removed) || (tbs.reason != 0) != reason {
+    if !fits || has_twice(&tbs.added) || has_twice(&tbs.removed) || (tbs.reason != 0) != reason {
         return Err(Refused::Shape);
     }
     let sent: &[Hash] = if is_statement(tbs.kind) { &[] } else { &tbs.added };
@@ -301,7 +360,7 @@ fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
         EventKind::DpUnserve => AuthorityRole::Dp,
         _ => AuthorityRole::Recipient,
     };
-    // A change that nobody signs is nobody's, also where what it removes has lapsed and needs nobody's word.
+    // A change that nobody signs is nobody's.
     if event.authorities.is_empty() {
         return Err(Refused::NotAuthorised);
     }
@@ -350,7 +409,7 @@ fn go_on(before: &State, version: u32, now: UnixMillis, state: RecordState, mut 
         RecordState::Contested(claim) if claim.is_void_at(now) => RecordState::Standing,
         state => state,
     };
-    let state = match (held.is_empty(), state) {
+    let state = match (held.is_empty() && before.closed.is_empty(), state) {
         (true, RecordState::Erased) => RecordState::Erased,
         (true, _) => RecordState::Vacant,
         (false, RecordState::Vacant | RecordState::Erased) => RecordState::Standing,
@@ -364,6 +423,7 @@ fn go_on(before: &State, version: u32, now: UnixMillis, state: RecordState, mut 
         start: before.start.clone(),
         state,
         held,
+        closed: before.closed.clone(),
     }
 }
 
@@ -378,12 +438,12 @@ pub(crate) fn begin(
 ) -> Result<State, Refused> {
     let first = added.iter().find(|m| m.tags.as_exact().is_none()).or(added.first());
     let attestation = &first.ok_or(Refused::Shape)?.attestation;
-    let (domain, strength) = (attestation.prover.clone().into(), attestation.strength);
-    let start = TenureStart { version, time: now, how, domain, strength };
+    let start = TenureStart { version, time: now, how, domain: attestation.prover.clone().into() };
     let mut held: Vec<Held> = added
         .iter()
         .map(|m| Held { standing: recipient::standing_of_added(None, m, version, now), mapping: m.clone() })
         .collect();
     held.sort_by_key(Held::is_hidden);
-    Ok(State { csi: csi.clone(), version, time: now, tenure, start, state: RecordState::Standing, held })
+    let (csi, state, closed) = (csi.clone(), RecordState::Standing, vec![]);
+    Ok(State { csi, version, time: now, tenure, start, state, held, closed })
 }

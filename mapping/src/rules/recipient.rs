@@ -6,7 +6,7 @@ use super::{Held, Proposal, Refused, State, begin, check_added, go_on, is_posses
 use crate::{
     event::{AuthorityRole, EventKind},
     mapping::Mapping,
-    record::{Beginning, RecordState, SlotStatus, Standing},
+    record::{Beginning, HIDDEN_SLOTS, LAPSED_KEPT_MS, RecordState, SlotStatus, Standing},
     wire::Flag,
 };
 
@@ -17,9 +17,9 @@ pub(super) fn change(before: Option<&State>, version: u32, proposal: Proposal<'_
     let tenure = before.map_or(0, State::tenure_of_next_mapping);
     let mut used = vec![false; event.authorities.len()];
     let rotated = if tbs.kind == EventKind::RotateKey { rotate(before, proposal)? } else { vec![] };
-    let mut held = match before {
+    let Remaining { stay: mut held, cleared } = match before {
         Some(state) => remaining(state, proposal, &mut used)?,
-        None if tbs.removed.is_empty() => vec![],
+        None if tbs.removed.is_empty() => Remaining::default(),
         None => return Err(Refused::NotThere),
     };
     for (i, mapping) in added.iter().enumerate() {
@@ -38,6 +38,9 @@ pub(super) fn change(before: Option<&State>, version: u32, proposal: Proposal<'_
     if used.contains(&false) {
         return Err(Refused::Bystander);
     }
+    if let Some(state) = before {
+        check_cleared(state, &cleared, &held, proposal)?;
+    }
     match before {
         None => begin(&tbs.csi, (version, 0), Beginning::First, added, now),
         // Nothing stands and somebody comes: this may be somebody else.
@@ -46,10 +49,18 @@ pub(super) fn change(before: Option<&State>, version: u32, proposal: Proposal<'_
     }
 }
 
-/// Marks the authorities that remove what the event removes, and returns what stays.
-fn remaining(state: &State, proposal: Proposal<'_>, used: &mut [bool]) -> Result<Vec<Held>, Refused> {
+/// What an event leaves of a record.
+#[derive(Default)]
+struct Remaining {
+    stay: Vec<Held>,
+    /// What goes without any authority: it has lapsed.
+    cleared: Vec<Held>,
+}
+
+/// Marks the authorities that remove what the event removes, and returns what stays and what has none.
+fn remaining(state: &State, proposal: Proposal<'_>, used: &mut [bool]) -> Result<Remaining, Refused> {
     let removed = &proposal.event.tbs.removed;
-    let mut stay = Vec::new();
+    let Remaining { mut stay, mut cleared } = Remaining::default();
     for h in &state.held {
         if !removed.contains(&h.mapping.digest()) {
             stay.push(h.clone());
@@ -57,11 +68,40 @@ fn remaining(state: &State, proposal: Proposal<'_>, used: &mut [bool]) -> Result
         }
         match authority_to_remove(state, h, proposal) {
             Some(by) => used[by] = true,
-            None if h.has_lapsed_at(proposal.now) => {}
+            None if h.has_lapsed_at(proposal.now) => cleared.push(h.clone()),
             None => return Err(Refused::NotAuthorised),
         }
     }
-    if state.held.len() - stay.len() == removed.len() { Ok(stay) } else { Err(Refused::NotThere) }
+    if state.held.len() - stay.len() == removed.len() {
+        Ok(Remaining { stay, cleared })
+    } else {
+        Err(Refused::NotThere)
+    }
+}
+
+/// "A mapping past its not-after, of another key, goes only where room is needed": the change adds something; it lapsed 14 days
+/// ago; a key signs that is not new here, so that nobody with an intercepted code comes to it within the 72 hours of the rule for new
+/// mappings; and no more go than must, so that the record is full afterwards.
+fn check_cleared(
+    state: &State,
+    cleared: &[Held],
+    next: &[Held],
+    Proposal { event, added, now, known, .. }: Proposal<'_>,
+) -> Result<(), Refused> {
+    if cleared.is_empty() {
+        return Ok(());
+    }
+    let signs = |key: &Key| event.authorities.iter().any(|a| a.key == *key);
+    let established = state.held.iter().any(|h| signs(&h.mapping.recipient) && !state.is_new_at(h, now));
+    let long_ago = |h: &Held| h.mapping.not_after.plus_ms(LAPSED_KEPT_MS) <= now;
+    let hidden = next.iter().filter(|h| h.is_hidden()).count() + state.closed.len();
+    let visible = next.len() + state.closed.len() - hidden;
+    // Who does not know the limit takes it that the record is full: the event names what goes, and its signers know.
+    let is_full = |h: &Held| {
+        if h.is_hidden() { hidden >= HIDDEN_SLOTS } else { known.visible_max.is_none_or(|most| visible >= most) }
+    };
+    let makes_way = |h: &Held| long_ago(h) && is_full(h);
+    if !added.is_empty() && established && cleared.iter().all(makes_way) { Ok(()) } else { Err(Refused::Lapsed) }
 }
 
 /// Which of the event's authorities lets `target` be removed.
@@ -74,7 +114,7 @@ fn authority_to_remove(state: &State, target: &Held, proposal: Proposal<'_>) -> 
     // The rule for new mappings.
     let csi = (&state.csi, state.tenure);
     event.authorities.iter().position(|a| {
-        let older = |h: &Held| h.mapping.recipient == a.key && h.standing.since_version < target.standing.since_version;
+        let older = |h: &Held| h.mapping.recipient == a.key && h.came_before(target.standing.since_version);
         let proved = a
             .possession
             .0
@@ -92,12 +132,17 @@ fn authority_to_remove(state: &State, target: &Held, proposal: Proposal<'_>) -> 
 pub(super) fn standing_of_added(before: Option<&State>, added: &Mapping, version: u32, now: UnixMillis) -> Standing {
     let held = before.map_or(&[][..], |s| &s.held);
     let is_hidden = added.tags.as_exact().is_some();
-    let others = held.iter().any(|h| h.mapping.recipient != added.recipient);
+    // What is closed to an app is other keys'.
+    let is_other = |h: &Held| h.mapping.recipient != added.recipient;
+    let others = held.iter().any(is_other) || before.is_some_and(|s| !s.closed.is_empty());
     let own: Vec<&Held> =
         held.iter().filter(|h| h.mapping.recipient == added.recipient && (is_hidden || !h.is_hidden())).collect();
-    // A key that is established here already does not become a newcomer by changing its own mapping.
-    let only_new = before.is_none_or(|s| own.iter().all(|h| s.is_new_at(h, now)));
-    let newcomer = Flag(only_new && (others || (!is_hidden && !own.is_empty())));
+    // A key that is established here already does not become a newcomer by changing its own mapping; but while the CSI is claimed, one
+    // that came after the claim does, or it could object to the claim.
+    let is_established =
+        |s: &State, h: &Held| !s.is_new_at(h, now) && s.claim_at(now).is_none_or(|claim| h.came_before(claim.version));
+    let only_new = before.is_none_or(|s| !own.iter().any(|h| is_established(s, h)));
+    let newcomer = Flag(only_new && (others || !own.is_empty()));
     Standing { status: SlotStatus::Served, reason: 0, stated_version: 0, newcomer, since_version: version, since: now }
 }
 
@@ -119,7 +164,7 @@ fn rotate(before: Option<&State>, proposal: Proposal<'_>) -> Result<Vec<Standing
         standings.push(old.standing);
     }
     let (old, new) = keys.ok_or(Refused::Shape)?;
-    // "Both keys." Who may remove a new mapping, or clear away one that has lapsed, does not come into its standing.
+    // "Both keys." Who may remove a new mapping does not come into its standing.
     if !proposal.event.authorities.iter().any(|a| a.key == old) {
         return Err(Refused::NotAuthorised);
     }
@@ -152,8 +197,13 @@ pub(super) fn erase(before: &State, version: u32, proposal: Proposal<'_>) -> Res
         return Err(Refused::NotThere);
     }
     let mut used = vec![false; event.authorities.len()];
-    if !remaining(before, proposal, &mut used)?.is_empty() {
+    let Remaining { stay, cleared } = remaining(before, proposal, &mut used)?;
+    if !stay.is_empty() || !before.closed.is_empty() {
         return Err(Refused::Shape);
+    }
+    // "Never by Erase": what others have here goes with their keys or after a claim, lapsed or not.
+    if !cleared.is_empty() {
+        return Err(Refused::Lapsed);
     }
     if before.held.is_empty() {
         let one = sole(event)?;

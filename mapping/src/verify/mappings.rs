@@ -243,7 +243,7 @@ impl Judge<'_> {
         Ok(Possession {
             prover: a.prover.clone(),
             method: a.method,
-            strength: a.strength,
+            strength: a.method.strength(),
             time: a.time,
             independent_of_dp: a.prover != self.open.domain,
             independent_of_msp: Some(&a.prover) != m.msp.get().as_ref(),

@@ -33,7 +33,7 @@ use self::mappings::{Judge, no_providers, prove_providers};
 pub use self::mappings::{named_domains, since_versions};
 pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
-    answer::Answer,
+    answer::{Answer, Full},
     entry::{Config, Entry, Open, ProviderRole, Untimely},
     evidence::{Evidence, Kind, Seen},
     facts::{ChangedHands, Contest, LogFacts, MappingFacts, OpenKnown, Withheld},
@@ -43,7 +43,8 @@ use crate::{
     memory::{Contradiction, Recall, Remembered, Sighted},
     names::Tag,
     provider::ProviderLeaf,
-    record::RecordState,
+    record::{Ground, RecordState},
+    rules::SKEW_MS,
     tenure::Ledger,
     trust::Trust,
 };
@@ -289,6 +290,8 @@ pub(crate) fn prove(
     let (mut mappings, mut withheld, mut changed_hands) = (Vec::new(), Vec::new(), None);
     if let (Some(body), Some(opened)) = (&answer.body.0, &opened) {
         record::describe(opened, trail);
+        check_times(opened, answer.head.time)?;
+        check_heads(answer, cosigned.size())?;
         let leaves = prove_providers(&answer.providers, opened, &open.domain, &answer.head.provider_root, trail)?;
         let (size, root) = (cosigned.size(), cosigned.root());
         let ledger = Ledger { csi, vrf: &open.vrf, origin: &origin, size, root };
@@ -306,6 +309,35 @@ pub(crate) fn prove(
     let log = log_facts(&cosigned, trust, (open_known, answer.head.time, interval_ms), now);
     let (vrf, head_time) = (open.vrf, answer.head.time);
     Ok(Proved { recall, tree, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
+}
+
+/// "No signing time lies more than 30 s after the head it is logged under": what is dated ahead would hold, and stay fresh, for longer
+/// than its signer may say.
+fn check_times(opened: &Opened, head: UnixMillis) -> Result<(), Rejected> {
+    let (state, latest) = (&opened.state, opened.state.time.plus_ms(SKEW_MS));
+    let dated_ahead = state.time > head
+        || state.start.time > state.time
+        || state.state.claim().is_some_and(|claim| claim.time > state.time)
+        || state.held.iter().any(|h| h.standing.since > state.time || h.mapping.attestation.time > latest)
+        || opened.not_served.iter().any(|n| n.statement.tbs.time > latest);
+    if dated_ahead {
+        Err(Rejected::NotProven("something is dated after the head it is logged under".to_owned()))
+    } else {
+        Ok(())
+    }
+}
+
+/// "Heads that are shown ascend in time with their index": a head with another date would make what it proves look older or newer.
+fn check_heads(answer: &Answer, size: u64) -> Result<(), Rejected> {
+    let mut heads: Vec<(u64, UnixMillis)> =
+        answer.full.0.iter().flat_map(Full::heads).map(|h| (h.at.index, h.head.time)).collect();
+    heads.push((size.saturating_sub(1), answer.head.time));
+    heads.sort_unstable();
+    heads.dedup();
+    if heads.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 < w[1].1) {
+        return Ok(());
+    }
+    Err(Rejected::NotProven("the times of the heads that are shown do not ascend".to_owned()))
 }
 
 /// Proves how the tenure began, if it is not the first.
@@ -491,6 +523,10 @@ fn prove_ladder(
     trail: &mut Trail,
 ) -> Result<(Option<Label>, Vec<Label>), Rejected> {
     let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
+    // The last number stands for "any version" in an event, and is no version.
+    if answer.version > ladder::VERSION_MAX {
+        return Err(not_proven("there is no such version"));
+    }
     if opened.is_none() && answer.version != 0 {
         // "A latest version that is not opened is NotProven."
         return Err(not_proven("a version is claimed and not opened"));
@@ -553,6 +589,15 @@ fn log_facts(
 }
 
 impl Proved {
+    /// "A sender without that prover pinned sees `contested`": for the 30 days in which it is proved that a claim waited 72 hours only,
+    /// because of a stricter proof. The DP says who that prover is; its own word for who holds the CSI is the attestation that is shown.
+    fn is_by_foreign_prover(&self) -> bool {
+        let is_early = self.changed_hands.as_ref().is_some_and(|c| c.ground == Some(Ground::Stricter));
+        let named = self.opened.as_ref().and_then(|o| o.state.start.domain.get());
+        let vouches = |m: &MappingFacts| m.possession.pinned && Some(&m.possession.prover) == named.as_ref();
+        is_early && !self.mappings.iter().any(vouches)
+    }
+
     fn into_lookup(self, now: UnixMillis) -> Lookup {
         let outcome = match &self.opened {
             None => Outcome::Absent,
@@ -571,6 +616,8 @@ impl Proved {
         });
         // "A sender without that CSIP pinned sees `contested`."
         let foreign = self.changed_hands.as_ref().and_then(|c| c.csip.as_ref()).is_some_and(|(_, pinned)| !pinned);
+        let contest = foreign.then_some(Contest::ForeignRelease);
+        let contest = contest.or(self.is_by_foreign_prover().then_some(Contest::ForeignProver));
         Lookup {
             outcome,
             mappings: self.mappings,
@@ -579,7 +626,7 @@ impl Proved {
             commitment: opened.map(|o| o.commitment),
             tenure: state.map(|s| s.tenure),
             tenure_of_next_mapping: state.map_or(0, crate::rules::State::tenure_of_next_mapping),
-            contested: claim.or(foreign.then_some(Contest::ForeignRelease)),
+            contested: claim.or(contest),
             changed_hands: self.changed_hands,
             watched: self.watched,
             log: self.log,

@@ -1,6 +1,8 @@
 //! Opening a record: what is shown must be what the commitment binds, visible slots all of them, hidden ones by their tag.
 //! Signatures inside are not judged here.
 
+use std::collections::BTreeMap;
+
 use waymark_log::{hash::Hash, key::Key};
 
 use super::{Rejected, Trail};
@@ -42,7 +44,7 @@ pub(crate) struct Opened {
     pub(crate) state: State,
     pub(crate) commitment: Hash,
     pub(crate) contents: Contents,
-    /// Whether all eight hidden slots were opened, and nothing was left closed.
+    /// Whether all eight hidden slots were opened, at least as standing and digest, and nothing visible was left closed.
     pub(crate) complete: bool,
     /// What is not served. Those that are shown are among the mappings of the state, too.
     pub(crate) not_served: Vec<NotServed>,
@@ -70,7 +72,7 @@ pub(crate) fn open_body(
     if body.visible.len() != contents.visible.len() {
         return Err(not_proven("a visible mapping is not opened"));
     }
-    let mut opening = Opening { shown, bare, held: vec![], not_served: vec![], closed: false };
+    let mut opening = Opening { shown, bare, held: vec![], closed: vec![], not_served: vec![], kept_closed: false };
     for (opened, digest) in body.visible.iter().zip(contents.visible.iter()) {
         let slot = Slot { standing: opened.standing, mapping: opened.content.digest() };
         let hidden = opened.content.mapping().is_some_and(|m| m.tags.as_exact().is_some());
@@ -80,15 +82,15 @@ pub(crate) fn open_body(
         opening.take(opened.standing, &opened.content, opened.statement.0.as_ref())?;
     }
     opening.hidden(body, csi, version, vrf)?;
-    let Opening { held, not_served, closed, .. } = opening;
+    let Opening { held, closed, not_served, kept_closed, .. } = opening;
     if held.iter().any(|h| h.mapping.csi != *csi || h.mapping.tenure != record.tenure) {
         return Err(not_proven("a mapping is of another identifier or tenure"));
     }
     // Somebody who withholds everything has not shown that nothing stands.
-    if record.state.is_empty() && !(held.is_empty() && not_served.is_empty()) {
+    if record.state.is_empty() && !(held.is_empty() && closed.is_empty() && not_served.is_empty()) {
         return Err(not_proven("mappings stand in a record that says there are none"));
     }
-    let complete = body.hidden.len() == HIDDEN_SLOTS && !closed;
+    let complete = body.hidden.len() == HIDDEN_SLOTS && !kept_closed;
     let state = State {
         csi: csi.clone(),
         version,
@@ -97,6 +99,7 @@ pub(crate) fn open_body(
         start: contents.start.clone(),
         state: record.state,
         held,
+        closed,
     };
     Ok(Opened { state, commitment, contents: contents.clone(), complete, not_served })
 }
@@ -106,17 +109,19 @@ struct Opening<'a> {
     shown: Shown<'a>,
     bare: bool,
     held: Vec<Held>,
+    /// Hidden mappings of which a recipient is shown standing and digest only.
+    closed: Vec<Slot>,
     not_served: Vec<NotServed>,
-    /// Whether a mapping was left closed.
-    closed: bool,
+    /// Whether a mapping was left closed because the DP withholds it.
+    kept_closed: bool,
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
     /// Takes one slot that opened. What is not served says by whose word; what the DP withholds is closed to senders.
     fn take(&mut self, standing: Standing, content: &Content, statement: Option<&Event>) -> Result<(), Rejected> {
         let unserved = standing.status == SlotStatus::Unserved;
         let closed = content.mapping().is_none();
-        self.closed |= closed;
+        self.kept_closed |= closed;
         let right = match self.shown {
             // A recipient who is still new may find what is somebody else's closed.
             Shown::Recipient => unserved || !closed,
@@ -141,8 +146,15 @@ impl Opening<'_> {
     }
 
     /// Opens the hidden slots that may be shown, in the order of their tags' ordinals.
-    fn hidden(&mut self, body: &Body, csi: &Csi, version: u32, vrf: &Key) -> Result<(), Rejected> {
+    fn hidden<'b>(&mut self, body: &'b Body, csi: &Csi, version: u32, vrf: &Key) -> Result<(), Rejected>
+    where
+        'a: 'b,
+    {
         let mut seen = [false; HIDDEN_SLOTS];
+        let mut tags: BTreeMap<&'b Tag, Vec<u8>> = BTreeMap::new();
+        if let Shown::Tag(tag) = self.shown {
+            tags.insert(tag, vec![]);
+        }
         for (i, opened) in (0u8..).zip(body.hidden.iter()) {
             let slot = body.contents.hidden.0.get(usize::from(opened.slot));
             let slot = slot.ok_or_else(|| not_proven("there is no such slot"))?;
@@ -158,36 +170,50 @@ impl Opening<'_> {
                 return Err(not_proven("a hidden slot does not open to what is shown"));
             }
             let Some((standing, content)) = inside else {
-                self.empty(opened)?;
+                self.bare_slot(opened)?;
                 continue;
             };
+            // "Of older hidden mappings by other keys only standing and digest": a handle's proof would let the reader try tags.
+            if matches!((self.shown, content), (Shown::Recipient, Content::Closed(_))) {
+                self.bare_slot(opened)?;
+                self.closed.push(Slot { standing, mapping: content.digest() });
+                continue;
+            }
             // Without this a DP could give a mapping a random handle and deny it to those who present its tag.
             let (tag, proof) = self.tag_of(opened, content, i)?;
             let handle = verify_handle(vrf, csi, version, tag, proof.ordinal, &proof.vrf_proof);
             if handle.ok() != Some(slot.handle) {
                 return Err(not_proven("a hidden slot's handle is not that of its tag"));
             }
+            tags.entry(tag).or_default().push(proof.ordinal);
             self.take(standing, content, opened.statement.0.as_ref())?;
         }
-        check_tag_end(body, csi, version, vrf, self.shown)
+        // The record before bears no proofs of handles: what a sender finds is judged for the record as it is.
+        if self.bare {
+            tags.clear();
+        }
+        check_tags(body, csi, version, vrf, &tags)
     }
 
-    /// Only the recipient is shown what is empty, and nothing rides along.
-    fn empty(&self, opened: &OpenedHidden) -> Result<(), Rejected> {
+    /// Only the recipient is shown a slot that is empty or closed, and nothing rides along.
+    fn bare_slot(&self, opened: &OpenedHidden) -> Result<(), Rejected> {
         let bare = opened.handle.0.is_none() && opened.consent.0.is_none() && opened.statement.0.is_none();
         if bare && matches!(self.shown, Shown::Recipient) {
             return Ok(());
         }
-        Err(not_proven("an empty slot is opened to a sender, or bears something"))
+        Err(not_proven("an empty or closed slot is opened to a sender, or bears something"))
     }
 
     /// The tag of the `i`-th opened hidden mapping and its handle's proof.
     fn tag_of<'b>(
-        &'b self,
+        &self,
         opened: &'b OpenedHidden,
         content: &'b Content,
         i: u8,
-    ) -> Result<(&'b Tag, crate::answer::TagProof), Rejected> {
+    ) -> Result<(&'b Tag, crate::answer::TagProof), Rejected>
+    where
+        'a: 'b,
+    {
         let proof = opened.handle.0.ok_or_else(|| not_proven("a hidden slot is opened without its handle"))?;
         let own = content.mapping().and_then(|m| m.tags.as_exact());
         let tag = match self.shown {
@@ -201,20 +227,33 @@ impl Opening<'_> {
     }
 }
 
-/// For a presented tag: the DP proves the first handle that is not there, so that it cannot deny one that is.
-fn check_tag_end(body: &Body, csi: &Csi, version: u32, vrf: &Key, shown: Shown<'_>) -> Result<(), Rejected> {
-    match (shown, &body.tag_end.0) {
-        (Shown::Tag(tag), Some(end)) if usize::from(end.ordinal) == body.hidden.len() => {
-            let handle = verify_handle(vrf, csi, version, tag, end.ordinal, &end.vrf_proof)
-                .map_err(|_| not_proven("the end of the tag's handles is not proved"))?;
-            if body.contents.hidden.0.iter().any(|s| s.handle == handle) {
-                return Err(not_proven("a hidden mapping with the presented tag is denied"));
+/// For each tag, the DP proves the handles of ordinals 0, 1, … up to the first that no slot bears: those of opened slots there, the others
+/// in `tag_proofs`. A sender presents one tag. A recipient is shown the same for each tag of what is opened to it: without that, a DP could give a mapping an
+/// ordinal that no sender ever comes to, and deny it with proof after its receipt was accepted.
+fn check_tags(body: &Body, csi: &Csi, version: u32, vrf: &Key, tags: &BTreeMap<&Tag, Vec<u8>>) -> Result<(), Rejected> {
+    let mut proofs = body.tag_proofs.iter();
+    for (tag, opened) in tags {
+        let mut end = 0;
+        loop {
+            if !opened.contains(&end) {
+                let proof = proofs.next().filter(|p| p.ordinal == end);
+                let proof = proof.ok_or_else(|| not_proven("the handles of a tag are not proved to their end"))?;
+                let handle = verify_handle(vrf, csi, version, tag, end, &proof.vrf_proof)
+                    .map_err(|_| not_proven("a handle of a tag is not proved"))?;
+                if body.contents.hidden.0.iter().all(|s| s.handle != handle) {
+                    break;
+                }
             }
-            Ok(())
+            // At most eight slots bear handles, so that the ninth is absent.
+            end += 1;
         }
-        (Shown::Visible | Shown::Recipient, None) => Ok(()),
-        _ => Err(not_proven("the handles of the presented tag are not proved to their end")),
+        // Ordinals of opened slots are distinct, and each lies before the end.
+        let distinct = opened.iter().enumerate().all(|(i, n)| !opened[..i].contains(n));
+        if !distinct || opened.iter().any(|n| *n >= end) {
+            return Err(not_proven("a hidden mapping lies behind the end of its tag, where no sender finds it"));
+        }
     }
+    if proofs.next().is_none() { Ok(()) } else { Err(not_proven("handles are proved of a tag that is not opened")) }
 }
 
 pub(super) fn describe(opened: &Opened, trail: &mut Trail) {

@@ -16,15 +16,15 @@ use waymark_log::{
 };
 use waymark_mapping::{
     answer::{
-        Answer, Body, Content, Full, HeadAt, Inclusion, LadderStep, OpenedConsent, OpenedVisible, Providers, Receipt,
-        TagProof,
+        Answer, Body, Content, Full, HeadAt, HiddenValue, Inclusion, LadderStep, OpenedConsent, OpenedVisible,
+        Providers, Receipt,
     },
-    commitment::{Salt, blind},
-    compose::{Composed, compose},
+    commitment::{Salt, blind, commit},
+    compose::{Composed, compose, prove_tags},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
     identifier::Csi,
-    label::{prove_handle, prove_label},
+    label::prove_label,
     ladder,
     mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
@@ -261,10 +261,14 @@ impl World {
 
     pub fn attest(&mut self, app: &str, csi: &Csi) -> Attestation {
         let tenure = self.next_tenure();
-        self.attest_for(app, csi, tenure, 1)
+        self.attest_for(app, csi, tenure)
     }
 
-    pub fn attest_for(&mut self, app: &str, csi: &Csi, tenure: u32, strength: u8) -> Attestation {
+    pub fn attest_for(&mut self, app: &str, csi: &Csi, tenure: u32) -> Attestation {
+        self.attest_by("dp.example", app, csi, tenure)
+    }
+
+    pub fn attest_by(&mut self, prover: &str, app: &str, csi: &Csi, tenure: u32) -> Attestation {
         self.serial += 1;
         let mut attestation = Attestation {
             format: Format,
@@ -273,15 +277,14 @@ impl World {
             tenure,
             purpose: Purpose::Control,
             method: Method::CONSOLE,
-            strength,
-            prover: domain("dp.example"),
-            prover_key: secret("dp.example").public(),
+            prover: domain(prover),
+            prover_key: secret(prover).public(),
             time: UnixMillis::new(self.now),
             expiry: UnixMillis::new(self.now + 3_600_000),
             nonce: Hash::sha256(&[&self.serial.to_be_bytes()]).as_bytes()[..16].try_into().unwrap(),
             sig: UNSIGNED,
         };
-        attestation.sign(&self.origin, &secret("dp.example"));
+        attestation.sign(&self.origin, &secret(prover));
         attestation
     }
 
@@ -368,7 +371,7 @@ impl World {
         let authorities: Vec<Authority> = apps
             .iter()
             .map(|app| {
-                let possession = fresh.then(|| self.attest_for(app, &csi(), tenure, 1));
+                let possession = fresh.then(|| self.attest_for(app, &csi(), tenure));
                 tbs.sign_as_recipient(&self.origin, &secret(app), possession)
             })
             .collect();
@@ -400,12 +403,17 @@ impl World {
 
     pub fn judge(&self, event: &Event, added: &[Mapping]) -> Result<State, Refused> {
         let csip = domain("csip.example");
-        self.judge_knowing(event, added, Known { csip: Some(&csip), ground: None })
+        self.judge_knowing(event, added, Known { csip: Some(&csip), ..Known::default() })
     }
 
     pub fn judge_knowing(&self, event: &Event, added: &[Mapping], known: Known<'_>) -> Result<State, Refused> {
         let now = UnixMillis::new(self.now + 200);
         rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now, known })
+    }
+
+    /// The same at another time than the world's.
+    pub fn judge_at(&self, event: &Event, added: &[Mapping], now: UnixMillis) -> Result<State, Refused> {
+        rules::apply(self.before(), Proposal { event, added, origin: &self.origin, now, known: Known::default() })
     }
 
     /// Judges a change and logs it.
@@ -425,6 +433,17 @@ impl World {
 
     /// Logs a change that leads to `state`, whether the rules allow it or not.
     pub fn log_state(&mut self, state: State, event: Event, consents: Vec<(Hash, Consent, Salt)>) {
+        self.log_tampered(state, event, consents, |_, _| {});
+    }
+
+    /// The same by a DP that alters the record before it is committed to.
+    pub fn log_tampered(
+        &mut self,
+        state: State,
+        event: Event,
+        consents: Vec<(Hash, Consent, Salt)>,
+        tamper: impl FnOnce(&mut Composed, &VrfSecret),
+    ) {
         let previous = self.before().map_or(Hash::ZERO, |(_, c)| c);
         let mut statements = self.versions.last().map_or(vec![], |k| k.statements.clone());
         if matches!(event.tbs.kind, EventKind::MspDetach | EventKind::DpUnserve) {
@@ -435,7 +454,10 @@ impl World {
             }
         }
         let cause = Cause { previous, event };
-        let composed = compose(&state, &cause, &self.vrf, &mut self.rng);
+        let mut composed = compose(&state, &cause, &self.vrf, &mut self.rng);
+        tamper(&mut composed, &self.vrf);
+        composed.record.contents = blind(&composed.contents_salt, &encode(&composed.contents));
+        composed.commitment = commit(&composed.opening, &state.csi, state.version, &encode(&composed.record));
         let label = prove_label(&self.vrf, &state.csi, state.version).1;
         let mut batch = vec![Entry::Change(Change { label, commitment: composed.commitment })];
         for (digest, consent, _) in &consents {
@@ -472,7 +494,8 @@ impl World {
 
     /// The body of a version without what its MSPs say, as a receipt shows the version before.
     pub fn bare_body(&self, kept: &Kept) -> Body {
-        self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true)
+        let body = self.body(&Kept { consents: vec![], statements: vec![], ..kept.clone() }, None, true);
+        Body { tag_proofs: List24::empty(), ..body }
     }
 
     /// The body of a version: hidden slots for a tag, for nobody, or all of them.
@@ -504,7 +527,7 @@ impl World {
             if let Some(held) = held {
                 opened.consent = consent(held);
                 opened.statement = statement(held);
-                opened.value = waymark_mapping::answer::HiddenValue::Present(held.standing, content(held));
+                opened.value = HiddenValue::Present(held.standing, content(held));
             }
             if recipient || (tag.is_some() && held.and_then(|h| h.mapping.tags.as_exact()) == tag) {
                 hidden.push(opened);
@@ -513,11 +536,8 @@ impl World {
         if !recipient {
             hidden.sort_by_key(|h| h.handle.0.map(|p| p.ordinal));
         }
-        let tag_end = tag.map(|tag| {
-            let ordinal = hidden.len() as u8;
-            let (vrf_proof, _) = prove_handle(&self.vrf, &kept.state.csi, kept.state.version, tag, ordinal);
-            TagProof { ordinal, vrf_proof }
-        });
+        let place = (&kept.state.csi, kept.state.version);
+        let tag_proofs = prove_tags(&self.vrf, place, &kept.composed.contents.hidden, &hidden, tag);
         Body {
             opening: kept.composed.opening,
             record: kept.composed.record.clone(),
@@ -525,7 +545,7 @@ impl World {
             contents: kept.composed.contents.clone(),
             visible: List24::new(opened.collect()).unwrap(),
             hidden: List24::new(hidden).unwrap(),
-            tag_end: Optional24(tag_end),
+            tag_proofs: List24::new(tag_proofs).unwrap(),
         }
     }
 
@@ -664,6 +684,37 @@ impl World {
             None => self.answer_claiming(asked, None, None),
             Some(kept) => self.answer_claiming(asked, Some(kept.state.version), Some(self.body(kept, tag, false))),
         }
+    }
+
+    /// What is shown of a version to an app that came with version `since`: all slots, but of hidden mappings of other apps from before
+    /// that only standing and digest.
+    pub fn body_since(&self, body: Body, version: u32, app: &str, since: u32) -> Body {
+        let mut hidden = body.hidden.to_vec();
+        for opened in &mut hidden {
+            let HiddenValue::Present(standing, Content::Shown(mapping)) = &opened.value else { continue };
+            if mapping.recipient == key_of(app) || since <= standing.since_version {
+                continue;
+            }
+            opened.value = HiddenValue::Present(*standing, Content::Closed(mapping.digest()));
+            (opened.handle, opened.consent, opened.statement) = (Optional24(None), Optional24(None), Optional24(None));
+        }
+        let mut tag_proofs = vec![];
+        // The record before bears none.
+        if !body.tag_proofs.is_empty() {
+            tag_proofs = prove_tags(&self.vrf, (&csi(), version), &body.contents.hidden, &hidden, None);
+        }
+        Body { hidden: List24::new(hidden).unwrap(), tag_proofs: List24::new(tag_proofs).unwrap(), ..body }
+    }
+
+    /// The honest receipt for the latest version, for an app that came with version `since`.
+    pub fn receipt_since(&self, app: &str, since: u32) -> Receipt {
+        let receipt = self.receipt();
+        let body = receipt.now.body.0.clone().unwrap();
+        let version = receipt.now.version;
+        let now = self.answer_claiming(&csi(), Some(version), Some(self.body_since(body, version, app, since)));
+        let previous = receipt.previous.0.clone().map(|body| self.body_since(body, version - 1, app, since));
+        let previous = Optional24(previous);
+        Receipt { now, previous, ..receipt }
     }
 
     /// The honest receipt for the latest version.

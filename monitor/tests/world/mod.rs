@@ -91,7 +91,7 @@ impl Log {
             interval_ms: 1000,
             policy: Hash::sha256(&[b"policy"]),
             not_before: UnixMillis::new(now),
-            reserved: Opaque8::new([]).unwrap(),
+            extensions: Extensions::NONE,
         };
         let entries = vec![Entry::Open(open).encode()];
         let witnesses = (1..=4).map(witness).collect();

@@ -14,8 +14,10 @@ use waymark_runtime::clock::Clock;
 
 use super::{App, End, Ended, current, fetcher, make};
 use crate::client::{
+    card,
     msp::MspClient,
     recipient::{Added, MappingSpec, Wish, sign_mapping},
+    renewal,
 };
 
 /// Register.
@@ -54,7 +56,8 @@ pub struct IssueArgs {
 /// What the arguments ask for, signed and with its consent.
 pub(super) async fn wanted(app: &App, args: &IssueArgs) -> Result<Added, End> {
     let usage = |what: &str| End::Usage(what.to_owned());
-    let parse_tag = |t: &String| Tag::parse(t).ok_or_else(|| usage("a tag is 1 to 64 bytes in NFC"));
+    let what = "a tag is 1 to 64 bytes in NFC: words with single spaces between them, no invisible characters";
+    let parse_tag = |t: &String| Tag::parse(t).ok_or_else(|| usage(what));
     let tags = match &args.exact_tag {
         Some(tag) => Tags::Exact(parse_tag(tag)?),
         None => Tags::shown(args.tags.iter().map(parse_tag).collect::<Result<_, _>>()?)
@@ -144,7 +147,14 @@ async fn say_again(app: &App, by: &App, kind: EventKind, msp_url: Option<&str>) 
 }
 
 /// The same mappings over a fresh proof of possession.
-pub(super) async fn renew(app: &App, msp_url: Option<&str>) -> Ended {
+pub(super) async fn renew(app: &App, if_due: bool, msp_url: Option<&str>) -> Ended {
+    if if_due {
+        let first = own(app).await?.iter().map(|m| renewal::due(&app.keys.recipient, m)).min();
+        if let Some(due) = first.filter(|due| app.dp.clock().now() < *due) {
+            println!("nothing is to be renewed before {}", card::date(due));
+            return Err(End::Nothing);
+        }
+    }
     say_again(app, app, EventKind::Replace, msp_url).await
 }
 

@@ -81,6 +81,10 @@ pub enum RecipientCommand {
         /// The app's folder.
         #[arg(long)]
         dir: PathBuf,
+        /// Only if a mapping is due: at a moment of its last 30 days that the app draws, so that nobody can tell which renewals are one
+        /// person's. Ends with 4 if none is due; for a daily timer.
+        #[arg(long)]
+        if_due: bool,
         /// The MSP's adapter, for its consent.
         #[arg(long)]
         msp_url: Option<String>,
@@ -299,7 +303,9 @@ pub async fn run(command: RecipientCommand) -> Ended {
         RecipientCommand::Keygen { dir, csi, dp, trust, region } => keygen(&dir, &csi, dp, &trust, region.as_deref()),
         RecipientCommand::Prove(args) => possess::prove(&load(&args.dir)?, &args).await,
         RecipientCommand::Issue(args) => change::issue(&load(&args.dir)?, &args).await,
-        RecipientCommand::Renew { dir, msp_url } => change::renew(&load(&dir)?, msp_url.as_deref()).await,
+        RecipientCommand::Renew { dir, if_due, msp_url } => {
+            change::renew(&load(&dir)?, if_due, msp_url.as_deref()).await
+        }
         RecipientCommand::RotateKey { dir, to, msp_url } => {
             change::rotate(&load(&dir)?, &load(&to)?, msp_url.as_deref()).await
         }
