@@ -119,9 +119,8 @@ impl World {
     pub fn new(start_ms: u64, rng: &mut ChaCha8Rng) -> Self {
         let signer = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), key("log"));
         let witnesses: Vec<Witness> = ["w1.example", "w2.example", "w3.example"].map(Witness::new).into();
-        let line = |(i, w): (usize, &Witness)| {
-            (format!("w{i}"), w.cosigner.vkey().clone(), "http://127.0.0.1:9".to_owned())
-        };
+        let line =
+            |(i, w): (usize, &Witness)| (format!("w{i}"), w.cosigner.vkey().clone(), "http://127.0.0.1:9".to_owned());
         let lines: Vec<_> = witnesses.iter().enumerate().map(line).collect();
         let policy = policy_text(signer.vkey(), &lines, 2);
         let world = Self {
@@ -354,7 +353,12 @@ impl World {
     }
 
     /// What anybody sees of an identifier verifies, with the past or without.
-    pub fn check_answer(&mut self, csi: &waymark_mapping::identifier::Csi, tag: Option<&waymark_mapping::names::Tag>, is_timely: bool) {
+    pub fn check_answer(
+        &mut self,
+        csi: &waymark_mapping::identifier::Csi,
+        tag: Option<&waymark_mapping::names::Tag>,
+        is_timely: bool,
+    ) {
         let Some(running) = &self.running else { return };
         for full in [false, true] {
             let bytes = running.answering.look_up(csi, tag, full).unwrap();

@@ -243,7 +243,8 @@ impl Life {
     fn provider_entry(&mut self, party: usize, action: ProviderAction, by: Option<SecretKey>) {
         self.serial += 1;
         let (name, serial, first) = (self.parties[party].name, self.serial, self.parties[party].keys.len() == 1);
-        let is_new = self.world.running.as_ref().is_none_or(|r| r.writer.state.audited.providers().get(&domain(name)).is_none());
+        let is_new =
+            self.world.running.as_ref().is_none_or(|r| r.writer.state.audited.providers().get(&domain(name)).is_none());
         let key = match action {
             ProviderAction::Retire => {
                 let i = self.pick(self.parties[party].keys.len());
@@ -349,8 +350,7 @@ impl Life {
         let (salt, now) = (Salt(self.bytes()), self.world.true_now());
         let expiry = if self.percent(50) { now.month_after(1) } else { Consent::expiry_of(now) };
         let blinded = blind(&salt, &encode(mapping));
-        let mut consent =
-            Consent { format: Format, msp, msp_key: secret.public(), blinded, expiry, sig: UNSIGNED };
+        let mut consent = Consent { format: Format, msp, msp_key: secret.public(), blinded, expiry, sig: UNSIGNED };
         consent.sign(&origin(), &secret);
         Some((consent, salt))
     }
@@ -384,7 +384,10 @@ impl Life {
             }
             45..52 => {
                 let held = held(self)?;
-                Wish { removed: vec![held.mapping.digest()], ..Wish::of(EventKind::Withdraw, vec![(owner(&held)?, None)]) }
+                Wish {
+                    removed: vec![held.mapping.digest()],
+                    ..Wish::of(EventKind::Withdraw, vec![(owner(&held)?, None)])
+                }
             }
             52..60 => {
                 let (held, mapping) = (held(self)?, self.mapping(who, &secret, tenure)?);
