@@ -9,7 +9,7 @@ use std::{
 use rand_chacha::ChaCha8Rng;
 use waymark::{
     api::ChangeRequest,
-    init::{policy_text, trust_text},
+    init::policy_text,
     published::{Answering, Published},
     row::Kept,
     sequencer::{
@@ -127,7 +127,7 @@ impl World {
             folder: folder(),
             memory: Memory::default(),
             fuse: Fuse::default(),
-            trust: Trust::parse(&trust_text(&policy)).unwrap(),
+            trust: Trust::parse(&format!("policy = \"\"\"\n{policy}\"\"\"\n")).unwrap(),
             policy: Policy::parse(&policy).unwrap(),
             signer,
             witnesses,
@@ -342,7 +342,7 @@ impl World {
         if by_recipient {
             let by = event.authorities[0].key;
             let receipt = answering.receipt_for(&latest, &[by]).unwrap();
-            let sent = Sent { event, added: &request.added, by: &by };
+            let sent = Sent { origin: &origin(), event, added: &request.added, by: &by };
             let accepted = accept(&receipt, sent, &self.trust, None, now, &mut Trail::default());
             match accepted {
                 Ok(_) => assert!(is_timely, "a head that is too late was believed"),
@@ -362,7 +362,7 @@ impl World {
         let Some(running) = &self.running else { return };
         for full in [false, true] {
             let bytes = running.answering.look_up(csi, tag, full).unwrap();
-            let asked = Asked { csi: csi.clone(), tag: tag.cloned() };
+            let asked = Asked { origin: origin(), csi: csi.clone(), tag: tag.cloned() };
             let verified = verify(&bytes, &asked, &self.trust, None, self.true_now(), &mut Trail::default());
             match verified {
                 Ok(_) => assert!(is_timely, "a head that is too late was believed"),

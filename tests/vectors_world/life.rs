@@ -596,7 +596,7 @@ impl Life {
     /// A receipt always shows the open entry's place.
     fn full_of_receipt(&self) -> Full {
         let tenure = Optional24(self.tenure_proof());
-        Full { open_path: self.world.at(0).path, since: List24::empty(), tenure }
+        Full { open_path: self.world.at(0).path, since: List24::empty(), tenure, earlier: List24::empty() }
     }
 
     /// How the tenure began if it is not the first; and, for `all`, the open entry's place and when the versions that stand were logged.
