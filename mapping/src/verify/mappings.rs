@@ -22,7 +22,7 @@ use crate::{
     names::Domain,
     provider::{ProviderLeaf, domain_key},
     record::{Beginning, SlotStatus, TenureStart},
-    rules::Held,
+    rules::{Held, SKEW_MS},
     tenure::{Ledger, LoggedVersion, NotShown},
     trust::Trust,
 };
@@ -104,6 +104,13 @@ pub fn since_versions(versions: impl Iterator<Item = u32>) -> Vec<u32> {
     versions
 }
 
+/// Whether a key was valid when it signed, by the signer's clock, which may be 30 s ahead of the log's: a key that retires within them
+/// has signed before, though it says later.
+fn was_valid(leaf: &ProviderLeaf, role: ProviderRole, key: &Key, signed: UnixMillis) -> bool {
+    let before = UnixMillis::new(signed.get().saturating_sub(SKEW_MS));
+    [signed, before].into_iter().any(|at| leaf.valid(role, at).any(|k| k.key == *key))
+}
+
 impl Judge<'_> {
     pub(super) fn all(&self, body: &Body, opened: &Opened, trail: &mut Trail) -> Result<Vec<MappingFacts>, Rejected> {
         let held = &opened.state.held;
@@ -170,7 +177,7 @@ impl Judge<'_> {
         };
         let signed = authority.role == as_role && authority.verify(tbs, self.origin).is_ok();
         let counts =
-            domain.and_then(|d| self.leaf(&d)).is_some_and(|l| l.valid(role, tbs.time).any(|k| k.key == authority.key));
+            domain.and_then(|d| self.leaf(&d)).is_some_and(|l| was_valid(l, role, &authority.key, tbs.time));
         if about && signed && counts {
             Ok(())
         } else {
@@ -232,9 +239,8 @@ impl Judge<'_> {
 
     fn possession(&self, m: &Mapping) -> Result<Possession, Rejected> {
         let a = &m.attestation;
-        let logged = self
-            .leaf(&a.prover)
-            .is_some_and(|leaf| leaf.valid(ProviderRole::Prover, a.time).any(|k| k.key == a.prover_key));
+        let leaf = self.leaf(&a.prover);
+        let logged = leaf.is_some_and(|leaf| was_valid(leaf, ProviderRole::Prover, &a.prover_key, a.time));
         let otherwise = "possession is attested with another key than the one pinned";
         let pinned = self.is_pinned(ProviderRole::Prover, &a.prover, &a.prover_key, otherwise)?;
         if !logged && !pinned {
