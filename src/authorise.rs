@@ -4,6 +4,15 @@
 //! it is checked that provers, MSPs, CSIPs and the DP sign with keys of the log, that consents are good, and that a hold was kept by
 //! the log's own times; then the record is composed, its handles and ladder proved. The CSI goes no further than the sealed row.
 
+use crate::{
+    api::{ChangeRequest, OfferedConsent},
+    published::{AnswerError, Answering, Latest},
+    row::{KeptConsent, KeptHidden, KeptStep, KeptVisible, Place, Row, Said},
+    sequencer::{
+        batch::{Keeping, PendingChange, unlogged},
+        rests::{Lasting, RestsOn, Signer},
+    },
+};
 use rand_core::CryptoRng;
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 use waymark_mapping::{
@@ -22,15 +31,6 @@ use waymark_mapping::{
     tenure::PASSAGE_MS,
     vrf::VrfSecret,
     wire::{List24, Optional24},
-};
-use crate::{
-    api::{ChangeRequest, OfferedConsent},
-    published::{AnswerError, Answering, Latest},
-    row::{KeptConsent, KeptHidden, KeptStep, KeptVisible, Place, Row, Said},
-    sequencer::{
-        batch::{Keeping, PendingChange, unlogged},
-        rests::{Lasting, RestsOn, Signer},
-    },
 };
 
 /// A CSIP whose releases this DP believes, and for which CSIs.
@@ -236,15 +236,17 @@ impl Judging<'_> {
         for proof in proofs.chain(possessions) {
             all.push(RestsOn::Lasts(Lasting::Attestation, proof.expiry));
             let (domain, key) = (proof.prover.clone(), proof.prover_key);
-            by_key(&mut all, Signer { domain, role: ProviderRole::Prover, key }, proof.time);
+            by_key(&mut all, Signer { domain, role: ProviderRole::PROVER, key }, proof.time);
         }
         for (mapping, consent, _) in consents {
             self.rest_on_mapping(&mut all, mapping, *consent);
         }
         let signed = match event.tbs.kind {
-            EventKind::MspDetach | EventKind::DpUnserve => stater(event, self.before, self.dp).map(|by| (by, event.tbs.time)),
+            EventKind::MspDetach | EventKind::DpUnserve => {
+                stater(event, self.before, self.dp).map(|by| (by, event.tbs.time))
+            }
             // Readers judge a release by the time at which the tenure began.
-            EventKind::Release => self.csip.clone().map(|csip| ((csip, ProviderRole::Csip), now)),
+            EventKind::Release => self.csip.clone().map(|csip| ((csip, ProviderRole::CSIP), now)),
             _ => None,
         };
         if let Some(((domain, role), at)) = signed {
@@ -261,12 +263,12 @@ impl Judging<'_> {
         all.push(RestsOn::Lasts(Lasting::Mapping, mapping.not_after));
         let Some(msp) = mapping.msp.get() else { return };
         if mapping.tags.as_exact().is_none() {
-            let publishes = self.providers.get(&msp).is_some_and(|leaf| leaf.publishes(self.now));
+            let publishes = self.providers.get(&msp, ProviderRole::MSP).is_some_and(|leaf| leaf.publishes(self.now));
             all.push(RestsOn::Publishes(msp.clone(), publishes));
         }
         if let Some(OfferedConsent { consent, .. }) = consent {
             all.push(RestsOn::Lasts(Lasting::Consent, consent.expiry));
-            all.push(RestsOn::Key(Signer { domain: msp.clone(), role: ProviderRole::Msp, key: consent.msp_key }));
+            all.push(RestsOn::Key(Signer { domain: msp.clone(), role: ProviderRole::MSP, key: consent.msp_key }));
         }
         all.push(RestsOn::Onboarded(msp));
     }
@@ -305,7 +307,7 @@ fn by_key(all: &mut Vec<RestsOn>, signer: Signer, signed_at: UnixMillis) {
 fn csip_of(event: &Event, providers: &ProviderDirectory, bench: Bench<'_>) -> Option<Domain> {
     let [authority] = &event.authorities[..] else { return None };
     let signs = |c: &&TrustedCsip| {
-        c.issues(&event.tbs.csi) && providers.is_valid(&c.domain, ProviderRole::Csip, &authority.key, bench.now)
+        c.issues(&event.tbs.csi) && providers.is_valid(&c.domain, ProviderRole::CSIP, &authority.key, bench.now)
     };
     let signed = authority.role == AuthorityRole::Csip;
     bench.csips.iter().filter(|_| signed).find(signs).map(|c| c.domain.clone())
@@ -337,11 +339,11 @@ fn check_statement(
 fn stater(event: &Event, before: Option<&State>, dp: &Domain) -> Option<(Domain, ProviderRole)> {
     let tbs = &event.tbs;
     if tbs.kind == EventKind::DpUnserve {
-        return Some((dp.clone(), ProviderRole::Prover));
+        return Some((dp.clone(), ProviderRole::PROVER));
     }
     let named = tbs.removed.first().or(tbs.added.first());
     let target = before.and_then(|s| s.held.iter().find(|h| Some(&h.mapping.digest()) == named));
-    target.and_then(|h| h.mapping.msp.get()).map(|msp| (msp, ProviderRole::Msp))
+    target.and_then(|h| h.mapping.msp.get()).map(|msp| (msp, ProviderRole::MSP))
 }
 
 /// The hold by the log's own times, as senders will check it: from the head behind the claim to a head before the change of hands.
@@ -375,7 +377,7 @@ fn check_provers<'a>(
     for a in attestations {
         // The time in it is the prover's word: a key that was stolen and has retired could date anything back. So the key must
         // count now, too.
-        let counts = |at| providers.is_valid(&a.prover, ProviderRole::Prover, &a.prover_key, at);
+        let counts = |at| providers.is_valid(&a.prover, ProviderRole::PROVER, &a.prover_key, at);
         if !counts(a.time) || !counts(bench.now) {
             return Err(NotAuthorised::UnknownProver);
         }
@@ -408,14 +410,14 @@ fn check_consents<'a>(
             checked.push((mapping, None, false));
             continue;
         };
-        let leaf = providers.get(&msp).filter(|leaf| leaf.valid(ProviderRole::Msp, now).next().is_some());
+        let leaf = providers.get(&msp, ProviderRole::MSP).filter(|leaf| leaf.valid(now).next().is_some());
         let leaf = leaf.ok_or(NotAuthorised::UnknownMsp)?;
         let publishes = leaf.publishes(now) && mapping.tags.as_exact().is_none();
         if consent.is_none() && publishes {
             return Err(NotAuthorised::ConsentRequired);
         }
         let good = consent.is_none_or(|c| {
-            leaf.valid(ProviderRole::Msp, now).any(|k| k.key == c.consent.msp_key)
+            leaf.is_valid(&c.consent.msp_key, now)
                 && now < c.consent.expiry
                 && c.consent.is_for(mapping, &c.salt, origin)
         });

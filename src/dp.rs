@@ -283,9 +283,9 @@ impl Running {
         self.answering.published.snapshot().map_or(0, |s| s.size)
     }
 
-    /// Whether a domain's keys are published.
+    /// Whether keys of a domain are published, in any role.
     pub fn knows_provider(&self, domain: &waymark_mapping::names::Domain) -> bool {
-        self.answering.published.snapshot().is_some_and(|s| s.providers.get(domain).is_some())
+        self.answering.published.snapshot().is_some_and(|s| s.providers.of(domain).next().is_some())
     }
 
     /// Waits until the sequencer has stopped by itself, and says why.

@@ -12,9 +12,8 @@ use waymark_log::{
 use waymark_mapping::{
     entry::{Open, Provider, ProviderAction, ProviderRole},
     names::Domain,
-    signed::UNSIGNED,
     vrf::VrfSecret,
-    wire::{Extensions, Flag, Opaque8},
+    wire::{Extensions, Flag, Optional24},
 };
 use waymark_runtime::{clock::Clock, durable, keyfile, random};
 
@@ -175,13 +174,10 @@ pub fn open_rows(dir: &Path, kind: StoreKind, create: bool) -> Result<Box<dyn Ro
 
 /// The DP's own entry as a prover, to be logged with the second batch.
 fn own_prover(domain: &Domain, origin: &Origin, prover: &SecretKey) -> Provider {
-    provider_entry(domain, ProviderRole::Prover, false, 0, origin, prover)
+    provider_entry(domain, ProviderRole::PROVER, false, 0, origin, prover)
 }
 
-/// A first provider entry for a domain, signed by its key.
-///
-/// # Panics
-/// Never: no signature is zero bytes long.
+/// The first provider entry for a domain in a role, signed by its key.
 pub fn provider_entry(
     domain: &Domain,
     role: ProviderRole,
@@ -196,11 +192,11 @@ pub fn provider_entry(
         domain: domain.clone(),
         class,
         publishes: Flag(publishes),
-        key: secret.public(),
+        key: secret.public().into(),
         previous_leaf: Hash::ZERO,
-        by_key: UNSIGNED,
-        by_valid: Opaque8::new([]).expect("no bytes are allowed"),
+        by_key: Optional24(None),
+        by_valid: Optional24(None),
     };
-    entry.by_key = secret.sign(&entry.key_message(origin));
+    entry.sign_by_key(origin, secret);
     entry
 }

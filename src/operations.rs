@@ -50,7 +50,8 @@ impl BatchMetrics {
         Self {
             commit: meter.durations("batch_commit_seconds", commit),
             witnesses: meter.durations("batch_witnesses_seconds", witnesses),
-            dropped: meter.count("batches_dropped", "Batches that were not signed, since monitors would find fault with them"),
+            dropped: meter
+                .count("batches_dropped", "Batches that were not signed, since monitors would find fault with them"),
         }
     }
 }

@@ -112,7 +112,7 @@ impl World {
         })
         .await;
         let dir = stage.root.path().join("dp");
-        let roles = [(CSIP, ProviderRole::Csip), (STRICT, ProviderRole::Prover), (ELSEWHERE, ProviderRole::Prover)];
+        let roles = [(CSIP, ProviderRole::CSIP), (STRICT, ProviderRole::PROVER), (ELSEWHERE, ProviderRole::PROVER)];
         for (name, role) in roles {
             let entry = init::provider_entry(&domain(name), role, false, 1, &stage.origin, &secret(name));
             onboarding::submit(&dir, &entry).unwrap();

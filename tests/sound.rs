@@ -94,8 +94,8 @@ fn a_consent_is_not_logged_once_its_key_has_retired_in_the_same_batch() {
     let mut hand = hand();
     let change = hand.judged_with(&csi(BOB), LOUD, |m| with_consent(&origin(), m));
     let providers = hand.writer.state.audited.shared_providers();
-    let rotation = rotation(&providers, LOUD, ProviderRole::Msp, true, &key(LOUD), &key("new"));
-    let signer = Signer { domain: domain(LOUD), role: ProviderRole::Msp, key: key(LOUD).public() };
+    let rotation = rotation(&providers, LOUD, ProviderRole::MSP, true, &key(LOUD), &key("new"));
+    let signer = Signer { domain: domain(LOUD), role: ProviderRole::MSP, key: key(LOUD).public() };
     let intake = Intake { providers: vec![rotation], ..Intake::default() };
     left_out(&mut hand, change, intake, &RestsOn::Key(signer));
     hand.again().unwrap_or_else(|(why, _)| panic!("{why}"));
@@ -118,7 +118,7 @@ fn a_mapping_is_not_logged_once_the_prover_key_under_it_has_retired() {
     let mut hand = hand();
     let change = hand.judged(&csi(BOB));
     let (providers, old) = (hand.writer.state.audited.shared_providers(), hand.settings.prover.clone());
-    let rotation = rotation(&providers, "dp.example", ProviderRole::Prover, false, &old, &key("new"));
+    let rotation = rotation(&providers, "dp.example", ProviderRole::PROVER, false, &old, &key("new"));
     let ann = hand.judged(&csi(ANN));
     let made = hand.made(Intake { providers: vec![rotation], changes: vec![change, ann], ..Intake::default() });
     let batch = made.sound.batch();
@@ -154,12 +154,12 @@ fn no_record_is_later_than_its_head() {
 fn each_condition_ends_when_it_says() {
     let (at, digest) = (UnixMillis::new(1_000_000), Hash::sha256(&[b"a document"]));
     let mut providers = ProviderDirectory::new();
-    let entry = waymark::init::provider_entry(&domain(LOUD), ProviderRole::Msp, true, 1, &origin(), &key(LOUD));
+    let entry = waymark::init::provider_entry(&domain(LOUD), ProviderRole::MSP, true, 1, &origin(), &key(LOUD));
     providers.apply(&entry, &origin(), UnixMillis::new(1)).unwrap();
-    let next = rotation(&providers, LOUD, ProviderRole::Msp, false, &key(LOUD), &key("new"));
+    let next = rotation(&providers, LOUD, ProviderRole::MSP, false, &key(LOUD), &key("new"));
     let before = providers.clone();
     providers.apply(&next, &origin(), at).unwrap();
-    let signer = |k: &str| Signer { domain: domain(LOUD), role: ProviderRole::Msp, key: key(k).public() };
+    let signer = |k: &str| Signer { domain: domain(LOUD), role: ProviderRole::MSP, key: key(k).public() };
     let met = |condition: RestsOn, providers: &ProviderDirectory, time: u64| {
         AtHead { time: UnixMillis::new(time), providers, policy: digest }.first_unmet(&[condition]).is_none()
     };
@@ -304,13 +304,13 @@ fn entries_beside_changes_that_are_dropped_are_logged() {
     let mut hand = hand();
     hand.writer.make = lying;
     let providers = hand.writer.state.audited.shared_providers();
-    let rotation = rotation(&providers, LOUD, ProviderRole::Msp, true, &key(LOUD), &key("new"));
+    let rotation = rotation(&providers, LOUD, ProviderRole::MSP, true, &key(LOUD), &key("new"));
     let changes = vec![hand.judged(&csi(BOB))];
     let made = hand.made(Intake { providers: vec![rotation], changes, ..Intake::default() });
     assert!(made.dropped.is_some());
     assert!(hand.commit_made(made, None));
     let providers = hand.writer.state.audited.providers();
-    assert!(providers.is_valid(&domain(LOUD), ProviderRole::Msp, &key("new").public(), hand.now()));
+    assert!(providers.is_valid(&domain(LOUD), ProviderRole::MSP, &key("new").public(), hand.now()));
 }
 
 /// The next batch, signed and written without being judged: what an older program did.
@@ -323,7 +323,8 @@ fn forge(dir: &std::path::Path, change: PendingChange, now: UnixMillis) {
     let Recovered { state, head_note, .. } =
         recover(&*rows, &head, &files, &settings.origin, vkey, &Accepted::NONE).unwrap();
     let change = PendingChange { csi_key: sealer.csi_key(&csi(BOB)), ..change };
-    let made = careless(&state, Intake { changes: vec![change], ..Intake::default() }, now, &mut random::source()).unwrap();
+    let made =
+        careless(&state, Intake { changes: vec![change], ..Intake::default() }, now, &mut random::source()).unwrap();
     let (sealed, purges) = seal_rows(&sealer, &made.rows, made.checkpoint.size).unwrap();
     let (size, root) = (made.checkpoint.size, *made.checkpoint.root.as_bytes());
     rows.stage(&Staged { size, root, files: made.files.clone() }, &sealed, &purges).unwrap();
@@ -340,7 +341,13 @@ fn waymark_dp(arguments: &[&str], dir: &std::path::Path) -> (Option<i32>, String
 }
 
 /// What a monitor that reads the whole log for the first time says.
-async fn monitor_says(root: &std::path::Path, name: &str, trust: &Trust, url: &str, witnesses: &Witnesses) -> Vec<String> {
+async fn monitor_says(
+    root: &std::path::Path,
+    name: &str,
+    trust: &Trust,
+    url: &str,
+    witnesses: &Witnesses,
+) -> Vec<String> {
     let copies = (1..).zip(&witnesses.running).map(|(i, w)| (format!("w{i}"), w.url())).collect();
     let followed = monitor::FollowedLog { trust: trust.clone(), url: url.to_owned(), witnesses: copies };
     let settings = monitor::Settings {

@@ -9,7 +9,8 @@
 //! - every checkpoint ends in a head; between heads at most 1,024 changes and 2,048 entries, in strictly ascending order of
 //!   their bytes; a batch with changes has at least 16;
 //! - no label occurs twice; a head's count, map root, provider root and links are those of the replay; its time advances;
-//! - provider entries follow from the directory, one for a domain between heads; config entries are signed by the log's key;
+//! - provider entries follow from the directory, one for a domain between heads (a signature that cannot be checked is taken as
+//!   good); config entries are signed by the log's key;
 //! - the interval that is promised is at most 30 s;
 //! - nothing follows the head behind a close entry; a carry entry comes before the first change;
 //! - a consent is signed by a key that is valid for its MSP, is not over, and ends with a UTC month.
@@ -32,14 +33,14 @@ use waymark_log::{
 use crate::{
     entry::{
         CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Carry, Change, Close, Config, ENTRIES_PER_HEAD_MAX, Entry,
-        HEAD_INTERVAL_MS_MAX, Head, INTERVAL_MS_MAX, Open, OriginText, Provider, ProviderRole,
+        HEAD_INTERVAL_MS_MAX, Head, INTERVAL_MS_MAX, Open, OriginText, Provider, ProviderAction, ProviderRole,
     },
     label::Label,
     mapping::Consent,
     names::Domain,
     prefix::PrefixTree,
-    provider::{ProviderDirectory, ProviderRefused},
-    signed::SignedStruct,
+    provider::{Judged, ProviderDirectory, ProviderRefused},
+    signed::{AnyKey, SignedStruct},
     watch::Place,
     wire::Undecoded,
 };
@@ -179,10 +180,7 @@ impl Finding {
     /// Whether nothing was rewritten and no history was forked: an entry stands in the log that had no business there, or a batch
     /// is not of the form. Whoever runs the log may go on from there; monitors go on saying what they found.
     pub const fn rewrites_nothing(&self) -> bool {
-        matches!(
-            self,
-            Self::Consent { .. } | Self::Provider { .. } | Self::Batch { .. } | Self::Interval { .. }
-        )
+        matches!(self, Self::Consent { .. } | Self::Provider { .. } | Self::Batch { .. } | Self::Interval { .. })
     }
 }
 
@@ -206,6 +204,23 @@ pub struct Consented {
     pub msp: Domain,
 }
 
+/// A provider entry that was replayed, for providers that watch who adds keys in their name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProviderChange {
+    /// Where it is.
+    pub index: u64,
+    /// Whose key it is about.
+    pub domain: Domain,
+    /// In which role.
+    pub role: ProviderRole,
+    /// What happens to the key.
+    pub action: ProviderAction,
+    /// The key.
+    pub key: AnyKey,
+    /// From when on a key that was added is valid; 0 for at once. 0 also for a key that went.
+    pub due: UnixMillis,
+}
+
 /// What one step found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Step {
@@ -213,12 +228,15 @@ pub struct Step {
     pub findings: Vec<Finding>,
     /// What is late, which proves nothing.
     pub notices: Vec<String>,
-    /// Entries with an algorithm or a value that this program does not know: hashed, and not judged.
+    /// Entries with an algorithm or a value that this program does not know: hashed, and not judged. A provider entry whose signature is by
+    /// such an algorithm is applied all the same, so that the provider root stays comparable.
     pub not_supported: Vec<u64>,
     /// The changes, in order.
     pub changes: Vec<Replayed>,
     /// The consents, in order.
     pub consents: Vec<Consented>,
+    /// The provider entries that took effect, in order.
+    pub providers: Vec<ProviderChange>,
 }
 
 /// A log as far as it was judged: all that the next entries are judged by.
@@ -538,13 +556,20 @@ impl Audited {
 
     fn take_provider(&mut self, index: u64, entry: &Provider, once: bool, head: UnixMillis, step: &mut Step) {
         let applied = if once {
-            Arc::make_mut(&mut self.providers).apply(entry, &self.origin, head)
+            Arc::make_mut(&mut self.providers).follow(entry, &self.origin, head)
         } else {
             Err(ProviderRefused::NotNext)
         };
-        if let Err(why) = applied {
-            step.findings.push(Finding::Provider { index, why });
+        match applied {
+            Err(why) => return step.findings.push(Finding::Provider { index, why }),
+            Ok(Judged::InPart) => step.not_supported.push(index),
+            Ok(Judged::Whole) => {}
         }
+        let Provider { role, action, domain, key, .. } = entry.clone();
+        let leaf = self.providers.get(&domain, role);
+        let added = leaf.and_then(|l| l.keys.iter().find(|k| k.key == key && action != ProviderAction::Retire));
+        let due = added.map_or(UnixMillis::new(0), |k| k.due);
+        step.providers.push(ProviderChange { index, domain, role, action, key, due });
     }
 
     /// A log ends once, by the word of its own key.
@@ -566,7 +591,7 @@ impl Audited {
     }
 
     fn take_consent(&self, index: u64, consent: &Consent, head: UnixMillis, step: &mut Step) {
-        let known = self.providers.is_valid(&consent.msp, ProviderRole::Msp, &consent.msp_key, head);
+        let known = self.providers.is_valid(&consent.msp, ProviderRole::MSP, &consent.msp_key, head);
         let signed = consent.verify_by(&self.origin, &consent.msp_key).is_ok();
         if !known || !signed || consent.expiry <= head || !consent.ends_with_month() {
             step.findings.push(Finding::Consent { index });

@@ -12,7 +12,7 @@
 //! require = ["L3"]     # optional: tests that a mapping's facts must pass before it is used
 //!
 //! [[provider]]         # optional: keys known from elsewhere
-//! role = "msp"         # msp, prover or csip
+//! role = "msp"         # msp, prover, csip or token-issuer
 //! domain = "chat.example"
 //! key = "<64 hex digits>"
 //! ```
@@ -115,12 +115,11 @@ impl Trust {
             return Err(error(format!("`require` has at most {REQUIRE_MAX} tests")));
         }
         let pinned = file.provider.iter().map(|p| {
-            let role = match p.role.as_str() {
-                "msp" => ProviderRole::Msp,
-                "prover" => ProviderRole::Prover,
-                "csip" => ProviderRole::Csip,
-                other => return Err(error(format!("a provider's role is msp, prover or csip, not {other:?}"))),
-            };
+            // A role that has no word yet cannot be pinned: nobody would look at the pin.
+            let role = ProviderRole::of_word(&p.role);
+            let role = role.ok_or_else(|| {
+                error(format!("a provider's role is msp, prover, csip or token-issuer, not {:?}", p.role))
+            })?;
             let domain = Domain::parse(&p.domain).ok_or_else(|| error(format!("not a domain: {:?}", p.domain)))?;
             let key = Key::from_hex(&p.key).filter(Key::is_usable);
             let key = key.ok_or_else(|| error(format!("not a usable key for {domain}")))?;

@@ -16,7 +16,7 @@ use waymark_mapping::{
     record::NEW_MS,
     rules::{Held, Refused},
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
-    wire::{List24, Opaque16, decode, encode},
+    wire::{Opaque16, decode, encode},
 };
 use world::{World, csi, key_of, sent};
 

@@ -267,6 +267,7 @@ fn heads_that_are_shown_ascend_in_time_with_their_index() {
     answer.full = Optional24(Some(waymark_mapping::answer::Full {
         since: List24::new(since).unwrap(),
         tenure: Optional24(None),
+        earlier: List24::empty(),
     }));
     assert!(is_not_proven(ask(&world, &answer, None)));
 }

@@ -7,7 +7,7 @@ use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     note::{Note, Vkey},
 };
-use waymark_mapping::{audit::Audited, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT};
+use waymark_mapping::{audit::Audited, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT, signed::Verdict};
 use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
 
 use super::{
@@ -384,7 +384,8 @@ fn accept_findings(dir: &std::path::Path, yes: bool) -> Ended {
         return Err(End::Failed("the log was rewritten or forked: it cannot be continued".to_owned()));
     }
     if !yes {
-        let text = "Monitors have seen this, or will, and go on saying it. To continue the log all the same, give --yes";
+        let text =
+            "Monitors have seen this, or will, and go on saying it. To continue the log all the same, give --yes";
         return Err(End::NotMet(text.to_owned()));
     }
     Accepted::store(dir, &settings.origin, &found).map_err(|e| could(e.into()))?;
@@ -397,11 +398,21 @@ fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
     let bytes = bytes.ok_or_else(|| End::Could(anyhow::anyhow!("{}: there is no such file", entry.display())))?;
     let provider = onboarding::parse(&bytes).map_err(|e| End::Could(anyhow::anyhow!("{}: {e}", entry.display())))?;
     let settings = load(dir)?;
-    if provider.key.verify(&provider.key_message(&settings.origin), &provider.by_key).is_err() {
+    let message = provider.key_message(&settings.origin);
+    let verdict = provider.by_key.0.as_ref().map(|signature| provider.key.judge(&message, signature));
+    if verdict == Some(Verdict::NotSupported) {
+        return Err(End::Could(anyhow::anyhow!("the entry's key is of an algorithm that this program cannot check")));
+    }
+    if verdict != Some(Verdict::Holds) {
         return Err(End::Could(anyhow::anyhow!("the entry is not signed for the log {}", settings.origin)));
     }
     onboarding::submit(dir, &provider)?;
     println!("{} will be logged with the next batch", provider.domain);
+    if provider.by_valid.0.is_none() {
+        eprintln!(
+            "if the domain is known already, the key is due seven days later: no valid key of the domain has signed for it"
+        );
+    }
     Ok(())
 }
 
@@ -413,7 +424,7 @@ fn list_providers(dir: &std::path::Path) -> Ended {
     for leaf in log.providers().leaves() {
         for key in leaf.keys.iter() {
             let publishes = if key.publishes.0 { "publishes" } else { "-" };
-            println!("{}\t{:?}\t{publishes}\t{}", leaf.domain, key.role, key.key.to_hex());
+            println!("{}\t{}\t{publishes}\t{}", leaf.domain, leaf.role, key.key.to_hex());
         }
     }
     Ok(())

@@ -16,9 +16,7 @@ use crate::{
         change::{self, Judge},
         shelf::Shelf,
     },
-    sequencer::{
-        batch::{Promise, latest_promise},
-    },
+    sequencer::batch::{Promise, latest_promise},
 };
 
 fn could(error: impl Into<anyhow::Error>) -> End {

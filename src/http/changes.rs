@@ -223,7 +223,7 @@ fn shows_possession(app: &App, latest: &Latest, signer: &Key, possession: Option
     let decoded = possession.and_then(|p| BASE64.decode(p.as_bytes()).ok());
     let Some(p) = decoded.and_then(|bytes| decode::<Attestation>("attestation", &bytes).ok()) else { return false };
     let (row, now) = (&latest.row, app.clock.now());
-    let prover = |at| latest.snapshot.providers.is_valid(&p.prover, ProviderRole::Prover, &p.prover_key, at);
+    let prover = |at| latest.snapshot.providers.is_valid(&p.prover, ProviderRole::PROVER, &p.prover_key, at);
     p.purpose == Purpose::View
         && (&p.recipient, &p.csi, p.tenure) == (signer, &row.csi, row.record.tenure)
         && p.time <= now.plus_ms(SKEW_MS)

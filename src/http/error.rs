@@ -8,7 +8,10 @@ use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Undecoded
 use waymark_runtime::problem::{self, Kind, Problem};
 
 use crate::{
-    authorise::NotAuthorised, httpsig::BadRequestSignature, possession::PossessionError, published::AnswerError,
+    authorise::NotAuthorised,
+    httpsig::BadRequestSignature,
+    possession::PossessionError,
+    published::AnswerError,
     sequencer::pool::{Outcome, PoolRefused},
 };
 
@@ -204,7 +207,7 @@ pub fn provider(error: ProviderRefused) -> Problem {
     let kind = match error {
         ProviderRefused::NotNext => PROVIDER_STALE,
         ProviderRefused::NotByKey | ProviderRefused::NotByValid => NOT_ALLOWED,
-        ProviderRefused::WrongKey | ProviderRefused::TooMany => PROVIDER_INVALID,
+        ProviderRefused::WrongKey | ProviderRefused::TooMany | ProviderRefused::NotSupported => PROVIDER_INVALID,
     };
     Problem::new(kind, error.to_string())
 }

@@ -40,7 +40,7 @@ pub async fn import(State(app): State<Arc<App>>, request: Request) -> Result<Res
     let headers = request.headers().clone();
     problem::check_media_type(&headers, IMPORT_MEDIA_TYPE)?;
     // Before the body: nobody else is to make us read so much.
-    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::Msp)?;
+    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::MSP)?;
     let Capped::<IMPORT_BYTES_MAX>(body) = Capped::from_request(request, &()).await?;
     caller.check_body(&body).map_err(error::request_signature)?;
     let items = split_import(&body)

@@ -122,7 +122,8 @@ impl Accepted {
         let path = dir.join(names::ACCEPTED);
         let lines = found.iter().map(|f| f.line().filter(|_| f.can_be_accepted())).collect::<Option<Vec<_>>>();
         let finding = lines.filter(|l| l.len() <= ACCEPTED_MAX);
-        let finding = finding.ok_or_else(|| ConfigError::new(&path, "a finding cannot be accepted, or they are too many"))?;
+        let finding =
+            finding.ok_or_else(|| ConfigError::new(&path, "a finding cannot be accepted, or they are too many"))?;
         let file = File { format: FORMAT, origin: origin.as_str().to_owned(), finding };
         let text = toml::to_string_pretty(&file).map_err(|e| ConfigError::new(&path, e))?;
         durable::replace(&path, text.as_bytes()).map_err(|e| ConfigError::new(&path, e))

@@ -17,8 +17,8 @@ use waymark_log::{
 use waymark_mapping::{
     audit::Audited,
     entry::{
-        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, Config, ENTRIES_PER_HEAD_MAX, Entry, Head, INTERVAL_MS_MAX,
-        Open, Provider,
+        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, Config, ENTRIES_PER_HEAD_MAX, Entry, Head,
+        INTERVAL_MS_MAX, Open, Provider,
     },
     label::Label,
     mapping::Consent,
@@ -229,12 +229,7 @@ pub fn latest_promise<'a>(open: &'a [u8], config: &'a [u8]) -> &'a [u8] {
 ///
 /// # Errors
 /// [`BatchError`].
-pub fn batch(
-    state: &LogState,
-    intake: Intake,
-    now: UnixMillis,
-    rng: &mut dyn CryptoRng,
-) -> Result<Batch, BatchError> {
+pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut dyn CryptoRng) -> Result<Batch, BatchError> {
     let Intake { open, config, providers, changes } = intake;
     if state.head().is_some_and(|h| now <= h.time) {
         return Err(BatchError::Clock);

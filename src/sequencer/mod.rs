@@ -250,12 +250,7 @@ impl Run {
     }
 
     /// Has the signed head cosigned, publishes it, and tells those who wait.
-    fn publish(
-        &mut self,
-        left_out: &[[u8; 32]],
-        versions: Vec<([u8; 32], u32)>,
-        done: Done,
-    ) -> Result<(), Stopped> {
+    fn publish(&mut self, left_out: &[[u8; 32]], versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
         let (w, begun) = (&self.workshop, Instant::now());
         let cosigned = match w.witnessing.cosign(&self.writer.signed, &self.stop) {
             Ok(Some(cosigned)) => cosigned,

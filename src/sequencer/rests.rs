@@ -90,13 +90,13 @@ impl AtHead<'_> {
 
     fn meets(&self, condition: &RestsOn) -> bool {
         let is_valid = |s: &Signer, at| self.providers.is_valid(&s.domain, s.role, &s.key, at);
-        let leaf = |domain| self.providers.get(domain);
+        let leaf = |msp| self.providers.get(msp, ProviderRole::MSP);
         match condition {
             RestsOn::Judged(time) => *time <= self.time,
             RestsOn::Lasts(_, end) => self.time < *end,
             RestsOn::Key(signer) => is_valid(signer, self.time),
             RestsOn::KeyAt(signer, time) => is_valid(signer, *time),
-            RestsOn::Onboarded(msp) => leaf(msp).is_some_and(|l| l.valid(ProviderRole::Msp, self.time).next().is_some()),
+            RestsOn::Onboarded(msp) => leaf(msp).is_some_and(|l| l.valid(self.time).next().is_some()),
             RestsOn::Publishes(msp, publishes) => leaf(msp).is_some_and(|l| l.publishes(self.time)) == *publishes,
             RestsOn::Policy(digest) => self.policy == *digest,
         }

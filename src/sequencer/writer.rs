@@ -4,12 +4,7 @@
 use std::sync::Arc;
 
 use rand_core::CryptoRng;
-use waymark_log::{
-    checkpoint::SignedCheckpoint,
-    hash::Hash,
-    note::NoteSigner,
-    time::UnixMillis,
-};
+use waymark_log::{checkpoint::SignedCheckpoint, hash::Hash, note::NoteSigner, time::UnixMillis};
 
 use super::{
     batch::{Batch, BatchError, Intake, LogState, MadeRow, Promise},
@@ -72,7 +67,8 @@ impl Writer {
     /// [`Faulty`]: not even a head alone is good, so what is in memory is not what was signed.
     pub fn make(&self, intake: Intake, now: UnixMillis, rng: &mut dyn CryptoRng) -> Result<Made, Faulty> {
         let Intake { open, config, providers, .. } = &intake;
-        let others = Intake { open: open.clone(), config: config.clone(), providers: providers.clone(), changes: vec![] };
+        let others =
+            Intake { open: open.clone(), config: config.clone(), providers: providers.clone(), changes: vec![] };
         let dropped = match self.try_make(intake, now, rng) {
             Ok(sound) => return Ok(Made { sound, dropped: None }),
             Err(why) => why,

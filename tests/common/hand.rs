@@ -34,7 +34,7 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping, Method, Purpose},
     provider::ProviderDirectory,
     signed::{SignedStruct, UNSIGNED},
-    wire::{Format, Opaque8},
+    wire::{Format, Optional24},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -279,9 +279,9 @@ impl Hand {
             provider_entry(&domain(name), role, publishes, class, &origin(), secret)
         };
         vec![
-            entry("dp.example", ProviderRole::Prover, false, 0, &self.settings.prover),
-            entry(QUIET, ProviderRole::Msp, false, 1, &key(QUIET)),
-            entry(LOUD, ProviderRole::Msp, true, 1, &key(LOUD)),
+            entry("dp.example", ProviderRole::PROVER, false, 0, &self.settings.prover),
+            entry(QUIET, ProviderRole::MSP, false, 1, &key(QUIET)),
+            entry(LOUD, ProviderRole::MSP, true, 1, &key(LOUD)),
         ]
     }
 
@@ -347,8 +347,8 @@ pub fn rotation(
 ) -> Provider {
     let mut entry = provider_entry(&domain(name), role, publishes, 1, &origin(), new);
     entry.action = ProviderAction::Rotate;
-    entry.previous_leaf = providers.previous_leaf(&domain(name));
-    entry.by_key = new.sign(&entry.key_message(&origin()));
-    entry.by_valid = Opaque8::new(*old.sign(&entry.valid_message(&origin())).as_bytes()).unwrap();
+    entry.previous_leaf = providers.previous_leaf(&domain(name), entry.role);
+    entry.by_key = Optional24(Some(new.sign(&entry.key_message(&origin())).into()));
+    entry.by_valid = Optional24(Some(old.sign(&entry.valid_message(&origin())).into()));
     entry
 }

@@ -11,6 +11,7 @@ use waymark::{
     sequencer::{
         batch::{PendingChange, Promise},
         rests::RestsOn,
+        writer::Writer,
     },
 };
 use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
@@ -24,7 +25,7 @@ use waymark_mapping::{
     record::{NEW_MS, TAKE_UP_MS},
     rules::{Held, State},
     signed::{SignedStruct, UNSIGNED},
-    wire::{Flag, Format, List24, Opaque8, encode},
+    wire::{Flag, Format, List24, Opaque8, Optional24, encode},
 };
 
 use super::{
@@ -93,12 +94,12 @@ impl Life {
         let world = World::new(1_800_000_000_000 + dice.next_u64() % (300 * DAY), &mut dice);
         let party = |name: &'static str, role, publishes| Party { name, role, publishes, keys: vec![key(name)] };
         let parties = vec![
-            party(DP, ProviderRole::Prover, false),
-            party(PROVER, ProviderRole::Prover, false),
-            party(MSPS[0], ProviderRole::Msp, false),
-            party(MSPS[1], ProviderRole::Msp, true),
-            party(MSPS[2], ProviderRole::Msp, true),
-            party(CSIP, ProviderRole::Csip, false),
+            party(DP, ProviderRole::PROVER, false),
+            party(PROVER, ProviderRole::PROVER, false),
+            party(MSPS[0], ProviderRole::MSP, false),
+            party(MSPS[1], ProviderRole::MSP, true),
+            party(MSPS[2], ProviderRole::MSP, true),
+            party(CSIP, ProviderRole::CSIP, false),
         ];
         let people = (0..PEOPLE).map(|i| csi(&format!("tel:+49151123456{i:02}"))).collect();
         let mut life = Self { dice, world, parties, people, edges: vec![], serial: 0 };
@@ -248,13 +249,15 @@ impl Life {
     fn provider_entry(&mut self, party: usize, action: ProviderAction, by: Option<SecretKey>) {
         self.serial += 1;
         let (name, serial, first) = (self.parties[party].name, self.serial, self.parties[party].keys.len() == 1);
-        let is_new = self.world.running.as_ref().is_none_or(|r| r.writer.state.audited.providers().get(&domain(name)).is_none());
+        let Party { role, publishes, .. } = self.parties[party];
+        let of = |w: &Writer| w.state.audited.providers().previous_leaf(&domain(name), role);
+        let previous_leaf = self.world.running.as_ref().map_or(Hash::ZERO, |r| of(&r.writer));
         let key = match action {
             ProviderAction::Retire => {
                 let i = self.pick(self.parties[party].keys.len());
                 again(&self.parties[party].keys[i])
             }
-            _ if first && is_new => again(&self.parties[party].keys[0]),
+            _ if first && previous_leaf == Hash::ZERO => again(&self.parties[party].keys[0]),
             _ => {
                 let secret = key(&format!("{name}/{serial}"));
                 self.parties[party].keys.push(again(&secret));
@@ -262,25 +265,22 @@ impl Life {
             }
         };
         let flips = self.percent(10);
-        let Party { role, publishes, .. } = self.parties[party];
         let Some(running) = &self.world.running else { return };
         let mut entry = Provider {
             role,
             action,
             domain: domain(name),
             class: 1,
-            publishes: Flag(publishes != (flips && role == ProviderRole::Msp)),
-            key: key.public(),
-            previous_leaf: running.writer.state.audited.providers().previous_leaf(&domain(name)),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
+            publishes: Flag(publishes != (flips && role == ProviderRole::MSP)),
+            key: key.public().into(),
+            previous_leaf,
+            by_key: Optional24(None),
+            by_valid: Optional24(None),
         };
         if action != ProviderAction::Retire {
-            entry.by_key = key.sign(&entry.key_message(&origin()));
+            entry.by_key = Optional24(Some(key.sign(&entry.key_message(&origin())).into()));
         }
-        if let Some(by) = by {
-            entry.by_valid = Opaque8::new(*by.sign(&entry.valid_message(&origin())).as_bytes()).unwrap();
-        }
+        entry.by_valid = Optional24(by.map(|by| by.sign(&entry.valid_message(&origin())).into()));
         let _ = running.pool.add_provider(entry);
     }
 

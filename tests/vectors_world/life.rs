@@ -600,7 +600,11 @@ impl Life {
         let versions = since_versions(slots_of(&body).into_iter().map(|(standing, _)| standing.since_version));
         let since: Vec<_> = versions.into_iter().filter(|_| all).map(|v| self.logged(v)).collect();
         let needed = tenure.is_some() || !since.is_empty();
-        needed.then(|| Full { since: List24::new(since).unwrap(), tenure: Optional24(tenure) })
+        needed.then(|| Full {
+            since: List24::new(since).unwrap(),
+            tenure: Optional24(tenure),
+            earlier: List24::empty(),
+        })
     }
 
     fn change(&self, version: u32) -> u64 {
