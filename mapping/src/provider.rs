@@ -79,10 +79,11 @@ impl ProviderKey {
     }
 
     /// Whether it is believed, at a head of this time, about what it says to have signed at `said`. What a key has signed that has
-    /// retired must have been in the log while the key was valid: `logged` is by when that is proved.
+    /// retired must have been in the log while the key was valid: `logged` is by when that is proved. Whether it had retired by `said` is
+    /// not asked beside that: the signer's clock may be 30 s ahead of the log's, and the key may have retired within them.
     pub fn is_believed(&self, said: UnixMillis, logged: Option<UnixMillis>, head: UnixMillis) -> bool {
         let in_time = !self.has_retired_at(head) || logged.is_some_and(|time| self.is_valid_at(time));
-        self.is_valid_at(said) && in_time
+        self.due <= said && in_time
     }
 
     /// Whether it was ever valid by a time: not one that still waits, nor one that was retired while it waited.
