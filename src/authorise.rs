@@ -171,6 +171,8 @@ pub fn authorise(
     if latest.is_none() && event.tbs.version > 0 {
         answering.check_absent(&event.tbs.csi, &snapshot)?;
     }
+    // A clock that was set back does not make a record older than what it follows: no time here is before the published head.
+    let bench = Bench { now: bench.now.max(snapshot.head.time), ..bench };
     let (providers, now) = (&snapshot.providers, bench.now);
     // The recipient's word on where the payload may be kept: nothing of it is stored anywhere else, not even on its way.
     if request.added.iter().any(|m| m.region != Region::ANY && !bench.regions.contains(&m.region)) {

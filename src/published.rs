@@ -564,7 +564,9 @@ impl Answering {
         let tenure = record.map(|(row, _)| self.tenure_proof(row, snapshot)).transpose()?.flatten();
         let mut since = Vec::new();
         if let (Some((row, body)), Proofs::All) = (record, proofs) {
-            for version in since_versions(shown(body).map(|(standing, _)| standing.since_version)) {
+            // What the DP withholds is closed to senders, and they are proved nothing of it.
+            let open = shown(body).filter(|(_, content)| content.mapping().is_some());
+            for version in since_versions(open.map(|(standing, _)| standing.since_version)) {
                 let stub = if version == row.version {
                     Stub { commitment: row.commitment, place: row.place }
                 } else {

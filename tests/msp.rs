@@ -624,7 +624,7 @@ async fn what_was_attested_is_found_after_the_provers_key_has_retired() {
         assert_eq!((after.outcome, &after.mappings), (Outcome::Listed, &before.mappings));
     }
     // The recipient's list bears the same proof.
-    let current = history(&stage.client(), &key("bob 2"), &who, &stage.trust).await;
+    let current = history(&stage.client(), &key("bob 2"), &who, &stage.trust, &mut LogMemory::default()).await;
     assert_eq!(current.unwrap().unwrap().state.held.len(), 2);
     stage.stop().await;
 }

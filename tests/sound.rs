@@ -13,6 +13,7 @@ use common::{
 use waymark::{
     client::{
         ClientError,
+        memory::LogMemory,
         recipient::{self, Added, RecipientError, Wish},
     },
     config::{Settings, names},

@@ -251,6 +251,15 @@ impl World {
         }
     }
 
+    /// Publishes what is signed, if something waits for that.
+    pub fn publish_signed(&mut self) {
+        let waits = self.running.as_ref().is_some_and(|r| r.unpublished.is_some());
+        if waits && let Err(why) = self.publish() {
+            assert!(self.fuse.blown().is_some(), "the sequencer stops by itself: {why}");
+            self.kill();
+        }
+    }
+
     fn one_batch(&mut self, rng: &mut ChaCha8Rng) -> Result<(), String> {
         let (now, head, files) = (self.now(), self.head(), self.files());
         let rows = self.rows();

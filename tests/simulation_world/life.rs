@@ -11,6 +11,7 @@ use waymark::{
     sequencer::{
         batch::{PendingChange, Promise},
         rests::RestsOn,
+        writer::Writer,
     },
 };
 use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
@@ -136,21 +137,21 @@ impl Life {
             self.world.start(killed);
         }
         match self.below(100) {
-            0..48 => self.somebody(),
-            48..56 => self.some_provider(),
-            56..58 => self.config(),
-            58..61 => {
+            0..42 => self.somebody(),
+            42..47 => self.some_provider(),
+            47..48 => self.config(),
+            48..51 => {
                 let i = self.pick(3);
-                let witness = &mut self.world.witnesses[i];
-                witness.is_there = !witness.is_there;
+                let there = self.percent(70);
+                self.world.witnesses[i].is_there = there;
             }
-            61..65 => self.world.offset_ms = self.below(2 * OFF_MS_MAX) as i64 - OFF_MS_MAX as i64,
-            65..68 => self.world.purge(),
-            68..73 => {
+            51..55 => self.world.offset_ms = self.below(2 * OFF_MS_MAX) as i64 - OFF_MS_MAX as i64,
+            55..58 => self.world.purge(),
+            58..61 => {
                 let (after, how) = (self.below(7) as u32, self.how());
                 self.world.fuse.arm(after, how);
             }
-            73..75 => self.world.kill(),
+            61..62 => self.world.kill(),
             _ => self.turn(),
         }
         self.pass();
@@ -162,17 +163,22 @@ impl Life {
 
     fn turn(&mut self) {
         self.world.turn(&mut self.dice);
+        // What is signed is published at once, unless the power goes, a witness is away, or somebody is faster.
+        if self.percent(80) {
+            self.world_passes(1, 100);
+            self.world.publish_signed();
+        }
         self.learn_edges();
     }
 
     /// Mostly little, sometimes much, and often just to where something ends.
     fn pass(&mut self) {
         match self.below(100) {
-            0..66 => self.world_passes(20, 2 * SECOND),
-            66..76 => self.world_passes(2 * SECOND, 70 * SECOND),
-            76..94 => self.to_an_edge(),
-            94..97 => self.world_passes(HOUR, 100 * HOUR),
-            97..98 => self.world_passes(DAY, 20 * DAY),
+            0..76 => self.world_passes(20, 2 * SECOND),
+            76..82 => self.world_passes(2 * SECOND, 70 * SECOND),
+            82..95 => self.to_an_edge(),
+            95..98 => self.world_passes(HOUR, 100 * HOUR),
+            98..99 => self.world_passes(DAY, 20 * DAY),
             _ => {
                 let month = self.world.now().month_after(1);
                 self.to(month.get());
@@ -243,15 +249,15 @@ impl Life {
     fn provider_entry(&mut self, party: usize, action: ProviderAction, by: Option<SecretKey>) {
         self.serial += 1;
         let (name, serial, first) = (self.parties[party].name, self.serial, self.parties[party].keys.len() == 1);
-        let role = self.parties[party].role;
-        let known = |r: &super::dp::Running| r.writer.state.audited.providers().get(&domain(name), role).is_some();
-        let is_new = !self.world.running.as_ref().is_some_and(known);
+        let Party { role, publishes, .. } = self.parties[party];
+        let of = |w: &Writer| w.state.audited.providers().previous_leaf(&domain(name), role);
+        let previous_leaf = self.world.running.as_ref().map_or(Hash::ZERO, |r| of(&r.writer));
         let key = match action {
             ProviderAction::Retire => {
                 let i = self.pick(self.parties[party].keys.len());
                 again(&self.parties[party].keys[i])
             }
-            _ if first && is_new => again(&self.parties[party].keys[0]),
+            _ if first && previous_leaf == Hash::ZERO => again(&self.parties[party].keys[0]),
             _ => {
                 let secret = key(&format!("{name}/{serial}"));
                 self.parties[party].keys.push(again(&secret));
@@ -259,7 +265,6 @@ impl Life {
             }
         };
         let flips = self.percent(10);
-        let Party { role, publishes, .. } = self.parties[party];
         let Some(running) = &self.world.running else { return };
         let mut entry = Provider {
             role,
@@ -268,16 +273,14 @@ impl Life {
             class: 1,
             publishes: Flag(publishes != (flips && role == ProviderRole::MSP)),
             key: key.public().into(),
-            previous_leaf: running.writer.state.audited.providers().previous_leaf(&domain(name), role),
+            previous_leaf,
             by_key: Optional24(None),
             by_valid: Optional24(None),
         };
         if action != ProviderAction::Retire {
             entry.by_key = Optional24(Some(key.sign(&entry.key_message(&origin())).into()));
         }
-        if let Some(by) = by {
-            entry.by_valid = Optional24(Some(by.sign(&entry.valid_message(&origin())).into()));
-        }
+        entry.by_valid = Optional24(by.map(|by| by.sign(&entry.valid_message(&origin())).into()));
         let _ = running.pool.add_provider(entry);
     }
 
@@ -298,7 +301,7 @@ impl Life {
         let party = usize::from(self.percent(40));
         let secret = self.valid_key(party)?;
         let time = self.world.true_now();
-        let lasts = [500, 5 * SECOND, 60 * SECOND, HOUR][self.pick(4)];
+        let lasts = [30 * SECOND, 60 * SECOND, 600 * SECOND, HOUR][self.pick(4)];
         let mut attestation = Attestation {
             format: Format,
             csi: who.clone(),
@@ -377,7 +380,8 @@ impl Life {
         };
         let owner = |h: &Held| (0..APPS).map(|i| app(who, i)).find(|k| k.public() == h.mapping.recipient);
         let claim = before.and_then(|s| s.claim_at(self.world.now()).copied());
-        Some(match self.below(100) {
+        let what = if claim.is_some() && self.percent(60) { 60 } else { self.below(100) };
+        Some(match what {
             0..45 => {
                 let mapping = self.mapping(who, &secret, tenure)?;
                 let kind = if mapping.is_opt_out() { EventKind::OptOut } else { EventKind::Issue };
@@ -406,11 +410,12 @@ impl Life {
                     let proof = self.attest(who, &secret, before?.tenure + 1)?;
                     Wish::of(EventKind::NewHolderPending, vec![(secret, Some(proof))])
                 }
-                Some(claim) if self.percent(40) => {
+                Some(claim) if claim.until <= self.world.now() || self.percent(10) => {
                     let claimant = (0..APPS).map(|i| app(who, i)).find(|k| k.public() == claim.key)?;
                     let mapping = self.mapping(who, &claimant, before?.tenure + 1)?;
                     Wish { added: vec![mapping], ..Wish::of(EventKind::NewHolder, vec![(claimant, None)]) }
                 }
+                Some(_) if self.percent(70) => return None,
                 Some(_) => {
                     let owner = owner(&held(self)?)?;
                     let proof = if self.percent(50) { self.attest(who, &owner, before?.tenure) } else { None };
@@ -444,7 +449,7 @@ impl Life {
                 }
                 wish
             }
-            86..90 => {
+            86..89 => {
                 let state = before?;
                 let mut signers: Vec<(SecretKey, Option<Attestation>)> = vec![];
                 for i in 0..APPS {
@@ -458,7 +463,7 @@ impl Life {
                 }
                 Wish { removed: state.digests(), ..Wish::of(EventKind::Erase, signers) }
             }
-            90..94 => Wish::of(EventKind::KeyCompromise, vec![(secret, None)]),
+            89..96 => Wish::of(EventKind::KeyCompromise, vec![(secret, None)]),
             _ => {
                 let signers = vec![(self.valid_key(5)?, None)];
                 Wish { role: AuthorityRole::Csip, ..Wish::of(EventKind::Release, signers) }
