@@ -10,11 +10,11 @@ use waymark_log::{
     policy::Policy,
 };
 use waymark_mapping::{
-    entry::{Open, Provider, ProviderAction, ProviderRole},
+    entry::{Entry, Open, Provider, ProviderAction, ProviderRole},
     names::Domain,
-    signed::UNSIGNED,
+    trust::pin_text,
     vrf::VrfSecret,
-    wire::{Extensions, Flag, Opaque8},
+    wire::{Extensions, Flag, Optional24},
 };
 use waymark_runtime::{clock::Clock, durable, keyfile, random};
 
@@ -28,6 +28,7 @@ use crate::{
     sequencer::{
         batch::{Intake, LogState, batch},
         commit::{Disk, commit},
+        sound::Sound,
     },
     store::{Head, LogFiles, RedbRows, RowKeys, Rows},
 };
@@ -83,18 +84,27 @@ pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
     key("store.key")?;
     let document = Document::of(&new.file).to_text().and_then(|text| Logged::parse(text.into_bytes()));
     let document = document.map_err(|e| InitError::Config(e.to_string()))?;
-    write_config(dir, new, signer.vkey(), &document)?;
-    open_log(dir, new, (&domain, &origin, document.digest), &signer, &vrf, clock)?;
+    let open = Open {
+        domain: domain.clone(),
+        origin: (&origin).into(),
+        vrf: vrf.public(),
+        interval_ms: new.file.interval_ms,
+        policy: document.digest,
+        not_before: clock.now(),
+        extensions: Extensions::NONE,
+    };
+    write_config(dir, new, signer.vkey(), &document, &open)?;
+    open_log(dir, new, &origin, open, &signer, clock)?;
     onboarding::submit(dir, &own_prover(&domain, &origin, &prover))?;
     Ok(signer.vkey().clone())
 }
 
-fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey, document: &Logged) -> Result<(), InitError> {
+fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey, document: &Logged, open: &Open) -> Result<(), InitError> {
     let policy = policy_text(vkey, &new.witnesses, new.quorum);
     Policy::parse(&policy).map_err(|e| InitError::Config(e.to_string()))?;
     let toml = toml::to_string_pretty(&new.file).map_err(|e| InitError::Config(e.to_string()))?;
     durable::replace(&dir.join(names::POLICY), policy.as_bytes())?;
-    durable::replace(&dir.join(names::TRUST), trust_text(&policy).as_bytes())?;
+    durable::replace(&dir.join(names::TRUST), trust_text(&policy, open).as_bytes())?;
     durable::replace(&dir.join(names::DOCUMENT), &document.bytes)?;
     Shelf::of(dir).put(document).map_err(|e| InitError::Config(e.to_string()))?;
     durable::replace(&dir.join(names::CONFIG), toml.as_bytes())?;
@@ -115,32 +125,26 @@ pub fn policy_text(vkey: &Vkey, witnesses: &[(String, Vkey, String)], quorum: us
     }
 }
 
-/// The trust file that goes with a policy.
-pub fn trust_text(policy: &str) -> String {
-    format!("policy = \"\"\"\n{policy}\"\"\"\nmax_age_s = 600\nskew_s = 30\n")
+/// The trust file that goes with a policy: it pins the open entry.
+pub fn trust_text(policy: &str, open: &Open) -> String {
+    let pin = pin_text(&open.origin.get(), &Hash::sha256(&[&Entry::Open(open.clone()).encode()]));
+    format!("policy = \"\"\"\n{policy}\"\"\"\nmax_age_s = 600\nskew_s = 30\n\n{pin}")
 }
 
 /// Logs the open entry and the first head: "the first checkpoint is [open, head]".
 fn open_log(
     dir: &Path,
     new: &NewDp,
-    (domain, origin, policy): (&Domain, &Origin, Hash),
+    origin: &Origin,
+    open: Open,
     signer: &NoteSigner,
-    vrf: &VrfSecret,
     clock: &Clock,
 ) -> Result<(), InitError> {
     let log = |e: &dyn std::fmt::Display| InitError::Log(e.to_string());
-    let open = Open {
-        domain: domain.clone(),
-        origin: origin.into(),
-        vrf: vrf.public(),
-        interval_ms: new.file.interval_ms,
-        policy,
-        not_before: clock.now(),
-        extensions: Extensions::NONE,
-    };
-    let state = LogState::opening(origin.clone(), signer.key(), open);
-    let made = batch(&state, Intake::default(), clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let state = LogState::new(origin.clone(), signer.key());
+    let intake = Intake { open: Some(open), ..Intake::default() };
+    let made = batch(&state, intake, clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let made = Sound::judge(&state, made).map_err(|e| log(&e))?;
     let rows = open_rows(dir, new.file.store, true).map_err(|e| log(&e))?;
     RowKeys::create(&dir.join(names::ROW_KEYS)).map_err(|e| log(&e))?;
     let head = Head::at(&dir.join(names::HEAD));
@@ -172,13 +176,10 @@ pub fn open_rows(dir: &Path, kind: StoreKind, create: bool) -> Result<Box<dyn Ro
 
 /// The DP's own entry as a prover, to be logged with the second batch.
 fn own_prover(domain: &Domain, origin: &Origin, prover: &SecretKey) -> Provider {
-    provider_entry(domain, ProviderRole::Prover, false, 0, origin, prover)
+    provider_entry(domain, ProviderRole::PROVER, false, 0, origin, prover)
 }
 
-/// A first provider entry for a domain, signed by its key.
-///
-/// # Panics
-/// Never: no signature is zero bytes long.
+/// The first provider entry for a domain in a role, signed by its key.
 pub fn provider_entry(
     domain: &Domain,
     role: ProviderRole,
@@ -193,11 +194,11 @@ pub fn provider_entry(
         domain: domain.clone(),
         class,
         publishes: Flag(publishes),
-        key: secret.public(),
+        key: secret.public().into(),
         previous_leaf: Hash::ZERO,
-        by_key: UNSIGNED,
-        by_valid: Opaque8::new([]).expect("no bytes are allowed"),
+        by_key: Optional24(None),
+        by_valid: Optional24(None),
     };
-    entry.by_key = secret.sign(&entry.key_message(origin));
+    entry.sign_by_key(origin, secret);
     entry
 }

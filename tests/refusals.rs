@@ -20,8 +20,8 @@ use waymark_mapping::{
     mapping::Tags,
     names::Tag,
     provider::ProviderDirectory,
-    signed::{SignedStruct, UNSIGNED},
-    wire::{List24, Opaque8, encode},
+    signed::SignedStruct,
+    wire::{List24, Optional24, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -57,15 +57,15 @@ impl Stage {
     /// A prover who is logged, and then retired.
     async fn prover_who_retires(&self, name: &str) -> SecretKey {
         let (secret, dir) = (key(name), self.root.path().join("dp"));
-        let add = init::provider_entry(&domain(name), ProviderRole::Prover, false, 0, &self.origin, &secret);
+        let add = init::provider_entry(&domain(name), ProviderRole::PROVER, false, 0, &self.origin, &secret);
         onboarding::submit(&dir, &add).unwrap();
         self.providers_say(name, |p| p["retired_ms"] == 0).await;
         let mut logged = ProviderDirectory::new();
         logged.apply(&add, &self.origin, Clock::System.now()).unwrap();
-        let previous_leaf = logged.previous_leaf(&domain(name));
-        let mut retire = Provider { action: ProviderAction::Retire, previous_leaf, by_key: UNSIGNED, ..add };
-        let by_valid = secret.sign(&retire.valid_message(&self.origin));
-        retire.by_valid = Opaque8::new(*by_valid.as_bytes()).unwrap();
+        let previous_leaf = logged.previous_leaf(&domain(name), ProviderRole::PROVER);
+        let by_key = Optional24(None);
+        let mut retire = Provider { action: ProviderAction::Retire, previous_leaf, by_key, ..add };
+        retire.sign_by_valid(&self.origin, &secret);
         onboarding::submit(&dir, &retire).unwrap();
         self.providers_say(name, |p| p["retired_ms"] != 0).await;
         secret
@@ -112,7 +112,7 @@ async fn everything_that_is_not_right_is_a_problem_and_is_not_logged() {
 }
 
 async fn framing(stage: &Stage) {
-    let json = r#"{"csi":"tel:+4915112345642"}"#.as_bytes().to_vec();
+    let json = r#"{"log":"dp.example/log","csi":"tel:+4915112345642"}"#.as_bytes().to_vec();
     stage.post("/v1/nothing", JSON_MEDIA_TYPE, None, vec![]).await.is(404, "route-unknown");
     stage.post("/", JSON_MEDIA_TYPE, None, vec![]).await.is(404, "route-unknown");
     let get = stage.fetcher.get(&format!("{}/v1/lookups", stage.dp.url()), 4096).await.unwrap();
@@ -124,15 +124,27 @@ async fn framing(stage: &Stage) {
 }
 
 async fn look_ups(stage: &Stage) {
-    for bad in ["", "{", "[]", r#"{"csi":1}"#, r#"{"csi":"tel:+4915112345642","x":1}"#, r#"{"tag":"x"}"#] {
+    for other in ["", "dp.example/log2", "DP.example/log", "other.example/log"] {
+        let body = serde_json::json!({"log": other, "csi": BOB}).to_string();
+        stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, body.into()).await.is(422, "other-log");
+    }
+    for bad in [
+        "",
+        "{",
+        "[]",
+        r#"{"csi":1}"#,
+        r#"{"log":"dp.example/log","csi":"tel:+4915112345642","x":1}"#,
+        r#"{"tag":"x"}"#,
+        r#"{"csi":"tel:+4915112345642"}"#,
+    ] {
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, bad.into()).await.is(400, "malformed");
     }
     for bad in ["", "+4915112345642", "tel:+49 15112345642", "mailto:a@b", "tel:+1", "mailto:x@B\u{fc}cher.example"] {
-        let body = serde_json::json!({"csi": bad}).to_string();
+        let body = serde_json::json!({"log": stage.origin.as_str(), "csi": bad}).to_string();
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, body.into()).await.is(422, "csi-invalid");
     }
     for bad in ["", "u\u{308}", &"x".repeat(65)] {
-        let body = serde_json::json!({"csi": BOB, "tag": bad}).to_string();
+        let body = serde_json::json!({"log": stage.origin.as_str(), "csi": BOB, "tag": bad}).to_string();
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, body.into()).await.is(422, "tag-invalid");
     }
 }

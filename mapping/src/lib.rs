@@ -17,7 +17,10 @@
 //! | [`entry`], [`provider`] | what is logged; whose keys count |
 //! | [`rules`], [`compose`] | who may change what; the record that follows |
 //! | [`answer`], [`tenure`] | what look-ups and issuances return; proof of the past |
-//! | [`trust`], [`facts`], [`verify`], [`receipt`] | the sender's judgement and the recipient's |
+//! | [`earlier`] | what a retired key signed before it retired |
+//! | [`trust`], [`facts`] | whom a client believes; what it is shown |
+//! | [`evidence`], [`memory`] | notes that speak against whoever signed them; what a client keeps of a log |
+//! | [`verify`], [`receipt`] | the sender's judgement and the recipient's |
 //! | [`watch`], [`audit`] | blind watch-lists; the monitor's replay |
 //!
 //! Layouts are drawn at the top of the module that owns them and gathered in docs/FORMATS.md.
@@ -27,13 +30,16 @@ pub mod audit;
 mod characters;
 pub mod commitment;
 pub mod compose;
+pub mod earlier;
 pub mod entry;
 pub mod event;
+pub mod evidence;
 pub mod facts;
 pub mod identifier;
 pub mod label;
 pub mod ladder;
 pub mod mapping;
+pub mod memory;
 pub mod names;
 pub mod prefix;
 pub mod provider;

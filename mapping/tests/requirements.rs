@@ -14,13 +14,13 @@ use waymark_mapping::{
     rules::{Held, Refused},
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
-    verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
+    verify::{Lookup, Outcome, Rejected, Trail, verify},
     wire::{List24, Opaque8, Optional24, encode},
 };
-use world::{World, csi, domain, key_of, secret};
+use world::{World, csi, domain, key_of, question, secret};
 
 fn judged(world: &World, answer: &Answer, trust: &Trust) -> Result<Lookup, Rejected> {
-    let asked = Asked { csi: csi(), tag: None };
+    let asked = question(csi());
     let bytes = answer.to_padded(0).unwrap();
     verify(&bytes, &asked, trust, None, world.clock(), &mut Trail::default()).map(|v| v.get().clone())
 }
@@ -244,7 +244,7 @@ fn f3_an_msp_may_run_the_dp_and_the_facts_say_so() {
     alone.issue(&["bob"], std::slice::from_ref(&other));
     assert!(check(&alone).unwrap().mappings[0].possession.independent_of_msp);
 
-    world.add_key("dp.example", ProviderRole::Msp, "the DP's messenger");
+    world.add_key("dp.example", ProviderRole::MSP, "the DP's messenger");
     let mapping = world.visible("bob", "dp.example");
     world.issue(&["bob"], std::slice::from_ref(&mapping));
     let possession = check(&world).unwrap().mappings.remove(0).possession;

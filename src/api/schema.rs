@@ -5,6 +5,7 @@ use utoipa::openapi::{
     KnownFormat, Object, ObjectBuilder, RefOr, Schema, SchemaFormat, Type,
     schema::{ArrayBuilder, Ref, SchemaType},
 };
+use waymark_log::checkpoint::ORIGIN_BYTES_MAX;
 use waymark_mapping::{
     identifier::CSI_BYTES_MAX,
     names::{DOMAIN_BYTES_MAX, TAG_BYTES_MAX},
@@ -20,12 +21,18 @@ pub const CSI_PATTERN: &str = concat!(
 );
 /// A provider's domain: two or more lower-case A-labels.
 pub const DOMAIN_PATTERN: &str = r"^(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?$";
+/// A log's origin: no control characters.
+const ORIGIN_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
 /// Words with single spaces between them. Beyond it: NFC, and no invisible characters or compatibility forms.
 const TAG_PATTERN: &str = r"^[^\u0000-\u0020\u007f-\u00a0]+(?: [^\u0000-\u0020\u007f-\u00a0]+)*$";
 /// The name of a challenge, and the secret of its link: sixteen bytes.
 pub const HEX_16_PATTERN: &str = "^[0-9a-f]{32}$";
 /// A key, or a hash.
 const HEX_32_PATTERN: &str = "^[0-9a-f]{64}$";
+/// A key of any algorithm: an even number of digits, behind the algorithm's number if that is not Ed25519.
+const ANY_KEY_PATTERN: &str = "^(?:(?:0|[1-9][0-9]{0,4}):)?(?:[0-9a-f]{2})+$";
+/// What a provider's key is for.
+const ROLE_PATTERN: &str = "^(?:msp|prover|csip|token-issuer|[0-9]{1,3})$";
 /// What codes of problems and reasons look like.
 const CODE_PATTERN: &str = "^[a-z]+(?:-[a-z]+)*$";
 
@@ -47,6 +54,13 @@ pub fn csi() -> Object {
     let what = "The canonical identifier: `tel:+` and 7 to 15 digits, or `mailto:` and an address whose domain is in lower-case \
                 A-labels. Nothing is corrected.";
     text(CSI_PATTERN, what).max_length(Some(CSI_BYTES_MAX)).build()
+}
+
+/// A log.
+pub fn origin() -> Object {
+    text(ORIGIN_PATTERN, "The origin of the log that is asked, 1 to 255 bytes.")
+        .max_length(Some(ORIGIN_BYTES_MAX))
+        .build()
 }
 
 /// A tag.
@@ -103,6 +117,12 @@ pub fn key() -> Object {
     text(HEX_32_PATTERN, "A key, in lower-case hex.").build()
 }
 
+/// A key of any algorithm.
+pub fn any_key() -> Object {
+    let what = "A key, in lower-case hex; of another algorithm than Ed25519 behind its number and a colon.";
+    text(ANY_KEY_PATTERN, what).build()
+}
+
 /// The code of a problem.
 pub fn problem_code() -> Object {
     text(CODE_PATTERN, "The code of a problem.").build()
@@ -110,7 +130,7 @@ pub fn problem_code() -> Object {
 
 /// A role.
 pub fn role() -> Object {
-    one_of(&["msp", "prover", "csip"], "What the key is for.")
+    text(ROLE_PATTERN, "What the key is for; a role that has no word by its number.").build()
 }
 
 /// The outcome of a look-up.

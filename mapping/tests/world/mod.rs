@@ -2,6 +2,8 @@
 //! (naive trees, hand-made answers), so that it shares as little as possible with the programs.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::sync::LazyLock;
+
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use waymark_log::{
     checkpoint::{Checkpoint, Origin, SignedCheckpoint},
@@ -19,6 +21,7 @@ use waymark_mapping::{
     },
     commitment::{Salt, blind, commit},
     compose::{Composed, compose, prove_tags},
+    earlier::{Earlier, SlotThen, needed},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
     identifier::Csi,
@@ -27,23 +30,31 @@ use waymark_mapping::{
     mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
     prefix::{PrefixProof, PrefixTree},
-    provider::{ProviderDirectory, domain_key},
+    provider::{ProviderDirectory, leaf_place},
     receipt::Sent,
     record::{Beginning, RecordState, SlotStatus},
     rules::{self, Held, Known, Proposal, Refused, State},
     signed::{SignedStruct, UNSIGNED},
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     trust::Trust,
-    verify::named_domains,
+    verify::{Asked, named_providers},
     vrf::VrfSecret,
     wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24, encode},
 };
 
 pub const NOW: u64 = 1_790_000_000_000;
 
+/// The log of every world.
+pub static ORIGIN: LazyLock<Origin> = LazyLock::new(|| Origin::new("dp.example/log").unwrap());
+
+/// A question without a tag to the log of every world.
+pub fn question(csi: Csi) -> Asked {
+    Asked { origin: ORIGIN.clone(), csi, tag: None }
+}
+
 /// A change as its first signer sends it.
 pub fn sent<'a>(event: &'a Event, added: &'a [Mapping]) -> Sent<'a> {
-    Sent { event, added, by: &event.authorities[0].key }
+    Sent { origin: &ORIGIN, event, added, by: &event.authorities[0].key }
 }
 
 /// One version of one CSI as the DP keeps it.
@@ -90,7 +101,7 @@ pub fn domain(name: &str) -> Domain {
 impl World {
     /// A log with its open entry and two batches of providers: the DP as prover, two MSPs (the second publishes).
     pub fn new() -> Self {
-        let origin = Origin::new("dp.example/log").unwrap();
+        let origin = ORIGIN.clone();
         let log = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), secret("log"));
         let witness = |i| Cosigner::new(KeyName::new(&format!("w{i}.example")).unwrap(), secret(&format!("w{i}")));
         let mut world = Self {
@@ -127,50 +138,67 @@ impl World {
         };
         world.entries.push(Entry::Open(open).encode());
         world.publish(vec![]);
-        world.add_provider("dp.example", ProviderRole::Prover, false);
-        world.add_provider("chat.example", ProviderRole::Msp, false);
-        world.add_provider("wire.example", ProviderRole::Msp, true);
+        world.add_provider("dp.example", ProviderRole::PROVER, false);
+        world.add_provider("chat.example", ProviderRole::MSP, false);
+        world.add_provider("wire.example", ProviderRole::MSP, true);
         world
     }
 
+    /// The first key of a domain in a role.
     pub fn add_provider(&mut self, name: &str, role: ProviderRole, publishes: bool) {
-        let domain = domain(name);
-        let mut entry = Provider {
-            role,
-            action: ProviderAction::Add,
-            previous_leaf: self.providers.previous_leaf(&domain),
-            domain,
-            class: 1,
-            publishes: Flag(publishes),
-            key: secret(name).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
-        };
-        entry.by_key = secret(name).sign(&entry.key_message(&self.origin));
-        let mut directory = self.providers.clone();
-        directory.apply(&entry, &self.origin, UnixMillis::new(self.now)).unwrap();
-        self.providers = directory;
-        self.publish(vec![Entry::Provider(entry)]);
+        let mut entry = self.provider(ProviderAction::Add, name, role, name, None);
+        entry.publishes = Flag(publishes);
+        entry.sign_by_key(&self.origin, &secret(name));
+        self.log_provider(entry);
     }
 
     /// A further key of a domain that is known, with the word of its first one.
     pub fn add_key(&mut self, name: &str, role: ProviderRole, key: &str) {
+        let entry = self.provider(ProviderAction::Add, name, role, key, Some(name));
+        self.log_provider(entry);
+    }
+
+    /// A key retires, with the word of another, or its own.
+    pub fn retire_key(&mut self, name: &str, role: ProviderRole, key: &str, by: &str) {
+        let entry = self.provider(ProviderAction::Retire, name, role, key, Some(by));
+        self.log_provider(entry);
+    }
+
+    /// An entry about a key that follows from the directory, signed by the key unless it retires, and by another one if told.
+    pub fn provider(
+        &self,
+        action: ProviderAction,
+        name: &str,
+        role: ProviderRole,
+        key: &str,
+        by: Option<&str>,
+    ) -> Provider {
         let domain = domain(name);
+        let previous_leaf = self.providers.previous_leaf(&domain, role);
         let mut entry = Provider {
             role,
-            action: ProviderAction::Add,
-            previous_leaf: self.providers.previous_leaf(&domain),
+            action,
+            previous_leaf,
             domain,
             class: 1,
             publishes: Flag(false),
-            key: secret(key).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
+            key: secret(key).public().into(),
+            by_key: Optional24(None),
+            by_valid: Optional24(None),
         };
-        entry.by_key = secret(key).sign(&entry.key_message(&self.origin));
-        let by_valid = secret(name).sign(&entry.valid_message(&self.origin));
-        entry.by_valid = Opaque8::new(*by_valid.as_bytes()).unwrap();
-        self.providers.apply(&entry, &self.origin, UnixMillis::new(self.now)).unwrap();
+        if action != ProviderAction::Retire {
+            entry.sign_by_key(&self.origin, &secret(key));
+        }
+        if let Some(by) = by {
+            entry.sign_by_valid(&self.origin, &secret(by));
+        }
+        entry
+    }
+
+    /// Logs a provider entry that follows, as of the head behind it.
+    pub fn log_provider(&mut self, entry: Provider) {
+        let head = UnixMillis::new(self.now + 1000);
+        self.providers.apply(&entry, &self.origin, head).unwrap();
         self.publish(vec![Entry::Provider(entry)]);
     }
 
@@ -546,13 +574,13 @@ impl World {
         });
         let unserved = body.is_some_and(|b| b.visible.iter().any(|v| v.standing.status == SlotStatus::Unserved));
         let dp = domain("dp.example");
-        let domains = named_domains(mappings, body.map(|b| &b.contents.start), unserved.then_some(&dp));
-        if domains.is_empty() {
+        let named = named_providers(mappings, body.map(|b| &b.contents.start), unserved.then_some(&dp));
+        if named.is_empty() {
             return Providers::none();
         }
-        let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
+        let keys: Vec<Hash> = named.iter().map(|(domain, role)| leaf_place(*role, domain)).collect();
         let proof: PrefixProof = self.providers.tree().prove(&keys).unwrap().0;
-        let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
+        let leaves = named.iter().filter_map(|(domain, role)| self.providers.get(domain, *role).cloned()).collect();
         Providers { leaves: List24::new(leaves).unwrap(), proof }
     }
 
@@ -624,6 +652,54 @@ impl World {
         waymark_mapping::verify::since_versions(visible).into_iter().map(|v| self.logged(v)).collect()
     }
 
+    /// What shows that mappings and statements by retired keys were in the log before: the first version that had each of them.
+    pub fn earlier(&self, body: &Body) -> Vec<Earlier> {
+        let visible = body.visible.iter().map(|v| (v.content.mapping(), v.statement.0.as_ref()));
+        let hidden = body.hidden.iter().map(|h| (h.value.mapping(), h.statement.0.as_ref()));
+        let all: Vec<_> = visible.chain(hidden).collect();
+        let stated = all.iter().filter_map(|(m, statement)| statement.map(|s| (s, *m)));
+        let leaf = |domain: &Domain, role| self.providers.get(domain, role);
+        let mappings = all.iter().filter_map(|(m, _)| *m);
+        let needed = needed(mappings, stated, &domain("dp.example"), self.head.time, leaf);
+        let with = |digest: &Hash| {
+            let has = |k: &Kept| k.state.held.iter().any(|h| h.mapping.digest() == *digest);
+            self.versions.iter().position(has).unwrap() as u32
+        };
+        let mut versions: Vec<u32> = needed.mappings.iter().map(with).chain(needed.statements.clone()).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        let open = |version: u32| {
+            let mappings: Vec<Hash> = needed.mappings.iter().filter(|d| with(d) == version).copied().collect();
+            self.earlier_version(version, &mappings, needed.statements.contains(&version))
+        };
+        versions.into_iter().map(open).collect()
+    }
+
+    /// An earlier version, opened to these mappings and to its cause.
+    pub fn earlier_version(&self, version: u32, mappings: &[Hash], cause: bool) -> Earlier {
+        let Kept { composed, state, .. } = &self.versions[version as usize];
+        let visible = state.held.iter().filter(|h| !h.is_hidden()).zip(composed.visible.iter().copied());
+        let hidden = state.held.iter().filter(|h| h.is_hidden()).map(|held| {
+            let slot = composed.hidden.iter().find(|h| h.value.mapping() == Some(&held.mapping)).unwrap();
+            (held, slot.salt)
+        });
+        let mut slots: Vec<SlotThen> = visible
+            .chain(hidden)
+            .map(|(held, salt)| SlotThen { mapping: held.mapping.digest(), standing: held.standing, salt })
+            .filter(|slot| mappings.contains(&slot.mapping))
+            .collect();
+        slots.sort_by_key(|slot| slot.mapping);
+        Earlier {
+            at: self.logged(version),
+            opening: composed.opening,
+            record: composed.record.clone(),
+            contents_salt: composed.contents_salt,
+            contents: composed.contents.clone(),
+            slots: List24::new(slots).unwrap(),
+            cause_salt: Optional24(cause.then_some(composed.cause_salt)),
+        }
+    }
+
     /// An answer that claims `latest`, honest or not, for any body.
     pub fn answer_claiming(&self, csi: &Csi, latest: Option<u32>, body: Option<Body>) -> Answer {
         let versions = ladder::base(latest);
@@ -656,7 +732,25 @@ impl World {
         let start = body.map(|b| b.contents.start.version)?;
         // Answers that claim an earlier version as the latest are of no use with a proof about a later tenure.
         let tenure = self.tenure_proof().filter(|p| p.start.version == start);
-        tenure.map(|tenure| Full { since: List24::empty(), tenure: Optional24(Some(tenure)) })
+        let earlier = self.earlier(body?);
+        if tenure.is_none() && earlier.is_empty() {
+            return None;
+        }
+        let (open_path, since) = (List24::empty(), List24::empty());
+        Some(Full { open_path, since, tenure: Optional24(tenure), earlier: List24::new(earlier).unwrap() })
+    }
+
+    /// The answer with the place of the open entry shown.
+    pub fn with_open_path(&self, mut answer: Answer) -> Answer {
+        let none = Full {
+            open_path: List24::empty(),
+            since: List24::empty(),
+            tenure: Optional24(None),
+            earlier: List24::empty(),
+        };
+        let full = answer.full.0.get_or_insert(none);
+        full.open_path = List24::new(self.path(0)).unwrap();
+        answer
     }
 
     /// The honest answer about the one CSI of this world, or about another that is absent.
@@ -704,8 +798,9 @@ impl World {
         let begins = kept.state.start.version == kept.state.version;
         let has_none = begins || kept.state.state == RecordState::Erased;
         let previous = self.versions.iter().rev().nth(1).filter(|_| !has_none).map(|k| self.bare_body(k));
+        let now = self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true)));
         Receipt {
-            now: self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true))),
+            now: self.with_open_path(now),
             cause: Optional24(Some(kept.cause.clone())),
             cause_salt: kept.composed.cause_salt,
             previous: Optional24(previous),
