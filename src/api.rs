@@ -32,6 +32,7 @@ use waymark_mapping::{
     event::Event,
     identifier::Csi,
     mapping::{Consent, Mapping},
+    names::Tag,
     signed::{context, message},
     verify::Outcome,
     wire::{List24, Opaque8, encode},
@@ -117,6 +118,9 @@ pub struct HistoryRequest {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LookupRequest {
+    /// The origin of the log that is asked.
+    #[schema(schema_with = schema::origin)]
+    pub log: String,
     /// The canonical CSI.
     #[schema(schema_with = schema::csi)]
     pub csi: String,
@@ -127,6 +131,14 @@ pub struct LookupRequest {
     /// Whether to prove when each mapping was logged, so that the answer can be passed on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub full: bool,
+}
+
+impl LookupRequest {
+    /// A look-up by the log with this origin.
+    pub fn of(log: &Origin, csi: &Csi, tag: Option<&Tag>, full: bool) -> Self {
+        let tag = tag.map(|t| t.expose().to_owned());
+        Self { log: log.as_str().to_owned(), csi: csi.expose().to_owned(), tag, full }
+    }
 }
 
 /// GET /v1/providers: which of them, in the order of their domains.

@@ -10,8 +10,9 @@ use waymark_log::{
     policy::Policy,
 };
 use waymark_mapping::{
-    entry::{Open, Provider, ProviderAction, ProviderRole},
+    entry::{Entry, Open, Provider, ProviderAction, ProviderRole},
     names::Domain,
+    trust::pin_text,
     vrf::VrfSecret,
     wire::{Extensions, Flag, Optional24},
 };
@@ -83,18 +84,27 @@ pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
     key("store.key")?;
     let document = Document::of(&new.file).to_text().and_then(|text| Logged::parse(text.into_bytes()));
     let document = document.map_err(|e| InitError::Config(e.to_string()))?;
-    write_config(dir, new, signer.vkey(), &document)?;
-    open_log(dir, new, (&domain, &origin, document.digest), &signer, &vrf, clock)?;
+    let open = Open {
+        domain: domain.clone(),
+        origin: (&origin).into(),
+        vrf: vrf.public(),
+        interval_ms: new.file.interval_ms,
+        policy: document.digest,
+        not_before: clock.now(),
+        extensions: Extensions::NONE,
+    };
+    write_config(dir, new, signer.vkey(), &document, &open)?;
+    open_log(dir, new, &origin, open, &signer, clock)?;
     onboarding::submit(dir, &own_prover(&domain, &origin, &prover))?;
     Ok(signer.vkey().clone())
 }
 
-fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey, document: &Logged) -> Result<(), InitError> {
+fn write_config(dir: &Path, new: &NewDp, vkey: &Vkey, document: &Logged, open: &Open) -> Result<(), InitError> {
     let policy = policy_text(vkey, &new.witnesses, new.quorum);
     Policy::parse(&policy).map_err(|e| InitError::Config(e.to_string()))?;
     let toml = toml::to_string_pretty(&new.file).map_err(|e| InitError::Config(e.to_string()))?;
     durable::replace(&dir.join(names::POLICY), policy.as_bytes())?;
-    durable::replace(&dir.join(names::TRUST), trust_text(&policy).as_bytes())?;
+    durable::replace(&dir.join(names::TRUST), trust_text(&policy, open).as_bytes())?;
     durable::replace(&dir.join(names::DOCUMENT), &document.bytes)?;
     Shelf::of(dir).put(document).map_err(|e| InitError::Config(e.to_string()))?;
     durable::replace(&dir.join(names::CONFIG), toml.as_bytes())?;
@@ -115,30 +125,22 @@ pub fn policy_text(vkey: &Vkey, witnesses: &[(String, Vkey, String)], quorum: us
     }
 }
 
-/// The trust file that goes with a policy.
-pub fn trust_text(policy: &str) -> String {
-    format!("policy = \"\"\"\n{policy}\"\"\"\nmax_age_s = 600\nskew_s = 30\n")
+/// The trust file that goes with a policy: it pins the open entry.
+pub fn trust_text(policy: &str, open: &Open) -> String {
+    let pin = pin_text(&open.origin.get(), &Hash::sha256(&[&Entry::Open(open.clone()).encode()]));
+    format!("policy = \"\"\"\n{policy}\"\"\"\nmax_age_s = 600\nskew_s = 30\n\n{pin}")
 }
 
 /// Logs the open entry and the first head: "the first checkpoint is [open, head]".
 fn open_log(
     dir: &Path,
     new: &NewDp,
-    (domain, origin, policy): (&Domain, &Origin, Hash),
+    origin: &Origin,
+    open: Open,
     signer: &NoteSigner,
-    vrf: &VrfSecret,
     clock: &Clock,
 ) -> Result<(), InitError> {
     let log = |e: &dyn std::fmt::Display| InitError::Log(e.to_string());
-    let open = Open {
-        domain: domain.clone(),
-        origin: origin.into(),
-        vrf: vrf.public(),
-        interval_ms: new.file.interval_ms,
-        policy,
-        not_before: clock.now(),
-        extensions: Extensions::NONE,
-    };
     let state = LogState::new(origin.clone(), signer.key());
     let intake = Intake { open: Some(open), ..Intake::default() };
     let made = batch(&state, intake, clock.now(), &mut random::source()).map_err(|e| log(&e))?;

@@ -279,7 +279,8 @@ impl Answering {
         let row = latest.map(|l| l.row);
         let body = row.as_ref().map(|row| self.body(row, &snapshot, &Shows::Tag(tag))).transpose()?;
         let hit = body.as_ref().is_some_and(|b| !b.hidden.is_empty());
-        let answer = self.answer(&snapshot, csi, row.as_ref(), body, full)?;
+        let proofs = if full { Proofs::All } else { Proofs::Least };
+        let answer = self.answer(&snapshot, csi, row.as_ref(), body, proofs)?;
         let as_if = if tag.is_some() && !hit { ONE_HIDDEN_BYTES } else { 0 };
         let unpadded = tls_codec::Size::tls_serialized_len(&answer);
         let bytes_min = self.answer_bytes_min.max(unpadded + as_if);
@@ -319,7 +320,7 @@ impl Answering {
         let previous = previous.filter(|_| whole || authored);
         let previous = previous.map(|p| self.bare_body(&p, snapshot, &shows)).transpose()?;
         let cause: Option<Cause> = (whole || authored).then(|| row.cause.clone());
-        let now = self.answer(snapshot, &row.csi, Some(row), Some(body), false)?;
+        let now = self.answer(snapshot, &row.csi, Some(row), Some(body), Proofs::Open)?;
         let (cause, previous) = (Optional24(cause), Optional24(previous));
         Ok(Receipt { now, cause, cause_salt: row.cause_salt, previous })
     }
@@ -412,7 +413,7 @@ impl Answering {
         csi: &Csi,
         row: Option<&Row>,
         body: Option<Body>,
-        full: bool,
+        proofs: Proofs,
     ) -> Result<Answer, AnswerError> {
         let steps: Vec<(Label, LadderStep)> = match row {
             Some(row) => row.ladder.iter().map(|s| (s.label, s.step)).collect(),
@@ -425,7 +426,7 @@ impl Answering {
         }
         let (map, _) = snapshot.map.prove(&labels).ok_or(AnswerError::TooLarge)?;
         let steps = steps.into_iter().map(|(_, step)| step).collect();
-        let full = row.zip(body.as_ref()).map(|(row, body)| self.full(row, body, snapshot, full)).transpose()?;
+        let full = self.full(row.zip(body.as_ref()), snapshot, proofs)?;
         Ok(Answer {
             format: Format,
             open: Opaque16::new(snapshot.open.clone()).ok_or(AnswerError::TooLarge)?,
@@ -438,7 +439,7 @@ impl Answering {
             map,
             providers: self.providers_for(snapshot, body.as_ref())?,
             body: Optional24(body),
-            full: Optional24(full.flatten()),
+            full: Optional24(full),
         })
     }
 
@@ -552,11 +553,17 @@ impl Answering {
         Ok(OpenedVersion { at: self.logged(csi, version, stub, snapshot)?, opening: row.opening, record: row.record })
     }
 
-    /// What is shown of the past: how the tenure began wherever it is not the first, and on request when each mapping was logged.
-    fn full(&self, row: &Row, body: &Body, snapshot: &Snapshot, all: bool) -> Result<Option<Full>, AnswerError> {
-        let tenure = self.tenure_proof(row, snapshot)?;
+    /// What is shown of the past: how the tenure began wherever it is not the first, and on request the open entry's place and
+    /// when each mapping was logged.
+    fn full(
+        &self,
+        record: Option<(&Row, &Body)>,
+        snapshot: &Snapshot,
+        proofs: Proofs,
+    ) -> Result<Option<Full>, AnswerError> {
+        let tenure = record.map(|(row, _)| self.tenure_proof(row, snapshot)).transpose()?.flatten();
         let mut since = Vec::new();
-        if all {
+        if let (Some((row, body)), Proofs::All) = (record, proofs) {
             // What the DP withholds is closed to senders, and they are proved nothing of it.
             let open = shown(body).filter(|(_, content)| content.mapping().is_some());
             for version in since_versions(open.map(|(standing, _)| standing.since_version)) {
@@ -568,13 +575,18 @@ impl Answering {
                 since.push(self.logged(&row.csi, version, stub, snapshot)?);
             }
         }
-        let earlier = self.earlier(row, body, snapshot)?;
-        if tenure.is_none() && since.is_empty() && earlier.is_empty() {
-            return Ok(None);
-        }
+        let earlier = match record {
+            Some((row, body)) => self.earlier(row, body, snapshot)?,
+            None => vec![],
+        };
+        let open_path = match proofs {
+            Proofs::Least if tenure.is_none() && earlier.is_empty() => return Ok(None),
+            Proofs::Least => List24::empty(),
+            Proofs::Open | Proofs::All => self.inclusion(0, snapshot)?.path,
+        };
         let (since, earlier) = (List24::new(since), List24::new(earlier));
         let (since, earlier) = since.zip(earlier).ok_or(AnswerError::TooLarge)?;
-        Ok(Some(Full { since, tenure: Optional24(tenure), earlier }))
+        Ok(Some(Full { open_path, since, tenure: Optional24(tenure), earlier }))
     }
 
     /// What shows that mappings and statements by keys that have retired were in the log before: for each mapping the first version that had
@@ -744,6 +756,17 @@ fn closed_slot(slot: u8, salt: Salt, standing: Standing, mapping: &Mapping) -> O
 fn is_established(row: &Row, keys: &[Key], now: UnixMillis) -> bool {
     let state = row.state();
     state.held.iter().any(|h| keys.contains(&h.mapping.recipient) && !state.is_new_at(h, now))
+}
+
+/// How much an answer proves beside what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Proofs {
+    /// What every reader needs.
+    Least,
+    /// And the open entry's place: a recipient always gets it.
+    Open,
+    /// And when each mapping was logged.
+    All,
 }
 
 /// Since when somebody may see what was hidden.

@@ -104,7 +104,7 @@ async fn from_keys_to_a_verified_lookup_and_back() {
     let trust = dir.join(names::TRUST).display().to_string();
     let scene = Scene { dp: stage.dp.url(), log: stage.dp.log_url(), trust, stage };
     let adapter = register(&scene, &dir);
-    look_up_and_verify(&scene);
+    look_up_and_verify(&scene, &adapter);
     hide(&scene, &adapter);
     provide(&scene, &adapter);
     logs(&scene);
@@ -159,13 +159,14 @@ fn register(scene: &Scene, dir: &Path) -> Adapter {
     adapter
 }
 
-fn look_up_and_verify(scene: &Scene) {
+fn look_up_and_verify(scene: &Scene, adapter: &Adapter) {
     let (answer, memory) = (scene.path("answer"), scene.path("memory"));
     let found = scene.look_up(BOB, &["--explain", "--out", &answer, "--remember", &memory]);
     assert!(found.err.lines().count() > 10, "each check is explained: {}", found.err);
     let card = found.with(0);
     assert!(card.contains("chat.example") && !card.contains("15112345642"), "masked: {card}");
     assert!(scene.look_up(BOB, &["--show", "--remember", &memory]).with(0).contains("4915112345642"));
+    remember(scene, adapter, &memory);
     let facts: Value = serde_json::from_str(&scene.look_up(BOB, &["--json"]).with(0)).unwrap();
     assert_eq!(facts["mappings"][0]["msp"], "chat.example");
     scene.look_up("not an identifier", &[]).with(2);
@@ -191,12 +192,51 @@ fn look_up_and_verify(scene: &Scene) {
     verify(&forged, &[]).with(3);
 }
 
+/// What is remembered stays until the log's own tiles have shown that it is still the same log.
+fn remember(scene: &Scene, adapter: &Adapter, memory: &str) {
+    let size = || {
+        let facts = scene.look_up(BOB, &["--json", "--remember", memory]).with(0);
+        let facts: Value = serde_json::from_str(&facts).unwrap();
+        assert_eq!(facts["log"]["entry_0"], "pinned");
+        assert_eq!(facts["memory"]["shown"], true);
+        facts["memory"]["size"].as_u64().unwrap()
+    };
+    let before = size();
+    // A change makes the log grow; the app that makes it remembers as well.
+    scene.app(&["issue", "--opt-out", "--replace"]).with(0);
+    let of_app = Path::new(&scene.path("bob")).join("log.memory");
+    let seen = waymark_mapping::memory::Remembered::parse(&std::fs::read(&of_app).unwrap()).unwrap();
+    assert!(seen.size() > before);
+    // The tiles cannot be read: the answer stands, nothing is held against the log, and the memory stays.
+    let kept = std::fs::read(memory).unwrap();
+    let nowhere = scene.look_up(BOB, &["--remember", memory, "--log", "http://127.0.0.1:1"]);
+    assert!(nowhere.out.contains("NOT SHOWN"), "{}", nowhere.out);
+    nowhere.with(5);
+    assert_eq!(std::fs::read(memory).unwrap(), kept);
+    scene.look_up(BOB, &["--remember", memory]).with(4);
+    let grown = waymark_mapping::memory::Remembered::parse(&std::fs::read(memory).unwrap()).unwrap();
+    assert!(grown.size() >= seen.size());
+    let issue = ["issue", "--msp", "chat.example", "--account", "mimi://chat.example/u/bob", "--tag", "default"];
+    scene.app(&[&issue[..], &["--msp-url", &adapter.url, "--replace"]].concat()).with(0);
+    assert!(size() > grown.size());
+    // A file of another log's, or of nobody's.
+    std::fs::write(scene.path("no memory"), "x").unwrap();
+    scene.look_up(BOB, &["--remember", &scene.path("no memory")]).with(1);
+    waymark(&["trust", "show", &scene.trust]).with(0);
+    assert!(waymark(&["trust", "pin", &scene.trust, "--url", &scene.log]).with(0).contains("pinned already"));
+}
+
 /// The provider relays a look-up, imports, and changes its key until it has none.
 fn provide(scene: &Scene, adapter: &Adapter) {
     let (bob, chat) = (scene.path("bob"), scene.path("chat"));
     let via = ["lookup", BOB, "--trust", &scene.trust, "--via", &adapter.url];
     assert!(waymark(&[&via[..], &["--app", &bob]].concat()).with(0).contains("chat.example"));
     waymark(&via).with(2);
+    // Who asks through a provider is not to show the DP an address a moment later, unless told to.
+    let memory = scene.path("memory of relayed");
+    let relayed = [&via[..], &["--app", &bob, "--remember", &memory]].concat();
+    waymark(&relayed).with(2);
+    waymark(&[&relayed[..], &["--log", &scene.log]].concat()).with(0);
 
     let msp = |words: &[&str]| waymark(&[&["msp", words[0], "--dir", &chat, "--dp", &scene.dp], &words[1..]].concat());
     let file = scene.path("people.jsonl");

@@ -27,6 +27,7 @@ use waymark::{
     api::PROVIDER_MEDIA_TYPE,
     client::{
         dp::DpClient,
+        memory::LogMemory,
         recipient::{self, Wish},
     },
     config::names,
@@ -40,7 +41,7 @@ use waymark_mapping::{
     mapping::Purpose,
     signed::SignedStruct,
     trust::Trust,
-    verify::{Asked, Trail, verify},
+    verify::{Trail, verify},
 };
 use waymark_monitor as monitor;
 use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
@@ -160,7 +161,10 @@ impl App {
         let possession = (msp == QUIET).then_some(attestation);
         let wish =
             Wish { csi: who, kind: EventKind::Issue, added: &[added], removed: &[], signers: &[(&secret, possession)] };
-        recipient::change(&self.dp, wish, &self.trust, None).await.map(drop).map_err(|e| e.to_string())
+        recipient::change(&self.dp, wish, &self.trust, &mut LogMemory::default())
+            .await
+            .map(drop)
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -176,7 +180,7 @@ async fn ready(fetcher: &Fetcher, program: &Program, trust: &Trust) {
     until("look-ups and providers", async || {
         let who = csi("tel:+4915112345642");
         let Ok(answer) = client(fetcher, &program.url).look_up(&who, None).await else { return false };
-        let asked = Asked { csi: who, tag: None };
+        let asked = common::asked(&who, None);
         let found = verify(&answer, &asked, trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
         let mut providers = 0;
         let is_provider = |e: &[u8]| matches!(Entry::decode(e), Ok(Entry::Provider(_)));

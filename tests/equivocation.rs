@@ -13,6 +13,7 @@ use common::{
     until, with_consent,
 };
 use waymark::{
+    client::memory::LogMemory,
     config::{Settings, names},
     dp,
 };
@@ -20,7 +21,7 @@ use waymark_log::checkpoint::Origin;
 use waymark_mapping::{
     event::EventKind,
     trust::Trust,
-    verify::{Asked, Rejected, Trail, verify},
+    verify::{Rejected, Trail, verify},
 };
 use waymark_monitor::{
     self as monitor,
@@ -140,11 +141,11 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
     assert_eq!(one.dp.published_size(), two.dp.published_size());
 
     // Each answer by itself is flawless. A sender who remembers one does not take the other.
-    let asked = Asked { csi: csi(BOB), tag: None };
+    let asked = common::asked(&csi(BOB), None);
     let now = Clock::System.now();
     let first = verify(&one.answer().await, &asked, &one.trust, None, now, &mut Trail::default()).unwrap();
     verify(&two.answer().await, &asked, &two.trust, None, now, &mut Trail::default()).unwrap();
-    let remembered = Some(first.remember());
+    let remembered = first.recall().settled();
     let second = verify(&two.answer().await, &asked, &two.trust, remembered, now, &mut Trail::default());
     assert!(matches!(second, Err(Rejected::SplitView { .. })), "{second:?}");
 
@@ -156,6 +157,11 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
 
     // At other sizes it is a fork; also for a monitor that has known one of them for long.
     two.add(LOUD).await;
+    // A sender who remembers the one has the other's own tiles show that it is another: nothing is remembered of it.
+    let grown = verify(&two.answer().await, &asked, &two.trust, remembered, Clock::System.now(), &mut Trail::default());
+    let mut memory = LogMemory::new(remembered.cloned(), Some(client(&two.fetcher, &two.dp.url()).log()));
+    let fork = memory.take(grown.unwrap().recall()).await.unwrap_err();
+    assert_eq!((fork.evidence().verify(&two.trust), memory.remembered()), (Ok(Shown::Log), remembered));
     one.add(QUIET).await;
     one.add(LOUD).await;
     let status = one.monitored(&folder("before"), &two.witnesses).await;

@@ -24,7 +24,7 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::{Mapping, Tags},
     names::Tag,
-    verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
+    verify::{Lookup, Rejected, Trail, Verified, verify},
     wire::{List24, Optional24, encode},
 };
 use waymark_runtime::clock::Clock;
@@ -82,12 +82,12 @@ impl Stage {
     }
 
     async fn verified(&self, who: &Csi, presented: Option<&str>) -> (Verified<Lookup>, Vec<u8>) {
-        let asked = Asked { csi: who.clone(), tag: presented.map(tag) };
+        let asked = common::asked(who, presented.map(tag));
         look_up(&self.client(), &asked, &self.trust, None, &mut Trail::default()).await.unwrap()
     }
 
     async fn ask(&self, who: &str, accept: &str) -> (String, Vec<u8>) {
-        let body = serde_json::json!({"csi": who}).to_string().into_bytes();
+        let body = serde_json::json!({"log": "dp.example/log", "csi": who}).to_string().into_bytes();
         let url = format!("{}/v1/lookups", self.dp.url());
         let headers = [("accept", accept.to_owned())];
         let answer = self.fetcher.post(&url, JSON_MEDIA_TYPE, &headers, body, 1 << 20).await.unwrap();
@@ -175,11 +175,11 @@ async fn cuj4_no_broadcast_to_all_apps() {
     let both = stage.register(&bob, &who, &[(QUIET, shown("default")), (LOUD, shown("default"))]).await;
     let (found, _) = stage.verified(&who, None).await;
     let (folder, filter) = (stage.root.path().join("choices"), Filter::default());
-    let asked = Asked { csi: who.clone(), tag: None };
+    let asked = common::asked(&who, None);
     // A thousand messages, each by a program that has just started: one MSP.
     let send = |found: &Verified<Lookup>| {
         let mut choices = Choices::open(&folder).unwrap();
-        let question = choices.secret().question(stage.origin.as_str(), &asked);
+        let question = choices.secret().question(&asked);
         let before = choices.get(&question).copied();
         let choice = choose(found, &filter, choices.secret(), before.as_ref(), false, Clock::System.now()).unwrap();
         choices.keep(question, choice.keep).unwrap();
@@ -273,7 +273,7 @@ async fn a_dp_that_denies_a_hidden_mapping_to_who_presents_its_tag_is_refused() 
     let (bob, who) = (key("bob"), csi(BOB));
     stage.register(&bob, &who, &[(LOUD, shown("default")), (LOUD, exact("soccer-7f3a"))]).await;
     let (_, bytes) = stage.verified(&who, Some("soccer-7f3a")).await;
-    let asked = Asked { csi: who.clone(), tag: Some(tag("soccer-7f3a")) };
+    let asked = common::asked(&who, Some(tag("soccer-7f3a")));
     let refused = |bytes: &[u8], what: &str| {
         let verdict = verify(bytes, &asked, &stage.trust, None, Clock::System.now(), &mut Trail::default());
         assert_eq!(verdict.unwrap_err(), Rejected::NotProven(what.to_owned()));
@@ -365,7 +365,7 @@ async fn a_hint_is_never_taken_for_an_answer() {
     // The choice takes only what `verify` has proved, by its type; and `verify` takes no hint, in whatever wrapping.
     let (media_type, bytes) = stage.ask(BOB, HINT_MEDIA_TYPE).await;
     assert_eq!((media_type.as_str(), bytes.len()), (HINT_MEDIA_TYPE, HINT_BYTES));
-    let asked = Asked { csi: who.clone(), tag: None };
+    let asked = common::asked(&who, None);
     let verdict = |bytes: &[u8]| verify(bytes, &asked, &stage.trust, None, Clock::System.now(), &mut Trail::default());
     let mut wrapped = bytes.clone();
     wrapped.resize(8 << 10, 0);

@@ -12,6 +12,7 @@ use waymark::{
     authorise::TrustedCsip,
     client::{
         ClientError,
+        memory::LogMemory,
         recipient::{Added, MappingSpec, RecipientError, Wish, change, history, past, prove, revocation, sign_mapping},
         statement::{Statement, state},
     },
@@ -34,7 +35,7 @@ use waymark_mapping::{
     receipt::Current,
     record::{Beginning, Ground, HOLD_MS, SHORT_HOLD_MS},
     tenure::PASSAGE_MS,
-    verify::{Asked, Outcome, Trail, verify},
+    verify::{Outcome, Trail, verify},
 };
 use waymark_runtime::clock::Clock;
 
@@ -64,7 +65,13 @@ async fn make(
     removed: &[Hash],
     signers: &[(&SecretKey, Option<Attestation>)],
 ) -> Result<Current, RecipientError> {
-    change(&stage.client(), Wish { kind, csi: &csi(BOB), added, removed, signers }, &stage.trust, None).await
+    change(
+        &stage.client(),
+        Wish { kind, csi: &csi(BOB), added, removed, signers },
+        &stage.trust,
+        &mut LogMemory::default(),
+    )
+    .await
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, RecipientError>) -> String {
@@ -139,7 +146,10 @@ async fn a_number_changes_hands() {
     assert_eq!((hands.how, hands.recent, seen.contested.is_none()), (Beginning::NewHolder, true, true));
 
     // Neither knows anything of the other.
-    assert_eq!(code(history(&stage.client(), &bob, &csi(BOB), &stage.trust).await), "no-record");
+    assert_eq!(
+        code(history(&stage.client(), &bob, &csi(BOB), &stage.trust, &mut LogMemory::default()).await),
+        "no-record"
+    );
     let steps = past(&stage.client(), &carol, &current).await.unwrap();
     assert_eq!(steps.iter().map(|s| (s.version, s.before.is_some())).collect::<Vec<_>>(), [(3, false)]);
     let export = stage.client().export(&carol, &csi(BOB), None).await.unwrap();
@@ -201,7 +211,10 @@ async fn the_old_holder_keeps_the_number() {
     let removed = [hers.mapping.digest()];
     let current = make(&stage, EventKind::Objection, &[], &removed, &[(&bob, Some(fresh))]).await.unwrap();
     assert!(current.complete && current.state.state.claim().is_none() && current.state.held.len() == 2);
-    assert_eq!(code(history(&stage.client(), &carol, &csi(BOB), &stage.trust).await), "no-record");
+    assert_eq!(
+        code(history(&stage.client(), &carol, &csi(BOB), &stage.trust, &mut LogMemory::default()).await),
+        "no-record"
+    );
     stage.stop().await;
 }
 
@@ -276,7 +289,8 @@ async fn what_others_say_removes_nothing_but_the_operators_word() {
     assert_eq!((seen.outcome, seen.withheld.len(), seen.withheld[0].reason), (Outcome::NoneListed, 1, 2));
     let answer = stage.client().look_up(&who, None).await.unwrap();
     assert!(!holds(&answer, b"bob-in-public") && !holds(&answer, LOUD.as_bytes()));
-    let current = history(&stage.client(), &key("bob"), &who, &stage.trust).await.unwrap().unwrap();
+    let current =
+        history(&stage.client(), &key("bob"), &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
     assert_eq!(current.state.held.len(), 2);
     says(&own, AuthorityRole::Dp, Statement::Serves(in_public, 0)).await.unwrap();
     // The operator takes the number back; a stranger's release, or one of a number that it does not issue, is nothing.
@@ -321,7 +335,7 @@ async fn erased_is_gone() {
     .await;
     assert_eq!(code(mapping), "mapping-invalid");
     let old = stage.client().look_up(&csi(BOB), None).await.unwrap();
-    let asked = Asked { csi: csi(BOB), tag: None };
+    let asked = common::asked(&csi(BOB), None);
     let judge = |bytes: &[u8]| verify(bytes, &asked, &stage.trust, None, stage.clock.now(), &mut Trail::default());
     judge(&old).unwrap();
 
@@ -432,7 +446,7 @@ async fn history_in_pages() {
         assert_eq!(current.state.held.len(), 3);
         make(&stage, EventKind::Withdraw, &[], &[added.mapping.digest()], &[(&bob, None)]).await.unwrap();
     }
-    let current = history(&stage.client(), &bob, &who, &stage.trust).await.unwrap().unwrap();
+    let current = history(&stage.client(), &bob, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
     let steps = past(&stage.client(), &bob, &current).await.unwrap();
     assert_eq!(steps.iter().map(|s| s.version).collect::<Vec<_>>(), (0..25).rev().collect::<Vec<_>>());
     assert!(steps[..24].iter().all(|s| s.before.is_some()) && steps[24].before.is_none());
@@ -443,7 +457,7 @@ async fn history_in_pages() {
     let current = make(&stage, EventKind::Issue, &[added], &[], &[(&ann, None)]).await.unwrap();
     assert_eq!(code(past(&stage.client(), &ann, &current).await), "no-record");
     stage.pass(73 * HOUR_MS).await;
-    let current = history(&stage.client(), &ann, &who, &stage.trust).await.unwrap().unwrap();
+    let current = history(&stage.client(), &ann, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
     let steps = past(&stage.client(), &ann, &current).await.unwrap();
     assert_eq!(steps.iter().map(|s| (s.version, s.before.is_some())).collect::<Vec<_>>(), [(25, false)]);
     stage.stop().await;

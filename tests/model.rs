@@ -41,7 +41,7 @@ use waymark_mapping::{
     mapping::{Consent, Mapping},
     receipt::{Sent, accept, open_current},
     signed::{SignedStruct, UNSIGNED},
-    verify::{Asked, Lookup, Outcome, Trail, verify},
+    verify::{Lookup, Outcome, Trail, verify},
     wire::{Format, List24, encode},
 };
 use waymark_runtime::clock::Clock;
@@ -147,7 +147,7 @@ impl World {
 
     /// What a sender sees, verified, and the answer that it was taken from.
     async fn look_up(&self, who: &Csi, tag: Option<u8>) -> Result<(Lookup, Answer), String> {
-        let asked = Asked { csi: who.clone(), tag: tag.map(hidden_tag) };
+        let asked = common::asked(who, tag.map(hidden_tag));
         let bytes = self.stage.client().look_up(who, asked.tag.as_ref()).await.map_err(|e| e.to_string())?;
         let now = self.stage.clock.now();
         let verified = verify(&bytes, &asked, &self.stage.trust, None, now, &mut Trail::default());
@@ -303,7 +303,8 @@ impl Person {
         };
         if let Said::Receipt(receipt) = said {
             let (trust, now) = (&world.stage.trust, world.stage.clock.now());
-            let sent = Sent { event: &event, added: &sent, by: &self.sender(&ask).public() };
+            let origin = common::origin();
+            let sent = Sent { origin: &origin, event: &event, added: &sent, by: &self.sender(&ask).public() };
             match accept(&receipt, sent, trust, None, now, &mut Trail::default()) {
                 Ok(current) if current.complete => {
                     if let Some(difference) = self.forge.difference(&expected, &current.state) {
@@ -380,7 +381,8 @@ impl Person {
         };
         assert!(has_one, "{key:?} has nothing here");
         let (trust, now) = (&world.stage.trust, world.stage.clock.now());
-        let opened = open_current(&receipt, &self.who, &public, trust, None, now, &mut Trail::default());
+        let asked = common::asked(&self.who, None);
+        let opened = open_current(&receipt, &asked, &public, trust, None, now, &mut Trail::default());
         let current = opened.unwrap().expect("a record");
         if established == [true, true] {
             assert!(current.complete);

@@ -18,6 +18,7 @@ use waymark::{
     api::{IMPORT_MEDIA_TYPE, JSON_MEDIA_TYPE, join_import},
     client::{
         ClientError,
+        memory::LogMemory,
         msp::MspClient,
         provider::ProviderClient,
         recipient::{AppKeys, MappingSpec, history, leaf_of, sign_mapping, watch_list},
@@ -358,7 +359,11 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
     let (port, sent, answer) = ask_by_hand(&stage, &running, &alice, &bob).await;
     let heard = recorder.take_sent();
     let (head, body) = heard.split_once("\r\n\r\n").unwrap();
-    assert_eq!(body, format!("{{\"csi\":\"{}\"}}", bob.expose()), "the recorder hears what is relayed, and no more");
+    assert_eq!(
+        body,
+        format!("{{\"log\":\"{}\",\"csi\":\"{}\"}}", stage.origin, bob.expose()),
+        "the recorder hears what is relayed, and no more"
+    );
     let mut lines = head.lines();
     assert_eq!(lines.next(), Some("POST /v1/lookups HTTP/1.1"));
     let mut names: Vec<&str> = lines.map(|line| line.split_once(": ").unwrap().0).collect();
@@ -380,7 +385,7 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
     for never_sent in ["u/alice", &format!("127.0.0.1:{port}")] {
         assert!(!heard.contains(never_sent), "{never_sent} in {heard}");
     }
-    let asked = Asked { csi: bob.clone(), tag: None };
+    let asked = common::asked(&bob, None);
     let verified = verify(&answer, &asked, &stage.trust, None, time.clock.now(), &mut Trail::default()).unwrap();
     assert_eq!(verified.get().outcome, Outcome::Absent);
 
@@ -400,7 +405,7 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
 /// A look-up through an adapter over a socket of our own: its port, what was sent, and the answer's body.
 async fn ask_by_hand(stage: &Stage, adapter: &msp::Running, user: &SecretKey, whom: &Csi) -> (u16, String, Vec<u8>) {
     let address = adapter.url().strip_prefix("http://").unwrap().to_owned();
-    let body = format!("{{ \"csi\" : \"{}\" }}", whom.expose());
+    let body = format!("{{ \"csi\" : \"{}\", \"log\":\"{}\" }}", whom.expose(), stage.origin);
     let signature = waymark::api::RequestSignature::sign(
         &stage.origin,
         user,
@@ -457,7 +462,8 @@ async fn add(stage: &Stage, who: &Csi, secret: &SecretKey, msp: &str, tag: &str)
 
 /// The list for the current version, claiming the entry that made it or not.
 async fn list(stage: &Stage, who: &Csi, app: &AppKeys, claims: bool) -> waymark_mapping::watch::WatchList {
-    let current = history(&stage.client(), &app.recipient, who, &stage.trust).await.unwrap().unwrap();
+    let current =
+        history(&stage.client(), &app.recipient, who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
     let claims = claims.then(|| leaf_of(&current));
     watch_list(&stage.origin, app, &current, claims, Clock::System.now())
 }
@@ -618,7 +624,7 @@ async fn what_was_attested_is_found_after_the_provers_key_has_retired() {
         assert_eq!((after.outcome, &after.mappings), (Outcome::Listed, &before.mappings));
     }
     // The recipient's list bears the same proof.
-    let current = history(&stage.client(), &key("bob 2"), &who, &stage.trust).await;
+    let current = history(&stage.client(), &key("bob 2"), &who, &stage.trust, &mut LogMemory::default()).await;
     assert_eq!(current.unwrap().unwrap().state.held.len(), 2);
     stage.stop().await;
 }

@@ -81,7 +81,7 @@ async fn go_through_it(stage: &Stage) {
         stage.client().start_challenge(&secret, &bob, 0, waymark_mapping::mapping::Purpose::View).await.unwrap();
     assert!(stage.client().check_challenge(&secret, &challenge.id, "15550192837").await.unwrap().is_none());
     let url = stage.dp.url();
-    for body in ["{\"csi\":\"tel:+004915550192837\"}", "15550192837"] {
+    for body in ["{\"log\":\"dp.example/log\",\"csi\":\"tel:+004915550192837\"}", "15550192837"] {
         let lookups = format!("{url}/v1/lookups");
         let answer = stage.fetcher.post(&lookups, "application/json", &[], body.into(), 1 << 16).await.unwrap();
         assert!((400..500).contains(&answer.status));

@@ -28,6 +28,7 @@ use waymark::{
     client::{
         ClientError,
         dp::DpClient,
+        memory::LogMemory,
         recipient::{RecipientError, Wish, change, prove},
     },
     onboarding,
@@ -453,7 +454,7 @@ async fn issue(stage: &Stage, secret: &SecretKey, attestation: &Attestation) -> 
     let (who, added) = (csi(BOB), [with_consent(&stage.origin, mapping)]);
     let signers = [(secret, None)];
     let wish = Wish { kind: EventKind::Issue, csi: &who, added: &added, removed: &[], signers: &signers };
-    change(&stage.client(), wish, &stage.trust, None).await.map(drop)
+    change(&stage.client(), wish, &stage.trust, &mut LogMemory::default()).await.map(drop)
 }
 
 #[track_caller]

@@ -112,7 +112,7 @@ async fn everything_that_is_not_right_is_a_problem_and_is_not_logged() {
 }
 
 async fn framing(stage: &Stage) {
-    let json = r#"{"csi":"tel:+4915112345642"}"#.as_bytes().to_vec();
+    let json = r#"{"log":"dp.example/log","csi":"tel:+4915112345642"}"#.as_bytes().to_vec();
     stage.post("/v1/nothing", JSON_MEDIA_TYPE, None, vec![]).await.is(404, "route-unknown");
     stage.post("/", JSON_MEDIA_TYPE, None, vec![]).await.is(404, "route-unknown");
     let get = stage.fetcher.get(&format!("{}/v1/lookups", stage.dp.url()), 4096).await.unwrap();
@@ -124,15 +124,27 @@ async fn framing(stage: &Stage) {
 }
 
 async fn look_ups(stage: &Stage) {
-    for bad in ["", "{", "[]", r#"{"csi":1}"#, r#"{"csi":"tel:+4915112345642","x":1}"#, r#"{"tag":"x"}"#] {
+    for other in ["", "dp.example/log2", "DP.example/log", "other.example/log"] {
+        let body = serde_json::json!({"log": other, "csi": BOB}).to_string();
+        stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, body.into()).await.is(422, "other-log");
+    }
+    for bad in [
+        "",
+        "{",
+        "[]",
+        r#"{"csi":1}"#,
+        r#"{"log":"dp.example/log","csi":"tel:+4915112345642","x":1}"#,
+        r#"{"tag":"x"}"#,
+        r#"{"csi":"tel:+4915112345642"}"#,
+    ] {
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, bad.into()).await.is(400, "malformed");
     }
     for bad in ["", "+4915112345642", "tel:+49 15112345642", "mailto:a@b", "tel:+1", "mailto:x@B\u{fc}cher.example"] {
-        let body = serde_json::json!({"csi": bad}).to_string();
+        let body = serde_json::json!({"log": stage.origin.as_str(), "csi": bad}).to_string();
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, body.into()).await.is(422, "csi-invalid");
     }
     for bad in ["", "u\u{308}", &"x".repeat(65)] {
-        let body = serde_json::json!({"csi": BOB, "tag": bad}).to_string();
+        let body = serde_json::json!({"log": stage.origin.as_str(), "csi": BOB, "tag": bad}).to_string();
         stage.post("/v1/lookups", JSON_MEDIA_TYPE, None, body.into()).await.is(422, "tag-invalid");
     }
 }

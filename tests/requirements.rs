@@ -11,6 +11,7 @@ use waymark::{
     api::{JSON_MEDIA_TYPE, RECIPIENT_HEADER, RequestSignature},
     client::{
         ClientError,
+        memory::LogMemory,
         msp::{MspClient, send_watch_list},
         provider::ProviderClient,
         recipient::{Added, AppKeys, MappingSpec, RecipientError, history, leaf_of, look_up, sign_mapping, watch_list},
@@ -29,7 +30,7 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping, Method, Purpose, Tags},
     names::{Account, Tag},
     signed::{SignedStruct, UNSIGNED},
-    verify::{Asked, Outcome, Rejected, Trail, verify},
+    verify::{Outcome, Rejected, Trail, verify},
     watch::WatchId,
     wire::{Format, encode},
 };
@@ -137,7 +138,7 @@ async fn r9_what_is_removed_is_not_returned_from_the_next_head_on() {
     let receipt = stage.client().change(&bob, &change).await.unwrap();
     let tag = Tag::parse("soccer-7f3a").unwrap();
     for presented in [None, Some(&tag)] {
-        let asked = Asked { csi: who.clone(), tag: presented.cloned() };
+        let asked = common::asked(&who, presented.cloned());
         let answers =
             [stage.client().look_up(&who, presented).await, stage.client().look_up_full(&who, presented).await];
         for bytes in answers.map(Result::unwrap) {
@@ -150,7 +151,7 @@ async fn r9_what_is_removed_is_not_returned_from_the_next_head_on() {
         assert!(stage.client().hint(&who, presented).await.unwrap().msps.is_empty());
     }
     // The proof of removal is the receipt, and can be had again.
-    let current = history(&stage.client(), &bob, &who, &stage.trust).await;
+    let current = history(&stage.client(), &bob, &who, &stage.trust, &mut LogMemory::default()).await;
     assert!(
         matches!(current, Err(RecipientError::Client(e)) if e.code() == Some("no-record")),
         "nothing of his is left"
@@ -265,7 +266,8 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
     let bob = AppKeys { recipient: key("bob"), watcher: key("bob's watcher"), watch_id: WatchId([1; 16]) };
     register(&stage, &bob.recipient, &who, "mimi://quiet.example/u/bob", shown("default")).await;
     let monitor = monitor_of(&stage, &stage.dp.log_url()).await;
-    let current = history(&stage.client(), &bob.recipient, &who, &stage.trust).await.unwrap().unwrap();
+    let current =
+        history(&stage.client(), &bob.recipient, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
     let list = watch_list(&stage.origin, &bob, &current, Some(leaf_of(&current)), stage.clock.now());
     send_watch_list(&stage.fetcher, &monitor.url(), &list).await.unwrap();
     caught_up(&stage, &monitor).await;
@@ -338,16 +340,16 @@ async fn f17_nothing_lists_searches_or_looks_backwards() {
     }
     // What is asked for by anything but one whole identifier is not a look-up.
     for body in [
-        format!(r#"{{"account":"{account}"}}"#),
-        r#"{"name":"Bob"}"#.to_owned(),
-        r#"{"tag":"default"}"#.to_owned(),
-        r#"{"msp":"quiet.example"}"#.to_owned(),
+        format!(r#"{{"log":"dp.example/log","account":"{account}"}}"#),
+        r#"{"log":"dp.example/log","name":"Bob"}"#.to_owned(),
+        r#"{"log":"dp.example/log","tag":"default"}"#.to_owned(),
+        r#"{"log":"dp.example/log","msp":"quiet.example"}"#.to_owned(),
         format!(r#"["{BOB}"]"#),
-        format!(r#"{{"csi":["{BOB}","{BOB_MAIL}"]}}"#),
-        format!(r#"{{"csi":"{BOB}","limit":100}}"#),
-        format!(r#"{{"csi":"{account}"}}"#),
-        r#"{"csi":"tel:+49*"}"#.to_owned(),
-        r#"{"csi":"mailto:mail.example"}"#.to_owned(),
+        format!(r#"{{"log":"dp.example/log","csi":["{BOB}","{BOB_MAIL}"]}}"#),
+        format!(r#"{{"log":"dp.example/log","csi":"{BOB}","limit":100}}"#),
+        format!(r#"{{"log":"dp.example/log","csi":"{account}"}}"#),
+        r#"{"log":"dp.example/log","csi":"tel:+49*"}"#.to_owned(),
+        r#"{"log":"dp.example/log","csi":"mailto:mail.example"}"#.to_owned(),
     ] {
         let answer = stage.fetcher.post(&url("/v1/lookups"), JSON_MEDIA_TYPE, &[], body.clone().into(), 1 << 16).await;
         assert!([400, 422].contains(&answer.unwrap().status), "{body}");
@@ -377,13 +379,13 @@ async fn f21_two_identifiers_of_one_account_cannot_be_linked() {
     }
     let mut bytes = vec![];
     for ((who, secret), (other, other_secret)) in [(&number, &mail), (&mail, &number)] {
-        let asked = Asked { csi: who.clone(), tag: None };
+        let asked = common::asked(who, None);
         let (seen, answer) = look_up(&stage.client(), &asked, &stage.trust, None, &mut Trail::default()).await.unwrap();
         assert_eq!(seen.get().mappings[0].account.expose(), account);
         assert!(matches!(seen.get().mappings[0].service, Service::Confirmed { in_log: false, .. }));
         assert!(!holds(&answer, other_secret.public().as_bytes()) && !holds(&answer, other.expose().as_bytes()));
         // Who holds the one is nobody at the other.
-        let foreign = history(&stage.client(), secret, other, &stage.trust).await;
+        let foreign = history(&stage.client(), secret, other, &stage.trust, &mut LogMemory::default()).await;
         assert!(matches!(foreign, Err(RecipientError::Client(e)) if e.code() == Some("no-record")));
         bytes.push(answer);
     }
@@ -403,7 +405,7 @@ async fn f21_two_identifiers_of_one_account_cannot_be_linked() {
     parts.dedup();
     assert!(all >= 64 && parts.len() == all, "two batches of sixteen, no two parts alike");
     // And what proves the one proves nothing of the other.
-    let asked = Asked { csi: mail.0.clone(), tag: None };
+    let asked = common::asked(&mail.0, None);
     let verdict = verify(&bytes[0], &asked, &stage.trust, None, stage.clock.now(), &mut Trail::default());
     assert!(matches!(verdict, Err(Rejected::NotProven(_))));
     stage.stop().await;
@@ -522,8 +524,8 @@ async fn adapter(stage: &Stage, to_dp: &Tap) -> (msp::Running, Tap) {
 /// Alice's look-up over a socket of her own: from where she came. What she gets verifies.
 async fn ask(stage: &Stage, way: &Tap, path: &str) -> SocketAddr {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let asked = Asked { csi: csi(BOB), tag: Some(Tag::parse(TAG).unwrap()) };
-    let body = format!(r#"{{"csi":"{BOB}","tag":"{TAG}"}}"#);
+    let asked = common::asked(&csi(BOB), Some(Tag::parse(TAG).unwrap()));
+    let body = format!(r#"{{"log":"dp.example/log","csi":"{BOB}","tag":"{TAG}"}}"#);
     // A provider wants to know which of its users asks; a DP is told nothing of the kind.
     let header = path.contains("relay").then(|| {
         let (to, nonce) = (("POST", path), random::bytes());

@@ -72,7 +72,8 @@ fn live(seed: u64) -> Tally {
 
 #[test]
 fn an_honest_dp_stays_honest_whatever_happens() {
-    let (begun, one, seeds) = (Instant::now(), number("WAYMARK_SIM_SEED"), number("WAYMARK_SIM_SEEDS").unwrap_or(SEEDS));
+    let (begun, one, seeds) =
+        (Instant::now(), number("WAYMARK_SIM_SEED"), number("WAYMARK_SIM_SEEDS").unwrap_or(SEEDS));
     let (first, end) = one.map_or((0, seeds), |seed| (seed, seed + 1));
     let (next, tally, failed) = (AtomicU64::new(first), Mutex::new(Tally::default()), Mutex::new(vec![]));
     let work = || {

@@ -17,6 +17,7 @@ use common::{
 use waymark::{
     client::{
         ClientError,
+        memory::LogMemory,
         recipient::{self, Added, RecipientError, Wish},
     },
     config::{Settings, names},
@@ -200,7 +201,7 @@ async fn who_sent_a_change_that_was_overtaken_is_told_and_may_make_it_again() {
     let added = [with_consent(&stage.origin, common::mapping(&stage.origin, &bob, &attestation, QUIET, shown("a")))];
     let change = async |added: &[Added], signers| {
         let wish = Wish { csi: &who, kind: EventKind::Issue, added, removed: &[], signers };
-        recipient::change(&stage.client(), wish, &stage.trust, None).await
+        recipient::change(&stage.client(), wish, &stage.trust, &mut LogMemory::default()).await
     };
     let signers = [(&bob, Some(attestation))];
     let late = async {
@@ -396,7 +397,7 @@ async fn a_log_that_bears_a_finding_goes_on_once_its_operator_accepts_it() {
     let added = [with_consent(&origin(), common::mapping(&origin(), &ann, &attestation, QUIET, shown("a")))];
     let signers = [(&ann, Some(attestation))];
     let wish = Wish { csi: &who, kind: EventKind::Issue, added: &added, removed: &[], signers: &signers };
-    recipient::change(&dp, wish, &trust, None).await.unwrap();
+    recipient::change(&dp, wish, &trust, &mut LogMemory::default()).await.unwrap();
     assert!(running.published_size() > before);
     // A monitor says that one thing and no more; one that was there before says it too.
     let said = monitor_says(root.path(), "monitor", &trust, &running.log_url(), &witnesses).await;

@@ -88,6 +88,14 @@ class Signed(requests.auth.AuthBase):
 schemathesis.auth.set_from_requests(Signed())
 
 
+@schemathesis.hook
+def map_body(context, body):
+    """Nine of ten look-ups are for the log that is there."""
+    if isinstance(body, dict) and isinstance(body.get("log"), str) and random.randrange(10) > 0:
+        return {**body, "log": ORIGIN}
+    return body
+
+
 def vectors(name, find):
     return [bytes.fromhex(text) for text in find(json.loads((VECTORS / f"{name}.json").read_text()))]
 

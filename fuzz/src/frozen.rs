@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use waymark_log::time::UnixMillis;
+use waymark_log::{checkpoint::Origin, time::UnixMillis};
 use waymark_mapping::{
     answer::{Answer, Full},
     identifier::Csi,
@@ -33,12 +33,17 @@ static FROZEN: LazyLock<(Trust, Vec<Frozen>)> = LazyLock::new(|| {
 fn frozen(case: &Value, trust: &Trust) -> Frozen {
     let text = |name: &str| case[name].as_str().expect("a text");
     let tag = case["tag"].as_str().map(|t| Tag::parse(t).expect("a tag"));
-    let asked = Asked { csi: Csi::parse(text("csi")).expect("an identifier"), tag };
+    let asked = Asked { origin: origin_of(trust), csi: Csi::parse(text("csi")).expect("an identifier"), tag };
     let now = UnixMillis::new(case["now_ms"].as_u64().expect("a time"));
     let bytes = data_encoding::HEXLOWER.decode(text("answer").as_bytes()).expect("hex");
     let answer = Answer::from_padded(&bytes).expect("an answer");
     let lookup = judge(&bytes, &asked, trust, now).expect("it is accepted");
     Frozen { asked, now, bytes, answer, lookup }
+}
+
+/// The one log of the vectors' trust file.
+fn origin_of(trust: &Trust) -> Origin {
+    Origin::new(trust.policy().logs()[0].vkey.name().as_str()).expect("an origin")
 }
 
 fn judge(bytes: &[u8], asked: &Asked, trust: &Trust, now: UnixMillis) -> Option<Lookup> {

@@ -14,6 +14,7 @@
 //! | [`range`] | the right edge of a growing tree | RFC 6962 section 2.1 |
 //! | [`proof`] | inclusion and consistency: plan, build, verify | RFC 6962 2.1.1 and 2.1.2, RFC 9162 2.1.3.2 and 2.1.4.2 |
 //! | [`tile`] | 256-wide pieces of the tree, and entry bundles | C2SP tlog-tiles |
+//! | [`consistency`] | whether one tree is the beginning of another, from tiles | RFC 6962 section 2.1.2 |
 //! | [`note`] | signed text and verifier keys | C2SP signed-note |
 //! | [`checkpoint`] | origin, size, root as signed text | C2SP tlog-checkpoint |
 //! | [`cosignature`] | a witness's dated signature | C2SP tlog-cosignature |
@@ -41,6 +42,7 @@
 //! ```
 
 pub mod checkpoint;
+pub mod consistency;
 pub mod cosignature;
 pub mod hash;
 pub mod key;

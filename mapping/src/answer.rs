@@ -16,7 +16,7 @@
 //!          OpenedHidden hidden<0..229,376>; TagProof tag_proofs<0..2^11>; }                             Body
 //! struct { opaque vrf_proof[80]; optional<Hash> commitment; }                                        LadderStep
 //! struct { ProviderLeaf leaves<0..2^17>; PrefixProof proof; }                                        Providers
-//! struct { LoggedVersion since<0..2^15>; TenureProof tenure?; Earlier earlier<0..196,608>; }         Full
+//! struct { Hash open_path<0..2^11>; LoggedVersion since<0..2^15>; TenureProof tenure?; Earlier earlier<0..196,608>; }   Full
 //! struct { uint8 format = 1; opaque open<1..2^14>; opaque config<0..2^14>; Head head; Hash head_path<0..2^11>;
 //!          opaque checkpoint<1..2^16-1>; uint32 version; LadderStep ladder<0..2^13>; PrefixProof map;
 //!          Body body?; Providers providers; Full full?; }                        Answer
@@ -36,8 +36,8 @@
 //! as it is the MSP's for a mapping that is detached.
 //!
 //! `full` bears the proof of how the tenure began, wherever it is not the first, what shows that mappings and statements by keys that
-//! have retired were in the log before ([`crate::earlier`]), and on request the versions that the standings
-//! name. `previous` bears no consents: what an MSP says is judged for the record as it is. It is the record before in the same
+//! have retired were in the log before ([`crate::earlier`]), and on request the versions that the standings name and the path of the open
+//! entry as leaf 0 (`open_path`; empty if it is not shown). A receipt always bears that path. `previous` bears no consents: what an MSP says is judged for the record as it is. It is the record before in the same
 //! tenure; there is none at a tenure's beginning.
 //!
 //! An answer is unsigned: a wrong one fails ([`crate::verify`]), a stale one expires. Padding hides from the network what
@@ -267,6 +267,8 @@ pub struct Answer {
 /// What is proved of the past beside the latest version.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Full {
+    /// The open entry's path as leaf 0 of the checkpoint's tree; empty if it is not shown.
+    pub open_path: List24<Hash, 2048>,
     /// The versions that the standings name, ascending: when each was logged.
     pub since: List24<LoggedVersion, { 1 << 15 }>,
     /// How the tenure began; none for the first.

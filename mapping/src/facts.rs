@@ -145,6 +145,19 @@ pub struct ChangedHands {
     pub csip: Option<(Domain, bool)>,
 }
 
+/// By what a log's open entry, which names its domain and VRF key, is known to be entry 0: the first of these that holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenKnown {
+    /// The trust file pins it.
+    Pinned,
+    /// The answer proves its place in the log.
+    Logged,
+    /// It is the one that the reader saw before.
+    Remembered,
+    /// The head says so, and whoever replays the log can see it.
+    HeadOnly,
+}
+
 /// What is known of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LogFacts {
@@ -152,6 +165,8 @@ pub struct LogFacts {
     pub origin: Origin,
     /// Number of entries.
     pub size: u64,
+    /// By what its open entry is known.
+    pub open: OpenKnown,
     /// When the head was made, by the DP's word, within the witnesses' times.
     pub head_time: UnixMillis,
     /// The promised interval.

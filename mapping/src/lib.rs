@@ -18,7 +18,9 @@
 //! | [`rules`], [`compose`] | who may change what; the record that follows |
 //! | [`answer`], [`tenure`] | what look-ups and issuances return; proof of the past |
 //! | [`earlier`] | what a retired key signed before it retired |
-//! | [`trust`], [`facts`], [`verify`], [`receipt`] | the sender's judgement and the recipient's |
+//! | [`trust`], [`facts`] | whom a client believes; what it is shown |
+//! | [`evidence`], [`memory`] | notes that speak against whoever signed them; what a client keeps of a log |
+//! | [`verify`], [`receipt`] | the sender's judgement and the recipient's |
 //! | [`watch`], [`audit`] | blind watch-lists; the monitor's replay |
 //!
 //! Layouts are drawn at the top of the module that owns them and gathered in docs/FORMATS.md.
@@ -31,11 +33,13 @@ pub mod compose;
 pub mod earlier;
 pub mod entry;
 pub mod event;
+pub mod evidence;
 pub mod facts;
 pub mod identifier;
 pub mod label;
 pub mod ladder;
 pub mod mapping;
+pub mod memory;
 pub mod names;
 pub mod prefix;
 pub mod provider;

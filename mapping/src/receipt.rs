@@ -16,7 +16,7 @@
 //! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
 //! of the record before.
 
-use waymark_log::{hash::Hash, key::Key, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 
 use crate::{
     answer::{Body, Past, Receipt},
@@ -25,10 +25,11 @@ use crate::{
     identifier::Csi,
     label::Label,
     mapping::Mapping,
+    memory::{Recall, Remembered},
     record::{Beginning, Claim, Ground, RecordState, Slot, Standing},
     rules::{self, Held, Known, Proposal, State},
     trust::Trust,
-    verify::{Opened, Proved, Rejected, Remembered, Shown, Trail, open_body, prove},
+    verify::{Asked, Opened, Proved, Question, Rejected, Shown, Trail, open_body, prove},
     wire::encode,
 };
 
@@ -51,8 +52,10 @@ pub struct Current {
     pub complete: bool,
     /// When the head was made.
     pub head_time: UnixMillis,
-    /// What to remember of the log.
-    pub remember: Remembered,
+    /// Size and root of the tree that it was shown in.
+    pub tree: (u64, Hash),
+    /// What to remember of the log, or what must be shown before.
+    pub recall: Recall,
 }
 
 /// Why a receipt is refused. Each reason but the first is a dispute with the DP: keep the receipt.
@@ -78,20 +81,21 @@ pub enum ReceiptRefused {
 /// Opens the current record for the holder of a key, without an own change to compare it with.
 ///
 /// It must be as complete as a receipt for that key would be: a recipient who follows an alert is not to be shown a list without
-/// what raised it.
+/// what raised it. A tag in the question says nothing here: what is shown goes by the key.
 ///
 /// # Errors
 /// [`ReceiptRefused`].
 pub fn open_current(
     receipt: &Receipt,
-    asked: &Csi,
+    asked: &Asked,
     by: &Key,
     trust: &Trust,
     remembered: Option<&Remembered>,
     now: UnixMillis,
     trail: &mut Trail,
 ) -> Result<Option<Current>, ReceiptRefused> {
-    let proved = prove(&receipt.now, asked, Shown::Recipient, trust, remembered, now, trail)?;
+    let question = Question { origin: &asked.origin, csi: &asked.csi, shown: Shown::Recipient };
+    let proved = prove(&receipt.now, question, trust, remembered, now, trail)?;
     let cause = shown_cause(receipt, proved.opened.as_ref())?;
     if let Some(opened) = &proved.opened {
         check_complete(opened, by, proved.head_time)?;
@@ -106,6 +110,8 @@ pub fn open_current(
 /// A change as it was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
+    /// To which log.
+    pub origin: &'a Origin,
     /// What was signed.
     pub event: &'a Event,
     /// The mappings whose digests it adds.
@@ -126,9 +132,10 @@ pub fn accept(
     now: UnixMillis,
     trail: &mut Trail,
 ) -> Result<Current, ReceiptRefused> {
-    let Sent { event: signed, added, by } = sent;
+    let Sent { origin, event: signed, added, by } = sent;
     let tbs = &signed.tbs;
-    let proved = prove(&receipt.now, &tbs.csi, Shown::Recipient, trust, remembered, now, trail)?;
+    let question = Question { origin, csi: &tbs.csi, shown: Shown::Recipient };
+    let proved = prove(&receipt.now, question, trust, remembered, now, trail)?;
     let Some(opened) = &proved.opened else { return Err(ReceiptRefused::OtherChange) };
     let cause = shown_cause(receipt, Some(opened))?.filter(|c| c.event == *signed);
     let cause = cause.ok_or(ReceiptRefused::OtherChange)?;
@@ -372,6 +379,7 @@ fn current(proved: Proved, event: Option<Event>) -> Option<Current> {
         event,
         complete: opened.complete,
         head_time: proved.head_time,
-        remember: proved.remember,
+        tree: proved.tree,
+        recall: proved.recall,
     })
 }

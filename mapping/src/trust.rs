@@ -11,6 +11,10 @@
 //! skew_s = 30          # how far clocks may differ
 //! require = ["L3"]     # optional: tests that a mapping's facts must pass before it is used
 //!
+//! [[log]]              # optional: the open entry, leaf 0, of a log of the policy, known from elsewhere
+//! origin = "dp.example/log"
+//! open = "<SHA-256 of the entry, 64 hex digits>"
+//!
 //! [[provider]]         # optional: keys known from elsewhere
 //! role = "msp"         # msp, prover, csip or token-issuer
 //! domain = "chat.example"
@@ -22,6 +26,8 @@
 
 use serde::Deserialize;
 use waymark_log::{
+    checkpoint::Origin,
+    hash::Hash,
     key::Key,
     policy::{Freshness, Policy},
 };
@@ -52,11 +58,21 @@ pub struct Pinned {
     pub key: Key,
 }
 
+/// A log's open entry, known from elsewhere than the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PinnedLog {
+    /// Which log.
+    pub origin: Origin,
+    /// SHA-256 of its entry 0, which names domain, origin and VRF key.
+    pub open: Hash,
+}
+
 /// Whom a client believes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Trust {
     policy: Policy,
     freshness: Freshness,
+    logs: Vec<PinnedLog>,
     pinned: Vec<Pinned>,
     require: Vec<String>,
 }
@@ -75,7 +91,16 @@ struct File {
     #[serde(default)]
     require: Vec<String>,
     #[serde(default)]
+    log: Vec<FileLog>,
+    #[serde(default)]
     provider: Vec<FileProvider>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLog {
+    origin: String,
+    open: String,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +139,7 @@ impl Trust {
         if file.require.len() > REQUIRE_MAX {
             return Err(error(format!("`require` has at most {REQUIRE_MAX} tests")));
         }
+        let logs = pinned_logs(&file.log, &policy)?;
         let pinned = file.provider.iter().map(|p| {
             // A role that has no word yet cannot be pinned: nobody would look at the pin.
             let role = ProviderRole::of_word(&p.role);
@@ -125,7 +151,7 @@ impl Trust {
             let key = key.ok_or_else(|| error(format!("not a usable key for {domain}")))?;
             Ok(Pinned { role, domain, key })
         });
-        Ok(Self { policy, freshness, pinned: pinned.collect::<Result<_, _>>()?, require: file.require })
+        Ok(Self { policy, freshness, logs, pinned: pinned.collect::<Result<_, _>>()?, require: file.require })
     }
 
     /// The policy.
@@ -144,6 +170,16 @@ impl Trust {
         &self.require
     }
 
+    /// The logs whose open entry is pinned.
+    pub fn pinned_logs(&self) -> &[PinnedLog] {
+        &self.logs
+    }
+
+    /// SHA-256 of a log's open entry, if it is pinned.
+    pub fn pinned_open(&self, origin: &Origin) -> Option<&Hash> {
+        self.logs.iter().find(|l| l.origin == *origin).map(|l| &l.open)
+    }
+
     /// The keys pinned for a domain in a role.
     pub fn pinned<'a>(&'a self, role: ProviderRole, domain: &'a Domain) -> impl Iterator<Item = &'a Key> {
         self.pinned.iter().filter(move |p| p.role == role && p.domain == *domain).map(|p| &p.key)
@@ -154,6 +190,29 @@ impl Trust {
         let names = self.policy.witnesses().iter().enumerate();
         names.filter(|(_, w)| w.name.starts_with("auditor")).map(|(i, _)| i)
     }
+}
+
+/// Open entries are pinned of logs that the policy names, of each at most once.
+fn pinned_logs(logs: &[FileLog], policy: &Policy) -> Result<Vec<PinnedLog>, TrustError> {
+    let mut pinned: Vec<PinnedLog> = Vec::new();
+    for log in logs {
+        let named = policy.logs().iter().find(|l| l.vkey.name().as_str() == log.origin);
+        let origin = named.and_then(|l| Origin::new(l.vkey.name().as_str()).ok());
+        let origin = origin.ok_or_else(|| TrustError(format!("the policy names no log {:?}", log.origin)))?;
+        let open = Hash::from_hex(&log.open);
+        let open = open.ok_or_else(|| TrustError(format!("open of {origin}: not 64 lower-case hex digits")))?;
+        if pinned.iter().any(|p| p.origin == origin) {
+            return Err(TrustError(format!("the open entry of {origin} is pinned twice")));
+        }
+        pinned.push(PinnedLog { origin, open });
+    }
+    Ok(pinned)
+}
+
+/// How a trust file pins a log's open entry.
+pub fn pin_text(origin: &Origin, open: &Hash) -> String {
+    let origin = toml::Value::from(origin.as_str());
+    format!("[[log]]\norigin = {origin}\nopen = \"{}\"\n", open.to_hex())
 }
 
 #[cfg(test)]
@@ -175,6 +234,29 @@ mod tests {
             "policy = \"quorum none\\n\"\nmax_age_s = -1",
         ] {
             assert!(Trust::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_open_entry_is_pinned_once_and_of_a_log_of_the_policy() {
+        let key =
+            |name, role, seed| Vkey::new(KeyName::new(name).unwrap(), role, SecretKey::from_seed(&[seed; 32]).public());
+        let log = key("dp.example/log", Role::Log, 1);
+        let policy = format!("log {log}\nwitness w {}\nquorum w\n", key("w.example", Role::Witness, 2));
+        let parse = |pins: &str| Trust::parse(&format!("policy = \"\"\"\n{policy}\"\"\"\n{pins}"));
+        let (ours, other) = (Origin::new("dp.example/log").unwrap(), Origin::new("x.example/log").unwrap());
+        let open = Hash::sha256(&[b"open"]);
+        let trust = parse(&pin_text(&ours, &open)).unwrap();
+        assert_eq!((trust.pinned_open(&ours), trust.pinned_open(&other)), (Some(&open), None));
+        assert_eq!(parse("").unwrap().pinned_open(&ours), None);
+        for bad in [
+            pin_text(&other, &open),
+            pin_text(&ours, &open).repeat(2),
+            pin_text(&ours, &open).replace(&open.to_hex(), &open.to_hex().to_uppercase()),
+            pin_text(&ours, &open) + "vrf = 1\n",
+            "[[log]]\norigin = \"dp.example/log\"\n".to_owned(),
+        ] {
+            assert!(parse(&bad).is_err(), "{bad}");
         }
     }
 

@@ -18,10 +18,10 @@ use waymark_mapping::{
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
     wire::{Opaque16, decode, encode},
 };
-use world::{World, csi, key_of, sent};
+use world::{ORIGIN, World, csi, key_of, question, sent};
 
 fn asked(tag: Option<&str>) -> Asked {
-    Asked { csi: csi(), tag: tag.map(|t| Tag::parse(t).unwrap()) }
+    Asked { origin: ORIGIN.clone(), csi: csi(), tag: tag.map(|t| Tag::parse(t).unwrap()) }
 }
 
 fn check(world: &World, answer: &Answer, asked: &Asked) -> Result<Lookup, Rejected> {
@@ -51,7 +51,7 @@ fn absent_listed_and_withdrawn_are_told_apart() {
     assert!(lookup.mappings.iter().all(|m| m.holds && !m.change.is_new && !m.possession.independent_of_dp));
     assert_eq!((lookup.log.witnesses, lookup.log.witnesses_known, lookup.log.auditors), (3, 4, 0));
     // Somebody else is still absent.
-    let other = Asked { csi: Csi::parse("mailto:ann@post.example").unwrap(), tag: None };
+    let other = question(Csi::parse("mailto:ann@post.example").unwrap());
     let lookup = check(&world, &world.answer(&other.csi, None), &other).unwrap();
     assert_eq!(lookup.outcome, Outcome::Absent);
 
@@ -229,7 +229,8 @@ fn two_trees_of_one_size_are_a_split_view() {
     let bytes = one.answer(&csi(), None).to_padded(0).unwrap();
     let seen = verify(&bytes, &asked(None), &one.trust(), None, one.clock(), &mut Trail::default()).unwrap();
     let bytes = two.answer(&csi(), None).to_padded(0).unwrap();
-    let verdict = verify(&bytes, &asked(None), &two.trust(), Some(seen.remember()), two.clock(), &mut Trail::default());
+    let verdict =
+        verify(&bytes, &asked(None), &two.trust(), seen.recall().settled(), two.clock(), &mut Trail::default());
     let Err(Rejected::SplitView { ours, theirs, .. }) = verdict else { panic!("{verdict:?}") };
     assert!(ours == one.checkpoint() && theirs == two.checkpoint());
 }
@@ -354,7 +355,7 @@ fn a_new_key_checks_what_it_sent_with_an_established_one() {
         body.hidden = waymark_mapping::wire::List24::empty();
     }
     let judge = |by: &Key, added: &[Mapping]| {
-        let (sent, now) = (Sent { event: &event, added, by }, world.clock());
+        let (sent, now) = (Sent { origin: &ORIGIN, event: &event, added, by }, world.clock());
         accept(&receipt, sent, &world.trust(), None, now, &mut Trail::default()).map(|current| current.complete)
     };
     let carol = event.authorities[0].key;

@@ -11,7 +11,7 @@ use waymark_mapping::{
     verify::{Rejected, Trail},
     wire::{List24, Optional24},
 };
-use world::{World, csi, key_of, sent};
+use world::{World, csi, key_of, question, sent};
 
 const HOUR: u64 = 3_600_000;
 
@@ -127,9 +127,17 @@ fn what_is_closed_still_stands() {
     world.change(&leave, &[]).unwrap();
     let opened = |world: &World| {
         let receipt = world.receipt_since("mallory", 1);
-        open_current(&receipt, &csi(), &key_of("mallory"), &world.trust(), None, world.clock(), &mut Trail::default())
-            .unwrap()
-            .unwrap()
+        open_current(
+            &receipt,
+            &question(csi()),
+            &key_of("mallory"),
+            &world.trust(),
+            None,
+            world.clock(),
+            &mut Trail::default(),
+        )
+        .unwrap()
+        .unwrap()
     };
     let own: Vec<_> = opened(world).state.held.iter().map(|h| h.mapping.digest()).collect();
     assert!(opened(world).state.held.iter().all(|h| h.mapping.recipient == key_of("mallory")));

@@ -17,13 +17,13 @@ use waymark_mapping::{
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
     wire::{List24, Optional24},
 };
-use world::{World, csi, domain, key_of, secret, sent};
+use world::{ORIGIN, World, csi, domain, key_of, question, secret, sent};
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
 
 fn check_with(world: &World, answer: &Answer, tag: Option<&str>, trust: &Trust) -> Result<Lookup, Rejected> {
-    let asked = Asked { csi: csi(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
+    let asked = Asked { origin: ORIGIN.clone(), csi: csi(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
     let bytes = answer.to_padded(0).unwrap();
     let verified = verify(&bytes, &asked, trust, None, world.clock(), &mut Trail::default())?;
     Ok(verified.get().clone())
@@ -583,7 +583,7 @@ fn what_an_msp_or_the_dp_says_removes_nothing() {
     assert_eq!(lookup.withheld[0].reason, 2);
     let recipient = open_current(
         &world.receipt(),
-        &csi(),
+        &question(csi()),
         &secret("bob").public(),
         &world.trust(),
         None,
@@ -622,6 +622,7 @@ fn the_time_of_what_stands_can_be_proved() {
         let mut answer = world.answer(&csi(), None);
         let since = world.since(answer.body.0.as_ref().unwrap());
         answer.full = Optional24(Some(waymark_mapping::answer::Full {
+            open_path: List24::empty(),
             since: List24::new(since).unwrap(),
             tenure: Optional24(None),
             earlier: List24::empty(),
@@ -724,7 +725,7 @@ fn a_flipped_bit_of_a_proof_of_the_past_is_refused() {
     std::thread::scope(|scope| {
         for (answer, world) in &answers {
             scope.spawn(move || {
-                let (trust, now, asked) = (world.trust(), world.clock(), Asked { csi: csi(), tag: None });
+                let (trust, now, asked) = (world.trust(), world.clock(), question(csi()));
                 let good = answer.to_padded(0).unwrap();
                 let judge = |bytes: &[u8]| verify(bytes, &asked, &trust, None, now, &mut Trail::default());
                 judge(&good).unwrap();

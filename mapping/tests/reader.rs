@@ -17,7 +17,7 @@ use waymark_mapping::{
     vrf::VrfSecret,
     wire::{List24, Optional24, Undecoded, decode, encode},
 };
-use world::{World, csi, key_of, secret, sent};
+use world::{ORIGIN, World, csi, key_of, question, secret, sent};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -26,7 +26,7 @@ fn tag(text: &str) -> Tag {
 }
 
 fn ask(world: &World, answer: &Answer, presented: Option<&str>) -> Result<Lookup, Rejected> {
-    let asked = Asked { csi: csi(), tag: presented.map(tag) };
+    let asked = Asked { origin: ORIGIN.clone(), csi: csi(), tag: presented.map(tag) };
     let bytes = answer.to_padded(0).unwrap();
     verify(&bytes, &asked, &world.trust(), None, world.clock(), &mut Trail::default()).map(|v| v.get().clone())
 }
@@ -40,7 +40,7 @@ fn judge(world: &World, receipt: &Receipt, event: &Event, added: &[Mapping]) -> 
 }
 
 fn current(world: &World, receipt: &Receipt, app: &str) -> Result<Option<Current>, ReceiptRefused> {
-    open_current(receipt, &csi(), &key_of(app), &world.trust(), None, world.clock(), &mut Trail::default())
+    open_current(receipt, &question(csi()), &key_of(app), &world.trust(), None, world.clock(), &mut Trail::default())
 }
 
 /// Moves the handle of a hidden mapping to another ordinal of its tag.
@@ -118,10 +118,10 @@ fn ordinals_are_proved_for_each_tag_and_need_no_slot_of_another_key() {
     (body.hidden, body.tag_proofs) = (List24::new(own).unwrap(), List24::new(proofs.clone()).unwrap());
     let trail = &mut Trail::default();
     let by = key_of("somebody who is not established here");
-    open_current(&receipt, &csi(), &by, &world.trust(), None, world.clock(), trail).unwrap();
+    open_current(&receipt, &question(csi()), &by, &world.trust(), None, world.clock(), trail).unwrap();
     // Without the proof of the other handle, the tag is not proved to its end.
     receipt.now.body.0.as_mut().unwrap().tag_proofs = List24::new(proofs[1..].to_vec()).unwrap();
-    assert!(open_current(&receipt, &csi(), &by, &world.trust(), None, world.clock(), trail).is_err());
+    assert!(open_current(&receipt, &question(csi()), &by, &world.trust(), None, world.clock(), trail).is_err());
 }
 
 #[test]
@@ -265,6 +265,7 @@ fn heads_that_are_shown_ascend_in_time_with_their_index() {
     let mut answer = world.answer(&csi(), None);
     let since = world.since(answer.body.0.as_ref().unwrap());
     answer.full = Optional24(Some(waymark_mapping::answer::Full {
+        open_path: List24::empty(),
         since: List24::new(since).unwrap(),
         tenure: Optional24(None),
         earlier: List24::empty(),

@@ -14,13 +14,13 @@ use waymark_mapping::{
     rules::{Held, Refused},
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
-    verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
+    verify::{Lookup, Outcome, Rejected, Trail, verify},
     wire::{List24, Opaque8, Optional24, encode},
 };
-use world::{World, csi, domain, key_of, secret};
+use world::{World, csi, domain, key_of, question, secret};
 
 fn judged(world: &World, answer: &Answer, trust: &Trust) -> Result<Lookup, Rejected> {
-    let asked = Asked { csi: csi(), tag: None };
+    let asked = question(csi());
     let bytes = answer.to_padded(0).unwrap();
     verify(&bytes, &asked, trust, None, world.clock(), &mut Trail::default()).map(|v| v.get().clone())
 }

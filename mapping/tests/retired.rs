@@ -20,13 +20,13 @@ use waymark_mapping::{
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
     wire::{List24, Optional24},
 };
-use world::{Kept, World, csi, domain, key_of, secret};
+use world::{Kept, ORIGIN, World, csi, domain, key_of, question, secret};
 
 const DAY: u64 = 24 * 3_600_000;
 const PROVER: ProviderRole = ProviderRole::PROVER;
 
 fn judged(world: &World, answer: &Answer, tag: Option<&str>, trust: &Trust) -> Result<Lookup, Rejected> {
-    let asked = Asked { csi: csi(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
+    let asked = Asked { origin: ORIGIN.clone(), csi: csi(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
     let bytes = answer.to_padded(0).unwrap();
     verify(&bytes, &asked, trust, None, world.clock(), &mut Trail::default()).map(|v| v.get().clone())
 }
@@ -56,7 +56,12 @@ fn visible(world: &mut World, app: &str, tag: &str) -> Mapping {
 /// An answer with these earlier versions in place of the honest ones.
 fn with_earlier(world: &World, earlier: Vec<Earlier>) -> Answer {
     let mut answer = world.answer(&csi(), None);
-    let full = Full { since: List24::empty(), tenure: Optional24(None), earlier: List24::new(earlier).unwrap() };
+    let full = Full {
+        open_path: List24::empty(),
+        since: List24::empty(),
+        tenure: Optional24(None),
+        earlier: List24::new(earlier).unwrap(),
+    };
     answer.full = Optional24((!full.earlier.is_empty()).then_some(full));
     answer
 }
@@ -341,7 +346,7 @@ fn a_reader_whose_clock_is_behind_does_not_use_what_had_lapsed() {
     let end = mapping.not_after.get();
     world.wait(end - world.now);
     assert!(world.head.time >= mapping.not_after);
-    let asked = Asked { csi: csi(), tag: None };
+    let asked = question(csi());
     let bytes = world.answer(&csi(), None).to_padded(0).unwrap();
     let now = UnixMillis::new(end - 1);
     let lookup = verify(&bytes, &asked, &world.trust(), None, now, &mut Trail::default()).unwrap();
@@ -400,7 +405,7 @@ fn a_flipped_bit_of_an_earlier_version_is_refused() {
     assert_eq!(state.held[0].mapping, mapping);
     let answer = world.answer(&csi(), None);
     assert_eq!(answer.full.0.as_ref().unwrap().earlier.len(), 2);
-    let (trust, now, asked) = (world.trust(), world.clock(), Asked { csi: csi(), tag: None });
+    let (trust, now, asked) = (world.trust(), world.clock(), question(csi()));
     let good = answer.to_padded(0).unwrap();
     let judge = |bytes: &[u8]| verify(bytes, &asked, &trust, None, now, &mut Trail::default());
     judge(&good).unwrap();

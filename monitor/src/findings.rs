@@ -8,7 +8,7 @@ use waymark_mapping::audit::Finding;
 
 use crate::{
     desk::Desk,
-    evidence::{EVIDENCE_FOLDER, Earlier, Evidence, Kind, Seen, cosigned_at, is_after},
+    evidence::{self, EVIDENCE_FOLDER, Earlier, Evidence, Kind, Seen, cosigned_at, is_after},
     notices::Subject,
     report::{Condition, FindingRecord},
     state::{Claim, FINDINGS_MAX, LogState, PassError},
@@ -122,7 +122,7 @@ impl LogState {
         let notes = claims.iter().map(|claim| Seen { place: claim.place.clone(), note: claim.note.clone() }).collect();
         let evidence = Evidence { kind, origin: self.target.origin.clone(), notes, earlier };
         let path = || desk.data_dir.join(EVIDENCE_FOLDER);
-        evidence.write(desk.data_dir).map_err(|error| StoreError::Io { path: path(), error })
+        evidence::write(&evidence, desk.data_dir).map_err(|error| StoreError::Io { path: path(), error })
     }
 
     /// Those of these findings that are to be stored, which the caller does at once.

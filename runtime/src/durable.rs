@@ -63,6 +63,20 @@ pub fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
+/// Writes a file that never changes into a folder, and makes both durable, the folder too if it was not there.
+///
+/// # Errors
+/// As [`write_once`].
+pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    if !folder.try_exists()? {
+        fs::create_dir_all(folder)?;
+        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty());
+        sync_folder(parent.unwrap_or_else(|| Path::new(".")))?;
+    }
+    write_once(&folder.join(name), bytes)?;
+    sync_folder(folder)
+}
+
 /// Makes the names in a folder durable.
 ///
 /// # Errors

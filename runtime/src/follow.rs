@@ -108,17 +108,26 @@ impl LogReader {
     /// # Panics
     /// If a subtree is not complete at that size.
     pub async fn nodes(&self, nodes: &[Node], size: u64) -> Result<Vec<Hash>, FollowError> {
-        let fault = |tile: Tile| move |error| FollowError::Tile { path: tile.path(), error };
-        let (mut tiles, mut hashes) = (HashTiles::default(), Vec::with_capacity(nodes.len()));
-        for node in nodes.iter().copied() {
-            let wanted = Tile::holding(node, size).expect("a planned node is complete");
-            if !tiles.has(wanted) {
-                let (tile, bytes) = self.tile(wanted, TILE_BYTES).await?;
-                tiles.insert(tile, &bytes).map_err(fault(tile))?;
+        let holding = |node: &Node| Tile::holding(*node, size).expect("a planned node is complete");
+        let wanted: Vec<Tile> = nodes.iter().map(holding).collect();
+        let tiles = self.tiles(&wanted).await?;
+        let fault = |tile: &Tile, error| FollowError::Tile { path: tile.path(), error };
+        nodes.iter().zip(&wanted).map(|(node, tile)| tiles.node(*node).map_err(|e| fault(tile, e))).collect()
+    }
+
+    /// Hash tiles, each read once, unjudged.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    pub async fn tiles(&self, wanted: &[Tile]) -> Result<HashTiles, FollowError> {
+        let mut tiles = HashTiles::default();
+        for wanted in wanted {
+            if !tiles.has(*wanted) {
+                let (tile, bytes) = self.tile(*wanted, TILE_BYTES).await?;
+                tiles.insert(tile, &bytes).map_err(|error| FollowError::Tile { path: tile.path(), error })?;
             }
-            hashes.push(tiles.node(node).map_err(fault(wanted))?);
         }
-        Ok(hashes)
+        Ok(tiles)
     }
 
     async fn tile(&self, tile: Tile, bytes_max: usize) -> Result<(Tile, Vec<u8>), FollowError> {

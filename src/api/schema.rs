@@ -5,6 +5,7 @@ use utoipa::openapi::{
     KnownFormat, Object, ObjectBuilder, RefOr, Schema, SchemaFormat, Type,
     schema::{ArrayBuilder, Ref, SchemaType},
 };
+use waymark_log::checkpoint::ORIGIN_BYTES_MAX;
 use waymark_mapping::{
     identifier::CSI_BYTES_MAX,
     names::{DOMAIN_BYTES_MAX, TAG_BYTES_MAX},
@@ -20,6 +21,8 @@ pub const CSI_PATTERN: &str = concat!(
 );
 /// A provider's domain: two or more lower-case A-labels.
 pub const DOMAIN_PATTERN: &str = r"^(?:[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9\-]{0,61}[a-z0-9])?$";
+/// A log's origin: no control characters.
+const ORIGIN_PATTERN: &str = r"^[^\u0000-\u001f\u007f-\u009f]+$";
 /// Words with single spaces between them. Beyond it: NFC, and no invisible characters or compatibility forms.
 const TAG_PATTERN: &str = r"^[^\u0000-\u0020\u007f-\u00a0]+(?: [^\u0000-\u0020\u007f-\u00a0]+)*$";
 /// The name of a challenge, and the secret of its link: sixteen bytes.
@@ -51,6 +54,13 @@ pub fn csi() -> Object {
     let what = "The canonical identifier: `tel:+` and 7 to 15 digits, or `mailto:` and an address whose domain is in lower-case \
                 A-labels. Nothing is corrected.";
     text(CSI_PATTERN, what).max_length(Some(CSI_BYTES_MAX)).build()
+}
+
+/// A log.
+pub fn origin() -> Object {
+    text(ORIGIN_PATTERN, "The origin of the log that is asked, 1 to 255 bytes.")
+        .max_length(Some(ORIGIN_BYTES_MAX))
+        .build()
 }
 
 /// A tag.

@@ -13,6 +13,7 @@
 mod copies;
 mod demo;
 pub mod dp;
+mod evidence;
 mod log;
 mod lookup;
 mod msp;
@@ -26,7 +27,9 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use waymark_mapping::{
+    evidence::{Evidence, Seen},
     identifier::Csi,
+    memory::NotConsistent,
     receipt::ReceiptRefused,
     trust::{TRUST_BYTES_MAX, Trust},
     typed::parse_typed,
@@ -80,18 +83,34 @@ impl From<Rejected> for End {
     fn from(rejected: Rejected) -> Self {
         match rejected {
             Rejected::Stale(_) | Rejected::Untrusted(_) => Self::NotMet(rejected.to_string()),
-            Rejected::SplitView { ref ours, ref theirs, .. } => {
-                // Both notes are evidence; whoever sees this must be able to keep them.
-                Self::Failed(format!("{rejected}\n--- remembered ---\n{ours}\n--- now ---\n{theirs}"))
+            // Both notes are evidence; whoever sees this must be able to keep them.
+            Rejected::SplitView { .. } | Rejected::Rollback { .. } => {
+                Self::Failed(with_notes(&rejected, rejected.evidence().as_ref()))
             }
-            Rejected::Malformed(_) | Rejected::NotProven(_) => Self::Failed(rejected.to_string()),
+            Rejected::Malformed(_) | Rejected::NotProven(_) | Rejected::OtherLog => Self::Failed(rejected.to_string()),
         }
     }
+}
+
+impl From<NotConsistent> for End {
+    fn from(fork: NotConsistent) -> Self {
+        Self::Failed(with_notes(&fork, Some(fork.evidence())))
+    }
+}
+
+/// What is wrong, and the notes that show it.
+fn with_notes(what: &dyn std::error::Error, evidence: Option<&Evidence>) -> String {
+    let mut text = what.to_string();
+    for Seen { place, note } in evidence.iter().flat_map(|e| &e.notes) {
+        text += &format!("\n--- {place} ---\n{}", String::from_utf8_lossy(note));
+    }
+    text
 }
 
 impl From<RecipientError> for End {
     fn from(error: RecipientError) -> Self {
         match error {
+            RecipientError::NotConsistent(fork) => fork.into(),
             RecipientError::Rejected(rejected) | RecipientError::Receipt(ReceiptRefused::Rejected(rejected)) => {
                 rejected.into()
             }
@@ -140,9 +159,11 @@ enum Command {
     /// Read a log: its head, an entry with its proof, consistency.
     #[command(subcommand)]
     Log(log::LogCommand),
-    /// Check a trust file.
+    /// Check a trust file, or pin a log's open entry in one.
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Check a file of evidence against a log or a witness, offline.
+    VerifyEvidence(evidence::EvidenceArgs),
 }
 
 /// Runs `waymark`.
@@ -170,7 +191,8 @@ pub fn run() -> ExitCode {
                 prover::run(command).await
             }
             Command::Log(command) => log::run(command).await,
-            Command::Trust(command) => trust::run(&command),
+            Command::Trust(command) => trust::run(command).await,
+            Command::VerifyEvidence(args) => evidence::verify(&args),
         }
     }))
 }

@@ -8,13 +8,15 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use waymark_log::time::UnixMillis;
 use waymark_mapping::{
-    facts::{ChangedHands, Contest, LogFacts, MappingFacts, Service},
+    facts::{ChangedHands, Contest, LogFacts, MappingFacts, OpenKnown, Service},
+    memory::Remembered,
     record::{Beginning, Ground},
     verify::{Check, Lookup, Outcome},
 };
 
 use super::{
     choose::{Choice, Memory, Sifted, Why},
+    memory::LogMemory,
     policy::{Test, in_words},
 };
 use crate::api::{Hint, outcome_code};
@@ -142,11 +144,38 @@ fn log_words(card: &mut String, log: &LogFacts) {
     } else {
         format!("map root audited by {} of {}", log.auditors, log.auditors_known)
     };
+    let open = match log.open {
+        OpenKnown::Pinned => "entry 0 pinned",
+        OpenKnown::Logged => "entry 0 proved",
+        OpenKnown::Remembered => "entry 0 as seen before",
+        OpenKnown::HeadOnly => "entry 0 by the head's word (pin it: waymark trust pin)",
+    };
     let _ = writeln!(
         card,
-        "  log {} at {} entries: {} of {} witnesses, quorum {} s ago; {audited}",
+        "  log {} at {} entries: {} of {} witnesses, quorum {} s ago; {audited}; {open}",
         log.origin, log.size, log.witnesses, log.witnesses_known, log.age_s
     );
+}
+
+/// What the log has shown of its past to somebody who remembers.
+pub fn memory_words(memory: &LogMemory) -> String {
+    let size = memory.remembered().map_or(0, Remembered::size);
+    match memory.unshown() {
+        Some(why) => format!(
+            "  ! NOT SHOWN that this is still the log seen before: {why}. Nothing speaks against it; what is remembered stays at \
+             {size} entries\n"
+        ),
+        None => format!("  it is still the log seen before; remembered at {size} entries\n"),
+    }
+}
+
+/// The same for programs.
+pub fn memory_json(memory: &LogMemory) -> Value {
+    json!({
+        "size": memory.remembered().map(Remembered::size),
+        "shown": memory.unshown().is_none(),
+        "why": memory.unshown().map(ToString::to_string),
+    })
 }
 
 /// The checks that were made, one a line.
@@ -259,6 +288,12 @@ pub fn to_json(lookup: &Lookup, now: UnixMillis) -> Value {
             "witnesses_known": lookup.log.witnesses_known,
             "auditors": lookup.log.auditors,
             "quorum_age_s": lookup.log.age_s,
+            "entry_0": match lookup.log.open {
+                OpenKnown::Pinned => "pinned",
+                OpenKnown::Logged => "proved",
+                OpenKnown::Remembered => "remembered",
+                OpenKnown::HeadOnly => "head-only",
+            },
             "map_root_audited": lookup.log.auditors > 0,
         },
     })

@@ -133,8 +133,8 @@ impl SenderSecret {
     }
 
     /// The name of a question in a file of choices: which log, about whom, with which tag.
-    pub fn question(&self, origin: &str, asked: &Asked) -> [u8; 16] {
-        let tag = asked.tag.as_ref().map_or("", Tag::expose);
+    pub fn question(&self, asked: &Asked) -> [u8; 16] {
+        let (origin, tag) = (asked.origin.as_str(), asked.tag.as_ref().map_or("", Tag::expose));
         self.name(&[b"question", origin.as_bytes(), asked.csi.expose().as_bytes(), tag.as_bytes()])
     }
 
@@ -263,7 +263,7 @@ fn after<'a>(first: &[&'a MappingFacts], m: &MappingFacts) -> &'a MappingFacts {
 pub(super) mod invented {
     use waymark_log::{checkpoint::Origin, key::SecretKey};
     use waymark_mapping::{
-        facts::{Change, LogFacts, Possession, Service},
+        facts::{Change, LogFacts, OpenKnown, Possession, Service},
         mapping::{Method, Tags},
         names::Account,
         verify::Outcome,
@@ -315,6 +315,7 @@ pub(super) mod invented {
             withheld: vec![],
             watched: vec![],
             log: LogFacts {
+                open: OpenKnown::HeadOnly,
                 origin: Origin::new("dp.example/log").unwrap(),
                 size: 10,
                 head_time: UnixMillis::new(1_799_999_999_500),

@@ -11,7 +11,7 @@ use waymark_mapping::{
     names::Tag,
     wire::{decode, encode},
 };
-use waymark_runtime::{clock::Clock, fetch::Fetcher};
+use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
 
 use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
 use crate::{
@@ -43,6 +43,11 @@ impl DpClient {
         &self.0.origin
     }
 
+    /// Where its log is read, unless somebody knows a copy that does not see who looks people up.
+    pub fn log(&self) -> LogReader {
+        LogReader::new(self.0.fetcher.clone(), &format!("{}/log", self.0.url))
+    }
+
     /// The time by which requests are signed and answers judged.
     pub const fn clock(&self) -> &Clock {
         &self.0.clock
@@ -53,8 +58,7 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        let request =
-            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let request = LookupRequest::of(self.origin(), csi, tag, false);
         let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
         self.post_lookup(&request, &[], longest).await
     }
@@ -64,8 +68,7 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up_full(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        let request =
-            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: true };
+        let request = LookupRequest::of(self.origin(), csi, tag, true);
         let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
         self.post_lookup(&request, &[], longest).await
     }
@@ -75,8 +78,7 @@ impl DpClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn hint(&self, csi: &Csi, tag: Option<&Tag>) -> Result<Hint, ClientError> {
-        let request =
-            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let request = LookupRequest::of(self.origin(), csi, tag, false);
         let headers = [("accept", HINT_MEDIA_TYPE.to_owned())];
         let body = self.post_lookup(&request, &headers, HINT_BYTES.max(PROBLEM_BYTES_MAX)).await?;
         let hint: Hint = serde_json::from_slice(&body).map_err(|e| ClientError::Malformed(e.to_string()))?;

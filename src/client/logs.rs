@@ -1,10 +1,10 @@
 //! Reading any C2SP log from outside: its head under a policy, one entry with its proof, consistency between two sizes.
 
 use waymark_log::{
+    consistency::{Earlier, Prefix},
     hash::{Hash, leaf_hash},
     policy::{CosignedCheckpoint, Freshness, Policy, Unmet},
     proof::{self, ProofError},
-    range::CompactRange,
     time::UnixSeconds,
     tlogproof::TlogProof,
 };
@@ -69,19 +69,10 @@ pub async fn consistency(
     old: u64,
 ) -> Result<(Hash, Vec<Hash>), LogError> {
     let size = cosigned.size();
-    let root = root_at(reader, old, size).await?;
-    let plan = proof::consistency(old, size).map_err(|_| LogError::TooSmall(size))?;
-    let hashes = plan.build(&reader.hashes(&plan, size).await?)?;
-    proof::verify_consistency(old, size, &root, cosigned.root(), &hashes)?;
-    Ok((root, hashes))
-}
-
-/// The root at a size, from the complete subtrees that it consists of.
-async fn root_at(reader: &LogReader, old: u64, size: u64) -> Result<Hash, LogError> {
-    if old == 0 || old > size {
-        return Err(LogError::TooSmall(size));
-    }
-    let peaks = reader.nodes(&CompactRange::peak_nodes(old), size).await?;
-    let range = CompactRange::from_peaks(old, peaks).ok_or(ProofError::OutOfRange)?;
-    Ok(range.root())
+    let prefix = Prefix::plan(old, size).map_err(|_| LogError::TooSmall(size))?;
+    let tiles = reader.tiles(&prefix.tiles(size)).await?;
+    // No root of the past was signed here: the proof that it is a beginning is what there is to check.
+    let Earlier { root, proof } = prefix.earlier(&tiles).map_err(|_| ProofError::RootMismatch)?;
+    proof::verify_consistency(old, size, &root, cosigned.root(), &proof)?;
+    Ok((root, proof))
 }

@@ -14,6 +14,7 @@
 //! | [`key_text`] | a recipient key compared without the DP: text and QR code |
 //! | [`mask`] | identifiers on a screen |
 //! | [`saved`] | an answer kept in a file, to be verified offline |
+//! | [`memory`] | what an app remembers of a log, and how the log shows that it is still the same one |
 //! | [`logs`] | reading any C2SP log: head, entry, consistency |
 
 pub mod card;
@@ -23,6 +24,7 @@ pub mod import;
 pub mod key_text;
 pub mod logs;
 pub mod mask;
+pub mod memory;
 pub mod msp;
 pub mod policy;
 pub mod provider;

@@ -81,8 +81,7 @@ impl MspClient {
     /// # Errors
     /// [`ClientError`].
     pub async fn look_up(&self, account: &SecretKey, csi: &Csi, tag: Option<&Tag>) -> Result<Vec<u8>, ClientError> {
-        let request =
-            LookupRequest { csi: csi.expose().to_owned(), tag: tag.map(|t| t.expose().to_owned()), full: false };
+        let request = LookupRequest::of(&self.0.origin, csi, tag, false);
         let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let longest = ANSWER_SIZES[ANSWER_SIZES.len() - 1];
         self.0.post_signed(account, "/v1/relay/lookups", JSON_MEDIA_TYPE, body, longest).await

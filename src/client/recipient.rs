@@ -14,21 +14,23 @@ use waymark_mapping::{
     commitment::Salt,
     entry::{Change, Entry},
     event::{ANY_VERSION, Event, EventKind, EventTbs},
+    evidence::Evidence,
     identifier::Csi,
     label::Label,
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Purpose, Tags},
+    memory::{NotConsistent, Remembered},
     names::{Account, Domain, MaybeDomain, Region},
     receipt::{Current, ReceiptRefused, Sent, accept, open_current},
     rules::State,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
-    verify::{Asked, Lookup, Rejected, Remembered, Trail, Verified, verify},
+    verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
     watch::{WATCH_LIFETIME_MS_MAX, WatchId, WatchList},
     wire::{Extensions, Format, List24, Opaque8, Optional24},
 };
 use waymark_runtime::random;
 
-use super::{ClientError, dp::DpClient};
+use super::{ClientError, dp::DpClient, memory::LogMemory};
 use crate::api::{ChangeRequest, OfferedConsent};
 
 /// The keys of one app for one CSI.
@@ -107,6 +109,9 @@ pub enum RecipientError {
     /// Its receipt is not believed: keep it, and treat this as an attack.
     #[error(transparent)]
     Receipt(#[from] ReceiptRefused),
+    /// The log is another one than the one remembered: treat this as an attack.
+    #[error(transparent)]
+    NotConsistent(#[from] NotConsistent),
     /// The code was wrong.
     #[error("the code is wrong")]
     WrongCode,
@@ -118,7 +123,18 @@ pub enum RecipientError {
     Wish(&'static str),
 }
 
-/// Looks a CSI up and verifies the answer.
+impl RecipientError {
+    /// What anybody can be shown, if two notes contradict each other.
+    pub fn evidence(&self) -> Option<Evidence> {
+        match self {
+            Self::Rejected(rejected) | Self::Receipt(ReceiptRefused::Rejected(rejected)) => rejected.evidence(),
+            Self::NotConsistent(fork) => Some(fork.evidence().clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Looks a CSI up and verifies the answer. What of the log must still be shown is for the caller ([`LogMemory::take`]).
 ///
 /// # Errors
 /// [`RecipientError`].
@@ -197,7 +213,8 @@ pub fn sign_mapping(
     mapping
 }
 
-/// Makes a change and accepts its receipt.
+/// Makes a change and accepts its receipt. Nothing is signed over an answer of a log that has gone back, or has been another
+/// one before, as far as the memory and the log's tiles show.
 ///
 /// # Errors
 /// [`RecipientError`]; `Client` with code `version-stale` or `change-in-flight` means that somebody was quicker: look first,
@@ -206,10 +223,11 @@ pub async fn change(
     dp: &DpClient,
     wish: Wish<'_>,
     trust: &Trust,
-    remembered: Option<&Remembered>,
+    memory: &mut LogMemory,
 ) -> Result<Current, RecipientError> {
-    let asked = Asked { csi: wish.csi.clone(), tag: None };
-    let (looked_up, _) = look_up(dp, &asked, trust, remembered, &mut Trail::default()).await?;
+    let asked = Asked { origin: dp.origin().clone(), csi: wish.csi.clone(), tag: None };
+    let (looked_up, _) = look_up(dp, &asked, trust, memory.remembered(), &mut Trail::default()).await?;
+    memory.take(looked_up.recall()).await?;
     let event = sign_event(dp.origin(), &wish, looked_up.get(), dp.clock().now())?;
     let added: Vec<Mapping> = wish.added.iter().map(|a| a.mapping.clone()).collect();
     let offered = (0u8..)
@@ -223,8 +241,10 @@ pub async fn change(
     let (sender, _) = wish.signers.first().ok_or(RecipientError::Wish("nobody signs the change"))?;
     let receipt = dp.change(sender, &request).await?;
     let now = dp.clock().now();
-    let sent = Sent { event: &event, added: &added, by: &sender.public() };
-    Ok(accept(&receipt, sent, trust, Some(looked_up.remember()), now, &mut Trail::default())?)
+    let sent = Sent { origin: dp.origin(), event: &event, added: &added, by: &sender.public() };
+    let current = accept(&receipt, sent, trust, memory.remembered(), now, &mut Trail::default())?;
+    memory.take(&current.recall).await?;
+    Ok(current)
 }
 
 fn sign_event(origin: &Origin, wish: &Wish<'_>, current: &Lookup, now: UnixMillis) -> Result<Event, RecipientError> {
@@ -317,9 +337,16 @@ pub async fn history(
     secret: &SecretKey,
     csi: &Csi,
     trust: &Trust,
+    memory: &mut LogMemory,
 ) -> Result<Option<Current>, RecipientError> {
+    let asked = Asked { origin: dp.origin().clone(), csi: csi.clone(), tag: None };
     let receipt = dp.history(secret, csi).await?;
-    Ok(open_current(&receipt, csi, &secret.public(), trust, None, dp.clock().now(), &mut Trail::default())?)
+    let (by, remembered, now) = (secret.public(), memory.remembered(), dp.clock().now());
+    let current = open_current(&receipt, &asked, &by, trust, remembered, now, &mut Trail::default())?;
+    if let Some(current) = &current {
+        memory.take(&current.recall).await?;
+    }
+    Ok(current)
 }
 
 /// The leaf hash of the change entry that made a version: what a renewed watch-list claims.
@@ -362,8 +389,8 @@ fn list_of(
         origin: origin.into(),
         id: keys.watch_id,
         holder: keys.watcher.public(),
-        size: current.remember.size,
-        root: current.remember.root,
+        size: current.tree.0,
+        root: current.tree.1,
         made: now,
         expiry: now.plus_ms(WATCH_LIFETIME_MS_MAX),
         labels,

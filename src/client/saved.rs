@@ -1,7 +1,7 @@
 //! An answer kept in a file, so that anybody can verify it later, offline, with a trust file alone.
 //!
 //! ```text
-//! opaque magic[16] = "waymark-answer/1" | Csi csi | opaque tag<0..64> | Ms fetched | opaque answer<..2^32-1>
+//! opaque magic[16] = "waymark-answer/1" | OriginText origin | Csi csi | opaque tag<0..64> | Ms fetched | opaque answer<..2^32-1>
 //! ```
 //!
 //! It names the CSI, since an answer is an answer to a question: such a file is for its owner's own disk (mode 0600).
@@ -11,6 +11,7 @@ use std::path::Path;
 use tls_codec::{Deserialize, TlsByteVecU32, TlsDeserialize, TlsSerialize, TlsSize};
 use waymark_log::time::UnixMillis;
 use waymark_mapping::{
+    entry::OriginText,
     identifier::Csi,
     names::Tag,
     verify::Asked,
@@ -22,6 +23,7 @@ const MAGIC: &[u8; 16] = b"waymark-answer/1";
 #[derive(TlsSize, TlsSerialize, TlsDeserialize)]
 struct Wire {
     magic: [u8; 16],
+    origin: OriginText,
     csi: Csi,
     tag: Opaque8<0, 64>,
     fetched: UnixMillis,
@@ -48,6 +50,7 @@ impl SavedAnswer {
         let tag = self.asked.tag.as_ref().map_or("", Tag::expose);
         encode(&Wire {
             magic: *MAGIC,
+            origin: (&self.asked.origin).into(),
             csi: self.asked.csi.clone(),
             tag: Opaque8::new(tag).expect("a tag has at most 64 bytes"),
             fetched: self.fetched,
@@ -68,7 +71,8 @@ impl SavedAnswer {
         let tag = std::str::from_utf8(wire.tag.as_slice()).map_err(|_| malformed("the tag"))?;
         let tag = if tag.is_empty() { None } else { Some(Tag::parse(tag).ok_or_else(|| malformed("the tag"))?) };
         let answer = wire.answer.into_vec();
-        Ok(Self { asked: Asked { csi: wire.csi, tag }, fetched: wire.fetched, answer })
+        let asked = Asked { origin: wire.origin.get(), csi: wire.csi, tag };
+        Ok(Self { asked, fetched: wire.fetched, answer })
     }
 
     /// Writes the file, readable by its owner only.
@@ -84,6 +88,8 @@ impl SavedAnswer {
 
 #[cfg(test)]
 mod tests {
+    use waymark_log::checkpoint::Origin;
+
     use super::*;
 
     #[test]
@@ -91,7 +97,7 @@ mod tests {
         let csi = Csi::parse("tel:+4915112345642").unwrap();
         for tag in [None, Tag::parse("soccer")] {
             let saved = SavedAnswer {
-                asked: Asked { csi: csi.clone(), tag },
+                asked: Asked { origin: Origin::new("dp.example/log").unwrap(), csi: csi.clone(), tag },
                 fetched: UnixMillis::new(5),
                 answer: vec![7; 99],
             };

@@ -13,6 +13,7 @@ use waymark_runtime::random;
 
 use super::{
     dp::DpClient,
+    memory::LogMemory,
     recipient::{RecipientError, look_up},
 };
 use crate::api::ChangeRequest;
@@ -38,13 +39,16 @@ pub async fn state(
     statement: Statement,
     trust: &Trust,
 ) -> Result<Verified<Lookup>, RecipientError> {
-    let asked = Asked { csi: csi.clone(), tag: None };
+    let asked = Asked { origin: dp.origin().clone(), csi: csi.clone(), tag: None };
     let (current, _) = look_up(dp, &asked, trust, None, &mut Trail::default()).await?;
+    let mut memory = LogMemory::new(None, Some(dp.log()));
+    memory.take(current.recall()).await?;
     let event = sign(dp, secret, role, csi, statement, current.get())?;
     let request = ChangeRequest { event, added: List24::empty(), consents: List24::empty() };
     let answer = dp.state(secret, &request).await?;
-    let (remembered, now) = (current.remember(), dp.clock().now());
-    Ok(verify(&answer, &asked, trust, Some(remembered), now, &mut Trail::default())?)
+    let verified = verify(&answer, &asked, trust, memory.remembered(), dp.clock().now(), &mut Trail::default())?;
+    memory.take(verified.recall()).await?;
+    Ok(verified)
 }
 
 fn sign(

@@ -158,6 +158,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<([u8; 16], Kept)>> {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
+    use waymark_log::checkpoint::Origin;
     use waymark_mapping::{identifier::Csi, names::Tag, verify::Asked};
 
     use super::*;
@@ -172,18 +173,22 @@ mod tests {
     fn a_choice_survives_a_restart_and_is_for_its_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("of/choices");
-        let asked = |tag: Option<&str>| Asked { csi: Csi::parse(BOB).unwrap(), tag: tag.and_then(Tag::parse) };
+        let asked_at = |log: &str, tag: Option<&str>| {
+            let origin = Origin::new(log).unwrap();
+            Asked { origin, csi: Csi::parse(BOB).unwrap(), tag: tag.and_then(Tag::parse) }
+        };
+        let asked = |tag: Option<&str>| asked_at("dp.example/log", tag);
         let mut choices = Choices::open(&folder).unwrap();
-        let plain = choices.secret().question("dp.example/log", &asked(None));
-        let tagged = choices.secret().question("dp.example/log", &asked(Some("soccer")));
-        let elsewhere = choices.secret().question("other.example/log", &asked(None));
+        let plain = choices.secret().question(&asked(None));
+        let tagged = choices.secret().question(&asked(Some("soccer")));
+        let elsewhere = choices.secret().question(&asked_at("other.example/log", None));
         assert!(plain != tagged && plain != elsewhere);
         choices.keep(plain, kept(1)).unwrap();
         choices.keep(tagged, kept(2)).unwrap();
         choices.keep(plain, kept(3)).unwrap();
 
         let mut again = Choices::open(&folder).unwrap();
-        assert_eq!(again.secret().question("dp.example/log", &asked(None)), plain, "the secret is the same");
+        assert_eq!(again.secret().question(&asked(None)), plain, "the secret is the same");
         assert_eq!(
             (again.get(&plain), again.get(&tagged), again.get(&elsewhere)),
             (Some(&kept(3)), Some(&kept(2)), None)

@@ -24,8 +24,11 @@ use super::{
     people::{Person, PersonMapping},
     world::World,
 };
-use crate::client::recipient::{
-    Added, AppKeys, MappingSpec, Wish, change, leaf_of, look_up, prove, retirement, sign_mapping, watch_list,
+use crate::client::{
+    memory::LogMemory,
+    recipient::{
+        Added, AppKeys, MappingSpec, Wish, change, leaf_of, look_up, prove, retirement, sign_mapping, watch_list,
+    },
 };
 
 /// People in work at a time: the DP keeps at least 256 issuances in flight.
@@ -180,7 +183,7 @@ async fn submit(
 ) -> Result<Current, DemoError> {
     let signers: Vec<_> = apps.iter().map(|(keys, _)| (&keys.recipient, None)).collect();
     let wish = Wish { kind, csi, added, removed, signers: &signers };
-    Ok(change(&world.dp(), wish, world.trust(), None).await.map_err(anyhow::Error::from)?)
+    Ok(change(&world.dp(), wish, world.trust(), &mut LogMemory::default()).await.map_err(anyhow::Error::from)?)
 }
 
 /// Every app hands its renewed blind watch-list to its own MSP. An app asked about another's change says yes.
@@ -201,7 +204,7 @@ async fn find(world: &World, person: &Person, wanted: &[PersonMapping]) -> Resul
         asked.push(None);
     }
     for tag in asked {
-        let asked = Asked { csi: person.csi.clone(), tag: tag.clone() };
+        let asked = Asked { origin: world.origin().clone(), csi: person.csi.clone(), tag: tag.clone() };
         let seen = look_up(&world.dp(), &asked, world.trust(), None, &mut Trail::default()).await;
         let seen = seen.map_err(anyhow::Error::from)?;
         compare(seen.0.get(), person, wanted, tag.as_ref())?;
@@ -248,7 +251,7 @@ fn unknown_identifiers(people: &[Person]) -> Result<Vec<Csi>, DemoError> {
 }
 
 async fn prove_absent(world: &World, csi: &Csi) -> Result<(), DemoError> {
-    let asked = Asked { csi: csi.clone(), tag: None };
+    let asked = Asked { origin: world.origin().clone(), csi: csi.clone(), tag: None };
     let seen = look_up(&world.dp(), &asked, world.trust(), None, &mut Trail::default()).await;
     let outcome = seen.map_err(anyhow::Error::from)?.0.get().outcome;
     if outcome == Outcome::Absent {

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::Mutex;
 use waymark_log::hash::Hash;
 use waymark_mapping::{
     event::EventKind,
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::client::{
     card,
+    memory::LogMemory,
     msp::send_watch_list,
     recipient::{
         Added, AppKeys, MappingSpec, Wish, change, history, leaf_of, look_up, prove, retirement, sign_mapping,
@@ -48,12 +50,14 @@ struct App<'a> {
     keys: AppKeys,
     msp: Domain,
     csi: Csi,
+    memory: Mutex<LogMemory>,
 }
 
 impl<'a> App<'a> {
     fn new(world: &'a World, msp: &str) -> Result<Self, DemoError> {
         let msp = Domain::parse(msp).ok_or_else(|| DemoError::Wrong("the cast".to_owned()))?;
-        Ok(Self { world, keys: AppKeys::generate(), msp, csi: world.cast().bob.clone() })
+        let memory = Mutex::new(LogMemory::new(None, Some(world.dp().log())));
+        Ok(Self { world, keys: AppKeys::generate(), msp, csi: world.cast().bob.clone(), memory })
     }
 
     async fn prove(&self) -> Result<Attestation, DemoError> {
@@ -87,12 +91,15 @@ impl<'a> App<'a> {
     ) -> Result<Current, DemoError> {
         let signers = [(&self.keys.recipient, possession)];
         let wish = Wish { kind, csi: &self.csi, added, removed, signers: &signers };
-        let changed = change(&self.world.dp(), wish, self.world.trust(), None).await;
+        let mut memory = self.memory.lock().await;
+        let changed = change(&self.world.dp(), wish, self.world.trust(), &mut memory).await;
         Ok(changed.map_err(anyhow::Error::from)?)
     }
 
     async fn history(&self) -> Result<Current, DemoError> {
-        let seen = history(&self.world.dp(), &self.keys.recipient, &self.csi, self.world.trust()).await;
+        let mut memory = self.memory.lock().await;
+        let (dp, trust) = (self.world.dp(), self.world.trust());
+        let seen = history(&dp, &self.keys.recipient, &self.csi, trust, &mut memory).await;
         let seen = seen.map_err(anyhow::Error::from)?;
         seen.ok_or_else(|| DemoError::Wrong("Bob's app cannot see Bob's record".to_owned()))
     }
@@ -121,7 +128,7 @@ impl<'a> App<'a> {
 
 /// What Alice sees when she looks somebody up.
 async fn alice(world: &World, whom: &Csi) -> Result<Lookup, DemoError> {
-    let asked = Asked { csi: whom.clone(), tag: None };
+    let asked = Asked { origin: world.origin().clone(), csi: whom.clone(), tag: None };
     let seen = look_up(&world.dp(), &asked, world.trust(), None, &mut Trail::default()).await;
     Ok(seen.map_err(anyhow::Error::from)?.0.get().clone())
 }

@@ -17,6 +17,8 @@ use crate::{
 
 /// The identifier is not in canonical form.
 pub const CSI_INVALID: Kind = Kind::new(422, "csi-invalid", "The identifier is not in canonical form");
+/// The question is for the log of somebody else.
+pub const OTHER_LOG: Kind = Kind::new(422, "other-log", "The question is for another log than the one here");
 /// The tag is not one.
 pub const TAG_INVALID: Kind = Kind::new(422, "tag-invalid", "The tag is not in canonical form");
 /// Nobody has signed the request, or not in the role needed.

@@ -30,7 +30,7 @@ use waymark_runtime::{
 
 use super::{
     App,
-    error::{self, TAG_INVALID},
+    error::{self, OTHER_LOG, TAG_INVALID},
     v1::{Bytes, binary, json, parse_csi, parse_json, take_slot},
 };
 use crate::{
@@ -72,6 +72,10 @@ pub async fn look_up(
     let body = body?.0;
     relay.map_or(Ok(()), |msp| msp.check_body(&body)).map_err(error::request_signature)?;
     let request: LookupRequest = parse_json(&body)?;
+    // "The question names the log": whoever carries it to the wrong one is told, before anything is looked up.
+    if request.log != app.origin.as_str() {
+        return Err(Problem::new(OTHER_LOG, "The log here is named in /.well-known/waymark."));
+    }
     let csi = parse_csi(&request.csi)?;
     let tag = request.tag.as_deref().map(parse_tag).transpose()?;
     let form = accepted(&headers);

@@ -231,8 +231,8 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
     let relay = settings.dp.as_ref().map(|url| {
         // One client for all users: the DP sees connections of the MSP, not of anybody.
         let (domain, origin) = (settings.domain.clone(), settings.origin.clone());
-        let dp = ProviderClient::new(fetcher.clone(), url, origin, clock.clone(), domain);
-        Relay::new(dp, settings.lookups_per_day)
+        let dp = ProviderClient::new(fetcher.clone(), url, origin.clone(), clock.clone(), domain);
+        Relay::new(dp, origin, settings.lookups_per_day)
     });
     let app = Arc::new(App {
         accounts: Accounts::open(&settings.dir.join("accounts"))?,

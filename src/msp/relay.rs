@@ -5,6 +5,7 @@
 //! users share. Nothing that the user sent goes on as it came: no header, no spelling, no order.
 
 use waymark_log::{
+    checkpoint::Origin,
     key::{Key, SecretKey},
     time::UnixMillis,
 };
@@ -18,6 +19,7 @@ use waymark_runtime::{
 use crate::{
     api::{LookupRequest, read_object},
     client::provider::ProviderClient,
+    http::error::OTHER_LOG,
 };
 
 /// Look-ups a day for each user, unless said otherwise.
@@ -35,13 +37,15 @@ pub const DP_UNREACHABLE: Kind = Kind::new(503, "dp-unreachable", "The directory
 /// The relay of one MSP to one DP.
 pub struct Relay {
     dp: ProviderClient,
+    /// Of the DP's log.
+    origin: Origin,
     budget: Budget<Key>,
 }
 
 impl Relay {
-    /// A relay that serves each user so often a day.
-    pub fn new(dp: ProviderClient, lookups_per_day: u32) -> Self {
-        Self { dp, budget: Budget::new(DAY_MS, lookups_per_day.max(LOOKUPS_PER_DAY_MIN), USERS_MAX) }
+    /// A relay to the DP with this log that serves each user so often a day.
+    pub fn new(dp: ProviderClient, origin: Origin, lookups_per_day: u32) -> Self {
+        Self { dp, origin, budget: Budget::new(DAY_MS, lookups_per_day.max(LOOKUPS_PER_DAY_MIN), USERS_MAX) }
     }
 
     /// Looks up for a user: what the DP answers, unchanged.
@@ -56,7 +60,13 @@ impl Relay {
         now: UnixMillis,
     ) -> Result<Fetched, Problem> {
         let request =
-            parse(body).ok_or_else(|| Problem::new(problem::MALFORMED, "Send a canonical csi, and a tag."))?;
+            parse(body).ok_or_else(|| Problem::new(problem::MALFORMED, "Send log, a canonical csi, and a tag."))?;
+        if request.log != self.origin.as_str() {
+            return Err(Problem::new(
+                OTHER_LOG,
+                "This provider relays to one log, the one that requests are signed for.",
+            ));
+        }
         self.budget.count(user, now).map_err(|wait| {
             Problem::new(problem::TOO_MANY, "So many look-ups a day are relayed for one app.").retry_after(wait)
         })?;
@@ -78,10 +88,10 @@ impl Relay {
 fn parse(body: &[u8]) -> Option<LookupRequest> {
     let request: LookupRequest = read_object(body).ok()?;
     let csi = Csi::parse(&request.csi).ok()?.expose().to_owned();
-    let full = request.full;
+    let (log, full) = (request.log, request.full);
     let tag = match request.tag {
         None => None,
         Some(tag) => Some(Tag::parse(&tag)?.expose().to_owned()),
     };
-    Some(LookupRequest { csi, tag, full })
+    Some(LookupRequest { log, csi, tag, full })
 }

@@ -243,7 +243,7 @@ impl Stage {
     /// Lets days pass, until the DP has a head of the new day that can be believed.
     pub async fn pass(&self, ms: u64) {
         self.clock.advance(ms);
-        let (dp, asked) = (self.client(), Asked { csi: csi("tel:+4930999999"), tag: None });
+        let (dp, asked) = (self.client(), asked(&csi("tel:+4930999999"), None));
         let is_fresh = async || {
             let bytes = dp.look_up(&asked.csi, None).await.unwrap();
             verify(&bytes, &asked, &self.trust, None, self.clock.now(), &mut Trail::default()).is_ok()
@@ -278,12 +278,22 @@ impl Stage {
     }
 }
 
+/// The origin of the log of every DP here.
+pub fn origin() -> Origin {
+    Origin::new("dp.example/log").unwrap()
+}
+
+/// A question to that log.
+pub fn asked(who: &Csi, tag: Option<Tag>) -> Asked {
+    Asked { origin: origin(), csi: who.clone(), tag }
+}
+
 pub fn client(fetcher: &Fetcher, url: &str) -> DpClient {
-    DpClient::new(fetcher.clone(), url, Origin::new("dp.example/log").unwrap(), Clock::System)
+    DpClient::new(fetcher.clone(), url, origin(), Clock::System)
 }
 
 pub async fn look_up(dp: &DpClient, trust: &Trust, who: &Csi, tag: Option<&str>) -> Lookup {
-    let asked = Asked { csi: who.clone(), tag: tag.map(|t| Tag::parse(t).unwrap()) };
+    let asked = asked(who, tag.map(|t| Tag::parse(t).unwrap()));
     let bytes = dp.look_up(who, asked.tag.as_ref()).await.unwrap();
     let verified = verify(&bytes, &asked, trust, None, dp.clock().now(), &mut Trail::default()).unwrap();
     verified.get().clone()

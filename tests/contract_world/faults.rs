@@ -192,7 +192,8 @@ pub async fn kept_elsewhere(book: &Book) {
     let scene = Scene { book, stage, prover: scene.prover };
 
     let json = format!("{{\"csi\":\"{}\"}}", who.expose());
-    scene.plain("lookUp", json.clone()).await.is(503, "record-elsewhere");
+    let look_up = format!("{{\"log\":\"{}\",\"csi\":\"{}\"}}", scene.origin(), who.expose());
+    scene.plain("lookUp", look_up).await.is(503, "record-elsewhere");
     scene.by(&bob, "export", json).await.is(503, "record-elsewhere");
     let request = waymark::api::HistoryRequest { csi: who.clone(), version: 0 };
     scene.by(&bob, "history", encode(&request)).await.is(503, "record-elsewhere");
@@ -210,7 +211,8 @@ async fn unreadable_rows(scene: &Scene<'_>, listed: &Added, change: &ChangeReque
     let (bob, who) = (key("bob"), listed.mapping.csi.clone());
     assert_eq!(listed.mapping.msp.get().unwrap().as_str(), LOUD);
     let json = format!("{{\"csi\":\"{}\"}}", who.expose());
-    scene.plain("lookUp", json.clone()).await.is(500, "internal");
+    let look_up = format!("{{\"log\":\"{}\",\"csi\":\"{}\"}}", scene.origin(), who.expose());
+    scene.plain("lookUp", look_up).await.is(500, "internal");
     scene.by(&bob, "export", json).await.is(500, "internal");
     let request = waymark::api::HistoryRequest { csi: who.clone(), version: 0 };
     scene.by(&bob, "history", encode(&request)).await.is(500, "internal");

@@ -87,8 +87,12 @@ pub async fn signatures(scene: &Scene<'_>) {
 /// Identifiers and tags that are none; nothing there; and what is there for everybody.
 pub async fn names(scene: &Scene<'_>) {
     let ann = key("ann");
-    scene.plain("lookUp", r#"{"csi":"tel:4915112345600"}"#).await.is(422, "csi-invalid");
-    scene.plain("lookUp", format!("{{\"csi\":\"{NOBODY}\",\"tag\":\"\"}}")).await.is(422, "tag-invalid");
+    scene.plain("lookUp", format!("{{\"log\":\"x.example/log\",\"csi\":\"{NOBODY}\"}}")).await.is(422, "other-log");
+    scene.plain("lookUp", r#"{"log":"dp.example/log","csi":"tel:4915112345600"}"#).await.is(422, "csi-invalid");
+    scene
+        .plain("lookUp", format!("{{\"log\":\"dp.example/log\",\"csi\":\"{NOBODY}\",\"tag\":\"\"}}"))
+        .await
+        .is(422, "tag-invalid");
     scene.by(&ann, "startChallenge", r#"{"csi":"ann","purpose":"view"}"#).await.is(422, "csi-invalid");
     let by_mail = format!("{{\"csi\":\"{NOBODY}\",\"purpose\":\"view\",\"channel\":\"email\"}}");
     scene.by(&ann, "startChallenge", by_mail).await.is(422, "channel-not-offered");

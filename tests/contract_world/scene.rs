@@ -140,7 +140,8 @@ pub fn attestation(
 pub fn body_for(id: &str, origin: &Origin, secret: &SecretKey) -> Vec<u8> {
     let who = csi(NOBODY);
     match id {
-        "lookUp" | "export" => format!("{{\"csi\":\"{NOBODY}\"}}").into_bytes(),
+        "lookUp" => format!("{{\"log\":\"{origin}\",\"csi\":\"{NOBODY}\"}}").into_bytes(),
+        "export" => format!("{{\"csi\":\"{NOBODY}\"}}").into_bytes(),
         "startChallenge" => format!("{{\"csi\":\"{NOBODY}\",\"purpose\":\"control\"}}").into_bytes(),
         "sendCode" | "checkCode" => b"{}".to_vec(),
         "confirmLink" => format!("{{\"secret\":\"{}\"}}", "0".repeat(32)).into_bytes(),

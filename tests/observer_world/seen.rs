@@ -88,7 +88,7 @@ impl LookedUp {
 
 /// A look-up over a connection of its own: status line and headers without the date, and the body.
 async fn post(at: &str, csi: &Csi, accept: &str, full: bool) -> (String, Vec<u8>) {
-    let body = serde_json::to_vec(&LookupRequest { csi: csi.expose().to_owned(), tag: None, full }).unwrap();
+    let body = serde_json::to_vec(&LookupRequest::of(&crate::common::origin(), csi, None, full)).unwrap();
     let head = format!(
         "POST /v1/lookups HTTP/1.1\r\nHost: {at}\r\nAccept: {accept}\r\nContent-Type: {JSON_MEDIA_TYPE}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",

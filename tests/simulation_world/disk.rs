@@ -126,7 +126,11 @@ impl Rows for MemoryRows {
         self.fuse.whole(if done { "purged" } else { "purge" }, || {
             self.put(stubs);
             let (mut tables, at) = (self.tables(), (purge.csi_key, purge.below));
-            if done { tables.purges.remove(&at) } else { tables.purges.insert(at, purge.clone()) };
+            if done {
+                tables.purges.remove(&at)
+            } else {
+                tables.purges.insert(at, purge.clone())
+            };
             Ok(())
         })
     }

@@ -9,7 +9,7 @@ use std::{
 use rand_chacha::ChaCha8Rng;
 use waymark::{
     api::ChangeRequest,
-    init::{policy_text, trust_text},
+    init::policy_text,
     published::{Answering, Published},
     row::Kept,
     sequencer::{
@@ -119,16 +119,15 @@ impl World {
     pub fn new(start_ms: u64, rng: &mut ChaCha8Rng) -> Self {
         let signer = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), key("log"));
         let witnesses: Vec<Witness> = ["w1.example", "w2.example", "w3.example"].map(Witness::new).into();
-        let line = |(i, w): (usize, &Witness)| {
-            (format!("w{i}"), w.cosigner.vkey().clone(), "http://127.0.0.1:9".to_owned())
-        };
+        let line =
+            |(i, w): (usize, &Witness)| (format!("w{i}"), w.cosigner.vkey().clone(), "http://127.0.0.1:9".to_owned());
         let lines: Vec<_> = witnesses.iter().enumerate().map(line).collect();
         let policy = policy_text(signer.vkey(), &lines, 2);
         let world = Self {
             folder: folder(),
             memory: Memory::default(),
             fuse: Fuse::default(),
-            trust: Trust::parse(&trust_text(&policy)).unwrap(),
+            trust: Trust::parse(&format!("policy = \"\"\"\n{policy}\"\"\"\n")).unwrap(),
             policy: Policy::parse(&policy).unwrap(),
             signer,
             witnesses,
@@ -352,7 +351,7 @@ impl World {
         if by_recipient {
             let by = event.authorities[0].key;
             let receipt = answering.receipt_for(&latest, &[by]).unwrap();
-            let sent = Sent { event, added: &request.added, by: &by };
+            let sent = Sent { origin: &origin(), event, added: &request.added, by: &by };
             let accepted = accept(&receipt, sent, &self.trust, None, now, &mut Trail::default());
             match accepted {
                 Ok(_) => assert!(is_timely, "a head that is too late was believed"),
@@ -363,11 +362,16 @@ impl World {
     }
 
     /// What anybody sees of an identifier verifies, with the past or without.
-    pub fn check_answer(&mut self, csi: &waymark_mapping::identifier::Csi, tag: Option<&waymark_mapping::names::Tag>, is_timely: bool) {
+    pub fn check_answer(
+        &mut self,
+        csi: &waymark_mapping::identifier::Csi,
+        tag: Option<&waymark_mapping::names::Tag>,
+        is_timely: bool,
+    ) {
         let Some(running) = &self.running else { return };
         for full in [false, true] {
             let bytes = running.answering.look_up(csi, tag, full).unwrap();
-            let asked = Asked { csi: csi.clone(), tag: tag.cloned() };
+            let asked = Asked { origin: origin(), csi: csi.clone(), tag: tag.cloned() };
             let verified = verify(&bytes, &asked, &self.trust, None, self.true_now(), &mut Trail::default());
             match verified {
                 Ok(_) => assert!(is_timely, "a head that is too late was believed"),

@@ -354,8 +354,7 @@ impl Life {
         let (salt, now) = (Salt(self.bytes()), self.world.true_now());
         let expiry = if self.percent(50) { now.month_after(1) } else { Consent::expiry_of(now) };
         let blinded = blind(&salt, &encode(mapping));
-        let mut consent =
-            Consent { format: Format, msp, msp_key: secret.public(), blinded, expiry, sig: UNSIGNED };
+        let mut consent = Consent { format: Format, msp, msp_key: secret.public(), blinded, expiry, sig: UNSIGNED };
         consent.sign(&origin(), &secret);
         Some((consent, salt))
     }
@@ -390,7 +389,10 @@ impl Life {
             }
             45..52 => {
                 let held = held(self)?;
-                Wish { removed: vec![held.mapping.digest()], ..Wish::of(EventKind::Withdraw, vec![(owner(&held)?, None)]) }
+                Wish {
+                    removed: vec![held.mapping.digest()],
+                    ..Wish::of(EventKind::Withdraw, vec![(owner(&held)?, None)])
+                }
             }
             52..60 => {
                 let (held, mapping) = (held(self)?, self.mapping(who, &secret, tenure)?);

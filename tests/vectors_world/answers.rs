@@ -29,7 +29,9 @@ const fn rejected_name(rejected: &Rejected) -> &'static str {
         Rejected::Untrusted(_) => "untrusted",
         Rejected::NotProven(_) => "not-proven",
         Rejected::Stale(_) => "stale",
+        Rejected::OtherLog => "other-log",
         Rejected::SplitView { .. } => "split-view",
+        Rejected::Rollback { .. } => "rollback",
     }
 }
 
@@ -121,7 +123,7 @@ pub(crate) fn judge_answer(
     trust: &str,
     now: UnixMillis,
 ) -> Result<Value, &'static str> {
-    let asked = Asked { csi: csi(who), tag: tag.map(|t| Tag::parse(t).unwrap()) };
+    let asked = Asked { origin: super::origin(), csi: csi(who), tag: tag.map(|t| Tag::parse(t).unwrap()) };
     let verified = verify(answer, &asked, &Trust::parse(trust).unwrap(), None, now, &mut Trail::default());
     verified.map(|v| shown(v.get())).map_err(|r| rejected_name(&r))
 }

@@ -593,14 +593,22 @@ impl Life {
         self.world.answer_with(&csi(ANN), Some(version.state.version), Some(self.body(version, shows)), full)
     }
 
-    /// How the tenure began if it is not the first; and, for `all`, when the versions that stand were logged.
+    /// A receipt always shows the open entry's place.
+    fn full_of_receipt(&self) -> Full {
+        let tenure = Optional24(self.tenure_proof());
+        Full { open_path: self.world.at(0).path, since: List24::empty(), tenure, earlier: List24::empty() }
+    }
+
+    /// How the tenure began if it is not the first; and, for `all`, the open entry's place and when the versions that stand were logged.
     pub fn full(&self, all: bool) -> Option<Full> {
         let tenure = self.tenure_proof();
         let body = self.body(self.last(), Shows::Visible);
         let versions = since_versions(slots_of(&body).into_iter().map(|(standing, _)| standing.since_version));
         let since: Vec<_> = versions.into_iter().filter(|_| all).map(|v| self.logged(v)).collect();
-        let needed = tenure.is_some() || !since.is_empty();
+        let needed = tenure.is_some() || all;
+        let open_path = if all { self.world.at(0).path } else { List24::empty() };
         needed.then(|| Full {
+            open_path,
             since: List24::new(since).unwrap(),
             tenure: Optional24(tenure),
             earlier: List24::empty(),
@@ -660,7 +668,7 @@ impl Life {
     pub fn receipt(&self, shows: Shows) -> Receipt {
         let version = self.last();
         Receipt {
-            now: self.answer(shows),
+            now: self.answer_with(shows, Some(self.full_of_receipt())),
             cause: Optional24(Some(version.cause.clone())),
             cause_salt: cause_salt(version.state.version),
             previous: Optional24(self.previous(version.state.version, shows)),

@@ -5,13 +5,16 @@
 //! also explains. The order is that of dependence: nothing is used before it is proved.
 //!
 //! 1. form and padding
-//! 2. the checkpoint: a log of the policy signed it, a fresh quorum cosigned it
-//! 3. the head is the last leaf, names this open entry, and its time fits the cosignatures
+//! 2. the checkpoint: the log that was asked signed it, a fresh quorum cosigned it, and it does not contradict what is remembered
+//! 3. the head is the last leaf, names this open entry, and its time fits the cosignatures; the open entry is the one pinned, the
+//!    one remembered, and leaf 0 where its path is shown
 //! 4. the ladder: each version's label is proved, and the map root shows which are there
 //! 5. the record opens the commitment of the latest version; every visible slot is opened; hidden ones by the tag
 //! 6. the providers named are proved, present or absent
 //! 7. how the tenure began, if it is not the first: its place in the log, and for 30 days the hold that was kept
 //! 8. each mapping: the recipient's signature, the prover's, the MSP's consent; each statement that one is not served
+//!
+//! What is left is for whoever can read the log's tiles: whether its trees, then and now, are one log ([`Recall`]).
 
 mod mappings;
 mod record;
@@ -32,10 +35,12 @@ pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
     answer::{Answer, Full},
     entry::{Config, Entry, Open, ProviderRole, Untimely},
-    facts::{ChangedHands, Contest, LogFacts, MappingFacts, Withheld},
+    evidence::{Evidence, Kind, Seen},
+    facts::{ChangedHands, Contest, LogFacts, MappingFacts, OpenKnown, Withheld},
     identifier::Csi,
     label::{Label, verify_label},
     ladder,
+    memory::{Contradiction, Recall, Remembered, Sighted},
     names::Tag,
     provider::ProviderLeaf,
     record::{Ground, RecordState},
@@ -47,6 +52,8 @@ use crate::{
 /// What was asked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Asked {
+    /// Which log.
+    pub origin: Origin,
     /// About whom.
     pub csi: Csi,
     /// With which tag, if one was presented.
@@ -68,6 +75,9 @@ pub enum Rejected {
     /// It was good once: too old, or too few have vouched yet.
     #[error("stale: {0}")]
     Stale(String),
+    /// It is of another log than the one asked, however good it may be.
+    #[error("the answer is of another log than the one asked")]
+    OtherLog,
     /// The log has signed two trees of one size. Both notes are evidence: keep them.
     #[error("split view: the log has signed two different trees of {size} entries")]
     SplitView {
@@ -78,6 +88,42 @@ pub enum Rejected {
         /// The note in the answer.
         theirs: String,
     },
+    /// A witness has dated its cosignature on a smaller tree certainly later than the one on a larger tree. Both notes are
+    /// evidence: keep them.
+    #[error("rollback: witness {witness} has cosigned a smaller tree later than a larger one")]
+    Rollback {
+        /// The policy's name for it.
+        witness: String,
+        /// The note with the smaller tree.
+        smaller: String,
+        /// The note with the larger one.
+        larger: String,
+    },
+}
+
+impl Rejected {
+    /// What anybody can be shown, if two notes contradict each other.
+    pub fn evidence(&self) -> Option<Evidence> {
+        let (kind, notes) = match self {
+            Self::SplitView { ours, theirs, .. } => (Kind::SplitView, [("remembered", ours), ("an answer", theirs)]),
+            Self::Rollback { smaller, larger, .. } => {
+                (Kind::Rollback, [("the smaller tree", smaller), ("the larger tree", larger)])
+            }
+            _ => return None,
+        };
+        let origin = Origin::new(notes[0].1.split('\n').next()?).ok()?;
+        let seen = |(place, note): (&str, &String)| Seen { place: place.to_owned(), note: note.clone().into_bytes() };
+        Some(Evidence { kind, origin, notes: notes.into_iter().map(seen).collect(), earlier: None })
+    }
+}
+
+impl From<Contradiction> for Rejected {
+    fn from(contradiction: Contradiction) -> Self {
+        match contradiction {
+            Contradiction::SplitView { size, ours, theirs } => Self::SplitView { size, ours, theirs },
+            Contradiction::Rollback { witness, smaller, larger } => Self::Rollback { witness, smaller, larger },
+        }
+    }
 }
 
 /// One check that was made and held.
@@ -104,24 +150,11 @@ impl Trail {
     }
 }
 
-/// What a client keeps of a log between look-ups.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Remembered {
-    /// The log.
-    pub origin: Origin,
-    /// Size of the latest tree seen.
-    pub size: u64,
-    /// Its root.
-    pub root: Hash,
-    /// The checkpoint that said so.
-    pub note: String,
-}
-
 /// Something that this module has proved. Made nowhere else.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Verified<T> {
     value: T,
-    remember: Remembered,
+    recall: Recall,
 }
 
 impl<T> Verified<T> {
@@ -130,9 +163,9 @@ impl<T> Verified<T> {
         &self.value
     }
 
-    /// What to remember of the log.
-    pub const fn remember(&self) -> &Remembered {
-        &self.remember
+    /// What to remember of the log, or what must be shown before.
+    pub const fn recall(&self) -> &Recall {
+        &self.recall
     }
 }
 
@@ -180,7 +213,8 @@ pub enum Outcome {
 
 /// Verifies an answer.
 ///
-/// `now` is the judge's clock. What was remembered of another log is ignored.
+/// `now` is the judge's clock. What was remembered of another log is ignored. The value is proved by the answer alone; that the
+/// log is still the one remembered is what [`Verified::recall`] may leave to be shown.
 ///
 /// # Errors
 /// [`Rejected`]; `trail` then ends with the last check that held.
@@ -198,14 +232,25 @@ pub fn verify(
         None => Shown::Visible,
         Some(tag) => Shown::Tag(tag),
     };
-    let proved = prove(&answer, &asked.csi, shown, trust, remembered, now, trail)?;
-    let remember = proved.remember.clone();
-    Ok(Verified { value: proved.into_lookup(now), remember })
+    let question = Question { origin: &asked.origin, csi: &asked.csi, shown };
+    let proved = prove(&answer, question, trust, remembered, now, trail)?;
+    let recall = proved.recall.clone();
+    Ok(Verified { value: proved.into_lookup(now), recall })
+}
+
+/// What an answer is an answer to.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) origin: &'a Origin,
+    pub(crate) csi: &'a Csi,
+    pub(crate) shown: Shown<'a>,
 }
 
 /// Everything that one answer proves.
 pub(crate) struct Proved {
-    pub(crate) remember: Remembered,
+    pub(crate) recall: Recall,
+    /// Size and root of the answer's tree.
+    pub(crate) tree: (u64, Hash),
     pub(crate) origin: Origin,
     pub(crate) vrf: Key,
     pub(crate) head_time: UnixMillis,
@@ -220,17 +265,23 @@ pub(crate) struct Proved {
 
 pub(crate) fn prove(
     answer: &Answer,
-    csi: &Csi,
-    shown: Shown<'_>,
+    question: Question<'_>,
     trust: &Trust,
     remembered: Option<&Remembered>,
     now: UnixMillis,
     trail: &mut Trail,
 ) -> Result<Proved, Rejected> {
-    let cosigned = prove_checkpoint(answer, trust, now, trail)?;
-    let remember = check_remembered(answer, &cosigned, remembered, trail)?;
+    let Question { origin, csi, shown } = question;
+    let cosigned = prove_checkpoint(answer, origin, trust, now, trail)?;
+    let remembered = remembered.filter(|r| r.origin() == origin);
+    let seen = check_remembered(answer, &cosigned, remembered, trust, trail)?;
     let (open, interval_ms) = prove_head(answer, &cosigned, trust, trail)?;
-    let origin = remember.origin.clone();
+    let (open_hash, open_known) = prove_open(answer, &cosigned, trust, remembered, trail)?;
+    if matches!(shown, Shown::Recipient) && open_path(answer).is_empty() {
+        return Err(Rejected::NotProven("the open entry's place is not shown to a recipient".to_owned()));
+    }
+    let (origin, tree) = (seen.origin().clone(), seen.tree());
+    let recall = Recall::of(remembered, seen, open_hash);
     let opened = match &answer.body.0 {
         None => None,
         Some(body) => Some(open_body(body, csi, answer.version, &open.vrf, shown, false)?),
@@ -251,13 +302,13 @@ pub(crate) fn prove(
         withheld = Judge::withheld(opened);
     } else {
         no_providers(&answer.providers)?;
-        if answer.full.0.is_some() {
+        if answer.full.0.as_ref().is_some_and(|f| !f.since.is_empty() || f.tenure.0.is_some()) {
             return Err(Rejected::NotProven("the past of nothing is shown".to_owned()));
         }
     }
-    let log = log_facts(&cosigned, trust, &answer.head.time, interval_ms, now);
+    let log = log_facts(&cosigned, trust, (open_known, answer.head.time, interval_ms), now);
     let (vrf, head_time) = (open.vrf, answer.head.time);
-    Ok(Proved { remember, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
+    Ok(Proved { recall, tree, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
 }
 
 /// "No signing time lies more than 30 s after the head it is logged under": what is dated ahead would hold, and stay fresh, for longer
@@ -331,6 +382,7 @@ fn prove_tenure(
 
 fn prove_checkpoint(
     answer: &Answer,
+    origin: &Origin,
     trust: &Trust,
     now: UnixMillis,
     trail: &mut Trail,
@@ -345,6 +397,10 @@ fn prove_checkpoint(
         Unmet::Checkpoint(_) => Rejected::Malformed(e.to_string()),
     })?;
     let checkpoint = cosigned.signed().checkpoint();
+    // "The question names the log: an answer of another one is refused, though the trust file believes that log, too."
+    if checkpoint.origin != *origin {
+        return Err(Rejected::OtherLog);
+    }
     trail.held("log signature", format!("{} at {} entries", checkpoint.origin, checkpoint.size));
     let witnesses = trust.policy().witnesses().len();
     let age = now.floor_seconds().since(cosigned.quorum_time());
@@ -355,27 +411,26 @@ fn prove_checkpoint(
     Ok(cosigned)
 }
 
+/// Compares what this answer shows of the log with what is remembered of it.
 fn check_remembered(
     answer: &Answer,
     cosigned: &CosignedCheckpoint,
     remembered: Option<&Remembered>,
+    trust: &Trust,
     trail: &mut Trail,
-) -> Result<Remembered, Rejected> {
-    let checkpoint = cosigned.signed().checkpoint();
-    let note = String::from_utf8_lossy(answer.checkpoint.as_slice()).into_owned();
-    let (origin, size, root) = (checkpoint.origin.clone(), checkpoint.size, checkpoint.root);
-    if let Some(r) = remembered.filter(|r| r.origin == origin) {
-        if r.size == size && r.root != root {
-            return Err(Rejected::SplitView { size, ours: r.note.clone(), theirs: note });
-        }
-        if r.size == size {
-            trail.held("same view", "the tree remembered has the same size and root");
-        }
-        if r.size > size {
-            return Ok(r.clone());
-        }
+) -> Result<Sighted, Rejected> {
+    let seen = Sighted::of(answer.checkpoint.as_slice(), cosigned, trust.policy());
+    let Some(remembered) = remembered else { return Ok(seen) };
+    if let Some(contradiction) = remembered.contradiction(&seen, trust) {
+        return Err(contradiction.into());
     }
-    Ok(Remembered { origin, size, root, note })
+    if remembered.size() == cosigned.size() {
+        trail.held("same view", "the tree remembered has the same size and root");
+    } else {
+        let what = format!("no witness went back since {} entries; the tiles must show the rest", remembered.size());
+        trail.held("memory", what);
+    }
+    Ok(seen)
 }
 
 fn prove_head(
@@ -419,6 +474,49 @@ fn prove_head(
     )?;
     trail.held("head time", format!("{} ms before the quorum", cosigned.quorum_time().to_millis().since(head.time)));
     Ok((open, interval_ms.into()))
+}
+
+/// The open entry's path as leaf 0; empty if it is not shown.
+fn open_path(answer: &Answer) -> &[Hash] {
+    answer.full.0.as_ref().map_or(&[], |f| &f.open_path)
+}
+
+/// Whether the open entry that the head names is the log's entry 0, as far as it is known here. Returns its hash.
+fn prove_open(
+    answer: &Answer,
+    cosigned: &CosignedCheckpoint,
+    trust: &Trust,
+    remembered: Option<&Remembered>,
+    trail: &mut Trail,
+) -> Result<(Hash, OpenKnown), Rejected> {
+    let open = answer.head.open;
+    let pinned = trust.pinned_open(&cosigned.signed().checkpoint().origin);
+    if pinned.is_some_and(|p| *p != open) {
+        return Err(Rejected::Untrusted("the open entry is another than the one pinned".to_owned()));
+    }
+    // "A log opens once: what it says of its domain and VRF key never changes."
+    if remembered.is_some_and(|r| *r.open() != open) {
+        return Err(Rejected::NotProven("the open entry is another than the one remembered".to_owned()));
+    }
+    let path = open_path(answer);
+    if !path.is_empty() {
+        verify_inclusion(0, cosigned.size(), &leaf_hash(answer.open.as_slice()), path, cosigned.root())
+            .map_err(|_| Rejected::NotProven("the open entry is not entry 0".to_owned()))?;
+    }
+    let known = match (pinned, path, remembered) {
+        (Some(_), _, _) => OpenKnown::Pinned,
+        (None, [_, ..], _) => OpenKnown::Logged,
+        (None, [], Some(_)) => OpenKnown::Remembered,
+        (None, [], None) => OpenKnown::HeadOnly,
+    };
+    let detail = match known {
+        OpenKnown::Pinned => "it is the one that the trust file pins",
+        OpenKnown::Logged => "it is proved to be entry 0",
+        OpenKnown::Remembered => "it is the one remembered",
+        OpenKnown::HeadOnly => "the head alone says that it is entry 0",
+    };
+    trail.held("entry 0", detail);
+    Ok((open, known))
 }
 
 /// Proves that the answer's version is the latest, and returns its label and those that must stay absent.
@@ -476,8 +574,7 @@ fn prove_ladder(
 fn log_facts(
     cosigned: &CosignedCheckpoint,
     trust: &Trust,
-    head: &UnixMillis,
-    interval_ms: u64,
+    (open, head_time, interval_ms): (OpenKnown, UnixMillis, u64),
     now: UnixMillis,
 ) -> LogFacts {
     let auditors: Vec<usize> = trust.auditors().collect();
@@ -485,7 +582,8 @@ fn log_facts(
     LogFacts {
         origin: cosigned.signed().checkpoint().origin.clone(),
         size: cosigned.size(),
-        head_time: *head,
+        open,
+        head_time,
         interval_ms,
         witnesses: (0..cosigned.times().len()).filter(|i| !auditors.contains(i) && fresh(i)).count(),
         witnesses_known: cosigned.times().len() - auditors.len(),

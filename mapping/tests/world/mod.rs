@@ -2,6 +2,8 @@
 //! (naive trees, hand-made answers), so that it shares as little as possible with the programs.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::sync::LazyLock;
+
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use waymark_log::{
     checkpoint::{Checkpoint, Origin, SignedCheckpoint},
@@ -35,16 +37,24 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     trust::Trust,
-    verify::named_providers,
+    verify::{Asked, named_providers},
     vrf::VrfSecret,
     wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24, encode},
 };
 
 pub const NOW: u64 = 1_790_000_000_000;
 
+/// The log of every world.
+pub static ORIGIN: LazyLock<Origin> = LazyLock::new(|| Origin::new("dp.example/log").unwrap());
+
+/// A question without a tag to the log of every world.
+pub fn question(csi: Csi) -> Asked {
+    Asked { origin: ORIGIN.clone(), csi, tag: None }
+}
+
 /// A change as its first signer sends it.
 pub fn sent<'a>(event: &'a Event, added: &'a [Mapping]) -> Sent<'a> {
-    Sent { event, added, by: &event.authorities[0].key }
+    Sent { origin: &ORIGIN, event, added, by: &event.authorities[0].key }
 }
 
 /// One version of one CSI as the DP keeps it.
@@ -91,7 +101,7 @@ pub fn domain(name: &str) -> Domain {
 impl World {
     /// A log with its open entry and two batches of providers: the DP as prover, two MSPs (the second publishes).
     pub fn new() -> Self {
-        let origin = Origin::new("dp.example/log").unwrap();
+        let origin = ORIGIN.clone();
         let log = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), secret("log"));
         let witness = |i| Cosigner::new(KeyName::new(&format!("w{i}.example")).unwrap(), secret(&format!("w{i}")));
         let mut world = Self {
@@ -726,7 +736,21 @@ impl World {
         if tenure.is_none() && earlier.is_empty() {
             return None;
         }
-        Some(Full { since: List24::empty(), tenure: Optional24(tenure), earlier: List24::new(earlier).unwrap() })
+        let (open_path, since) = (List24::empty(), List24::empty());
+        Some(Full { open_path, since, tenure: Optional24(tenure), earlier: List24::new(earlier).unwrap() })
+    }
+
+    /// The answer with the place of the open entry shown.
+    pub fn with_open_path(&self, mut answer: Answer) -> Answer {
+        let none = Full {
+            open_path: List24::empty(),
+            since: List24::empty(),
+            tenure: Optional24(None),
+            earlier: List24::empty(),
+        };
+        let full = answer.full.0.get_or_insert(none);
+        full.open_path = List24::new(self.path(0)).unwrap();
+        answer
     }
 
     /// The honest answer about the one CSI of this world, or about another that is absent.
@@ -774,8 +798,9 @@ impl World {
         let begins = kept.state.start.version == kept.state.version;
         let has_none = begins || kept.state.state == RecordState::Erased;
         let previous = self.versions.iter().rev().nth(1).filter(|_| !has_none).map(|k| self.bare_body(k));
+        let now = self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true)));
         Receipt {
-            now: self.answer_claiming(&kept.state.csi, Some(kept.state.version), Some(self.body(kept, None, true))),
+            now: self.with_open_path(now),
             cause: Optional24(Some(kept.cause.clone())),
             cause_salt: kept.composed.cause_salt,
             previous: Optional24(previous),

@@ -1,6 +1,5 @@
 //! `waymark lookup` and `waymark verify`.
 
-mod remembered;
 mod report;
 
 use std::{
@@ -11,13 +10,14 @@ use std::{
 use clap::Args;
 use waymark_log::{key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
+    evidence::Evidence,
     names::{Domain, Tag},
     trust::Trust,
-    verify::{Asked, Trail, verify},
+    verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
 };
-use waymark_runtime::{clock::Clock, durable, keyfile};
+use waymark_runtime::{clock::Clock, durable, follow::LogReader, keyfile};
 
-use self::report::{View, Wanted, report};
+use self::report::{Context, View, Wanted, report};
 use super::{End, Ended, fetcher, origin_of, read_csi, read_trust};
 use crate::client::{
     card,
@@ -25,12 +25,15 @@ use crate::client::{
     dp::DpClient,
     key_text::KeyText,
     mask::shown,
+    memory::{self, LogMemory},
     msp::MspClient,
     policy::Policy,
     saved::SavedAnswer,
     sticky::{Choices, StickyError},
 };
 
+/// How a look-up ends whose answer is proved by itself, while the log has not shown that it is the one remembered.
+const UNSHOWN: &str = "the log has not shown that it is still the one seen before; nothing speaks against it";
 /// Most bytes in a file of ours that is read back.
 const FILE_BYTES_MAX: usize = 1 << 20;
 
@@ -80,9 +83,14 @@ pub struct LookupArgs {
     /// Keep the answer in a file, for `waymark verify`.
     #[arg(long)]
     out: Option<PathBuf>,
-    /// What was seen of the log before, and from now on: a second tree of the same size is then seen as a split view.
+    /// What was seen of the log before, and from now on: a log that shows somebody else another past, or goes back, is then
+    /// caught, and the evidence is kept in the folder `evidence` beside this file.
     #[arg(long)]
     remember: Option<PathBuf>,
+    /// Where the log's tiles are read, to see that it is still the one remembered. Default: at the DP; with --via nowhere, since
+    /// the DP would then see who reads.
+    #[arg(long, requires = "remember")]
+    log: Option<String>,
     #[command(flatten)]
     view: View,
 }
@@ -142,9 +150,9 @@ pub async fn look_up(args: LookupArgs) -> Ended {
     let trust = read_trust(&args.trust)?;
     let csi = read_csi(&args.csi, args.region.as_deref())?;
     let tag = args.tag.as_deref().map(|t| Tag::parse(t).ok_or_else(|| End::Usage("not a tag".to_owned())));
-    let asked = Asked { csi, tag: tag.transpose()? };
+    let asked = Asked { origin: origin_of(&trust)?, csi, tag: tag.transpose()? };
     if args.forget {
-        return forget(&args, &asked, &trust);
+        return forget(&args, &asked);
     }
     if args.hint {
         return hint(&client(&args, &trust)?, &asked, &args.view).await;
@@ -155,21 +163,64 @@ pub async fn look_up(args: LookupArgs) -> Ended {
         wanted.filter.tag.clone_from(&asked.tag);
         choices = Some(open_choices(args.choices.as_deref())?);
     }
-    let remembered = args.remember.as_deref().map(remembered::read).transpose()?.flatten();
+    let mut memory = args.remember.as_deref().map(|path| open_memory(&args, path, &asked)).transpose()?;
     let answer = ask(&args, &trust, &asked).await?;
     let now = Clock::System.now();
     if let Some(path) = &args.out {
         SavedAnswer { asked: asked.clone(), fetched: now, answer: answer.clone() }.write(path)?;
     }
     let mut trail = Trail::default();
-    let verified = verify(&answer, &asked, &trust, remembered.as_ref(), now, &mut trail);
+    let remembered = memory.as_ref().and_then(LogMemory::remembered);
+    let verified = verify(&answer, &asked, &trust, remembered, now, &mut trail);
     args.view.explain(&trail);
+    if let (Some(path), Some(evidence)) = (&args.remember, verified.as_ref().err().and_then(Rejected::evidence)) {
+        keep(path, &evidence)?;
+    }
     let verified = verified?;
-    if let Some(path) = &args.remember {
-        remembered::write(path, verified.remember())?;
+    if let (Some(path), Some(memory)) = (&args.remember, &mut memory) {
+        remember(path, memory, &verified).await?;
     }
     let choosing = choices.as_mut().map(|choices| (choices, args.again));
-    report(&verified, &asked, wanted, choosing, &args.view, now)
+    let shown = Context { asked: &asked, memory: memory.as_ref(), view: &args.view, now };
+    let ended = report(&verified, wanted, choosing, &shown);
+    match (ended, memory.as_ref().and_then(LogMemory::unshown)) {
+        (Ok(()) | Err(End::Nothing), Some(_)) => Err(End::NotMet(UNSHOWN.to_owned())),
+        (ended, _) => ended,
+    }
+}
+
+/// What is remembered of the log that is asked, and where it is to show that it is still the same.
+fn open_memory(args: &LookupArgs, path: &Path, asked: &Asked) -> Result<LogMemory, End> {
+    let remembered = memory::load(path)?;
+    if remembered.as_ref().is_some_and(|r| *r.origin() != asked.origin) {
+        return Err(End::Usage(format!("{}: the memory of another log", path.display())));
+    }
+    let log = match (&args.log, &args.via, &args.dp) {
+        (Some(url), _, _) => LogReader::new(fetcher()?, url),
+        (None, None, Some(dp)) => DpClient::new(fetcher()?, dp, asked.origin.clone(), Clock::System).log(),
+        // Whoever asks through a provider does not show the DP an address a moment later, unless told to.
+        _ => return Err(End::Usage("with --via and --remember, say where the log's tiles are read: --log".to_owned())),
+    };
+    Ok(LogMemory::new(remembered, Some(log)))
+}
+
+/// Has the log show that it is still the one remembered, and remembers.
+async fn remember(path: &Path, memory: &mut LogMemory, verified: &Verified<Lookup>) -> Ended {
+    if let Err(fork) = memory.take(verified.recall()).await {
+        keep(path, fork.evidence())?;
+        return Err(fork.into());
+    }
+    match memory.remembered() {
+        Some(remembered) => Ok(memory::store(path, remembered)?),
+        None => Ok(()),
+    }
+}
+
+/// Keeps evidence beside a memory.
+pub fn keep(path: &Path, evidence: &Evidence) -> Ended {
+    let file = memory::keep_evidence(path, evidence)?;
+    eprintln!("evidence is kept in {}: waymark verify-evidence {} --trust FILE", file.display(), file.display());
+    Ok(())
 }
 
 fn client(args: &LookupArgs, trust: &Trust) -> Result<DpClient, End> {
@@ -202,7 +253,8 @@ pub fn verify_saved(args: &VerifyArgs) -> Ended {
     let mut trail = Trail::default();
     let verified = verify(&saved.answer, &saved.asked, &trust, None, now, &mut trail);
     args.view.explain(&trail);
-    report(&verified?, &saved.asked, wanted, None, &args.view, now)
+    let shown = Context { asked: &saved.asked, memory: None, view: &args.view, now };
+    report(&verified?, wanted, None, &shown)
 }
 
 /// The DP's word, as what it is.
@@ -216,9 +268,9 @@ async fn hint(dp: &DpClient, asked: &Asked, view: &View) -> Ended {
     if hint.msps.is_empty() { Err(End::Nothing) } else { Ok(()) }
 }
 
-fn forget(args: &LookupArgs, asked: &Asked, trust: &Trust) -> Ended {
+fn forget(args: &LookupArgs, asked: &Asked) -> Ended {
     let mut choices = open_choices(args.choices.as_deref())?;
-    let question = choices.secret().question(origin_of(trust)?.as_str(), asked);
+    let question = choices.secret().question(asked);
     if choices.forget(&question)? {
         println!("{}: forgotten", shown(&asked.csi, args.view.show));
         return Ok(());

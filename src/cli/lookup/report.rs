@@ -10,6 +10,7 @@ use crate::client::{
     choose::{Choice, Filter, NoChoice, Sifted, choose, sift},
     key_text::{Compared, KeyText, compare},
     mask::shown,
+    memory::LogMemory,
     sticky::Choices,
 };
 
@@ -44,22 +45,33 @@ impl View {
     }
 }
 
+/// What a look-up is shown with.
+pub struct Context<'a> {
+    /// What was asked.
+    pub asked: &'a Asked,
+    /// What is remembered of the log by now, if anything is.
+    pub memory: Option<&'a LogMemory>,
+    /// How it is shown.
+    pub view: &'a View,
+    /// By which clock.
+    pub now: UnixMillis,
+}
+
 /// Shows a look-up. `choosing` is the memory to choose by, and whether another one than before is wanted.
 pub fn report(
     verified: &Verified<Lookup>,
-    asked: &Asked,
     mut wanted: Wanted,
     choosing: Option<(&mut Choices, bool)>,
-    view: &View,
-    now: UnixMillis,
+    context: &Context<'_>,
 ) -> Ended {
+    let Context { asked, now, .. } = *context;
     if let Some(text) = &wanted.compare {
         wanted.filter.recipient = Some(compare_key(verified.get(), asked, text)?);
     }
     let sifted = sift(verified, &wanted.filter, now);
     let mut choice = None;
     if let Some((choices, again)) = choosing {
-        let question = choices.secret().question(verified.get().log.origin.as_str(), asked);
+        let question = choices.secret().question(asked);
         let before = choices.get(&question).copied();
         let chosen = choose(verified, &wanted.filter, choices.secret(), before.as_ref(), again, now);
         if let Ok(chosen) = chosen {
@@ -67,7 +79,7 @@ pub fn report(
             choice = Some(chosen);
         }
     }
-    print(verified.get(), asked, &wanted, &sifted, choice.as_ref(), view, now);
+    print(verified.get(), &wanted, &sifted, choice.as_ref(), context);
     if !sifted.usable.is_empty() {
         return Ok(());
     }
@@ -90,25 +102,20 @@ fn compare_key(lookup: &Lookup, asked: &Asked, text: &KeyText) -> Result<waymark
     }
 }
 
-fn print(
-    lookup: &Lookup,
-    asked: &Asked,
-    wanted: &Wanted,
-    sifted: &Sifted<'_>,
-    choice: Option<&Choice<'_>>,
-    view: &View,
-    now: UnixMillis,
-) {
+fn print(lookup: &Lookup, wanted: &Wanted, sifted: &Sifted<'_>, choice: Option<&Choice<'_>>, context: &Context<'_>) {
+    let Context { asked, memory, view, now } = *context;
     let compared = wanted.compare.is_some();
     if view.json {
         let mut facts = card::to_json(lookup, now);
         facts["unmet"] = card::unmet_json(sifted);
         facts["key_compared"] = compared.into();
         facts["choice"] = choice.map(card::choice_json).into();
+        facts["memory"] = memory.map(card::memory_json).into();
         println!("{facts}");
         return;
     }
     print!("{}", card::words(lookup, &shown(&asked.csi, view.show), now));
+    print!("{}", memory.map(card::memory_words).unwrap_or_default());
     print!("{}", card::unmet_words(sifted));
     if compared {
         let same_key = sifted.usable.iter().copied().chain(sifted.unmet.iter().map(|(m, _)| *m));

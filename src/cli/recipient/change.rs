@@ -9,7 +9,6 @@ use waymark_mapping::{
     facts::MappingFacts,
     mapping::{Mapping, Tags},
     names::{Account, Domain, Tag},
-    verify::{Asked, Trail},
 };
 use waymark_runtime::clock::Clock;
 
@@ -17,7 +16,7 @@ use super::{App, End, Ended, current, fetcher, make};
 use crate::client::{
     card,
     msp::MspClient,
-    recipient::{Added, MappingSpec, Wish, look_up, sign_mapping},
+    recipient::{Added, MappingSpec, Wish, sign_mapping},
     renewal,
 };
 
@@ -114,9 +113,7 @@ pub(super) async fn issue(app: &App, args: &IssueArgs) -> Ended {
 
 /// What everybody sees.
 async fn seen(app: &App) -> Result<Vec<MappingFacts>, End> {
-    let asked = Asked { csi: app.csi.clone(), tag: None };
-    let (seen, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
-    Ok(seen.get().mappings.clone())
+    Ok(app.look_up().await?.get().mappings.clone())
 }
 
 /// This app's mappings.

@@ -28,16 +28,29 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use waymark_log::key::SecretKey;
 use waymark_mapping::{
-    identifier::Csi, mapping::Attestation, receipt::Current, trust::Trust, watch::WatchId, wire::decode,
+    identifier::Csi,
+    mapping::Attestation,
+    receipt::Current,
+    trust::Trust,
+    verify::{Asked, Lookup, Trail, Verified},
+    watch::WatchId,
+    wire::decode,
 };
 use waymark_runtime::{clock::Clock, config, durable, keyfile, random};
 
 use self::{change::IssueArgs, possess::ProveArgs};
 use super::{End, Ended, fetcher, fetcher_for, origin_of, read_csi, read_trust};
-use crate::client::{
-    dp::DpClient,
-    recipient::{AppKeys, RecipientError, Wish, change as make_change, history, leaf_of},
+use crate::{
+    cli::lookup::keep,
+    client::{
+        dp::DpClient,
+        memory::{self, LogMemory},
+        recipient::{AppKeys, RecipientError, Wish, change as make_change, history, leaf_of, look_up},
+    },
 };
+
+/// What an app remembers of the log, in its folder.
+const MEMORY_FILE: &str = "log.memory";
 
 /// A recipient's app.
 #[derive(Debug, Subcommand)]
@@ -239,6 +252,39 @@ impl App {
         decode("attestation", &bytes).map_err(|e| End::Could(e.into()))
     }
 
+    /// Runs what reads the log, with what this app remembers of it, and remembers what it has seen by then. What speaks against the
+    /// log or a witness is kept.
+    async fn remembering<T>(
+        &self,
+        run: impl AsyncFnOnce(&mut LogMemory) -> Result<T, RecipientError>,
+    ) -> Result<T, End> {
+        let path = self.dir.join(MEMORY_FILE);
+        let mut memory = LogMemory::new(memory::load(&path)?, Some(self.dp.log()));
+        let result = run(&mut memory).await;
+        if let Some(why) = memory.unshown() {
+            eprintln!("! NOT SHOWN that this is still the log seen before: {why}. Nothing speaks against it");
+        }
+        if let Some(remembered) = memory.remembered() {
+            memory::store(&path, remembered)?;
+        }
+        if let Some(evidence) = result.as_ref().err().and_then(RecipientError::evidence) {
+            keep(&path, &evidence)?;
+        }
+        Ok(result?)
+    }
+
+    /// What everybody sees.
+    async fn look_up(&self) -> Result<Verified<Lookup>, End> {
+        let asked = Asked { origin: self.dp.origin().clone(), csi: self.csi.clone(), tag: None };
+        let look = async |memory: &mut LogMemory| {
+            let remembered = memory.remembered();
+            let (seen, _) = look_up(&self.dp, &asked, &self.trust, remembered, &mut Trail::default()).await?;
+            memory.take(seen.recall()).await?;
+            Ok(seen)
+        };
+        self.remembering(look).await
+    }
+
     fn seen(&self) -> Result<Option<Seen>, End> {
         let bytes = durable::read(&self.dir.join("seen.json"), 4096)?;
         bytes.map(|b| serde_json::from_slice(&b).map_err(|e| End::Could(e.into()))).transpose()
@@ -299,20 +345,22 @@ fn keygen(dir: &Path, typed: &str, dp: String, trust: &Path, region: Option<&str
 
 /// The record as this app may see it.
 async fn current(app: &App) -> Result<Current, End> {
-    match history(&app.dp, &app.keys.recipient, &app.csi, &app.trust).await {
-        Ok(Some(current)) => Ok(current),
-        Ok(None) => Err(End::Nothing),
+    let read = async |memory: &mut LogMemory| match history(&app.dp, &app.keys.recipient, &app.csi, &app.trust, memory)
+        .await
+    {
         Err(RecipientError::Client(e)) if e.code() == Some("no-record") => {
             println!("this key has no mapping under the identifier; `waymark lookup` shows what everybody sees");
-            Err(End::Nothing)
+            Ok(None)
         }
-        Err(e) => Err(e.into()),
-    }
+        current => current,
+    };
+    app.remembering(read).await?.ok_or(End::Nothing)
 }
 
 /// Makes a change, accepts its receipt, and says what comes next.
 async fn make(app: &App, wish: Wish<'_>) -> Ended {
-    finish(app, make_change(&app.dp, wish, &app.trust, None).await?)
+    let change = async |memory: &mut LogMemory| make_change(&app.dp, wish, &app.trust, memory).await;
+    finish(app, app.remembering(change).await?)
 }
 
 fn finish(app: &App, current: Current) -> Ended {

@@ -6,7 +6,6 @@ use clap::Args;
 use waymark_log::key::SecretKey;
 use waymark_mapping::{
     mapping::{Attestation, Purpose},
-    verify::{Asked, Trail},
     wire::encode,
 };
 use waymark_runtime::{clock::Clock, durable};
@@ -18,7 +17,7 @@ use crate::{
         ClientError, card,
         dp::DpClient,
         mask::mask,
-        recipient::{RecipientError, check_attestation, look_up},
+        recipient::{RecipientError, check_attestation},
     },
     possession::{message, sender::Channel},
 };
@@ -53,8 +52,7 @@ pub struct ProveArgs {
 }
 
 pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
-    let asked = Asked { csi: app.csi.clone(), tag: None };
-    let (looked_up, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
+    let looked_up = app.look_up().await?;
     let tenure = match (args.for_claim, looked_up.get().tenure) {
         (true, Some(tenure)) => tenure.saturating_add(1),
         _ if args.to_view => looked_up.get().tenure.unwrap_or(0),

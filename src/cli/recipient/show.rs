@@ -64,7 +64,7 @@ pub(super) async fn key(app: &App) -> Ended {
     let current = current(app).await?;
     let origin = app.dp.origin().clone();
     let fingerprint = Fingerprint::of(&origin, &app.csi, &app.keys.recipient.public());
-    let text = KeyText { origin, size: current.remember.size, fingerprint };
+    let text = KeyText { origin, size: current.tree.0, fingerprint };
     println!("{text}\n{}", text.to_qr());
     eprintln!("whoever looks you up gives this text to: waymark lookup ... --compare TEXT");
     Ok(())

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use waymark_mapping::{
     event::{EVENT_BYTES_MAX, Event},
-    verify::{Asked, Trail},
     wire::{decode, encode},
 };
 use waymark_runtime::{clock::Clock, durable};
@@ -14,14 +13,13 @@ use crate::{
     cli::{origin_of, read_trust},
     client::{
         dp::DpClient,
-        recipient::{RecipientError, look_up, revocation},
+        recipient::{RecipientError, revocation},
     },
 };
 
 /// Signs a revocation of this app's key and writes it down, mode 0600.
 pub(super) async fn prepare(app: &App, out: &Path) -> Ended {
-    let asked = Asked { csi: app.csi.clone(), tag: None };
-    let (seen, _) = look_up(&app.dp, &asked, &app.trust, None, &mut Trail::default()).await?;
+    let seen = app.look_up().await?;
     let tenure = seen.get().tenure.ok_or(End::Nothing)?;
     let token = revocation(app.dp.origin(), &app.keys.recipient, &app.csi, tenure, Clock::System.now());
     durable::replace_private(out, &encode(&token))?;

@@ -22,7 +22,7 @@ use crate::{
     http::error::{
         CHANGE_INVALID, NO_RECORD, NOT_READY, OF_ANSWER, OF_AUTHORISE, OF_CHECK, OF_CLAIMED_PROVIDER, OF_CSI,
         OF_IDEMPOTENCY, OF_POOL, OF_POOL_FOR_PROVIDERS, OF_PROVIDER, OF_PROVIDER_ENTRY, OF_RECIPIENT, OF_REVOKE,
-        OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, POLICY_UNKNOWN, TAG_INVALID,
+        OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, OTHER_LOG, POLICY_UNKNOWN, TAG_INVALID,
     },
     onboarding::PROVIDER_BYTES_MAX,
 };
@@ -156,7 +156,7 @@ pub const OPERATIONS: &[Operation] = &[
             problem::OF_BODY,
             OF_CLAIMED_PROVIDER,
             OF_CSI,
-            &[TAG_INVALID, problem::TOO_MANY, problem::BUSY],
+            &[OTHER_LOG, TAG_INVALID, problem::TOO_MANY, problem::BUSY],
             OF_ANSWER,
         ],
         ..POST

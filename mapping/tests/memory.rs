@@ -1,0 +1,554 @@
+//! What a client remembers of a log: who goes back is caught with evidence, who only lags is not, and the memory moves only
+//! once the log's own tiles have shown that it is one log.
+//!
+//! `WAYMARK_MEMORY_SEED` repeats one run of honest witnesses, `WAYMARK_MEMORY_RUNS` asks for more than usual.
+
+mod world;
+
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
+};
+use waymark_log::{
+    checkpoint::{Checkpoint, Origin, SignedCheckpoint},
+    cosignature::Cosigner,
+    hash::{Hash, leaf_hash},
+    note::{KeyName, NoteSigner, SignatureLine},
+    proof::naive_root,
+    tile::{HashTiles, TILE_HEIGHT, TILE_WIDTH, Tile, TileKind},
+    time::{UnixMillis, UnixSeconds},
+};
+use waymark_mapping::{
+    answer::{Answer, Receipt},
+    entry::{Entry, Open},
+    evidence::{Evidence, Kind, Shown},
+    facts::OpenKnown,
+    identifier::Csi,
+    memory::{Consistency, Recall, Remembered, Unshown},
+    receipt::{ReceiptRefused, accept, open_current},
+    trust::{Trust, pin_text},
+    verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
+    vrf::VrfSecret,
+    wire::{List24, Opaque16},
+};
+use world::{ORIGIN, World, csi, key_of, question, secret, sent};
+
+/// The trust file's skew in every world, in seconds.
+const SKEW_S: u64 = 30;
+
+/// The tiles of a log of these leaves, read from their definition.
+fn tiles(leaves: &[Hash], wanted: Vec<Tile>) -> HashTiles {
+    let mut tiles = HashTiles::default();
+    for tile in wanted {
+        let TileKind::Hashes { level } = tile.kind else { panic!("a hash tile") };
+        let width = 1usize << (u32::from(level) * u32::from(TILE_HEIGHT));
+        let first = (tile.index * TILE_WIDTH) as usize;
+        let hash = |i: usize| *naive_root(&leaves[i * width..(i + 1) * width]).as_bytes();
+        let bytes: Vec<u8> = (first..first + usize::from(tile.width)).flat_map(hash).collect();
+        tiles.insert(tile, &bytes).unwrap();
+    }
+    tiles
+}
+
+/// What is remembered after this, once the log of these leaves has shown what it must.
+fn settled(recall: &Recall, leaves: &[Hash]) -> Result<Remembered, Unshown> {
+    match recall {
+        Recall::Settled(remembered) => Ok(remembered.clone()),
+        Recall::ToShow(consistency) => {
+            consistency.check(&tiles(leaves, consistency.tiles(leaves.len() as u64).expect("not less than remembered")))
+        }
+    }
+}
+
+fn to_show(recall: &Recall) -> &Consistency {
+    let Recall::ToShow(consistency) = recall else { panic!("nothing is to be shown") };
+    consistency
+}
+
+/// A general look-up, its checkpoint cosigned at these seconds; 0: not at all.
+fn answer_at(world: &World, times: [u64; 4]) -> Answer {
+    let mut answer = world.answer(&csi(), None);
+    answer.checkpoint = Opaque16::new(world.checkpoint_at(world.entries.len(), times)).unwrap();
+    answer
+}
+
+fn judged(
+    answer: &Answer,
+    trust: &Trust,
+    remembered: Option<&Remembered>,
+    now_s: u64,
+) -> Result<Verified<Lookup>, Rejected> {
+    let now = UnixMillis::new(now_s * 1000 + 500);
+    verify(&answer.to_padded(0).unwrap(), &question(csi()), trust, remembered, now, &mut Trail::default())
+}
+
+/// A log at two sizes, both still fresh, and the second at which the larger one was made.
+fn two_sizes() -> (World, World, u64) {
+    let mut world = World::new();
+    for _ in 0..40 {
+        world.publish(vec![]);
+    }
+    let small =
+        World { entries: world.entries.clone(), map: world.map.clone(), head: world.head.clone(), ..World::new() };
+    world.publish(vec![]);
+    let t = world.now / 1000;
+    (small, world, t)
+}
+
+#[test]
+fn the_memory_moves_once_the_tiles_have_shown_that_it_is_one_log() {
+    let (small, large, t) = two_sizes();
+    let (trust, leaves) = (large.trust(), large.leaves());
+    let first = judged(&answer_at(&small, [t; 4]), &trust, None, t).unwrap();
+    let first = first.recall().settled().unwrap().clone();
+    assert_eq!(first.size(), small.entries.len() as u64);
+
+    let grown = judged(&answer_at(&large, [t + 1; 4]), &trust, Some(&first), t + 1).unwrap();
+    assert!(grown.recall().settled().is_none(), "moved before anything was shown");
+    let next = settled(grown.recall(), &leaves).unwrap();
+    assert_eq!((next.size(), next.root()), (large.entries.len() as u64, &naive_root(&leaves)));
+
+    // A smaller tree that an honest DP still shows changes nothing of the larger one remembered.
+    let lagging = judged(&answer_at(&small, [t; 4]), &trust, Some(&next), t + 1).unwrap();
+    let kept = settled(lagging.recall(), &leaves).unwrap();
+    assert_eq!((kept.size(), kept.note()), (next.size(), next.note()));
+    // Its tiles are not asked for under the size remembered while the log shows less.
+    assert_eq!(to_show(lagging.recall()).tiles(small.entries.len() as u64), None);
+
+    // Tiles that are not all there show nothing, neither for the log nor against it.
+    let nothing = to_show(grown.recall()).check(&HashTiles::default());
+    assert!(matches!(nothing, Err(Unshown::Incomplete(_))), "{nothing:?}");
+    // The same tree again, refreshed, is remembered at once.
+    let again = judged(&answer_at(&large, [t + 60; 4]), &trust, Some(&next), t + 60).unwrap();
+    assert!(again.recall().settled().is_some());
+}
+
+#[test]
+fn a_log_that_does_not_extend_the_one_remembered_is_not_consistent_and_both_notes_are_evidence() {
+    let (small, large, t) = two_sizes();
+    let mut other = World::new();
+    other.now += 1;
+    while other.entries.len() < small.entries.len() {
+        other.publish(vec![]);
+    }
+    let trust = large.trust();
+    let first = judged(&answer_at(&other, [t; 4]), &trust, None, t).unwrap();
+    let first = first.recall().settled().unwrap();
+    // Larger, and smaller than what is remembered: each answer by itself is flawless.
+    let grown = judged(&answer_at(&large, [t + 1; 4]), &trust, Some(first), t + 1).unwrap();
+    let of_large = judged(&answer_at(&large, [t; 4]), &trust, None, t).unwrap();
+    let shrunk = judged(&answer_at(&other, [t; 4]), &trust, of_large.recall().settled(), t).unwrap();
+    for recall in [grown.recall(), shrunk.recall()] {
+        let Err(Unshown::NotConsistent(fork)) = settled(recall, &large.leaves()) else {
+            panic!("a fork is remembered")
+        };
+        assert_eq!(shown_by(fork.evidence(), &trust), (Kind::Fork, Shown::Log));
+        // With tiles of another tree than the larger one, the notes are kept all the same.
+        let padded: Vec<Hash> = other.leaves().into_iter().chain([leaf_hash(b"x")]).collect();
+        let Err(Unshown::NotConsistent(fork)) = settled(recall, &padded) else { panic!("a fork is remembered") };
+        assert_eq!(shown_by(fork.evidence(), &trust), (Kind::Fork, Shown::WithEntries));
+    }
+}
+
+/// What a file of evidence shows to somebody who has it and the trust file.
+fn shown_by(evidence: &Evidence, trust: &Trust) -> (Kind, Shown) {
+    let read = Evidence::parse(&evidence.format()).unwrap();
+    (read.kind, read.verify(trust).unwrap())
+}
+
+#[test]
+fn a_witness_that_dates_a_smaller_tree_later_has_gone_back() {
+    let (small, large, t) = two_sizes();
+    let trust = large.trust();
+    let remembered = |world: &World, at: u64| {
+        judged(&answer_at(world, [at, at, at, 0]), &trust, None, at).unwrap().recall().settled().unwrap().clone()
+    };
+    let (knows_large, at) = (remembered(&large, t), t + SKEW_S + 1);
+    let back = judged(&answer_at(&small, [at, t, t, 0]), &trust, Some(&knows_large), at);
+    let Err(rejected @ Rejected::Rollback { .. }) = back else { panic!("{back:?}") };
+    let Rejected::Rollback { witness, .. } = &rejected else { unreachable!() };
+    assert_eq!(witness, "w1");
+    let shown = shown_by(&rejected.evidence().unwrap(), &trust);
+    assert_eq!(shown, (Kind::Rollback, Shown::Witnesses(vec!["w1".to_owned()])));
+
+    // It is the same fault if the smaller tree was seen first.
+    let knows_small = remembered(&small, at);
+    let forth = judged(&answer_at(&large, [t, at, at, 0]), &trust, Some(&knows_small), at);
+    assert!(matches!(forth, Err(Rejected::Rollback { .. })), "{forth:?}");
+
+    // The same second, and as long as clocks may differ, nobody can tell: it must be a beginning, like any smaller tree.
+    for at in [t, t + SKEW_S] {
+        let lagging = judged(&answer_at(&small, [at, t, t, 0]), &trust, Some(&knows_large), at).unwrap();
+        assert_eq!(settled(lagging.recall(), &large.leaves()).unwrap().size(), knows_large.size());
+    }
+    // A witness that has never cosigned the larger tree may know no better.
+    let never = judged(&answer_at(&small, [t, t, 0, at]), &trust, Some(&knows_large), at).unwrap();
+    assert_eq!(to_show(never.recall()).newer(), knows_large.size());
+}
+
+#[test]
+fn a_witness_is_known_by_its_key_whatever_a_policy_calls_it() {
+    let (small, large, t) = two_sizes();
+    let (trust, at) = (large.trust(), t + SKEW_S + 1);
+    let known = judged(&answer_at(&large, [t, t, t, 0]), &trust, None, t).unwrap();
+    // Another order and other names.
+    let text = large.trust_text();
+    let (w1, w2) = (large.witnesses[0].vkey().to_string(), large.witnesses[1].vkey().to_string());
+    let text = text.replace(&w1, "<1>").replace(&w2, &w1).replace("<1>", &w2);
+    let renamed = Trust::parse(&text).unwrap();
+    let back = judged(&answer_at(&small, [at, t, t, 0]), &renamed, known.recall().settled(), at);
+    let Err(Rejected::Rollback { witness, .. }) = back else { panic!("{back:?}") };
+    assert_eq!(witness, "w2");
+}
+
+#[test]
+fn a_memory_has_one_spelling() {
+    let (small, large, t) = two_sizes();
+    let trust = large.trust();
+    let first = judged(&answer_at(&small, [t, t - 1, t, t]), &trust, None, t).unwrap();
+    let next = judged(&answer_at(&large, [t, t, t, 0]), &trust, first.recall().settled(), t).unwrap();
+    let next = settled(next.recall(), &large.leaves()).unwrap();
+    let bytes = next.format();
+    assert_eq!(Remembered::parse(&bytes), Some(next));
+    for cut in 0..bytes.len() {
+        assert_eq!(Remembered::parse(&bytes[..cut]), None, "{cut}");
+    }
+    assert_eq!(Remembered::parse(&[&bytes[..], b"x"].concat()), None);
+    let text = String::from_utf8(bytes).unwrap();
+    for (from, to) in
+        [("memory v1", "memory v2"), ("origin dp", "origin dq"), ("witness ", "witness  "), ("open ", "Open ")]
+    {
+        assert_eq!(Remembered::parse(text.replacen(from, to, 1).as_bytes()), None, "{from}");
+    }
+}
+
+/// An answer whose head names an open entry that is not in the log, with another VRF key.
+fn with_unlogged_open(world: &mut World) -> Answer {
+    world.vrf = VrfSecret::from_seed(&[9; 32]);
+    let Ok(Entry::Open(open)) = Entry::decode(&world.entries[0]) else { panic!("an open entry") };
+    let forged = Entry::Open(Open { vrf: world.vrf.public(), ..open }).encode();
+    world.head.open = Hash::sha256(&[&forged]);
+    *world.entries.last_mut().unwrap() = Entry::Head(world.head.clone()).encode();
+    let mut answer = world.answer(&csi(), None);
+    answer.open = Opaque16::new(forged).unwrap();
+    answer
+}
+
+#[test]
+fn the_open_entry_is_the_one_that_is_pinned_or_remembered_or_entry_0() {
+    let mut world = World::new();
+    let mapping = world.visible("a", "chat.example");
+    world.issue(&["a"], &[mapping]);
+    let (t, trust) = (world.now / 1000, world.trust());
+    let pin = |open: Hash| Trust::parse(&(world.trust_text() + &pin_text(&ORIGIN, &open))).unwrap();
+    let pinned = pin(world.head.open);
+    let known = |answer: &Answer, trust: &Trust, remembered: Option<&Remembered>| {
+        judged(answer, trust, remembered, t).map(|v| v.get().log.open)
+    };
+    let honest = answer_at(&world, [t; 4]);
+    let remembered = judged(&honest, &trust, None, t).unwrap().recall().settled().unwrap().clone();
+    let full = world.with_open_path(honest.clone());
+    assert_eq!(known(&honest, &trust, None), Ok(OpenKnown::HeadOnly));
+    assert_eq!(known(&honest, &trust, Some(&remembered)), Ok(OpenKnown::Remembered));
+    assert_eq!(known(&full, &trust, None), Ok(OpenKnown::Logged));
+    assert_eq!(known(&full, &pinned, None), Ok(OpenKnown::Pinned));
+    assert!(matches!(known(&full, &pin(Hash::ZERO), None), Err(Rejected::Untrusted(_))));
+    let absent = world.with_open_path(world.answer(&Csi::parse("tel:+4930123456").unwrap(), None));
+    assert!(absent.body.0.is_none() && absent.full.0.is_some());
+    let other = Asked { csi: Csi::parse("tel:+4930123456").unwrap(), ..question(csi()) };
+    let padded = absent.to_padded(0).unwrap();
+    let log = verify(&padded, &other, &trust, None, world.clock(), &mut Trail::default()).unwrap().get().log.open;
+    assert_eq!(log, OpenKnown::Logged, "a first look-up of somebody absent can have it proved, too");
+    // A path of another entry, or too long a one.
+    for path in [world.path(1), [world.path(0), vec![Hash::ZERO]].concat()] {
+        let mut wrong = full.clone();
+        wrong.full.0.as_mut().unwrap().open_path = List24::new(path).unwrap();
+        assert!(matches!(known(&wrong, &trust, None), Err(Rejected::NotProven(_))));
+    }
+
+    // With a VRF key that no log commits to, everybody could be denied, and no watch-list would fire.
+    let mut later = clone_of(&world);
+    later.publish(vec![]);
+    let forged = with_unlogged_open(&mut later);
+    assert_eq!(known(&forged, &trust, None), Ok(OpenKnown::HeadOnly), "a first reader of a short answer cannot tell");
+    assert!(matches!(known(&forged, &pinned, None), Err(Rejected::Untrusted(_))));
+    assert!(matches!(known(&forged, &trust, Some(&remembered)), Err(Rejected::NotProven(_))));
+    let forged = later.with_open_path(forged);
+    assert!(matches!(known(&forged, &trust, None), Err(Rejected::NotProven(_))));
+}
+
+fn clone_of(world: &World) -> World {
+    World {
+        origin: world.origin.clone(),
+        entries: world.entries.clone(),
+        map: world.map.clone(),
+        providers: world.providers.clone(),
+        changes: world.changes,
+        head: world.head.clone(),
+        now: world.now,
+        ..World::new()
+    }
+}
+
+#[test]
+fn a_receipt_shows_the_place_of_the_open_entry_and_moves_the_same_memory() {
+    let mut world = World::new();
+    let (before, trust) = (world.answer(&csi(), None), world.trust());
+    let t = world.now / 1000;
+    let first = judged(&before, &trust, None, t).unwrap().recall().settled().unwrap().clone();
+    let mapping = world.visible("a", "chat.example");
+    let mappings = [mapping];
+    let event = world.issue(&["a"], &mappings);
+    let accepted = |world: &World, receipt: &Receipt, remembered: Option<&Remembered>| {
+        accept(receipt, sent(&event, &mappings), &trust, remembered, world.clock(), &mut Trail::default())
+    };
+    let current = accepted(&world, &world.receipt(), Some(&first)).unwrap();
+    assert_eq!(to_show(&current.recall).older(), first.size());
+    assert_eq!(settled(&current.recall, &world.leaves()).unwrap().size(), current.tree.0);
+
+    let mut without = world.receipt();
+    without.now.full.0 = None;
+    let refused = accepted(&world, &without, None);
+    assert!(matches!(refused, Err(ReceiptRefused::Rejected(Rejected::NotProven(_)))), "{refused:?}");
+    let opened =
+        open_current(&without, &question(csi()), &key_of("a"), &trust, None, world.clock(), &mut Trail::default());
+    assert!(matches!(opened, Err(ReceiptRefused::Rejected(Rejected::NotProven(_)))), "{opened:?}");
+    // What goes back is refused of a receipt as well.
+    let knows_more = {
+        let mut later = clone_of(&world);
+        later.publish(vec![]);
+        // To whoever asks about somebody else.
+        let other = question(Csi::parse("tel:+4930123456").unwrap());
+        let answer = later.answer(&other.csi, None).to_padded(0).unwrap();
+        let seen = verify(&answer, &other, &trust, None, later.clock(), &mut Trail::default()).unwrap();
+        seen.recall().settled().unwrap().clone()
+    };
+    let mut back = world.receipt();
+    let at = world.now / 1000 + SKEW_S + 2;
+    back.now.checkpoint = Opaque16::new(world.checkpoint_at(world.entries.len(), [at; 4])).unwrap();
+    let now = UnixMillis::new(at * 1000);
+    let refused = accept(&back, sent(&event, &mappings), &trust, Some(&knows_more), now, &mut Trail::default());
+    assert!(matches!(refused, Err(ReceiptRefused::Rejected(Rejected::Rollback { .. }))), "{refused:?}");
+}
+
+#[test]
+fn an_answer_of_another_log_than_the_one_asked_is_refused_though_both_are_trusted() {
+    let world = World::new();
+    let other = NoteSigner::new(KeyName::new("other.example/log").unwrap(), secret("other log"));
+    let text = world.trust_text().replacen("log ", &format!("log {}\nlog ", other.vkey()), 1);
+    let trust = Trust::parse(&text).unwrap();
+    let padded = world.answer(&csi(), None).to_padded(0).unwrap();
+    let judge = |asked: &Asked| verify(&padded, asked, &trust, None, world.clock(), &mut Trail::default());
+    assert!(judge(&question(csi())).is_ok());
+    let elsewhere = Asked { origin: Origin::new("other.example/log").unwrap(), ..question(csi()) };
+    assert_eq!(judge(&elsewhere).unwrap_err(), Rejected::OtherLog);
+    let mut world = world;
+    let mapping = world.visible("a", "chat.example");
+    world.issue(&["a"], &[mapping]);
+    let opened =
+        open_current(&world.receipt(), &elsewhere, &key_of("a"), &trust, None, world.clock(), &mut Trail::default());
+    assert_eq!(opened.unwrap_err(), ReceiptRefused::Rejected(Rejected::OtherLog));
+}
+
+// ---- honest witnesses ----
+
+/// Most seconds between two heads of the simulated log, which promises one a minute.
+const HEAD_S_MAX: u64 = 45;
+/// How far a witness's clock may be off, either way: two of them differ by no more than the skew.
+const OFF_S: u64 = SKEW_S / 2;
+
+/// The log at one size.
+struct Grown {
+    made_s: u64,
+    checkpoint: Checkpoint,
+    answer: Answer,
+}
+
+/// A witness that keeps C2SP's rules: no tree smaller than the last, each dated by its own clock.
+struct Honest {
+    cosigner: Cosigner,
+    at: usize,
+    /// By how much the clock is ahead, less [`OFF_S`].
+    ahead_s: u64,
+    asleep_until_s: u64,
+    /// Cosignatures that the DP has or will have: of which tree, from when on it has them.
+    given: Vec<(usize, u64, SignatureLine)>,
+}
+
+struct Town {
+    rng: ChaCha20Rng,
+    now_s: u64,
+    log: NoteSigner,
+    grown: Vec<Grown>,
+    leaves: Vec<Hash>,
+    witnesses: Vec<Honest>,
+    /// Notes that some front of the DP may still answer with, and of which tree.
+    published: Vec<(usize, String)>,
+    senders: Vec<Option<Remembered>>,
+    trust: Trust,
+    believed: u64,
+    lagging: u64,
+}
+
+impl Town {
+    fn new(seed: u64) -> Self {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut world = World::new();
+        let mut grown = vec![];
+        for _ in 0..14 {
+            world.now += (1 + rng.next_u64() % HEAD_S_MAX) * 1000;
+            world.publish(vec![]);
+            let root = naive_root(&world.leaves());
+            let checkpoint = Checkpoint::new(ORIGIN.clone(), world.entries.len() as u64, root);
+            grown.push(Grown { made_s: world.now / 1000, checkpoint, answer: world.answer(&csi(), None) });
+        }
+        let honest = |cosigner: &Cosigner| Honest {
+            cosigner: cosigner.clone(),
+            at: 0,
+            ahead_s: OFF_S,
+            asleep_until_s: 0,
+            given: vec![],
+        };
+        Self {
+            now_s: grown[0].made_s,
+            witnesses: world.witnesses.iter().map(honest).collect(),
+            log: world.log.clone(),
+            leaves: world.leaves(),
+            trust: world.trust(),
+            published: vec![],
+            senders: vec![None; 4],
+            believed: 0,
+            lagging: 0,
+            grown,
+            rng,
+        }
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.rng.next_u64() % end.max(1)
+    }
+
+    /// How many sizes the log has had by now.
+    fn sizes(&self) -> usize {
+        self.grown.iter().filter(|g| g.made_s <= self.now_s).count()
+    }
+
+    /// A witness is asked for a new tree or for a refresh, falls asleep, or has its clock set.
+    fn witness(&mut self) {
+        let (i, newest) = (self.below(4) as usize, self.sizes() - 1);
+        let (dice, asleep, set, delay) = (self.below(20), self.below(200), self.below(2 * OFF_S + 1), self.below(40));
+        let up = self.below(3) as usize;
+        let (now_s, witness) = (self.now_s, &mut self.witnesses[i]);
+        match dice {
+            0 => witness.asleep_until_s = now_s + asleep,
+            1 => witness.ahead_s = set,
+            _ if witness.asleep_until_s > now_s => {}
+            _ => {
+                witness.at = (witness.at + up).min(newest);
+                let time = UnixSeconds::new(now_s + witness.ahead_s - OFF_S);
+                let text = self.grown[witness.at].checkpoint.format();
+                let line = witness.cosigner.cosign(&text, time);
+                witness.given.push((witness.at, now_s + delay, line));
+            }
+        }
+    }
+
+    /// Some front of the DP puts a note together from what it has, new or old, of three witnesses or all.
+    fn publish(&mut self) {
+        let tree = self.below(self.sizes() as u64) as usize;
+        let left_out = self.below(5) as usize;
+        let mut lines = vec![];
+        for i in (0..4).filter(|i| *i != left_out) {
+            let has = |(of, from, _): &&(usize, u64, SignatureLine)| *of == tree && *from <= self.now_s;
+            let of_tree: Vec<SignatureLine> =
+                self.witnesses[i].given.iter().filter(has).map(|(.., line)| line.clone()).collect();
+            if !of_tree.is_empty() {
+                lines.push(of_tree[self.below(of_tree.len() as u64) as usize].clone());
+            }
+        }
+        if lines.len() >= 3 {
+            let note = SignedCheckpoint::sign(self.grown[tree].checkpoint.clone(), &self.log).to_note(&lines);
+            self.published.push((tree, note));
+        }
+    }
+
+    /// A sender gets any note that was ever published, and remembers.
+    fn look_up(&mut self, seed: u64) {
+        if self.published.is_empty() {
+            return;
+        }
+        let recent = self.published.len().saturating_sub(12);
+        let chosen = recent + self.below((self.published.len() - recent) as u64) as usize;
+        let (sender, (tree, note)) = (self.below(4) as usize, self.published[chosen].clone());
+        let mut answer = self.grown[tree].answer.clone();
+        answer.checkpoint = Opaque16::new(note).unwrap();
+        let remembered = self.senders[sender].as_ref();
+        let verified = match judged(&answer, &self.trust, remembered, self.now_s) {
+            // Too old by now: no fault of anybody's.
+            Err(Rejected::Stale(_)) => return,
+            verdict => verdict.unwrap_or_else(|e| panic!("WAYMARK_MEMORY_SEED={seed}: {e}")),
+        };
+        let size = self.grown[tree].checkpoint.size;
+        self.lagging += u64::from(remembered.is_some_and(|r| r.size() > size));
+        self.believed += 1;
+        // The log's own files have everything that was ever signed.
+        let next = settled(verified.recall(), &self.leaves);
+        let next = next.unwrap_or_else(|e| panic!("WAYMARK_MEMORY_SEED={seed}: {e}"));
+        assert!(remembered.is_none_or(|r| r.size() <= next.size()), "WAYMARK_MEMORY_SEED={seed}");
+        self.senders[sender] = Remembered::parse(&next.format());
+        assert_eq!(self.senders[sender].as_ref(), Some(&next), "WAYMARK_MEMORY_SEED={seed}");
+    }
+}
+
+#[test]
+fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let seeds: Vec<u64> = match number("WAYMARK_MEMORY_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("WAYMARK_MEMORY_RUNS").unwrap_or(40)).collect(),
+    };
+    let (mut believed, mut lagging) = (0, 0);
+    for seed in seeds {
+        let mut town = Town::new(seed);
+        let end = town.grown.last().unwrap().made_s + HEAD_S_MAX;
+        while town.now_s < end {
+            town.now_s += town.below(3);
+            for _ in 0..4 {
+                town.witness();
+            }
+            town.publish();
+            town.look_up(seed);
+        }
+        believed += town.believed;
+        lagging += town.lagging;
+    }
+    println!("{believed} answers believed, {lagging} of them smaller than what was remembered");
+    // Else nothing was tried.
+    assert!(believed > 100 && lagging > 10, "{believed} believed, {lagging} lagging");
+}
+
+#[test]
+fn among_honest_witnesses_one_that_goes_back_is_caught() {
+    // The same town, but its first witness is asked to cosign an old tree again, later than clocks may differ.
+    let mut town = Town::new(1);
+    let (old, new) = (&town.grown[0], &town.grown[1]);
+    let (t, later) = (new.made_s, new.made_s + SKEW_S + 1);
+    let note = |grown: &Grown, times: [u64; 3]| {
+        let text = grown.checkpoint.format();
+        let signers = town.witnesses.iter().zip(times);
+        let lines: Vec<_> = signers.map(|(w, t)| w.cosigner.cosign(&text, UnixSeconds::new(t))).collect();
+        SignedCheckpoint::sign(grown.checkpoint.clone(), &town.log).to_note(&lines)
+    };
+    let notes = [(1, note(new, [t, t, t])), (0, note(old, [later, old.made_s, old.made_s]))];
+    let mut remembered = None;
+    let mut verdicts = vec![];
+    for (tree, note) in notes {
+        let mut answer = town.grown[tree].answer.clone();
+        answer.checkpoint = Opaque16::new(note).unwrap();
+        let verdict = judged(&answer, &town.trust, remembered.as_ref(), later);
+        remembered = remembered.or(verdict.as_ref().ok().and_then(|v| v.recall().settled().cloned()));
+        verdicts.push(verdict.map(|_| ()));
+    }
+    town.senders.clear();
+    assert!(matches!(verdicts[..], [Ok(()), Err(Rejected::Rollback { .. })]), "{verdicts:?}");
+}
