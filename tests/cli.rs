@@ -204,7 +204,7 @@ fn remember(scene: &Scene, adapter: &Adapter, memory: &str) {
     let before = size();
     // A change makes the log grow; the app that makes it remembers as well.
     scene.app(&["issue", "--opt-out", "--replace"]).with(0);
-    let of_app = std::path::Path::new(&scene.path("bob")).join("log.memory");
+    let of_app = Path::new(&scene.path("bob")).join("log.memory");
     let seen = waymark_mapping::memory::Remembered::parse(&std::fs::read(&of_app).unwrap()).unwrap();
     assert!(seen.size() > before);
     // The tiles cannot be read: the answer stands, nothing is held against the log, and the memory stays.
