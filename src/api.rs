@@ -159,15 +159,17 @@ pub struct ProviderKeyView {
     /// Whose.
     #[schema(schema_with = schema::domain)]
     pub domain: String,
-    /// `msp`, `prover` or `csip`.
+    /// `msp`, `prover`, `csip`, `token-issuer`, or the number of a role that has no word.
     #[schema(schema_with = schema::role)]
     pub role: String,
+    /// How many entries have made the domain's keys in this role what they are.
+    pub revision: u32,
     /// What kind of provider.
     pub class: u8,
     /// Whether its consents are logged.
     pub publishes: bool,
-    /// The key, hex.
-    #[schema(schema_with = schema::key)]
+    /// The key, hex; of another algorithm than Ed25519 behind its number and a colon.
+    #[schema(schema_with = schema::any_key)]
     pub key: String,
     /// From when on it counts, milliseconds; 0 for at once.
     #[schema(schema_with = schema::unix_ms)]

@@ -4,6 +4,16 @@
 //! it is checked that provers, MSPs, CSIPs and the DP sign with keys of the log, that consents are good, and that a hold was kept by
 //! the log's own times; then the record is composed, its handles and ladder proved. The CSI goes no further than the sealed row.
 
+use crate::{
+    api::{ChangeRequest, OfferedConsent},
+    published::{AnswerError, Answering, Latest},
+    row::{KeptConsent, KeptHidden, KeptStep, KeptVisible, Place, Row, Said},
+    sequencer::{
+        batch::{Keeping, PendingChange, unlogged},
+        rests::{Lasting, RestsOn, Signer},
+    },
+};
+use rand_core::CryptoRng;
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 use waymark_mapping::{
     answer::LadderStep,
@@ -16,19 +26,11 @@ use waymark_mapping::{
     mapping::{Attestation, Mapping},
     names::{Domain, Region},
     provider::ProviderDirectory,
-    record::{Ground, RecordState, SlotStatus},
+    record::{Ground, NEW_MS, RecordState, SlotStatus, TAKE_UP_MS},
     rules::{self, Known, Proposal, Refused, State},
     tenure::PASSAGE_MS,
     vrf::VrfSecret,
     wire::{List24, Optional24},
-};
-use waymark_runtime::random;
-
-use crate::{
-    api::{ChangeRequest, OfferedConsent},
-    published::{AnswerError, Answering, Latest},
-    row::{KeptConsent, KeptHidden, KeptStep, KeptVisible, Place, Row, Said},
-    sequencer::batch::{Keeping, PendingChange, unlogged},
 };
 
 /// A CSIP whose releases this DP believes, and for which CSIs.
@@ -80,6 +82,8 @@ pub struct Bench<'a> {
     pub csips: &'a [TrustedCsip],
     /// The provers that are believed besides the DP.
     pub provers: &'a [TrustedProver],
+    /// SHA-256 of the policy document by which the next three are.
+    pub policy: Hash,
     /// Those whose proofs are stricter than others, by the logged policy document.
     pub stricter: &'a [Domain],
     /// Most visible mappings of a record, by the logged policy document.
@@ -152,7 +156,12 @@ pub fn check_signer(request: &ChangeRequest, signer: &Key) -> Result<(), NotAuth
 ///
 /// # Errors
 /// [`NotAuthorised`]; nothing was changed.
-pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_>) -> Result<Judged, NotAuthorised> {
+pub fn authorise(
+    answering: &Answering,
+    request: &ChangeRequest,
+    bench: Bench<'_>,
+    rng: &mut (impl CryptoRng + ?Sized),
+) -> Result<Judged, NotAuthorised> {
     let event = &request.event;
     let (snapshot, latest) = answering.kept(&event.tbs.csi)?;
     let current = latest.as_ref().map(|l| &l.row);
@@ -162,6 +171,8 @@ pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_
     if latest.is_none() && event.tbs.version > 0 {
         answering.check_absent(&event.tbs.csi, &snapshot)?;
     }
+    // A clock that was set back does not make a record older than what it follows: no time here is before the published head.
+    let bench = Bench { now: bench.now.max(snapshot.head.time), ..bench };
     let (providers, now) = (&snapshot.providers, bench.now);
     // The recipient's word on where the payload may be kept: nothing of it is stored anywhere else, not even on its way.
     if request.added.iter().any(|m| m.region != Region::ANY && !bench.regions.contains(&m.region)) {
@@ -187,22 +198,116 @@ pub fn authorise(answering: &Answering, request: &ChangeRequest, bench: Bench<'_
     let consents = check_consents(request, providers, bench.origin, now)?;
     let previous = before.map_or(Hash::ZERO, |(_, commitment)| commitment);
     let cause = Cause { previous, event: event.clone() };
-    let composed = compose(&state, &cause, &answering.vrf, &mut random::source());
+    let composed = compose(&state, &cause, &answering.vrf, rng);
     let steps = prove_ladder(answering, &state, current)?;
     // A first version whose label is taken: the rows are kept elsewhere, and a second one would end the sequencer.
     if steps.iter().any(|s| s.version == state.version && snapshot.map.get(&s.label.0).is_some()) {
         return Err(AnswerError::Elsewhere.into());
     }
     let keeping = keeping(&state, latest.as_ref(), now);
-    let pending = pending(answering, state, cause, composed, steps, current, &consents, keeping);
+    let judging = Judging { before: before.map(|(s, _)| s), dp: &answering.domain, csip, providers, now };
+    let mut rests_on = judging.rests_on(request, &consents);
+    // Regions, the number of visible mappings and the ground of a claim were judged by this document.
+    if !request.added.is_empty() || event.tbs.kind == EventKind::NewHolderPending {
+        rests_on.push(RestsOn::Policy(bench.policy));
+    }
+    let mut pending = pending(answering, state, cause, composed, steps, current, &consents, keeping);
+    pending.rests_on = rests_on;
     Ok(Judged::Authorized(Box::new(pending)))
+}
+
+/// By what a change was judged, when that is written down.
+struct Judging<'a> {
+    before: Option<&'a State>,
+    dp: &'a Domain,
+    csip: Option<Domain>,
+    providers: &'a ProviderDirectory,
+    now: UnixMillis,
+}
+
+impl Judging<'_> {
+    /// What the change rests on that time, or other entries of its batch, can still change.
+    fn rests_on(&self, request: &ChangeRequest, consents: &[Checked<'_>]) -> Vec<RestsOn> {
+        let (event, now) = (&request.event, self.now);
+        // The record bears this time, and its reader refuses one that lies after its head.
+        let mut all = vec![RestsOn::Judged(now)];
+        let proofs = request.added.iter().map(|m| &m.attestation);
+        let possessions = event.authorities.iter().filter_map(|a| a.possession.0.as_ref());
+        for proof in proofs.chain(possessions) {
+            all.push(RestsOn::Lasts(Lasting::Attestation, proof.expiry));
+            let (domain, key) = (proof.prover.clone(), proof.prover_key);
+            by_key(&mut all, Signer { domain, role: ProviderRole::PROVER, key }, proof.time);
+        }
+        for (mapping, consent, _) in consents {
+            self.rest_on_mapping(&mut all, mapping, *consent);
+        }
+        let signed = match event.tbs.kind {
+            EventKind::MspDetach | EventKind::DpUnserve => {
+                stater(event, self.before, self.dp).map(|by| (by, event.tbs.time))
+            }
+            // Readers judge a release by the time at which the tenure began.
+            EventKind::Release => self.csip.clone().map(|csip| ((csip, ProviderRole::CSIP), now)),
+            _ => None,
+        };
+        if let Some(((domain, role), at)) = signed {
+            for authority in event.authorities.iter() {
+                by_key(&mut all, Signer { domain: domain.clone(), role, key: authority.key }, at);
+            }
+        }
+        all.extend(self.ends_of_claim(event));
+        all.extend(self.ends_of_newness(event));
+        all
+    }
+
+    fn rest_on_mapping(&self, all: &mut Vec<RestsOn>, mapping: &Mapping, consent: Option<&OfferedConsent>) {
+        all.push(RestsOn::Lasts(Lasting::Mapping, mapping.not_after));
+        let Some(msp) = mapping.msp.get() else { return };
+        if mapping.tags.as_exact().is_none() {
+            let publishes = self.providers.get(&msp, ProviderRole::MSP).is_some_and(|leaf| leaf.publishes(self.now));
+            all.push(RestsOn::Publishes(msp.clone(), publishes));
+        }
+        if let Some(OfferedConsent { consent, .. }) = consent {
+            all.push(RestsOn::Lasts(Lasting::Consent, consent.expiry));
+            all.push(RestsOn::Key(Signer { domain: msp.clone(), role: ProviderRole::MSP, key: consent.msp_key }));
+        }
+        all.push(RestsOn::Onboarded(msp));
+    }
+
+    /// A claim that is taken up or objected to must not be void by then.
+    fn ends_of_claim(&self, event: &Event) -> Option<RestsOn> {
+        let answers = matches!(event.tbs.kind, EventKind::NewHolder | EventKind::Objection);
+        let claim = self.before.filter(|_| answers)?.claim_at(self.now)?;
+        Some(RestsOn::Lasts(Lasting::Claim, claim.until.plus_ms(TAKE_UP_MS)))
+    }
+
+    /// A mapping of somebody else's that is removed because it is new must be new then.
+    fn ends_of_newness(&self, event: &Event) -> Vec<RestsOn> {
+        let Some(before) = self.before else { return vec![] };
+        let is_signer = |key: &Key| event.authorities.iter().any(|a| a.key == *key);
+        let is_removed = |h: &&rules::Held| event.tbs.removed.contains(&h.mapping.digest());
+        let others = before.held.iter().filter(is_removed).filter(|h| !is_signer(&h.mapping.recipient));
+        let new = others.filter(|h| before.is_new_at(h, self.now) && !h.has_lapsed_at(self.now));
+        let end = |h: &rules::Held| {
+            let claim = before.claim_at(self.now).filter(|c| c.key == h.mapping.recipient);
+            let (by_claim, by_time) = (claim.map(|c| c.until.plus_ms(TAKE_UP_MS)), h.standing.since.plus_ms(NEW_MS));
+            RestsOn::Lasts(Lasting::NewMapping, by_claim.map_or(by_time, |end| end.max(by_time)))
+        };
+        let statement = matches!(event.tbs.kind, EventKind::MspDetach | EventKind::DpUnserve);
+        if statement { vec![] } else { new.map(end).collect() }
+    }
+}
+
+/// A signature by a provider's key: it must be valid at the head, and at the time of what it signed.
+fn by_key(all: &mut Vec<RestsOn>, signer: Signer, signed_at: UnixMillis) {
+    all.push(RestsOn::Key(signer.clone()));
+    all.push(RestsOn::KeyAt(signer, signed_at));
 }
 
 /// The CSIP that signs a release, if this DP believes it about this CSI and the log knows its key.
 fn csip_of(event: &Event, providers: &ProviderDirectory, bench: Bench<'_>) -> Option<Domain> {
     let [authority] = &event.authorities[..] else { return None };
     let signs = |c: &&TrustedCsip| {
-        c.issues(&event.tbs.csi) && providers.is_valid(&c.domain, ProviderRole::Csip, &authority.key, bench.now)
+        c.issues(&event.tbs.csi) && providers.is_valid(&c.domain, ProviderRole::CSIP, &authority.key, bench.now)
     };
     let signed = authority.role == AuthorityRole::Csip;
     bench.csips.iter().filter(|_| signed).find(signs).map(|c| c.domain.clone())
@@ -217,22 +322,28 @@ fn check_statement(
     now: UnixMillis,
 ) -> Result<(), NotAuthorised> {
     let tbs = &event.tbs;
-    let (domain, role) = match tbs.kind {
-        EventKind::MspDetach => {
-            let named = tbs.removed.first().or(tbs.added.first());
-            let target = before.and_then(|s| s.held.iter().find(|h| Some(&h.mapping.digest()) == named));
-            (target.and_then(|h| h.mapping.msp.get()), ProviderRole::Msp)
-        }
-        EventKind::DpUnserve => (Some(dp.clone()), ProviderRole::Prover),
-        _ => return Ok(()),
-    };
+    if !matches!(tbs.kind, EventKind::MspDetach | EventKind::DpUnserve) {
+        return Ok(());
+    }
+    let by = stater(event, before, dp);
     // A sender judges the key by the time in the statement, the DP by its own clock: it must count at both.
     let counts = |at| {
         let mut keys = event.authorities.iter().map(|a| a.key);
-        domain.as_ref().is_some_and(|d| keys.all(|key| providers.is_valid(d, role, &key, at)))
+        by.as_ref().is_some_and(|(domain, role)| keys.all(|key| providers.is_valid(domain, *role, &key, at)))
     };
     let timely = now.since(tbs.time).max(tbs.time.since(now)) <= crate::api::REQUEST_WINDOW_MS;
     if timely && counts(now) && counts(tbs.time) { Ok(()) } else { Err(NotAuthorised::UnknownAuthority) }
+}
+
+/// Who may say that a mapping is not served, or is again, and in which role.
+fn stater(event: &Event, before: Option<&State>, dp: &Domain) -> Option<(Domain, ProviderRole)> {
+    let tbs = &event.tbs;
+    if tbs.kind == EventKind::DpUnserve {
+        return Some((dp.clone(), ProviderRole::PROVER));
+    }
+    let named = tbs.removed.first().or(tbs.added.first());
+    let target = before.and_then(|s| s.held.iter().find(|h| Some(&h.mapping.digest()) == named));
+    target.and_then(|h| h.mapping.msp.get()).map(|msp| (msp, ProviderRole::MSP))
 }
 
 /// The hold by the log's own times, as senders will check it: from the head behind the claim to a head before the change of hands.
@@ -266,7 +377,7 @@ fn check_provers<'a>(
     for a in attestations {
         // The time in it is the prover's word: a key that was stolen and has retired could date anything back. So the key must
         // count now, too.
-        let counts = |at| providers.is_valid(&a.prover, ProviderRole::Prover, &a.prover_key, at);
+        let counts = |at| providers.is_valid(&a.prover, ProviderRole::PROVER, &a.prover_key, at);
         if !counts(a.time) || !counts(bench.now) {
             return Err(NotAuthorised::UnknownProver);
         }
@@ -299,14 +410,14 @@ fn check_consents<'a>(
             checked.push((mapping, None, false));
             continue;
         };
-        let leaf = providers.get(&msp).filter(|leaf| leaf.valid(ProviderRole::Msp, now).next().is_some());
+        let leaf = providers.get(&msp, ProviderRole::MSP).filter(|leaf| leaf.valid(now).next().is_some());
         let leaf = leaf.ok_or(NotAuthorised::UnknownMsp)?;
         let publishes = leaf.publishes(now) && mapping.tags.as_exact().is_none();
         if consent.is_none() && publishes {
             return Err(NotAuthorised::ConsentRequired);
         }
         let good = consent.is_none_or(|c| {
-            leaf.valid(ProviderRole::Msp, now).any(|k| k.key == c.consent.msp_key)
+            leaf.is_valid(&c.consent.msp_key, now)
                 && now < c.consent.expiry
                 && c.consent.is_for(mapping, &c.salt, origin)
         });
@@ -404,7 +515,8 @@ fn pending(
         record: composed.record,
         place: Place::default(),
     };
-    PendingChange { csi_key: answering.sealer.csi_key(&state.csi), label, row, to_log, keeping }
+    let csi_key = answering.sealer.csi_key(&state.csi);
+    PendingChange { csi_key, label, row, to_log, keeping, rests_on: vec![] }
 }
 
 /// The consent that was offered now, or the one that is kept.

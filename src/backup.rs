@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! backup.toml                              written last: without it a folder is no backup
-//! dp.toml policy.txt policy.toml trust.toml policies/ config/incoming/ providers/incoming/
+//! dp.toml policy.txt policy.toml trust.toml accepted-findings.toml policies/ config/incoming/ providers/incoming/
 //! head log/                                the signed head, the public folder
 //! records.redb row.keys                    records and their keys, both new
 //! keys/                                    only if asked for
@@ -48,6 +48,7 @@ use crate::{
     policy::shelf::Shelf,
     row::{Kept, Row},
     sequencer::{
+        accepted::Accepted,
         purge::{open_row, purge_due},
         recover::{RecoverError, recover},
     },
@@ -68,7 +69,7 @@ const DEPTH_MAX: usize = 16;
 /// Most bytes of a file that is copied whole.
 const FILE_BYTES_MAX: usize = 1 << 20;
 /// Files that are copied as they are, if they are there.
-const FILES: [&str; 4] = [names::CONFIG, names::POLICY, names::DOCUMENT, names::TRUST];
+const FILES: [&str; 5] = [names::CONFIG, names::POLICY, names::DOCUMENT, names::TRUST, names::ACCEPTED];
 /// Folders whose files are copied as they are, if they are there.
 const FOLDERS: [&str; 3] = [names::POLICIES, "config/incoming", "providers/incoming"];
 /// Why there is no copy, or no data folder.
@@ -172,7 +173,8 @@ pub fn back_up(settings: &Settings, to: &Path, wanted: &Wanted, now: UnixMillis)
     let (head, files) = (Head::at(&settings.dir.join(names::HEAD)), log_of(&settings.dir)?);
     let rows = open_rows(&settings.dir, settings.store, false)?;
     // As a start would: a batch that was never signed is dropped, one that was is applied, and what is due is deleted.
-    let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey())?;
+    let accepted = Accepted::load(&settings.dir, &settings.origin)?;
+    let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
     let sealer = sealer_of(settings, RowKeys::open(&settings.dir.join(names::ROW_KEYS))?);
     while purge_due(&*rows, &sealer, recovered.signed.size(), now)? > 0 {}
 
@@ -383,7 +385,8 @@ fn copy_log(from: &LogFiles, to: &LogFiles) -> Result<(), BackupError> {
 /// A copy that was not read back is none.
 fn read_back(settings: &Settings, dir: &Path, rows: &dyn Rows, sealer: &Sealer) -> Result<Contents, BackupError> {
     let (head, files) = (Head::at(&dir.join(names::HEAD)), log_of(dir)?);
-    let report = fsck(rows, &head, &files, sealer, &settings.origin, settings.signer.vkey())?;
+    let accepted = Accepted::load(dir, &settings.origin)?;
+    let report = fsck(rows, &head, &files, sealer, &settings.origin, settings.signer.vkey(), &accepted)?;
     let mut faults = report.faults;
     faults.extend(missing_policies(&files, report.entries, &Shelf::of(dir))?);
     if let Some(first) = faults.first() {

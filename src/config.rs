@@ -47,6 +47,7 @@ use waymark_log::{
 };
 use waymark_mapping::{
     answer::ANSWER_SIZES,
+    entry::INTERVAL_MS_MAX,
     names::Domain,
     record::{VISIBLE_MAPPINGS_DEFAULT, VISIBLE_SLOTS_MAX},
     vrf::VrfSecret,
@@ -78,8 +79,6 @@ pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
 pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Least time between batches: shorter promises are for discs that sync in less.
 pub const INTERVAL_MS_MIN: u32 = 50;
-/// Longest time between batches: a head must come every 60 s.
-pub const INTERVAL_MS_MAX: u32 = 30_000;
 
 /// The file as it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -327,6 +326,8 @@ pub mod names {
     pub const ROW_KEYS: &str = "row.keys";
     /// Provider entries to be taken in.
     pub const PROVIDERS: &str = "providers";
+    /// Findings of monitors that the operator has accepted.
+    pub const ACCEPTED: &str = "accepted-findings.toml";
     /// Codes, where `codes = "folder"`.
     pub const CODES: &str = "codes";
     /// Held by the running DP.

@@ -18,7 +18,7 @@ use crate::{
     http::{self, App, challenges},
     init::open_rows,
     onboarding,
-    operations::{BatchDurations, Parts, count_requests},
+    operations::{BatchMetrics, Parts, count_requests},
     policy::{
         PolicyError,
         change::{Desk, Judge, about_to},
@@ -28,9 +28,11 @@ use crate::{
     published::{Answering, Published},
     sequencer::{
         Sequencer, Stopped, Workshop,
-        batch::{LogState, Promise},
+        accepted::Accepted,
+        batch::{LogState, Promise, batch},
         pool::Pool,
         recover::{RecoverError, Recovered, recover},
+        writer::Writer,
     },
     store::{Head, LogFiles, RowKeys, Rows, StoreError, seal::Sealer},
     witnessing::Witnessing,
@@ -101,7 +103,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
     let own_url = listener.url()?;
     let desk = challenge_desk(&settings, own_url, &clock)?;
-    let (rows, head, files, recovered) = open_stores(&settings)?;
+    let (rows, head, files, mut recovered) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
     let (policies, interval_ms) = promises(&settings, &recovered.state)?;
     let promising = Desk {
@@ -115,7 +117,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
     let sealer = Arc::new(Sealer::new(&settings.store_key, Arc::new(keys)));
     let answering = Arc::new(Answering {
-        published: Published::new(recovered.latest),
+        published: Published::new(std::mem::take(&mut recovered.latest)),
         rows: Arc::clone(&rows),
         sealer: Arc::clone(&sealer),
         files: files.clone(),
@@ -150,18 +152,13 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         witnessing: Witnessing::start(settings.policy, clock.clone(), &files, &settings.roots),
         interval: Duration::from_millis(u64::from(interval_ms)),
         refresh: REFRESH,
-        durations: BatchDurations::new(&meter),
+        metrics: BatchMetrics::new(&meter),
     };
-    let sequencer = Sequencer::start(
-        workshop,
-        recovered.state,
-        recovered.signed,
-        recovered.head_note,
-        recovered.head_path,
-        move |why: &Stopped| {
-            let _ = tell.send(Some(why.to_string()));
-        },
-    )?;
+    let Recovered { state, signed, head_note, head_path, .. } = recovered;
+    let writer = Writer { state, signed, head_note, head_path, make: batch };
+    let sequencer = Sequencer::start(workshop, writer, move |why: &Stopped| {
+        let _ = tell.send(Some(why.to_string()));
+    })?;
     let app = App::new(
         clock,
         settings.origin,
@@ -231,7 +228,8 @@ fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     }
     let rows: Arc<dyn Rows> = open_rows(&settings.dir, settings.store, false)?.into();
     let files = LogFiles::at(&settings.dir.join(names::LOG))?;
-    let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey())?;
+    let accepted = Accepted::load(&settings.dir, &settings.origin)?;
+    let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
     Ok((rows, head, files, recovered))
 }
 
@@ -285,9 +283,9 @@ impl Running {
         self.answering.published.snapshot().map_or(0, |s| s.size)
     }
 
-    /// Whether a domain's keys are published.
+    /// Whether keys of a domain are published, in any role.
     pub fn knows_provider(&self, domain: &waymark_mapping::names::Domain) -> bool {
-        self.answering.published.snapshot().is_some_and(|s| s.providers.get(domain).is_some())
+        self.answering.published.snapshot().is_some_and(|s| s.providers.of(domain).next().is_some())
     }
 
     /// Waits until the sequencer has stopped by itself, and says why.

@@ -14,6 +14,7 @@ use crate::{
     policy::shelf::Shelf,
     row::{Kept, Row},
     sequencer::{
+        accepted::Accepted,
         batch::Promise,
         purge::open_row,
         recover::{RecoverError, recover},
@@ -47,8 +48,9 @@ pub fn fsck(
     sealer: &Sealer,
     origin: &Origin,
     vkey: &Vkey,
+    accepted: &Accepted,
 ) -> Result<Report, RecoverError> {
-    let recovered = recover(rows, head, files, origin, vkey)?;
+    let recovered = recover(rows, head, files, origin, vkey, accepted)?;
     let mut report = Report { entries: recovered.state.size(), ..Report::default() };
     let mut versions: HashMap<[u8; 32], Vec<u32>> = HashMap::new();
     rows.for_each(&mut |sealed| {
@@ -57,7 +59,7 @@ pub fn fsck(
             Ok(kept) => {
                 let right = is_logged(files, &kept, report.entries);
                 let opens = match &kept {
-                    Kept::Whole(row) => opens(row, &recovered.state.map),
+                    Kept::Whole(row) => opens(row, recovered.state.audited.map()),
                     Kept::Stub(_) => true,
                 };
                 match right {

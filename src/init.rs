@@ -12,10 +12,9 @@ use waymark_log::{
 use waymark_mapping::{
     entry::{Entry, Open, Provider, ProviderAction, ProviderRole},
     names::Domain,
-    signed::UNSIGNED,
     trust::pin_text,
     vrf::VrfSecret,
-    wire::{Extensions, Flag, Opaque8},
+    wire::{Extensions, Flag, Optional24},
 };
 use waymark_runtime::{clock::Clock, durable, keyfile, random};
 
@@ -29,6 +28,7 @@ use crate::{
     sequencer::{
         batch::{Intake, LogState, batch},
         commit::{Disk, commit},
+        sound::Sound,
     },
     store::{Head, LogFiles, RedbRows, RowKeys, Rows},
 };
@@ -141,8 +141,10 @@ fn open_log(
     clock: &Clock,
 ) -> Result<(), InitError> {
     let log = |e: &dyn std::fmt::Display| InitError::Log(e.to_string());
-    let state = LogState::opening(origin.clone(), signer.key(), open);
-    let made = batch(&state, Intake::default(), clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let state = LogState::new(origin.clone(), signer.key());
+    let intake = Intake { open: Some(open), ..Intake::default() };
+    let made = batch(&state, intake, clock.now(), &mut random::source()).map_err(|e| log(&e))?;
+    let made = Sound::judge(&state, made).map_err(|e| log(&e))?;
     let rows = open_rows(dir, new.file.store, true).map_err(|e| log(&e))?;
     RowKeys::create(&dir.join(names::ROW_KEYS)).map_err(|e| log(&e))?;
     let head = Head::at(&dir.join(names::HEAD));
@@ -174,13 +176,10 @@ pub fn open_rows(dir: &Path, kind: StoreKind, create: bool) -> Result<Box<dyn Ro
 
 /// The DP's own entry as a prover, to be logged with the second batch.
 fn own_prover(domain: &Domain, origin: &Origin, prover: &SecretKey) -> Provider {
-    provider_entry(domain, ProviderRole::Prover, false, 0, origin, prover)
+    provider_entry(domain, ProviderRole::PROVER, false, 0, origin, prover)
 }
 
-/// A first provider entry for a domain, signed by its key.
-///
-/// # Panics
-/// Never: no signature is zero bytes long.
+/// The first provider entry for a domain in a role, signed by its key.
 pub fn provider_entry(
     domain: &Domain,
     role: ProviderRole,
@@ -195,11 +194,11 @@ pub fn provider_entry(
         domain: domain.clone(),
         class,
         publishes: Flag(publishes),
-        key: secret.public(),
+        key: secret.public().into(),
         previous_leaf: Hash::ZERO,
-        by_key: UNSIGNED,
-        by_valid: Opaque8::new([]).expect("no bytes are allowed"),
+        by_key: Optional24(None),
+        by_valid: Optional24(None),
     };
-    entry.by_key = secret.sign(&entry.key_message(origin));
+    entry.sign_by_key(origin, secret);
     entry
 }

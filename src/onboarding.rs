@@ -15,8 +15,9 @@ use waymark_runtime::durable;
 
 use crate::{config::names, sequencer::pool::Pool};
 
-/// Most bytes in a provider entry: a domain, a key, a digest and two signatures.
-pub const PROVIDER_BYTES_MAX: usize = 1024;
+/// Most bytes in a provider entry: a domain, a digest, and a key and two signatures of the longest algorithm that the format has room for
+/// (8 KiB each). With Ed25519 it is some 500 bytes, with ML-DSA-44 6,500.
+pub const PROVIDER_BYTES_MAX: usize = 32 << 10;
 /// Most entries taken in at a time.
 const INCOMING_MAX: usize = 64;
 

@@ -17,7 +17,7 @@ use waymark_log::{
 use waymark_mapping::{entry::HEAD_INTERVAL_MS_MAX, trust::SKEW_S_DEFAULT};
 use waymark_runtime::{
     clock::Clock,
-    metrics::{Counts, Durations, Meter, outcome},
+    metrics::{Count, Counts, Durations, Meter, outcome},
     operations::Reason,
 };
 
@@ -31,23 +31,27 @@ use crate::{
 /// spare.
 const LATE_MS_MAX: u64 = 30_000;
 
-/// How long the steps of a batch take.
+/// How batches go: how long their steps take, and how many were dropped.
 #[derive(Clone, Debug)]
-pub struct BatchDurations {
-    /// To compute a batch, store it and sign it.
+pub struct BatchMetrics {
+    /// To compute a batch, judge it, store it and sign it.
     pub commit: Durations,
     /// To have it cosigned.
     pub witnesses: Durations,
+    /// Batches with which monitors would have found fault: never signed.
+    pub dropped: Count,
 }
 
-impl BatchDurations {
+impl BatchMetrics {
     /// Registered with a meter.
     pub fn new(meter: &Meter) -> Self {
-        let commit = "Time to compute a batch, to store it durably and to sign it";
+        let commit = "Time to compute a batch, to judge it as monitors do, to store it durably and to sign it";
         let witnesses = "Time from a signed checkpoint to its quorum of cosignatures";
         Self {
             commit: meter.durations("batch_commit_seconds", commit),
             witnesses: meter.durations("batch_witnesses_seconds", witnesses),
+            dropped: meter
+                .count("batches_dropped", "Batches that were not signed, since monitors would find fault with them"),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! new snapshot takes the old one's place when its checkpoint has met the witness policy, never before.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -16,6 +16,7 @@ use waymark_mapping::{
     },
     commitment::Salt,
     compose::prove_tags,
+    earlier::{Earlier, SlotThen, needed},
     entry::{Entry, Head},
     event::{Cause, Event},
     identifier::Csi,
@@ -24,11 +25,11 @@ use waymark_mapping::{
     mapping::Mapping,
     names::{Domain, Tag},
     prefix::PrefixTree,
-    provider::{ProviderDirectory, domain_key},
+    provider::{ProviderDirectory, leaf_place},
     record::{Beginning, RecordState, SlotStatus, Standing},
     rules::Held,
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
-    verify::{named_domains, since_versions},
+    verify::{named_providers, since_versions},
     vrf::VrfSecret,
     wire::{Format, List24, Opaque16, Optional24},
 };
@@ -44,9 +45,9 @@ use crate::{
 pub const ANSWER_BYTES_MIN_DEFAULT: usize = 8 << 10;
 /// Bytes after which a page of history ends: two records of sixteen full mappings fit beside it.
 const PAST_BYTES_MAX: usize = 24 << 10;
-/// What a hidden mapping adds to an answer: some 2 KiB with its consent, and the keys of its MSP and prover, which may have changed thirty times
-/// each. A tag query is sized as if one had been opened, so that a hit does not lie in another size class than a miss.
-const ONE_HIDDEN_BYTES: usize = 6 << 10;
+/// What a hidden mapping adds to an answer: some 2 KiB with its consent, the keys of its MSP and prover, which may have changed thirty times
+/// each, and 3 KiB that show that it was there before its prover's key retired. A tag query is sized as if one had been opened, so that a hit does not lie in another size class than a miss.
+const ONE_HIDDEN_BYTES: usize = 9 << 10;
 
 /// The log, the map and the providers at one published checkpoint.
 #[derive(Debug, Clone)]
@@ -68,7 +69,7 @@ pub struct Snapshot {
     /// The map.
     pub map: PrefixTree,
     /// The providers.
-    pub providers: ProviderDirectory,
+    pub providers: Arc<ProviderDirectory>,
     /// Their tree.
     pub provider_tree: PrefixTree,
 }
@@ -390,7 +391,9 @@ impl Answering {
     pub fn seen_by(&self, rows: &[&Row], keys: &[Key]) -> Result<Seen, AnswerError> {
         let held: Vec<Held> = rows.iter().flat_map(|row| row.state().held).collect();
         let is_own = |h: &Held| keys.contains(&h.mapping.recipient);
-        let since = held.iter().filter(|h| is_own(h)).map(|h| h.standing.since_version).min();
+        let oldest = |row: &&Row| row.state().held.iter().filter(|h| is_own(h)).map(|h| h.standing.since_version).min();
+        // Who has left is judged by the record before.
+        let since = rows.iter().find_map(oldest);
         let mut seen = Seen { since, versions: BTreeSet::new() };
         let Some(csi) = rows.first().map(|row| &row.csi) else { return Ok(seen) };
         let others = held.iter().filter(|h| h.is_hidden() && !is_own(h));
@@ -561,7 +564,9 @@ impl Answering {
         let tenure = record.map(|(row, _)| self.tenure_proof(row, snapshot)).transpose()?.flatten();
         let mut since = Vec::new();
         if let (Some((row, body)), Proofs::All) = (record, proofs) {
-            for version in since_versions(shown(body).map(|(standing, _)| standing.since_version)) {
+            // What the DP withholds is closed to senders, and they are proved nothing of it.
+            let open = shown(body).filter(|(_, content)| content.mapping().is_some());
+            for version in since_versions(open.map(|(standing, _)| standing.since_version)) {
                 let stub = if version == row.version {
                     Stub { commitment: row.commitment, place: row.place }
                 } else {
@@ -570,13 +575,86 @@ impl Answering {
                 since.push(self.logged(&row.csi, version, stub, snapshot)?);
             }
         }
+        let earlier = match record {
+            Some((row, body)) => self.earlier(row, body, snapshot)?,
+            None => vec![],
+        };
         let open_path = match proofs {
-            Proofs::Least if tenure.is_none() => return Ok(None),
+            Proofs::Least if tenure.is_none() && earlier.is_empty() => return Ok(None),
             Proofs::Least => List24::empty(),
             Proofs::Open | Proofs::All => self.inclusion(0, snapshot)?.path,
         };
-        let since = List24::new(since).ok_or(AnswerError::TooLarge)?;
-        Ok(Some(Full { open_path, since, tenure: Optional24(tenure) }))
+        let (since, earlier) = (List24::new(since), List24::new(earlier));
+        let (since, earlier) = since.zip(earlier).ok_or(AnswerError::TooLarge)?;
+        Ok(Some(Full { open_path, since, tenure: Optional24(tenure), earlier }))
+    }
+
+    /// What shows that mappings and statements by keys that have retired were in the log before: for each mapping the first version that had
+    /// it, for each statement the version that it made.
+    fn earlier(&self, row: &Row, body: &Body, snapshot: &Snapshot) -> Result<Vec<Earlier>, AnswerError> {
+        let visible = body.visible.iter().map(|v| (v.content.mapping(), v.statement.0.as_ref()));
+        let hidden = body.hidden.iter().map(|h| (h.value.mapping(), h.statement.0.as_ref()));
+        let all: Vec<_> = visible.chain(hidden).collect();
+        let stated = all.iter().filter_map(|(mapping, statement)| statement.map(|s| (s, *mapping)));
+        let leaf = |domain: &Domain, role| snapshot.providers.get(domain, role);
+        let needed = needed(all.iter().filter_map(|(m, _)| *m), stated, &self.domain, snapshot.head.time, leaf);
+        let mut versions: BTreeMap<u32, (Vec<Hash>, bool)> = BTreeMap::new();
+        for digest in needed.mappings {
+            let standing = shown(body).find(|(_, content)| content.digest() == digest).map(|(standing, _)| standing);
+            let since = standing.map_or(row.version, |s| s.since_version);
+            versions.entry(self.first_with(row, &digest, since)?).or_default().0.push(digest);
+        }
+        for version in needed.statements {
+            versions.entry(version).or_default().1 = true;
+        }
+        let open = |(version, (digests, stated)): (u32, (Vec<Hash>, bool))| {
+            let earlier = if version == row.version { None } else { self.whole(&row.csi, version)? };
+            let row = if version == row.version { row } else { earlier.as_ref().ok_or(StoreError::Shredded)? };
+            self.earlier_version(row, &digests, stated, snapshot)
+        };
+        versions.into_iter().map(open).collect()
+    }
+
+    /// The first version that had a mapping which the row has, and which stands since `since`. After a rotation that is a later one. What
+    /// was added stays until it is removed, so it is found by halves.
+    fn first_with(&self, row: &Row, mapping: &Hash, since: u32) -> Result<u32, AnswerError> {
+        let (mut without, mut with) = (since, row.version);
+        while without < with {
+            let middle = without + (with - without) / 2;
+            let whole = self.whole(&row.csi, middle)?.ok_or(StoreError::Shredded)?;
+            if whole.state().digests().contains(mapping) { with = middle } else { without = middle + 1 }
+        }
+        Ok(with)
+    }
+
+    fn earlier_version(
+        &self,
+        row: &Row,
+        mappings: &[Hash],
+        stated: bool,
+        snapshot: &Snapshot,
+    ) -> Result<Earlier, AnswerError> {
+        let slot = |standing: &Standing, mapping: &Mapping, salt| {
+            let then = SlotThen { mapping: mapping.digest(), standing: *standing, salt };
+            mappings.contains(&then.mapping).then_some(then)
+        };
+        let visible = row.visible.iter().filter_map(|v| slot(&v.standing, &v.mapping, v.salt));
+        let hidden = row.hidden.iter().filter_map(|h| match &h.value {
+            HiddenValue::Present(standing, content) => slot(standing, content.mapping()?, h.salt),
+            HiddenValue::Empty => None,
+        });
+        let mut slots: Vec<SlotThen> = visible.chain(hidden).collect();
+        slots.sort_by_key(|s| s.mapping);
+        let stub = Stub { commitment: row.commitment, place: row.place };
+        Ok(Earlier {
+            at: self.logged(&row.csi, row.version, stub, snapshot)?,
+            opening: row.opening,
+            record: row.record.clone(),
+            contents_salt: row.contents_salt,
+            contents: row.contents.clone(),
+            slots: List24::new(slots).ok_or(AnswerError::TooLarge)?,
+            cause_salt: Optional24(stated.then_some(row.cause_salt)),
+        })
     }
 
     fn tenure_proof(&self, row: &Row, snapshot: &Snapshot) -> Result<Option<TenureProof>, AnswerError> {
@@ -627,17 +705,14 @@ impl Answering {
 
     fn providers_for(&self, snapshot: &Snapshot, body: Option<&Body>) -> Result<Providers, AnswerError> {
         let mappings = body.into_iter().flat_map(shown).filter_map(|(_, content)| content.mapping());
-        let domains = named_domains(
-            mappings,
-            body.map(|b| &b.contents.start),
-            body.is_some_and(withholds).then_some(&self.domain),
-        );
-        if domains.is_empty() {
+        let start = body.map(|b| &b.contents.start);
+        let named = named_providers(mappings, start, body.is_some_and(withholds).then_some(&self.domain));
+        if named.is_empty() {
             return Ok(Providers::none());
         }
-        let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
+        let keys: Vec<Hash> = named.iter().map(|(domain, role)| leaf_place(*role, domain)).collect();
         let (proof, _) = snapshot.provider_tree.prove(&keys).ok_or(AnswerError::TooLarge)?;
-        let leaves = domains.iter().filter_map(|d| snapshot.providers.get(d).cloned()).collect();
+        let leaves = named.iter().filter_map(|(domain, role)| snapshot.providers.get(domain, *role).cloned()).collect();
         Ok(Providers { leaves: List24::new(leaves).ok_or(AnswerError::TooLarge)?, proof })
     }
 }
@@ -697,7 +772,7 @@ enum Proofs {
 /// Since when somebody may see what was hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// Since this version, of those that their standing mappings name; `None` for nobody.
+    /// Since this version, the first that a mapping of theirs names; `None` for nobody.
     since: Option<u32>,
     /// And these before it, in which they had a mapping, too.
     versions: BTreeSet<u32>,

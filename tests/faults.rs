@@ -4,299 +4,35 @@
 
 mod common;
 
-use std::{path::PathBuf, sync::Arc};
-
-use common::{QUIET, Seen, copy_folder, csi, domain, key, mapping, request, shown, with_consent};
+use common::{
+    copy_folder, csi,
+    hand::{Hand, How, Step, origin},
+    key,
+};
 use waymark::{
-    authorise::{Bench, Judged, authorise},
-    config::{Codes, File, Settings, StoreKind, names},
-    fsck::{Report, fsck},
-    init::{NewDp, init, open_rows, provider_entry},
+    config::names,
     policy::change,
-    published::{Answering, Published},
     sequencer::{
-        batch::{ConfigRefused, Intake, LogState, PendingChange, Promise, batch, check_config},
-        commit::{Disk, Effects, commit},
+        batch::{ConfigRefused, Intake, PendingChange, Promise, check_config},
         pool::{Pool, PoolRefused, Taken},
-        recover::{RecoverError, Recovered, recover},
-        seal_rows, snapshot,
+        recover::RecoverError,
     },
-    store::{Head, LogFiles, Purge, RowKeys, Rows, SealedRow, Staged, StoreError, seal::Sealer},
+    store::{Head, SealedRow, StoreError},
 };
 use waymark_log::{
-    checkpoint::{Checkpoint, Origin, SignedCheckpoint},
+    checkpoint::{Checkpoint, SignedCheckpoint},
     hash::Hash,
-    key::{Key, SecretKey},
-    note::{KeyName, NoteSigner, Role, Vkey},
-    tile::Tile,
+    key::SecretKey,
+    note::{KeyName, NoteSigner},
 };
-use waymark_mapping::{
-    entry::ProviderRole,
-    event::EventKind,
-    identifier::Csi,
-    mapping::{Attestation, Method, Purpose},
-    signed::{SignedStruct, UNSIGNED},
-    wire::Format,
-};
-use waymark_runtime::{clock::Clock, keyfile, random};
-
-/// A DP without a network: the same stores, batch, commit and recovery, driven by hand.
-struct Hand {
-    dir: tempfile::TempDir,
-    settings: Settings,
-    rows: Arc<dyn Rows>,
-    answering: Answering,
-    state: LogState,
-    head_note: String,
-    signed: SignedCheckpoint,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Stage,
-    SwapHead,
-    WriteTiles,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    NotWritten,
-    HalfWritten,
-    Written,
-}
-
-/// The disk, but one step fails.
-struct Faulty<'a> {
-    disk: Disk<'a>,
-    fault: (Step, How),
-}
-
-impl Faulty<'_> {
-    fn fails(&self, step: Step) -> Option<How> {
-        (self.fault.0 == step).then_some(self.fault.1)
-    }
-}
-
-fn broken() -> StoreError {
-    StoreError::Io { path: PathBuf::from("the disk"), error: std::io::Error::other("pulled out") }
-}
-
-impl Effects for Faulty<'_> {
-    fn stage(&mut self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError> {
-        match self.fails(Step::Stage) {
-            None => self.disk.stage(staged, rows, purges),
-            Some(How::Written) => self.disk.stage(staged, rows, purges).and(Err(broken())),
-            Some(_) => Err(broken()),
-        }
-    }
-
-    fn read_tile(&mut self, tile: Tile) -> Result<(Tile, Vec<u8>), StoreError> {
-        self.disk.read_tile(tile)
-    }
-
-    fn swap_head(&mut self, old: Option<&str>, new: &str) -> Result<(), StoreError> {
-        match self.fails(Step::SwapHead) {
-            None => self.disk.swap_head(old, new),
-            Some(How::Written) => self.disk.swap_head(old, new).and(Err(broken())),
-            Some(_) => Err(broken()),
-        }
-    }
-
-    fn write_tiles(&mut self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError> {
-        match self.fails(Step::WriteTiles) {
-            None => self.disk.write_tiles(files),
-            Some(How::NotWritten) => Err(broken()),
-            Some(How::HalfWritten) => self.disk.write_tiles(&files[..files.len() / 2]).and(Err(broken())),
-            Some(How::Written) => self.disk.write_tiles(files).and(Err(broken())),
-        }
-    }
-}
-
-fn origin() -> Origin {
-    Origin::new("dp.example/log").unwrap()
-}
-
-impl Hand {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let file = File {
-            domain: "dp.example".to_owned(),
-            origin: "dp.example/log".to_owned(),
-            listen: common::loopback(),
-            operations: None,
-            interval_ms: 50,
-            store: StoreKind::Redb,
-            codes: Codes::Folder,
-            lookups_per_minute: 1,
-            relays_per_minute: 0,
-            answer_bytes_min: 8192,
-            regions: vec![],
-            visible_mappings: 8,
-            csip: vec![],
-            prover: vec![],
-            recycling: vec![],
-            tls: None,
-        };
-        // Named in the policy and never asked.
-        let witness = Vkey::new(KeyName::new("w.example").unwrap(), Role::Witness, key("w").public());
-        let witnesses = vec![("w".to_owned(), witness, "http://127.0.0.1:9".to_owned())];
-        init(dir.path(), &NewDp { file, witnesses, quorum: 1 }, &Clock::System).unwrap();
-        Self::open(dir).unwrap()
-    }
-
-    /// What a start does.
-    fn open(dir: tempfile::TempDir) -> Result<Self, (RecoverError, tempfile::TempDir)> {
-        let settings = Settings::load(dir.path()).unwrap();
-        let rows: Arc<dyn Rows> = open_rows(dir.path(), StoreKind::Redb, false).unwrap().into();
-        let files = LogFiles::at(&dir.path().join(names::LOG)).unwrap();
-        let head = Head::at(&dir.path().join(names::HEAD));
-        let Recovered { state, head_note, signed, head_path, latest } =
-            match recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey()) {
-                Ok(recovered) => recovered,
-                Err(why) => return Err((why, dir)),
-            };
-        let keys = RowKeys::open(&dir.path().join(names::ROW_KEYS)).unwrap();
-        let answering = Answering {
-            published: Published::new(latest),
-            rows: Arc::clone(&rows),
-            sealer: Arc::new(Sealer::new(&settings.store_key, Arc::new(keys))),
-            files,
-            vrf: Arc::new(Settings::load(dir.path()).unwrap().vrf),
-            answer_bytes_min: 8192,
-            domain: settings.domain.clone(),
-        };
-        let hand = Self { dir, settings, rows, answering, state, head_note, signed };
-        hand.publish(head_path, vec![]);
-        Ok(hand)
-    }
-
-    /// Closes everything.
-    fn at_rest(self) -> tempfile::TempDir {
-        self.dir
-    }
-
-    /// Closes everything and starts again.
-    fn again(self) -> Result<Self, (RecoverError, tempfile::TempDir)> {
-        Self::open(self.at_rest())
-    }
-
-    fn publish(&self, head_path: Vec<Hash>, versions: Vec<([u8; 32], u32)>) {
-        let snapshot = snapshot(&self.state, head_path, self.head_note.clone()).unwrap();
-        self.answering.published.replace(snapshot, versions);
-    }
-
-    /// A look-up's result, from the row itself.
-    fn current(&self, who: &Csi) -> (Option<u32>, Option<Hash>) {
-        let latest = self.answering.latest(who).unwrap();
-        (latest.as_ref().map(|l| l.row.version), latest.map(|l| l.row.commitment))
-    }
-
-    fn attestation(&self, recipient: Key, who: &Csi) -> Attestation {
-        let now = Clock::System.now();
-        let mut attestation = Attestation {
-            format: Format,
-            csi: who.clone(),
-            recipient,
-            tenure: 0,
-            purpose: Purpose::Control,
-            method: Method::CONSOLE,
-            prover: domain("dp.example"),
-            prover_key: self.settings.prover.public(),
-            time: now,
-            expiry: now.plus_ms(600_000),
-            nonce: random::bytes(),
-            sig: UNSIGNED,
-        };
-        attestation.sign(&origin(), &self.settings.prover);
-        attestation
-    }
-
-    /// A change of `who` by his own key, judged over what is published now.
-    fn judged(&self, who: &Csi) -> PendingChange {
-        let secret = key(who.expose());
-        let (version, commitment) = self.current(who);
-        let seen = Seen { version, commitment, tenure: version.map(|_| 0) };
-        let attestation = self.attestation(secret.public(), who);
-        let tag = format!("t{}", version.map_or(0, |v| v + 1));
-        let added = with_consent(&origin(), mapping(&origin(), &secret, &attestation, QUIET, shown(&tag)));
-        let possession = version.is_none().then_some(attestation);
-        let signers = [(&secret, possession)];
-        let change = request(&origin(), seen, who, EventKind::Issue, &[added], &[], &signers);
-        let (origin, now) = (origin(), Clock::System.now());
-        let bench = Bench {
-            origin: &origin,
-            csips: &[],
-            provers: &[],
-            stricter: &[],
-            visible_max: 8,
-            regions: &[],
-            recycled: false,
-            now,
-        };
-        match authorise(&self.answering, &change, bench).unwrap() {
-            Judged::Authorized(change) => *change,
-            Judged::AlreadyDone => panic!("a new event"),
-        }
-    }
-
-    /// One batch over these changes, with a fault.
-    fn commit(&mut self, changes: Vec<PendingChange>, fault: Option<(Step, How)>) -> bool {
-        self.commit_all(Intake { changes, ..Intake::default() }, fault)
-    }
-
-    fn commit_all(&mut self, mut intake: Intake, fault: Option<(Step, How)>) -> bool {
-        intake.providers = match self.state.changes {
-            0 if self.state.size() == 2 => {
-                let (quiet, own) = (ProviderRole::Msp, ProviderRole::Prover);
-                vec![
-                    provider_entry(&domain("dp.example"), own, false, 0, &origin(), &self.settings.prover),
-                    provider_entry(&domain(QUIET), quiet, false, 1, &origin(), &key(QUIET)),
-                ]
-            }
-            _ => vec![],
-        };
-        let now = Clock::System.now().max(self.state.head.as_ref().unwrap().time.plus_ms(1));
-        let made = batch(&self.state, intake, now, &mut random::source()).unwrap();
-        assert!(made.refused.is_empty() && made.config_refused.is_none());
-        let (rows, purges) = seal_rows(&self.answering.sealer, &made.rows, made.checkpoint.size).unwrap();
-        let head = Head::at(&self.dir.path().join(names::HEAD));
-        let files = self.answering.files.clone();
-        let mut disk = Disk { rows: &*self.rows, head: &head, files: &files };
-        let old = Some((self.head_note.as_str(), self.signed.checkpoint()));
-        let signer = &self.settings.signer;
-        let signed = match fault {
-            None => commit(&mut disk, &made, &rows, &purges, old, signer),
-            Some(fault) => commit(&mut Faulty { disk, fault }, &made, &rows, &purges, old, signer),
-        };
-        let Ok(signed) = signed else { return false };
-        self.head_note = signed.to_note(&[]);
-        self.signed = signed;
-        self.state = made.next;
-        let versions = made.rows.iter().map(|m| (m.csi_key, m.row.version)).collect();
-        self.publish(made.head_path, versions);
-        true
-    }
-
-    fn fsck(&self) -> Report {
-        let head = Head::at(&self.dir.path().join(names::HEAD));
-        let (a, s) = (&self.answering, &self.settings);
-        fsck(&*self.rows, &head, &a.files, &a.sealer, &s.origin, s.signer.vkey()).unwrap()
-    }
-
-    #[track_caller]
-    fn holds(&self, who: &Csi, version: Option<u32>) {
-        assert_eq!(self.current(who).0, version);
-        let report = self.fsck();
-        assert!(report.faults.is_empty(), "{report:?}");
-        assert_eq!(report.entries, self.signed.size());
-    }
-}
+use waymark_mapping::signed::SignedStruct;
+use waymark_runtime::keyfile;
 
 /// A log of at least `size` entries, at rest.
 fn grown_at_rest(size: u64) -> tempfile::TempDir {
     let mut hand = Hand::new();
     assert!(hand.commit(vec![], None));
-    let missing = size - hand.state.size() - 1;
+    let missing = size - hand.writer.state.size() - 1;
     let changes = (0..missing).map(|i| hand.judged(&csi(&format!("tel:+4915112{i:06}")))).collect();
     assert!(hand.commit(changes, None));
     hand.at_rest()
@@ -328,23 +64,23 @@ fn every_fault_leaves_the_batch_before_or_the_one_after() {
             let copy = tempfile::tempdir().unwrap();
             copy_folder(template.path(), copy.path());
             let mut hand = Hand::open(copy).map_err(|(why, _)| why).unwrap();
-            let before = hand.state.size();
+            let before = hand.writer.state.size();
             let mut version = None;
             for (step, how, made) in [(first, how_first, made_first), (second, how_second, made_second)] {
-                let size = hand.state.size();
+                let size = hand.writer.state.size();
                 let change = hand.judged(&bob);
                 assert!(!hand.commit(vec![change], Some((step, how))), "{step:?} {how:?} was to fail");
                 hand = hand.again().unwrap_or_else(|(why, _)| panic!("after {step:?} {how:?}: {why}"));
                 if made {
                     version = Some(version.map_or(0, |v| v + 1));
                 }
-                assert_eq!(hand.state.size() > size, made, "{step:?} {how:?}");
+                assert_eq!(hand.writer.state.size() > size, made, "{step:?} {how:?}");
                 hand.holds(&bob, version);
             }
             let change = hand.judged(&bob);
             assert!(hand.commit(vec![change], None));
             hand.holds(&bob, Some(version.map_or(0, |v| v + 1)));
-            crossed += u32::from(before < 256 && hand.state.size() >= 256);
+            crossed += u32::from(before < 256 && hand.writer.state.size() >= 256);
         }
     }
     assert!(crossed > 0, "no batch filled a tile: the test has lost its point");
@@ -356,26 +92,26 @@ fn every_fault_leaves_the_promise_before_or_the_one_after() {
     let bob = csi("tel:+4915112345642");
     for (step, how, made) in FAULTS {
         let mut hand = grown(20);
-        let before = Promise::of(hand.state.latest_promise()).unwrap();
+        let before = Promise::of(hand.writer.state.latest_promise()).unwrap();
         let promise = Promise { policy: Hash::sha256(&[b"another document"]), interval_ms: before.interval_ms * 2 };
         let log_key = SecretKey::from_seed(&keyfile::load(&hand.dir.path().join("keys/log.key")).unwrap());
-        let config = change::make(&origin(), &log_key, promise, hand.state.latest_promise());
+        let config = change::make(&origin(), &log_key, promise, hand.writer.state.latest_promise());
         let changes = vec![hand.judged(&bob)];
         let intake = Intake { config: Some(config.clone()), changes, ..Intake::default() };
         assert!(!hand.commit_all(intake.clone(), Some((step, how))), "{step:?} {how:?} was to fail");
         hand = hand.again().unwrap_or_else(|(why, _)| panic!("after {step:?} {how:?}: {why}"));
-        let now = Promise::of(hand.state.latest_promise()).unwrap();
+        let now = Promise::of(hand.writer.state.latest_promise()).unwrap();
         assert_eq!(now, if made { promise } else { before }, "{step:?} {how:?}");
         hand.holds(&bob, made.then_some(0));
         // It follows once, not twice; and the record of bob is not made twice either.
-        let again = check_config(&config, hand.state.latest_promise(), &origin(), &log_key.public());
+        let again = check_config(&config, hand.writer.state.latest_promise(), &origin(), &log_key.public());
         assert_eq!(again.is_ok(), !made);
         if !made {
             assert!(hand.commit_all(intake, None));
-            assert_eq!(Promise::of(hand.state.latest_promise()), Some(promise));
+            assert_eq!(Promise::of(hand.writer.state.latest_promise()), Some(promise));
         }
         hand = hand.again().unwrap_or_else(|(why, _)| panic!("{why}"));
-        assert_eq!(Promise::of(hand.state.latest_promise()), Some(promise));
+        assert_eq!(Promise::of(hand.writer.state.latest_promise()), Some(promise));
         hand.holds(&bob, Some(0));
     }
 }
@@ -385,30 +121,32 @@ fn a_config_entry_that_does_not_follow_is_left_out() {
     let hand = grown(20);
     let log_key = SecretKey::from_seed(&keyfile::load(&hand.dir.path().join("keys/log.key")).unwrap());
     let promise = Promise { policy: Hash::sha256(&[b"another document"]), interval_ms: 70 };
-    let good = change::make(&origin(), &log_key, promise, hand.state.latest_promise());
+    let good = change::make(&origin(), &log_key, promise, hand.writer.state.latest_promise());
     let late = change::make(&origin(), &log_key, promise, b"another entry");
-    let by_other = change::make(&origin(), &key("another"), promise, hand.state.latest_promise());
+    let by_other = change::make(&origin(), &key("another"), promise, hand.writer.state.latest_promise());
     let mut other_key = good.clone();
     other_key.log_key = key("another").public();
     other_key.sign(&origin(), &log_key);
     let mut bent = good.clone();
     bent.interval_ms += 1;
-    let now = Clock::System.now().max(hand.state.head.as_ref().unwrap().time.plus_ms(1));
+    let slow = Promise { interval_ms: 30_001, ..promise };
+    let slow = change::make(&origin(), &log_key, slow, hand.writer.state.latest_promise());
     let made = |config| {
         let intake = Intake { config: Some(config), ..Intake::default() };
-        batch(&hand.state, intake, now, &mut random::source()).unwrap()
+        hand.made(intake).sound.into_parts()
     };
     for (config, why) in [
         (late, ConfigRefused::NotNext),
         (by_other, ConfigRefused::OtherKey),
         (other_key, ConfigRefused::OtherKey),
         (bent, ConfigRefused::Signature),
+        (slow, ConfigRefused::Interval),
     ] {
-        let made = made(config);
+        let (made, next) = made(config);
         assert_eq!((made.config_refused, made.entries.len()), (Some(why), 1), "a head, and nothing else");
-        assert_eq!(made.next.config, hand.state.config);
+        assert_eq!(next.audited.config_bytes(), hand.writer.state.audited.config_bytes());
     }
-    let made = made(good);
+    let (made, _) = made(good);
     assert_eq!((made.config_refused, made.entries.len()), (None, 2));
     assert_eq!(made.head.config, Hash::sha256(&[&made.entries[0]]));
 }
@@ -434,7 +172,7 @@ fn an_old_head_is_not_continued_once_a_newer_checkpoint_was_published() {
     let mut hand = grown(40);
     let old = copy_of(&hand, names::HEAD);
     assert!(hand.commit(vec![], None));
-    hand.answering.files.publish(&hand.head_note).unwrap();
+    hand.answering.files.publish(&hand.writer.head_note).unwrap();
     std::fs::write(hand.dir.path().join(names::HEAD), old).unwrap();
     assert!(matches!(hand.again().err().unwrap().0, RecoverError::HeadIsOld { .. }));
 }
@@ -455,7 +193,7 @@ fn an_old_record_store_is_not_continued() {
 #[test]
 fn a_disk_that_contradicts_itself_is_refused() {
     let publish = |hand: &Hand, signer: &NoteSigner, root: Hash| {
-        let checkpoint = Checkpoint::new(origin(), hand.signed.size(), root);
+        let checkpoint = Checkpoint::new(origin(), hand.writer.signed.size(), root);
         let note = SignedCheckpoint::sign(checkpoint, signer).to_note(&[]);
         hand.answering.files.publish(&note).unwrap();
     };
@@ -465,8 +203,8 @@ fn a_disk_that_contradicts_itself_is_refused() {
     );
     let other = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), key("another log"));
     let by_other = |h: &Hand| {
-        let note = SignedCheckpoint::sign(h.signed.checkpoint().clone(), &other).to_note(&[]);
-        Head::at(&h.dir.path().join(names::HEAD)).swap(Some(&h.head_note), &note).unwrap();
+        let note = SignedCheckpoint::sign(h.writer.signed.checkpoint().clone(), &other).to_note(&[]);
+        Head::at(&h.dir.path().join(names::HEAD)).swap(Some(&h.writer.head_note), &note).unwrap();
     };
     refused(by_other, |e| matches!(e, RecoverError::NotOurs(_)));
     refused(
@@ -544,8 +282,7 @@ fn two_changes_judged_over_one_version_do_not_both_get_in() {
     assert!(matches!(pool.add([2; 32], again, |c| is_next(&hand, c)), Err(PoolRefused::InFlight)));
     let Taken { intake, done } = pool.take();
     assert!(hand.commit_all(intake, None));
-    let csi_key = hand.answering.sealer.csi_key(&bob);
-    pool.published(&[csi_key], done);
+    pool.published(&[], done);
     let late = pool.add([3; 32], second, |c| is_next(&hand, c));
     assert!(matches!(late, Err(PoolRefused::Overtaken)), "it would be a second version 0, and end the sequencer");
     let now = hand.judged(&bob);

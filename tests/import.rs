@@ -28,6 +28,7 @@ use waymark::{
     fsck::fsck,
     init::open_rows,
     msp, onboarding,
+    sequencer::accepted::Accepted,
     store::{Head, LogFiles, RowKeys, seal::Sealer},
 };
 use waymark_log::{
@@ -215,7 +216,7 @@ async fn count_records(stage: Stage, dir: &Path, good: u64) {
     let keys = RowKeys::open(&dir.join(names::ROW_KEYS)).unwrap();
     let sealer = Sealer::new(&settings.store_key, std::sync::Arc::new(keys));
     let head = Head::at(&dir.join(names::HEAD));
-    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, vkey.vkey()).unwrap();
+    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, vkey.vkey(), &Accepted::NONE).unwrap();
     assert_eq!((report.records, report.identifiers, report.faults), (good, good, vec![]));
 }
 

@@ -54,7 +54,7 @@ impl Stage {
     async fn more_msps(&self, count: usize) -> Vec<String> {
         let names: Vec<String> = (0..count).map(|i| format!("m{i}.example")).collect();
         for name in &names {
-            let entry = init::provider_entry(&domain(name), ProviderRole::Msp, false, 1, &self.origin, &key(name));
+            let entry = init::provider_entry(&domain(name), ProviderRole::MSP, false, 1, &self.origin, &key(name));
             onboarding::submit(&self.root.path().join("dp"), &entry).unwrap();
         }
         until("more providers", async || names.iter().all(|n| self.dp.knows_provider(&domain(n)))).await;

@@ -21,6 +21,7 @@ use waymark::{
     init::{open_rows, provider_entry},
     onboarding,
     recycling::{FeedFile, Registers},
+    sequencer::accepted::Accepted,
     store::{Head, LogFiles, RowKeys, SealedRow, StoreError, seal::Sealer},
 };
 use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
@@ -181,7 +182,8 @@ async fn purged(stage: Stage, deleted: u64) -> waymark::fsck::Report {
     let rows = open_rows(&dir, settings.store, false).unwrap();
     let (head, files) = (Head::at(&dir.join(names::HEAD)), LogFiles::at(&dir.join(names::LOG)).unwrap());
     let sealer = Sealer::new(&settings.store_key, keys);
-    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey()).unwrap();
+    let report =
+        fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey(), &Accepted::NONE).unwrap();
     drop(root);
     report
 }
@@ -264,7 +266,7 @@ async fn what_others_say_removes_nothing_but_the_operators_word() {
     let csips = vec![TrustedCsip { domain: domain("telco.example"), issues: vec!["tel:+4915".to_owned()] }];
     let stage = Stage::with(1, &Clock::shifted(), |settings| settings.csips = csips).await;
     let telco =
-        provider_entry(&domain("telco.example"), ProviderRole::Csip, false, 2, &stage.origin, &key("telco.example"));
+        provider_entry(&domain("telco.example"), ProviderRole::CSIP, false, 2, &stage.origin, &key("telco.example"));
     onboarding::submit(&stage.root.path().join("dp"), &telco).unwrap();
     until("the operator to be logged", async || stage.dp.knows_provider(&domain("telco.example"))).await;
     let (_, bobs, _) = bob(&stage).await;

@@ -18,7 +18,7 @@ use std::{
 use common::{Stage, csi, until};
 use plain::{
     dice::Dice,
-    forge::{CSIP, Forge, MSPS, domain, hidden_tag, secret},
+    forge::{CSIP, ELSEWHERE, Forge, MSPS, STRICT, domain, hidden_tag, secret},
     rules::{Ask, Bench, DAY, HOUR, Held, How, MINUTE, Ms, SECOND, State, Status, Who, Why, judge},
     tally::Tally,
     wishes::{APPS, Wisher},
@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use waymark::{
     api::{ChangeRequest, OfferedConsent},
     client::ClientError,
-    config::{CsipFile, Settings},
+    config::{CsipFile, ProverFile, Settings},
     init, onboarding,
 };
 use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
@@ -51,6 +51,8 @@ const SECONDS: u64 = 25;
 const LONGER: Duration = Duration::from_secs(120);
 /// People at the same time: a batch costs the same for one as for all.
 const PEOPLE: u64 = 12;
+/// Most visible mappings: few, so that what lapsed has to make way.
+const VISIBLE_MAX: usize = 3;
 /// A head may be so much older than the clock: what is judged by heads is judged by either.
 const HEAD_LAG: Ms = 70 * SECOND;
 
@@ -63,7 +65,8 @@ async fn a_dp_and_a_plain_model_of_its_rules_agree() {
     let mut people: Vec<Person> = (0..PEOPLE).map(|i| Person::new(i, seed, &world)).collect();
     let mut dice = Dice::new(seed);
     let end = Instant::now() + Duration::from_secs(number("WAYMARK_MODEL_SECONDS").unwrap_or(SECONDS));
-    let codes = [Why::Stale, Why::Invalid, Why::Mapping, Why::Signature, Why::NotAllowed, Why::ProverUnknown];
+    let codes =
+        [Why::Stale, Why::Invalid, Why::Mapping, Why::Signature, Why::NotAllowed, Why::ProverUnknown, Why::ProverScope];
     let told = |people: &[Person]| {
         let mut tally = Tally::default();
         people.iter().for_each(|p| tally.add(&p.tally));
@@ -97,11 +100,24 @@ impl World {
     async fn start() -> Self {
         let csip = CsipFile { domain: CSIP.to_owned(), issues: vec!["tel:+4915".to_owned()] };
         let clock = Clock::shifted();
-        let stage = Stage::with_file(1, &clock, |file| file.csip.push(csip)).await;
+        let prover = |name: &str, attests: &str, stricter| {
+            let attests = vec![attests.to_owned()];
+            ProverFile { domain: name.to_owned(), attests, stricter }
+        };
+        let provers = [prover(STRICT, "tel:+", true), prover(ELSEWHERE, "@post.example", false)];
+        let stage = Stage::with_file(1, &clock, |file| {
+            file.csip.push(csip);
+            file.prover.extend(provers);
+            file.visible_mappings = VISIBLE_MAX;
+        })
+        .await;
         let dir = stage.root.path().join("dp");
-        let entry = init::provider_entry(&domain(CSIP), ProviderRole::Csip, false, 1, &stage.origin, &secret(CSIP));
-        onboarding::submit(&dir, &entry).unwrap();
-        until("the CSIP to be logged", async || stage.dp.knows_provider(&domain(CSIP))).await;
+        let roles = [(CSIP, ProviderRole::CSIP), (STRICT, ProviderRole::PROVER), (ELSEWHERE, ProviderRole::PROVER)];
+        for (name, role) in roles {
+            let entry = init::provider_entry(&domain(name), role, false, 1, &stage.origin, &secret(name));
+            onboarding::submit(&dir, &entry).unwrap();
+            until("a provider to be logged", async || stage.dp.knows_provider(&domain(name))).await;
+        }
         let dp_key = Settings::load(&dir).unwrap().prover;
         stage.pass(2 * HOUR).await;
         Self { stage, dp_key }
@@ -166,7 +182,7 @@ impl Person {
         let who = csi(&format!("tel:+491{}1123456{number:02}", if issued { 5 } else { 7 }));
         Self {
             issued,
-            wisher: Wisher::new(seed * PEOPLE + number, true),
+            wisher: Wisher::new(seed * PEOPLE + number, true, VISIBLE_MAX),
             forge: Forge::new(world.stage.origin.clone(), who.clone(), world.dp_key.clone()),
             who,
             expected: None,
@@ -247,7 +263,14 @@ impl Person {
     }
 
     fn judge(&self, ask: &Ask, now: Ms) -> Result<State, BTreeSet<Why>> {
-        let bench = Bench { now, recycled: false, issued: self.issued, directory: true };
+        let bench = Bench {
+            now,
+            recycled: false,
+            issued: self.issued,
+            directory: true,
+            visible_max: VISIBLE_MAX,
+            stricter: true,
+        };
         judge(self.expected.as_ref(), ask, bench)
     }
 
@@ -366,6 +389,10 @@ impl Person {
             if let Some(difference) = self.forge.difference(&expected, &current.state) {
                 panic!("{key:?}: {difference}");
             }
+            let closed = expected.held.iter().filter(|h| !expected.sees(key, h)).map(|h| self.forge.digest(&h.mapping));
+            let closed: BTreeSet<Hash> = closed.collect();
+            let found: BTreeSet<Hash> = current.state.closed.iter().map(|slot| slot.mapping).collect();
+            assert_eq!(found, closed, "what {key:?} is not shown of what was hidden before it came");
         } else if established == [false, false]
             && !self.made_by.as_ref().is_some_and(|(_, e, _)| e.authorities.iter().any(|a| a.key == public))
         {

@@ -37,12 +37,12 @@ use waymark_mapping::{
     event::EventKind,
     facts::Service,
     identifier::Csi,
-    mapping::{Attestation, Consent, Mapping},
-    names::Account,
+    mapping::{Attestation, Consent, Mapping, Tags},
+    names::{Account, Tag},
     provider::UNSIGNED_WAIT_MS,
+    signed::SignedStruct,
     verify::{Outcome, Trail, verify},
     watch::WatchId,
-    wire::Opaque8,
 };
 use waymark_runtime::{clock::Clock, fetch::Fetched, keyfile, random};
 
@@ -211,12 +211,12 @@ async fn a_key_is_rotated_under_a_running_adapter_and_retired() {
 
 /// An entry about a key of chat.example over its keys as they are.
 async fn entry(dp: &ProviderClient, action: ProviderAction, new: &SecretKey, by: Option<&SecretKey>) -> Provider {
-    let mut entry = init::provider_entry(&domain(CHAT), ProviderRole::Msp, false, 1, &stage_origin(), new);
+    let mut entry = init::provider_entry(&domain(CHAT), ProviderRole::MSP, false, 1, &stage_origin(), new);
     entry.action = action;
-    entry.previous_leaf = dp.leaf().await.unwrap().map_or(Hash::ZERO, |leaf| leaf.digest());
-    entry.by_key = new.sign(&entry.key_message(&stage_origin()));
+    entry.previous_leaf = dp.leaf(ProviderRole::MSP).await.unwrap().map_or(Hash::ZERO, |leaf| leaf.digest());
+    entry.sign_by_key(&stage_origin(), new);
     if let Some(by) = by {
-        entry.by_valid = Opaque8::new(*by.sign(&entry.valid_message(&stage_origin())).as_bytes()).unwrap();
+        entry.sign_by_valid(&stage_origin(), by);
     }
     entry
 }
@@ -255,10 +255,10 @@ async fn an_entry_over_http_needs_a_valid_key_of_its_domain() {
     let good = entry(&dp, ProviderAction::Add, &key("one"), Some(&valid)).await;
     dp.submit(&good).await.unwrap();
     let _ = dp.submit(&good).await;
-    let two = async || dp.leaf().await.unwrap().is_some_and(|leaf| leaf.keys.len() == 2);
+    let two = async || dp.leaf(ProviderRole::MSP).await.unwrap().is_some_and(|leaf| leaf.keys.len() == 2);
     until("the second key", two).await;
     let now = Clock::System.now();
-    assert_eq!(dp.leaf().await.unwrap().unwrap().valid(ProviderRole::Msp, now).count(), 2);
+    assert_eq!(dp.leaf(ProviderRole::MSP).await.unwrap().unwrap().valid(now).count(), 2);
     stage.stop().await;
 }
 
@@ -295,9 +295,10 @@ impl Drop for Time {
 /// The operator takes an entry in.
 async fn take_in(stage: &Stage, dp: &ProviderClient, path: &Path) {
     let entry = onboarding::parse(&std::fs::read(path).unwrap()).unwrap();
-    let key = entry.key;
+    let key = entry.key.clone();
     onboarding::submit(&stage.root.path().join("dp"), &entry).unwrap();
-    let listed = async || dp.leaf().await.unwrap().is_some_and(|leaf| leaf.keys.iter().any(|k| k.key == key));
+    let listed =
+        async || dp.leaf(ProviderRole::MSP).await.unwrap().is_some_and(|leaf| leaf.keys.iter().any(|k| k.key == key));
     until("the pending key", listed).await;
 }
 
@@ -318,8 +319,8 @@ async fn a_lost_key_is_replaced_after_seven_days_unless_it_was_not_lost() {
     let Rotation::Due(stolen, due) = keys::rotate(&thief, &dp, true).await.unwrap() else { panic!("not pending") };
     let wait = due.since(time.clock.now());
     assert!(wait > UNSIGNED_WAIT_MS - DAY_MS && wait <= UNSIGNED_WAIT_MS, "{wait}");
-    assert_eq!(keys::cancel(&chat, &dp, None).await.unwrap(), stolen);
-    assert!(matches!(keys::cancel(&chat, &dp, None).await, Err(KeysError::Pending(0))));
+    assert_eq!(keys::cancel(&chat, &dp, ProviderRole::MSP, None).await.unwrap(), stolen);
+    assert!(matches!(keys::cancel(&chat, &dp, ProviderRole::MSP, None).await, Err(KeysError::Pending(0))));
     dp.import(&old, body()).await.unwrap();
 
     // It is lost in earnest.
@@ -516,5 +517,114 @@ async fn lists_and_notices_outlive_the_adapter() {
     assert_eq!(app.notices(&key("w"), &of_bob.watch_id, None).await.unwrap(), told);
     assert_eq!(running.unexpected(), [leaf]);
     running.stop().await;
+    stage.stop().await;
+}
+
+/// What the adapter's status says of keys in its MSP's name: role, action and key of each.
+async fn foreign_keys(stage: &Stage, adapter: &msp::Running) -> Vec<(String, String, String)> {
+    let fetched = stage.fetcher.get(&format!("{}/status", adapter.url()), 65_536).await.unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&fetched.body).unwrap();
+    let text = |found: &serde_json::Value, field: &str| found[field].as_str().unwrap().to_owned();
+    let found = status["foreign_keys"].as_array().unwrap().iter();
+    found.map(|f| (text(f, "role"), text(f, "action"), text(f, "key"))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_msp_is_told_of_every_key_in_its_name_that_is_not_its_own() {
+    let stage = Stage::new().await;
+    let chat = onboard(&stage).await;
+    let follow = async || {
+        adapter(&stage, &chat, |settings| {
+            settings.log = Some((stage.dp.log_url(), stage.trust.clone()));
+            settings.poll_ms = 20;
+        })
+        .await
+    };
+    let running = follow().await;
+    let dp = provider(&stage, &Clock::System, CHAT);
+    // Its own doing is no news.
+    let Rotation::Done(_) = keys::rotate(&chat, &dp, false).await.unwrap() else { panic!("not in place") };
+    // Somebody persuades the operator: a key for the MSP, and one for a role that the domain has never had.
+    let thief = key("thief").public().to_hex();
+    let operator = stage.root.path().join("dp");
+    let unsigned = entry(&dp, ProviderAction::Rotate, &key("thief"), None).await;
+    onboarding::submit(&operator, &unsigned).unwrap();
+    let told = |role: &str, action: &str| (role.to_owned(), action.to_owned(), thief.clone());
+    until("the first alert", async || foreign_keys(&stage, &running).await == [told("msp", "rotate")]).await;
+    let csip = ProviderRole::CSIP;
+    onboarding::submit(&operator, &init::provider_entry(&domain(CHAT), csip, false, 2, &stage.origin, &key("thief")))
+        .unwrap();
+    until("the second alert", async || foreign_keys(&stage, &running).await.len() == 2).await;
+    assert_eq!(foreign_keys(&stage, &running).await[1], told("csip", "add"));
+    // Both wait, and both are cancelled with the MSP's key.
+    let now = Clock::System.now();
+    for role in [ProviderRole::MSP, csip] {
+        let listed = dp.leaf(role).await.unwrap().unwrap();
+        assert!(listed.find(&key("thief").public()).is_some_and(|k| now < k.due));
+        assert_eq!(keys::cancel(&chat, &dp, role, None).await.unwrap(), key("thief").public());
+    }
+    assert_eq!(dp.leaf(csip).await.unwrap(), None);
+    // The domain's own key for that role comes in at once, with the MSP's word.
+    let own = init::provider_entry(&domain(CHAT), csip, false, 2, &stage.origin, &key("csip"));
+    assert!(keys::vouch(&chat, &dp, own).await.unwrap().is_valid_at(Clock::System.now()));
+    // After a start the log says all of it again; the key of another role is not among the adapter's files.
+    until("all alerts", async || foreign_keys(&stage, &running).await.len() == 5).await;
+    let before = foreign_keys(&stage, &running).await;
+    running.stop().await;
+    let running = follow().await;
+    until("the alerts to be raised anew", async || foreign_keys(&stage, &running).await == before).await;
+    running.stop().await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_attested_is_found_after_the_provers_key_has_retired() {
+    let stage = Stage::new().await;
+    let who = csi("tel:+4915112345642");
+    let (bob, ann) = (key("bob"), key("ann"));
+    add(&stage, &who, &bob, QUIET, "default").await;
+    let hidden = stage.mapping(&ann, &who, QUIET, Tags::Exact(Tag::parse("chess").unwrap())).await;
+    let added = with_consent(&stage.origin, hidden);
+    let seen = stage.look_up(&who, None).await;
+    let change = request(&stage.origin, &seen, &who, EventKind::Issue, &[added], &[], &[(&ann, None)]);
+    stage.client().change(&ann, &change).await.unwrap();
+    // Bob's app changes its key: the attestation is newer than the standing.
+    let old = seen.mappings[0].digest;
+    let mut rotated = stage.mapping(&key("bob 2"), &who, QUIET, shown("default")).await;
+    rotated.account = seen.mappings[0].account.clone();
+    rotated.sign(&stage.origin, &key("bob 2"));
+    let seen = stage.look_up(&who, None).await;
+    let change = request(
+        &stage.origin,
+        &seen,
+        &who,
+        EventKind::RotateKey,
+        &[with_consent(&stage.origin, rotated)],
+        &[old],
+        &[(&bob, None), (&key("bob 2"), None)],
+    );
+    stage.client().change(&bob, &change).await.unwrap();
+    let before = [stage.look_up(&who, None).await, stage.look_up(&who, Some("chess")).await];
+
+    // The DP's prover has a new key, and the old one retires.
+    let settings = waymark::config::Settings::load(&stage.root.path().join("dp")).unwrap();
+    let dp = provider(&stage, &Clock::System, "dp.example");
+    let leaf = async || dp.leaf(ProviderRole::PROVER).await.unwrap().unwrap();
+    let (role, next) = (ProviderRole::PROVER, key("the prover's next key"));
+    let mut rotation = init::provider_entry(dp.domain(), role, false, 0, &stage.origin, &next);
+    (rotation.action, rotation.previous_leaf) = (ProviderAction::Rotate, leaf().await.digest());
+    rotation.sign_by_key(&stage.origin, &next);
+    rotation.sign_by_valid(&stage.origin, &settings.prover);
+    dp.submit(&rotation).await.unwrap();
+    let retired = settings.prover.public();
+    until("the old key to retire", async || leaf().await.find(&retired).unwrap().has_retired_at(Clock::System.now()))
+        .await;
+    let after = [stage.look_up(&who, None).await, stage.look_up(&who, Some("chess")).await];
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((after.outcome, &after.mappings), (Outcome::Listed, &before.mappings));
+    }
+    // The recipient's list bears the same proof.
+    let current = history(&stage.client(), &key("bob 2"), &who, &stage.trust, &mut LogMemory::default()).await;
+    assert_eq!(current.unwrap().unwrap().state.held.len(), 2);
     stage.stop().await;
 }

@@ -216,7 +216,7 @@ async fn a_sequencer_that_has_stopped_is_a_reason() {
     fs::remove_file(dir.join(names::HEAD)).unwrap();
     let origin = Origin::new("dp.example/log").unwrap();
     let entry =
-        waymark::init::provider_entry(&domain("late.example"), ProviderRole::Msp, false, 1, &origin, &key("late"));
+        waymark::init::provider_entry(&domain("late.example"), ProviderRole::MSP, false, 1, &origin, &key("late"));
     onboarding::submit(&dir, &entry).unwrap();
     stage.dp.stopped().await;
     assert_eq!(reasons(&operations).await, codes(&["sequencer-stopped"]));

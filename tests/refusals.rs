@@ -20,8 +20,8 @@ use waymark_mapping::{
     mapping::Tags,
     names::Tag,
     provider::ProviderDirectory,
-    signed::{SignedStruct, UNSIGNED},
-    wire::{List24, Opaque8, encode},
+    signed::SignedStruct,
+    wire::{List24, Optional24, encode},
 };
 use waymark_runtime::{clock::Clock, random};
 
@@ -57,15 +57,15 @@ impl Stage {
     /// A prover who is logged, and then retired.
     async fn prover_who_retires(&self, name: &str) -> SecretKey {
         let (secret, dir) = (key(name), self.root.path().join("dp"));
-        let add = init::provider_entry(&domain(name), ProviderRole::Prover, false, 0, &self.origin, &secret);
+        let add = init::provider_entry(&domain(name), ProviderRole::PROVER, false, 0, &self.origin, &secret);
         onboarding::submit(&dir, &add).unwrap();
         self.providers_say(name, |p| p["retired_ms"] == 0).await;
         let mut logged = ProviderDirectory::new();
         logged.apply(&add, &self.origin, Clock::System.now()).unwrap();
-        let previous_leaf = logged.previous_leaf(&domain(name));
-        let mut retire = Provider { action: ProviderAction::Retire, previous_leaf, by_key: UNSIGNED, ..add };
-        let by_valid = secret.sign(&retire.valid_message(&self.origin));
-        retire.by_valid = Opaque8::new(*by_valid.as_bytes()).unwrap();
+        let previous_leaf = logged.previous_leaf(&domain(name), ProviderRole::PROVER);
+        let by_key = Optional24(None);
+        let mut retire = Provider { action: ProviderAction::Retire, previous_leaf, by_key, ..add };
+        retire.sign_by_valid(&self.origin, &secret);
         onboarding::submit(&dir, &retire).unwrap();
         self.providers_say(name, |p| p["retired_ms"] != 0).await;
         secret

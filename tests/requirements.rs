@@ -237,7 +237,7 @@ async fn f5_providers_of_every_class_take_part() {
     let (dir, bob, who) = (stage.root.path().join("dp"), key("bob"), csi(BOB));
     let names: Vec<String> = (0..=4).map(|class| format!("class{class}.example")).collect();
     for (class, name) in (0..).zip(&names) {
-        let entry = provider_entry(&domain(name), ProviderRole::Msp, false, class, &stage.origin, &key(name));
+        let entry = provider_entry(&domain(name), ProviderRole::MSP, false, class, &stage.origin, &key(name));
         onboarding::submit(&dir, &entry).unwrap();
     }
     until("the providers", async || names.iter().all(|n| stage.dp.knows_provider(&domain(n)))).await;
@@ -246,7 +246,7 @@ async fn f5_providers_of_every_class_take_part() {
     for (class, name) in (0u8..).zip(&names) {
         let (fetcher, clock) = (stage.fetcher.clone(), stage.clock.clone());
         let listed = ProviderClient::new(fetcher, &stage.dp.url(), stage.origin.clone(), clock, domain(name));
-        assert_eq!(listed.leaf().await.unwrap().unwrap().keys[0].class, class, "{name}");
+        assert_eq!(listed.leaf(ProviderRole::MSP).await.unwrap().unwrap().keys[0].class, class, "{name}");
         let mapping = common::mapping(&stage.origin, &bob, &proof, name, shown("default"));
         added.push(with_consent(&stage.origin, mapping));
     }

@@ -17,7 +17,7 @@ use waymark_mapping::{
     identifier::Csi,
     mapping::{Attestation, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
-    record::{Ground, HIDDEN_SLOTS, SlotStatus, VISIBLE_MAPPINGS_DEFAULT},
+    record::{Ground, HIDDEN_SLOTS, LAPSED_KEPT_MS, SlotStatus},
     rules::{self, Held, Known, Proposal, State},
     signed::{SignedStruct, UNSIGNED},
     wire::{Format, List24, Opaque8},
@@ -27,6 +27,8 @@ use waymark_mapping::{
 const EVENTS_MAX: usize = 12;
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
+/// Most visible mappings: few, so that a record is full within a life.
+const VISIBLE_MAX: usize = 4;
 /// Between two events.
 const WAITS_MS: [u64; 8] = [1000, 1000, HOUR_MS, DAY_MS, 4 * DAY_MS, 15 * DAY_MS, 29 * DAY_MS, 200 * DAY_MS];
 const KINDS: [EventKind; 13] = [
@@ -109,6 +111,8 @@ fn play(script: &[u8], mut allowed: impl FnMut(Option<&State>, &Event, &State)) 
         let known = Known {
             csip: (!dice.one_in(4)).then_some(&cast.domain),
             ground: dice.one_in(8).then_some(Ground::Recycled),
+            stricter: if dice.one_in(2) { std::slice::from_ref(&cast.domain) } else { &[] },
+            visible_max: Some(VISIBLE_MAX),
         };
         let proposal = Proposal { event: &event, added: &added, origin: &cast.origin, now, known };
         let last = before.as_ref().map(|(state, commitment)| (state, *commitment));
@@ -123,7 +127,7 @@ fn play(script: &[u8], mut allowed: impl FnMut(Option<&State>, &Event, &State)) 
 
 fn check(before: Option<&State>, event: &Event, next: &State) {
     let hidden = next.held.iter().filter(|h| h.is_hidden()).count();
-    assert!(hidden <= HIDDEN_SLOTS && next.held.len() - hidden <= VISIBLE_MAPPINGS_DEFAULT);
+    assert!(hidden <= HIDDEN_SLOTS && next.held.len() - hidden <= VISIBLE_MAX);
     assert!(next.held.is_sorted_by_key(Held::is_hidden), "visible mappings come first");
     assert_eq!(next.version, before.map_or(0, |b| b.version + 1));
     assert!(next.csi == event.tbs.csi);
@@ -135,6 +139,7 @@ fn check(before: Option<&State>, event: &Event, next: &State) {
     let Some(before) = before else { return check_listed(&[], event, next) };
     let begins = next.start.version == next.version;
     assert!(if begins { next.tenure == before.tenure + 1 } else { next.start == before.start });
+    assert!(next.closed.is_empty());
     assert_eq!(begins, next.tenure != before.tenure);
     check_listed(&before.held, event, next);
     check_evictions(before, event, next);
@@ -179,11 +184,19 @@ fn check_evictions(before: &State, event: &Event, next: &State) {
         }
         _ => {
             for held in before.held.iter().filter(|h| !next.held.iter().any(|n| n.mapping == h.mapping)) {
-                let yields = held.has_lapsed_at(now) || before.is_new_at(held, now);
+                let lapsed = held.mapping.not_after.plus_ms(LAPSED_KEPT_MS) <= now && made_way(event, held, next);
+                let yields = lapsed || before.is_new_at(held, now);
                 assert!(signs(&held.mapping.recipient) || yields, "somebody was evicted");
             }
         }
     }
+}
+
+/// Whether a full record needed the room of what lapsed.
+fn made_way(event: &Event, held: &Held, next: &State) -> bool {
+    let (visible, hidden) = next.counts();
+    let is_full = if held.is_hidden() { hidden == HIDDEN_SLOTS } else { visible >= VISIBLE_MAX };
+    !event.tbs.added.is_empty() && is_full
 }
 
 // What somebody may want.

@@ -16,7 +16,7 @@
 //!          OpenedHidden hidden<0..229,376>; TagProof tag_proofs<0..2^11>; }                             Body
 //! struct { opaque vrf_proof[80]; optional<Hash> commitment; }                                        LadderStep
 //! struct { ProviderLeaf leaves<0..2^17>; PrefixProof proof; }                                        Providers
-//! struct { Hash open_path<0..2^11>; LoggedVersion since<0..2^15>; TenureProof tenure?; }   tenure.rs   Full
+//! struct { Hash open_path<0..2^11>; LoggedVersion since<0..2^15>; TenureProof tenure?; Earlier earlier<0..196,608>; }   Full
 //! struct { uint8 format = 1; opaque open<1..2^14>; opaque config<0..2^14>; Head head; Hash head_path<0..2^11>;
 //!          opaque checkpoint<1..2^16-1>; uint32 version; LadderStep ladder<0..2^13>; PrefixProof map;
 //!          Body body?; Providers providers; Full full?; }                        Answer
@@ -28,14 +28,16 @@
 //!
 //! `open` and `config` are whole entries. Without a body the answer says "absent"; its version is then 0. A ladder step
 //! bears the commitment of every version that is there, other than the latest, whose commitment the body opens. `leaves`
-//! are those that exist of the domains that the answer names (MSPs, provers, the CSIP of a release, the DP where it withholds
-//! something; in the order of SHA-256(domain)); the proof also shows which do not exist.
+//! are those that exist of the pairs of domain and role that the answer names (MSPs of mappings in role msp, their provers in role
+//! prover, the CSIP of a release in role csip, the DP in role prover where it withholds something; in the order of their places in the
+//! provider tree); the proof also shows which do not exist.
 //!
 //! A mapping is closed (`shown` = 0) if and only if the DP withholds it and the reader is a sender; `statement` is then the DP's,
 //! as it is the MSP's for a mapping that is detached.
 //!
-//! `full` bears the proof of how the tenure began, wherever it is not the first, and on request the versions that the standings
-//! name and the path of the open entry as leaf 0 (`open_path`; empty if it is not shown). A receipt always bears that path. `previous` bears no consents: what an MSP says is judged for the record as it is. It is the record before in the same
+//! `full` bears the proof of how the tenure began, wherever it is not the first, what shows that mappings and statements by keys that
+//! have retired were in the log before ([`crate::earlier`]), and on request the versions that the standings name and the path of the open
+//! entry as leaf 0 (`open_path`; empty if it is not shown). A receipt always bears that path. `previous` bears no consents: what an MSP says is judged for the record as it is. It is the record before in the same
 //! tenure; there is none at a tenure's beginning.
 //!
 //! An answer is unsigned: a wrong one fails ([`crate::verify`]), a stale one expires. Padding hides from the network what
@@ -48,6 +50,7 @@ use waymark_log::hash::Hash;
 
 use crate::{
     commitment::{Opening, Salt},
+    earlier::{EARLIER_BYTES_MAX, Earlier},
     entry::Head,
     event::{Cause, Event},
     mapping::{Consent, Mapping},
@@ -270,6 +273,8 @@ pub struct Full {
     pub since: List24<LoggedVersion, { 1 << 15 }>,
     /// How the tenure began; none for the first.
     pub tenure: Optional24<TenureProof>,
+    /// Earlier versions, ascending: what was in them that keys have signed which have retired since.
+    pub earlier: List24<Earlier, EARLIER_BYTES_MAX>,
 }
 
 /// What an issuance returns: the record as it is and as it was, whole, to the recipient whose change it is.
@@ -304,10 +309,16 @@ pub struct Pasts {
 }
 
 impl Full {
+    /// Whether it proves anything of a record's past: all but the place of the open entry.
+    pub fn bears_a_past(&self) -> bool {
+        !self.since.is_empty() || self.tenure.0.is_some() || !self.earlier.is_empty()
+    }
+
     /// Every head that it shows.
     pub fn heads(&self) -> impl Iterator<Item = &HeadAt> {
         let tenure = self.tenure.0.iter().flat_map(TenureProof::heads);
-        self.since.iter().map(|v| &v.head).chain(tenure)
+        let earlier = self.earlier.iter().map(|e| &e.at.head);
+        self.since.iter().map(|v| &v.head).chain(tenure).chain(earlier)
     }
 }
 

@@ -6,8 +6,8 @@
 //! 1 open      opaque domain<1..253>; opaque origin<1..255>; Key vrf; uint32 interval_ms; Hash policy; Ms not_before;
 //!             Extension extensions<0..2^10>                      leaf 0, once
 //! 2 config    uint32 interval_ms; Hash policy; Key log_key; Hash previous; Extension extensions<0..2^10>; Sig by_log_key
-//! 3 provider  uint8 role; uint8 action; opaque domain<1..253>; uint8 class; uint8 publishes; Key key; Hash previous_leaf;
-//!             Sig by_key; opaque by_valid<0 or 64>
+//! 3 provider  uint8 role; uint8 action; opaque domain<1..253>; uint8 class; uint8 publishes; AnyKey key; Hash previous_leaf;
+//!             AnySig by_key?; AnySig by_valid?
 //! 4 consent   Consent, byte for byte as signed
 //! 5 change    Hash label; Hash commitment                        66 bytes, always
 //! 6 head      Ms time; uint64 changes; Hash map_root; Hash open; Hash config; Hash provider_root; Extension extensions<0..2^10>
@@ -24,13 +24,16 @@
 //! A head's `open` and `config` are SHA-256 of those entries' bytes (`config` zero if there is none). `policy` is SHA-256
 //! of the policy document. Nothing here gives a CSI, an account or a tag to anybody without the VRF key. Final.
 
-use std::io::{Read, Write};
+use std::{
+    fmt,
+    io::{Read, Write},
+};
 
 use tls_codec::{Deserialize, Error, Serialize, Size, TlsDeserialize, TlsDeserializeBytes, TlsSerialize, TlsSize};
 use waymark_log::{
     checkpoint::Origin,
     hash::Hash,
-    key::{Key, Signature},
+    key::{Key, SecretKey, Signature},
     time::{UnixMillis, UnixSeconds},
 };
 
@@ -38,8 +41,9 @@ use crate::{
     label::Label,
     mapping::Consent,
     names::Domain,
-    signed::{context, message, signed_struct},
-    wire::{Extensions, FORMAT, Flag, Opaque8, Undecoded, decode, encode, refuse, text_wire},
+    provider::{ISSUER_RETIRED_KEPT_MS, RETIRED_KEPT_MS},
+    signed::{AnyKey, AnySignature, context, message, signed_struct},
+    wire::{Extensions, FORMAT, Flag, Opaque8, Optional24, Undecoded, decode, encode, text_wire},
 };
 
 /// Most bytes in an entry: the two-byte length of C2SP entry bundles.
@@ -52,6 +56,9 @@ pub const ENTRIES_PER_HEAD_MAX: usize = 2048;
 pub const CHANGES_PER_BATCH_MIN: usize = 16;
 /// Most time between two heads: a quiet log says every minute that it is quiet.
 pub const HEAD_INTERVAL_MS_MAX: u64 = 60_000;
+/// Longest interval that a log may promise, in milliseconds: senders take a head for current that is older by as much, and half of
+/// what may pass between two quiet heads is enough for any disk.
+pub const INTERVAL_MS_MAX: u32 = 30_000;
 
 /// A log's origin inside a structure.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -182,18 +189,48 @@ signed_struct!(Carry, context::CARRY);
 /// First of the entry kinds that a program which does not know them skips.
 pub const SKIPPED_KINDS_MIN: u8 = 128;
 
-/// What a provider does.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize, TlsDeserializeBytes,
-)]
-#[repr(u8)]
-pub enum ProviderRole {
+/// What a provider does with a key. A number, so that a reader meets a newer role as unknown rather than as an error: its entries are
+/// applied by the same rules, which do not depend on the role, and nobody who does not know it uses its keys.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
+pub struct ProviderRole(pub u8);
+
+impl ProviderRole {
     /// Serves accounts.
-    Msp = 1,
+    pub const MSP: Self = Self(1);
     /// Attests possession.
-    Prover = 2,
+    pub const PROVER: Self = Self(2);
     /// Issues CSIs.
-    Csip = 3,
+    pub const CSIP: Self = Self(3);
+    /// Issues tokens for look-ups that name nobody.
+    pub const TOKEN_ISSUER: Self = Self(4);
+
+    /// The roles that have a word, and their words.
+    const WORDS: [(Self, &'static str); 4] =
+        [(Self::MSP, "msp"), (Self::PROVER, "prover"), (Self::CSIP, "csip"), (Self::TOKEN_ISSUER, "token-issuer")];
+
+    /// The role that has this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(_, w)| *w == word).map(|(role, _)| *role)
+    }
+
+    /// The role whose text form is exactly `text`: a word, or the decimal number of a role that has none.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::of_word(text).or_else(|| text.parse().ok().map(Self)).filter(|role| role.to_string() == text)
+    }
+
+    /// How long a retired key stays in its leaf, in milliseconds.
+    pub fn retired_kept_ms(self) -> u64 {
+        if self == Self::TOKEN_ISSUER { ISSUER_RETIRED_KEPT_MS } else { RETIRED_KEPT_MS }
+    }
+}
+
+impl fmt::Display for ProviderRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::WORDS.iter().find(|(role, _)| role == self) {
+            Some((_, word)) => f.write_str(word),
+            None => write!(f, "{}", self.0),
+        }
+    }
 }
 
 /// What a provider entry does.
@@ -202,7 +239,7 @@ pub enum ProviderRole {
 pub enum ProviderAction {
     /// A key is added.
     Add = 1,
-    /// A key is added and the others of its role retire.
+    /// A key is added and the others of its domain and role retire.
     Rotate = 2,
     /// A key retires; a pending one is cancelled.
     Retire = 3,
@@ -222,13 +259,13 @@ pub struct Provider {
     /// Whether this MSP's consents are logged.
     pub publishes: Flag,
     /// The key.
-    pub key: Key,
-    /// Digest of the domain's ProviderLeaf before; zero for a new domain.
+    pub key: AnyKey,
+    /// Digest of the ProviderLeaf of this domain and role before; zero where there is none.
     pub previous_leaf: Hash,
-    /// By the key itself; zeros for a retirement, whose key may be lost.
-    pub by_key: Signature,
-    /// By a key of the domain that is valid, or empty.
-    pub by_valid: Opaque8<0, 64>,
+    /// By the key itself; none for a retirement, whose key may be lost.
+    pub by_key: Optional24<AnySignature>,
+    /// By a key of the domain that is valid, or none.
+    pub by_valid: Optional24<AnySignature>,
 }
 
 impl Provider {
@@ -247,6 +284,16 @@ impl Provider {
     /// The bytes that a valid key of the domain signs.
     pub fn valid_message(&self, origin: &Origin) -> Vec<u8> {
         message(context::PROVIDER_VALID, origin, &self.signed_fields())
+    }
+
+    /// Signs it with the key that it is about.
+    pub fn sign_by_key(&mut self, origin: &Origin, secret: &SecretKey) {
+        self.by_key = Optional24(Some(secret.sign(&self.key_message(origin)).into()));
+    }
+
+    /// Signs it with a key that is valid already.
+    pub fn sign_by_valid(&mut self, origin: &Origin, secret: &SecretKey) {
+        self.by_valid = Optional24(Some(secret.sign(&self.valid_message(origin)).into()));
     }
 }
 
@@ -417,13 +464,7 @@ impl Deserialize for Entry {
         Ok(match kind {
             1 => Self::Open(Open::tls_deserialize(reader)?),
             2 => Self::Config(Config::tls_deserialize(reader)?),
-            3 => {
-                let provider = Provider::tls_deserialize(reader)?;
-                if !matches!(provider.by_valid.as_slice().len(), 0 | 64) {
-                    return Err(refuse("a signature is neither absent nor 64 bytes"));
-                }
-                Self::Provider(provider)
-            }
+            3 => Self::Provider(Provider::tls_deserialize(reader)?),
             4 => Self::Consent(Consent::tls_deserialize(reader)?),
             5 => Self::Change(Change::tls_deserialize(reader)?),
             6 => Self::Head(Head::tls_deserialize(reader)?),

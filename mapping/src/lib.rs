@@ -17,6 +17,7 @@
 //! | [`entry`], [`provider`] | what is logged; whose keys count |
 //! | [`rules`], [`compose`] | who may change what; the record that follows |
 //! | [`answer`], [`tenure`] | what look-ups and issuances return; proof of the past |
+//! | [`earlier`] | what a retired key signed before it retired |
 //! | [`trust`], [`facts`] | whom a client believes; what it is shown |
 //! | [`evidence`], [`memory`] | notes that speak against whoever signed them; what a client keeps of a log |
 //! | [`verify`], [`receipt`] | the sender's judgement and the recipient's |
@@ -29,6 +30,7 @@ pub mod audit;
 mod characters;
 pub mod commitment;
 pub mod compose;
+pub mod earlier;
 pub mod entry;
 pub mod event;
 pub mod evidence;

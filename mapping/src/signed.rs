@@ -112,7 +112,43 @@ pub struct AnySignature {
     signature: Opaque16<1, ALGORITHM_BYTES_MAX>,
 }
 
+/// What a program can say of a signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// The key made it.
+    Holds,
+    /// The key did not make it.
+    Fails,
+    /// Both are of an algorithm that this program cannot check.
+    NotSupported,
+}
+
 impl AnyKey {
+    /// A key by its algorithm's number and its bytes; `None` without bytes, or with more than [`ALGORITHM_BYTES_MAX`].
+    pub fn new(algorithm: u16, bytes: &[u8]) -> Option<Self> {
+        Opaque16::new(bytes).map(|key| Self { algorithm, key })
+    }
+
+    /// Judges one signature. A signature by another algorithm than the key's is not the key's.
+    pub fn judge(&self, message: &[u8], signature: &AnySignature) -> Verdict {
+        if self.algorithm != signature.algorithm {
+            return Verdict::Fails;
+        }
+        if self.algorithm != algorithm::ED25519 {
+            return Verdict::NotSupported;
+        }
+        let holds = self.ed25519().zip(signature.ed25519()).is_some_and(|(key, sig)| key.verify(message, &sig).is_ok());
+        if holds { Verdict::Holds } else { Verdict::Fails }
+    }
+
+    /// The key whose form by [`AnyKey::to_hex`] is exactly `text`.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let (number, hex) =
+            text.split_once(':').map_or((algorithm::ED25519, text), |(n, hex)| (n.parse().unwrap_or(0), hex));
+        let key = Self::new(number, &data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?)?;
+        (key.to_hex() == text).then_some(key)
+    }
+
     /// The key, if it is an Ed25519 key and so can be used here.
     pub fn ed25519(&self) -> Option<Key> {
         if self.algorithm == algorithm::ED25519 { Key::from_slice(self.key.as_slice()) } else { None }
@@ -139,6 +175,11 @@ impl PartialEq<Key> for AnyKey {
 }
 
 impl AnySignature {
+    /// A signature by its algorithm's number and its bytes; `None` without bytes, or with more than [`ALGORITHM_BYTES_MAX`].
+    pub fn new(algorithm: u16, bytes: &[u8]) -> Option<Self> {
+        Opaque16::new(bytes).map(|signature| Self { algorithm, signature })
+    }
+
     /// The signature, if it is an Ed25519 signature and so can be checked here.
     pub fn ed25519(&self) -> Option<Signature> {
         if self.algorithm == algorithm::ED25519 { Signature::from_slice(self.signature.as_slice()) } else { None }

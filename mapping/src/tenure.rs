@@ -175,6 +175,9 @@ pub enum NotShown {
     /// An old version does not open to what is shown.
     #[error("an old version does not open to what is shown")]
     Opening,
+    /// Earlier versions are opened that nothing rests on, or those are missing on which something rests.
+    #[error("what a retired key has signed is not shown to have been in the log before")]
+    Earlier,
     /// The claim did not stand, or its hold was not kept.
     #[error("the claim did not stand until its hold was over")]
     Hold,
@@ -210,7 +213,8 @@ impl Ledger<'_> {
         if v.head.at.index > v.change.index { Ok(v.head.head.time) } else { Err(NotShown::Place) }
     }
 
-    fn opened(&self, v: &OpenedVersion, tenure: u32) -> Result<UnixMillis, NotShown> {
+    /// By when a version was logged whose outer part opens and is of this tenure.
+    pub(crate) fn opened(&self, v: &OpenedVersion, tenure: u32) -> Result<UnixMillis, NotShown> {
         let time = self.logged(&v.at)?;
         let commitment = commit(&v.opening, self.csi, v.at.version, &encode(&v.record));
         if commitment == v.at.commitment && v.record.tenure == tenure { Ok(time) } else { Err(NotShown::Opening) }

@@ -16,7 +16,7 @@
 //! open = "<SHA-256 of the entry, 64 hex digits>"
 //!
 //! [[provider]]         # optional: keys known from elsewhere
-//! role = "msp"         # msp, prover or csip
+//! role = "msp"         # msp, prover, csip or token-issuer
 //! domain = "chat.example"
 //! key = "<64 hex digits>"
 //! ```
@@ -141,12 +141,11 @@ impl Trust {
         }
         let logs = pinned_logs(&file.log, &policy)?;
         let pinned = file.provider.iter().map(|p| {
-            let role = match p.role.as_str() {
-                "msp" => ProviderRole::Msp,
-                "prover" => ProviderRole::Prover,
-                "csip" => ProviderRole::Csip,
-                other => return Err(error(format!("a provider's role is msp, prover or csip, not {other:?}"))),
-            };
+            // A role that has no word yet cannot be pinned: nobody would look at the pin.
+            let role = ProviderRole::of_word(&p.role);
+            let role = role.ok_or_else(|| {
+                error(format!("a provider's role is msp, prover, csip or token-issuer, not {:?}", p.role))
+            })?;
             let domain = Domain::parse(&p.domain).ok_or_else(|| error(format!("not a domain: {:?}", p.domain)))?;
             let key = Key::from_hex(&p.key).filter(Key::is_usable);
             let key = key.ok_or_else(|| error(format!("not a usable key for {domain}")))?;

@@ -400,7 +400,7 @@ fn what_shortens_a_hold() {
 
 fn strict_world() -> World {
     let (mut world, _) = bob();
-    world.add_provider("strict.example", waymark_mapping::entry::ProviderRole::Prover, false);
+    world.add_provider("strict.example", waymark_mapping::entry::ProviderRole::PROVER, false);
     world
 }
 
@@ -529,7 +529,7 @@ fn a_dp_that_skips_the_hold_is_not_believed() {
 #[test]
 fn a_csip_takes_a_number_back() {
     let (mut world, _) = bob();
-    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::Csip, false);
+    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::CSIP, false);
     let event = world.statement(EventKind::Release, None, 0, "csip.example");
     assert_eq!(world.judge_knowing(&event, &[], Known::default()), Err(Refused::NotAuthorised));
     world.change(&event, &[]).unwrap();
@@ -554,7 +554,7 @@ fn a_csip_takes_a_number_back() {
     assert!(matches!(verdict, Err(Rejected::Untrusted(_))));
     // By a key that is no CSIP's.
     let (mut world, _) = bob();
-    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::Csip, false);
+    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::CSIP, false);
     let event = world.statement(EventKind::Release, None, 0, "stranger");
     world.change(&event, &[]).unwrap();
     assert!(is_not_proven(check(&world, &world.answer(&csi(), None))));
@@ -625,6 +625,7 @@ fn the_time_of_what_stands_can_be_proved() {
             open_path: List24::empty(),
             since: List24::new(since).unwrap(),
             tenure: Optional24(None),
+            earlier: List24::empty(),
         }));
         answer
     };
@@ -712,7 +713,7 @@ fn a_flipped_bit_of_a_proof_of_the_past_is_refused() {
     take_over(&mut world, "carol").unwrap();
     answers.push((world.answer(&csi(), None), world));
     let (mut world, bobs) = bob();
-    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::Csip, false);
+    world.add_provider("csip.example", waymark_mapping::entry::ProviderRole::CSIP, false);
     let event = world.statement(EventKind::Release, None, 0, "csip.example");
     world.change(&event, &[]).unwrap();
     drop(bobs);

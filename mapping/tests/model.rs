@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use plain::{
     dice::Dice,
-    forge::{CSIP, Forge, domain, secret},
-    rules::{Ask, Bench, DAY, HOUR, MINUTE, Ms, NEW, SECOND, State, TAKE_UP, Who, Why, judge},
+    forge::{CSIP, Forge, STRICT, domain, secret},
+    rules::{Ask, Bench, DAY, HOUR, LAPSED_KEPT, MINUTE, Ms, NEW, SECOND, State, TAKE_UP, Who, Why, judge},
     tally::Tally,
     wishes::Wisher,
 };
@@ -69,6 +69,7 @@ fn the_rules_and_a_plain_model_of_them_agree() {
             Why::Full,
         ];
         assert_eq!(all.lacks(100, &codes), None);
+        assert!(all.cleared >= 20, "{} changes for which something lapsed made way: too few", all.cleared);
     }
 }
 
@@ -86,6 +87,9 @@ struct Sequence {
     forge: Forge,
     now: Ms,
     stands: Option<Stands>,
+    /// Most visible mappings, and whether the policy document calls a prover stricter.
+    visible_max: usize,
+    stricter: bool,
     /// What was accepted so far: refusals changed nothing.
     story: Vec<(Ms, Ask)>,
 }
@@ -94,9 +98,12 @@ impl Sequence {
     fn new(seed: u64) -> Self {
         let origin = Origin::new("dp.example/log").unwrap();
         let csi = Csi::parse("tel:+4915112345642").unwrap();
+        let visible_max = [2, 3, 8, 32][(seed % 4) as usize];
         Self {
             seed,
-            wisher: Wisher::new(seed, false),
+            wisher: Wisher::new(seed, false, visible_max),
+            visible_max,
+            stricter: seed % 3 > 0,
             dice: Dice::new(seed ^ (1 << 63)),
             forge: Forge::new(origin, csi, secret("dp.example")),
             now: BEGINNING + DAY,
@@ -136,7 +143,14 @@ impl Sequence {
     }
 
     fn put(&mut self, ask: Ask, recycled: bool, tally: &mut Tally) {
-        let bench = Bench { now: self.now, recycled, issued: true, directory: false };
+        let bench = Bench {
+            now: self.now,
+            recycled,
+            issued: true,
+            directory: false,
+            visible_max: self.visible_max,
+            stricter: self.stricter,
+        };
         let expected = judge(self.stands.as_ref().map(|s| &s.expected), &ask, bench);
         let current = self.stands.as_ref().map_or(Hash::ZERO, |s| s.commitment);
         let (event, sent) = (self.forge.event(&ask, current), self.forge.sent(&ask));
@@ -144,6 +158,7 @@ impl Sequence {
         match (expected, found) {
             (Ok(expected), Ok(found)) => {
                 tally.accept(ask.kind);
+                tally.cleared += u32::from(self.clears(&ask));
                 if let Some(difference) = self.forge.difference(&expected, &found) {
                     self.fail(&ask, &difference);
                 }
@@ -163,13 +178,23 @@ impl Sequence {
         }
     }
 
+    /// Whether something lapsed makes way for a change that its key did not sign.
+    fn clears(&self, ask: &Ask) -> bool {
+        let Some(before) = self.stands.as_ref().map(|s| &s.expected) else { return false };
+        let signs = |key| ask.signers.iter().any(|s| s.who == key);
+        let gone = ask.removed.iter().filter_map(|m| before.find(m));
+        gone.into_iter().any(|h| h.has_lapsed(self.now) && !before.is_new(h, self.now) && !signs(h.mapping.key))
+    }
+
     fn apply(&self, ask: &Ask, event: &Event, sent: &[Mapping], recycled: bool) -> Result<rules::State, Refused> {
         // What a DP finds out before: whether the one who signs is the CSIP.
-        let csip = domain(CSIP);
+        let (csip, stricter) = (domain(CSIP), [domain(STRICT)]);
         let is_csip = |s: &plain::rules::Signer| s.who == Who::Csip && s.role == AuthorityRole::Csip;
         let known = Known {
             csip: ask.signers.iter().all(is_csip).then_some(&csip),
             ground: recycled.then_some(Ground::Recycled),
+            stricter: if self.stricter { &stricter } else { &[] },
+            visible_max: Some(self.visible_max),
         };
         let before = self.stands.as_ref().map(|s| (&s.found, s.commitment));
         let (origin, now) = (&self.forge.origin, UnixMillis::new(self.now));
@@ -190,7 +215,7 @@ impl Sequence {
 
 /// The times at which something ends.
 fn edges(state: &State) -> Vec<Ms> {
-    let held = state.held.iter().flat_map(|h| [h.since + NEW, h.mapping.until]);
+    let held = state.held.iter().flat_map(|h| [h.since + NEW, h.mapping.until, h.mapping.until + LAPSED_KEPT]);
     let claim = state.claim.iter().flat_map(|c| [c.until, c.until + TAKE_UP]);
     held.chain(claim).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -199,12 +224,15 @@ fn edges(state: &State) -> Vec<Ms> {
 fn why(refused: Refused) -> Why {
     match refused {
         Refused::Stale => Why::Stale,
-        Refused::Elsewhere | Refused::Shape | Refused::OtherMappings | Refused::NotThere | Refused::NotServed => {
-            Why::Invalid
-        }
+        Refused::Elsewhere
+        | Refused::Shape
+        | Refused::OtherMappings
+        | Refused::NotThere
+        | Refused::NotServed
+        | Refused::Twice => Why::Invalid,
         Refused::Mapping(_) | Refused::Time => Why::Mapping,
         Refused::Signature => Why::Signature,
-        Refused::NotAuthorised | Refused::Bystander => Why::NotAllowed,
+        Refused::NotAuthorised | Refused::Bystander | Refused::Lapsed | Refused::Weaker => Why::NotAllowed,
         Refused::Full => Why::Full,
         Refused::NothingToClaim => Why::NothingToClaim,
         Refused::Claimed => Why::Claimed,

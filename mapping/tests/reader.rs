@@ -268,6 +268,7 @@ fn heads_that_are_shown_ascend_in_time_with_their_index() {
         open_path: List24::empty(),
         since: List24::new(since).unwrap(),
         tenure: Optional24(None),
+        earlier: List24::empty(),
     }));
     assert!(is_not_proven(ask(&world, &answer, None)));
 }

@@ -2,13 +2,16 @@
 
 mod world;
 
-use waymark_log::{hash::Hash, proof::naive_root, time::UnixMillis};
+use waymark_log::{hash::Hash, key::algorithm, proof::naive_root, time::UnixMillis};
 use waymark_mapping::{
     audit::{Finding, Replay, Step},
-    entry::{Change, Entry, Head},
+    entry::{Change, Entry, Head, ProviderAction, ProviderRole},
     label::Label,
+    provider::UNSIGNED_WAIT_MS,
+    signed::{AnyKey, AnySignature},
+    wire::Optional24,
 };
-use world::World;
+use world::{World, domain, key_of};
 
 fn world() -> World {
     let mut world = World::new();
@@ -130,4 +133,45 @@ fn a_consent_by_an_unknown_key_is_found() {
     let (_, consent, _) = w.consent(&m);
     w.publish(vec![Entry::Consent(consent)]);
     assert!(matches!(findings(&w)[..], [Finding::Consent { .. }]));
+}
+
+#[test]
+fn a_monitor_tells_who_added_keys_in_whose_name() {
+    let mut world = World::new();
+    world.add_key("chat.example", ProviderRole::CSIP, "chat's numbers");
+    let waits = world.provider(ProviderAction::Rotate, "chat.example", ProviderRole::MSP, "somebody", None);
+    world.log_provider(waits);
+    let due = world.head.time.plus_ms(UNSIGNED_WAIT_MS);
+    world.retire_key("chat.example", ProviderRole::MSP, "somebody", "chat.example");
+    let step = replay(&world).1;
+    assert_eq!((step.findings, step.not_supported), (vec![], vec![]));
+    let told = step.providers.iter().filter(|p| p.domain == domain("chat.example"));
+    let told: Vec<_> = told.map(|p| (p.role, p.action, p.key.clone(), p.due)).collect();
+    let (add, rotate, retire) = (ProviderAction::Add, ProviderAction::Rotate, ProviderAction::Retire);
+    let (msp, csip, now) = (ProviderRole::MSP, ProviderRole::CSIP, UnixMillis::new(0));
+    let key = |name| AnyKey::from(key_of(name));
+    let expected = [
+        (msp, add, key("chat.example"), now),
+        (csip, add, key("chat's numbers"), now),
+        (msp, rotate, key("somebody"), due),
+        (msp, retire, key("somebody"), now),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_provider_entry_that_cannot_be_judged_is_named_and_applied() {
+    let mut world = World::new();
+    let mut entry = world.provider(ProviderAction::Add, "new.example", ProviderRole::MSP, "unused", None);
+    // Keys and signatures of the sizes that ML-DSA-44 has.
+    entry.key = AnyKey::new(algorithm::ML_DSA_44, &[1; 1312]).unwrap();
+    entry.by_key = Optional24(AnySignature::new(algorithm::ML_DSA_44, &[2; 2420]));
+    world.providers.follow(&entry, &world.origin, UnixMillis::new(world.now + 1000)).unwrap();
+    world.publish(vec![Entry::Provider(entry.clone())]);
+    let index = world.entries.len() as u64 - 2;
+    let (replay, step) = replay(&world);
+    // The provider root of the head is that of the replay, and the monitor says which entry it has not judged.
+    assert_eq!((step.findings, step.not_supported), (vec![], vec![index]));
+    assert_eq!(step.providers.last().map(|p| &p.key), Some(&entry.key));
+    assert_eq!(replay.providers().tree().root(), world.head.provider_root);
 }

@@ -244,7 +244,7 @@ fn f3_an_msp_may_run_the_dp_and_the_facts_say_so() {
     alone.issue(&["bob"], std::slice::from_ref(&other));
     assert!(check(&alone).unwrap().mappings[0].possession.independent_of_msp);
 
-    world.add_key("dp.example", ProviderRole::Msp, "the DP's messenger");
+    world.add_key("dp.example", ProviderRole::MSP, "the DP's messenger");
     let mapping = world.visible("bob", "dp.example");
     world.issue(&["bob"], std::slice::from_ref(&mapping));
     let possession = check(&world).unwrap().mappings.remove(0).possession;

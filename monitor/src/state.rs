@@ -246,8 +246,8 @@ impl LogState {
 
     /// Why senders reject the last head, if they do.
     fn untimely(&self) -> Option<&'static str> {
-        let ((_, head), quorum, open) = (self.replay.last_head()?, self.quorum?, self.replay.open()?);
-        match head.check_time(quorum, open.interval_ms, self.target.trust.freshness().skew_s) {
+        let ((_, head), quorum) = (self.replay.last_head()?, self.quorum?);
+        match head.check_time(quorum, self.replay.audited().interval_ms(), self.target.trust.freshness().skew_s) {
             Ok(()) => None,
             Err(Untimely::After) => Some("the last head is dated after its cosignatures"),
             Err(Untimely::Overdue) => Some("the log is silent: its cosignatures are refreshed, and no head follows"),

@@ -231,7 +231,7 @@ mod tests {
     use waymark_log::{hash::Hash, key::SecretKey};
     use waymark_mapping::{
         signed::{SignedStruct, UNSIGNED},
-        wire::{List24, Optional24},
+        wire::{Extensions, Format, List24, Optional24},
     };
 
     use super::*;
@@ -254,6 +254,8 @@ mod tests {
     fn list(name: u8, made: u64, labels: &[u64], size: u64, renews: Option<Place>) -> WatchList {
         let (secret, origin) = (SecretKey::from_seed(&[name; 32]), origin());
         let mut list = WatchList {
+            extensions: Extensions::NONE,
+            format: Format,
             origin: (&origin).into(),
             id: WatchId([name; 16]),
             holder: secret.public(),

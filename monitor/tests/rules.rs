@@ -7,7 +7,7 @@ use waymark_log::hash::Hash;
 use waymark_mapping::{
     entry::{Change, Config, Entry, ProviderAction},
     signed::SignedStruct,
-    wire::Opaque8,
+    wire::{Extensions, Optional24},
 };
 use waymark_monitor::{
     evidence::{Kind, Shown},
@@ -103,19 +103,19 @@ async fn a_provider_directory_that_is_changed_without_right() {
         let by_stranger = log.provider(ProviderAction::Retire, "chat.example", "one", Some("stranger"));
         log.close(vec![Entry::Provider(by_stranger).encode()]);
     });
-    assert_eq!(retired.await, ["entry 4: no valid key of the domain has signed the entry"]);
+    assert_eq!(retired.await, ["entry 4: no valid key of the domain that may sign for this role has signed the entry"]);
     let replayed = found(|log| {
         let entry = log.provider(ProviderAction::Add, "chat.example", "one", None);
         log.add_provider(entry.clone());
         log.close(vec![Entry::Provider(entry).encode()]);
     });
-    assert_eq!(replayed.await, ["entry 4: the entry does not follow from the domain's keys as they are"]);
+    assert_eq!(replayed.await, ["entry 4: the entry does not follow from the domain's keys in this role as they are"]);
     // The directory says that the entry took effect at once, which without a valid key's word it did not.
     let hurried = found(|log| {
         log.add_provider(log.provider(ProviderAction::Add, "chat.example", "one", None));
         let mut signed = log.provider(ProviderAction::Add, "chat.example", "two", Some("one"));
         log.providers.apply(&signed, &log.origin, waymark_log::time::UnixMillis::new(log.now + 1000)).unwrap();
-        signed.by_valid = Opaque8::new([]).unwrap();
+        signed.by_valid = Optional24(None);
         log.close(vec![Entry::Provider(signed).encode()]);
     });
     assert_eq!(hurried.await, ["head 5: the provider root is not what the log says"]);
@@ -154,6 +154,7 @@ async fn batches_out_of_form_and_a_config_by_a_stranger() {
     assert_eq!(unsorted.await, ["head 18: entries are not in ascending order"]);
     let config = found(|log| {
         let mut config = Config {
+            extensions: Extensions::NONE,
             interval_ms: 5000,
             policy: Hash::ZERO,
             log_key: secret("stranger").public(),

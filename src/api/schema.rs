@@ -29,6 +29,10 @@ const TAG_PATTERN: &str = r"^[^\u0000-\u0020\u007f-\u00a0]+(?: [^\u0000-\u0020\u
 pub const HEX_16_PATTERN: &str = "^[0-9a-f]{32}$";
 /// A key, or a hash.
 const HEX_32_PATTERN: &str = "^[0-9a-f]{64}$";
+/// A key of any algorithm: an even number of digits, behind the algorithm's number if that is not Ed25519.
+const ANY_KEY_PATTERN: &str = "^(?:(?:0|[1-9][0-9]{0,4}):)?(?:[0-9a-f]{2})+$";
+/// What a provider's key is for.
+const ROLE_PATTERN: &str = "^(?:msp|prover|csip|token-issuer|[0-9]{1,3})$";
 /// What codes of problems and reasons look like.
 const CODE_PATTERN: &str = "^[a-z]+(?:-[a-z]+)*$";
 
@@ -113,6 +117,12 @@ pub fn key() -> Object {
     text(HEX_32_PATTERN, "A key, in lower-case hex.").build()
 }
 
+/// A key of any algorithm.
+pub fn any_key() -> Object {
+    let what = "A key, in lower-case hex; of another algorithm than Ed25519 behind its number and a colon.";
+    text(ANY_KEY_PATTERN, what).build()
+}
+
 /// The code of a problem.
 pub fn problem_code() -> Object {
     text(CODE_PATTERN, "The code of a problem.").build()
@@ -120,7 +130,7 @@ pub fn problem_code() -> Object {
 
 /// A role.
 pub fn role() -> Object {
-    one_of(&["msp", "prover", "csip"], "What the key is for.")
+    text(ROLE_PATTERN, "What the key is for; a role that has no word by its number.").build()
 }
 
 /// The outcome of a look-up.

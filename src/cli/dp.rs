@@ -7,7 +7,7 @@ use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     note::{Note, Vkey},
 };
-use waymark_mapping::{audit::Replay, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT};
+use waymark_mapping::{audit::Audited, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT, signed::Verdict};
 use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
 
 use super::{
@@ -25,6 +25,10 @@ use crate::{
     onboarding,
     policy::shelf::Shelf,
     published::ANSWER_BYTES_MIN_DEFAULT,
+    sequencer::{
+        accepted::{Accepted, Found},
+        recover::read_back,
+    },
     store::{Head, LogFiles, RowKeys, seal::Sealer},
 };
 
@@ -97,6 +101,16 @@ enum Command {
         /// The data folder.
         #[arg(long, env = "WAYMARK_DP_DIR")]
         dir: PathBuf,
+    },
+    /// Show what monitors find wrong with the log, which the DP then refuses to continue; with --yes, go on all the same. Nothing is
+    /// mended by that: monitors go on saying what they found. The DP must not be running.
+    AcceptFindings {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+        /// Accept all that was shown.
+        #[arg(long)]
+        yes: bool,
     },
     /// Print the description of the HTTP API, OpenAPI 3.1.
     Openapi,
@@ -233,6 +247,7 @@ pub fn run() -> ExitCode {
                 serves(&about, AuthorityRole::Dp, &load(&dir)?.prover, &serving).await
             }
             Command::Fsck { dir } => run_fsck(&dir),
+            Command::AcceptFindings { dir, yes } => accept_findings(&dir, yes),
             Command::Openapi => {
                 print!("{}", crate::http::openapi::json());
                 Ok(())
@@ -333,7 +348,8 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| could(e.into()))?;
     let keys = RowKeys::open(&dir.join(names::ROW_KEYS)).map_err(|e| could(e.into()))?;
     let sealer = Sealer::new(&settings.store_key, std::sync::Arc::new(keys));
-    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey());
+    let accepted = Accepted::load(dir, &settings.origin).map_err(|e| could(e.into()))?;
+    let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, settings.signer.vkey(), &accepted);
     let report = report.map_err(|e| could(e.into()))?;
     let (records, deleted) = (report.records, report.deleted);
     println!("{} entries, {records} records of {} identifiers, {deleted} deleted", report.entries, report.identifiers);
@@ -345,28 +361,70 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     if faults.is_empty() { Ok(()) } else { Err(End::Failed(format!("{} faults", faults.len()))) }
 }
 
+/// Shows the findings, one a line; writes them down if all can be accepted and the operator says so.
+fn accept_findings(dir: &std::path::Path, yes: bool) -> Ended {
+    let settings = load(dir)?;
+    let could = |e: anyhow::Error| End::Could(e);
+    let lock = durable::lock(&dir.join(names::LOCK))?;
+    let _lock = lock.ok_or_else(|| could(anyhow::anyhow!("the DP is running: stop it first")))?;
+    let rows = open_rows(dir, settings.store, false).map_err(|e| could(e.into()))?;
+    let head = Head::at(&dir.join(names::HEAD));
+    let files = LogFiles::at(&dir.join(names::LOG)).map_err(|e| could(e.into()))?;
+    let read = read_back(&*rows, &head, &files, &settings.origin, settings.signer.vkey());
+    let found = read.map_err(|e| could(e.into()))?.found;
+    for found in &found {
+        let never = if found.can_be_accepted() { "" } else { "never accepted: " };
+        println!("{never}{found}");
+    }
+    if found.is_empty() {
+        println!("monitors find nothing wrong with this log");
+        return Ok(());
+    }
+    if !found.iter().all(Found::can_be_accepted) {
+        return Err(End::Failed("the log was rewritten or forked: it cannot be continued".to_owned()));
+    }
+    if !yes {
+        let text =
+            "Monitors have seen this, or will, and go on saying it. To continue the log all the same, give --yes";
+        return Err(End::NotMet(text.to_owned()));
+    }
+    Accepted::store(dir, &settings.origin, &found).map_err(|e| could(e.into()))?;
+    eprintln!("written to {}: the DP starts again", dir.join(names::ACCEPTED).display());
+    Ok(())
+}
+
 fn add_provider(dir: &std::path::Path, entry: &std::path::Path) -> Ended {
     let bytes = durable::read(entry, onboarding::PROVIDER_BYTES_MAX)?;
     let bytes = bytes.ok_or_else(|| End::Could(anyhow::anyhow!("{}: there is no such file", entry.display())))?;
     let provider = onboarding::parse(&bytes).map_err(|e| End::Could(anyhow::anyhow!("{}: {e}", entry.display())))?;
     let settings = load(dir)?;
-    if provider.key.verify(&provider.key_message(&settings.origin), &provider.by_key).is_err() {
+    let message = provider.key_message(&settings.origin);
+    let verdict = provider.by_key.0.as_ref().map(|signature| provider.key.judge(&message, signature));
+    if verdict == Some(Verdict::NotSupported) {
+        return Err(End::Could(anyhow::anyhow!("the entry's key is of an algorithm that this program cannot check")));
+    }
+    if verdict != Some(Verdict::Holds) {
         return Err(End::Could(anyhow::anyhow!("the entry is not signed for the log {}", settings.origin)));
     }
     onboarding::submit(dir, &provider)?;
     println!("{} will be logged with the next batch", provider.domain);
+    if provider.by_valid.0.is_none() {
+        eprintln!(
+            "if the domain is known already, the key is due seven days later: no valid key of the domain has signed for it"
+        );
+    }
     Ok(())
 }
 
 fn list_providers(dir: &std::path::Path) -> Ended {
     let settings = load(dir)?;
     let (entries, checkpoint) = published_entries(&settings)?;
-    let mut replay = Replay::new(settings.origin.clone(), settings.signer.key());
-    replay.extend(&entries, checkpoint.size, &checkpoint.root);
-    for leaf in replay.providers().leaves() {
+    let mut log = Audited::new(settings.origin.clone(), settings.signer.key());
+    log.extend(&entries, checkpoint.size, &checkpoint.root);
+    for leaf in log.providers().leaves() {
         for key in leaf.keys.iter() {
             let publishes = if key.publishes.0 { "publishes" } else { "-" };
-            println!("{}\t{:?}\t{publishes}\t{}", leaf.domain, key.role, key.key.to_hex());
+            println!("{}\t{}\t{publishes}\t{}", leaf.domain, leaf.role, key.key.to_hex());
         }
     }
     Ok(())

@@ -104,7 +104,7 @@ fn facts(entry: &Entry) -> Value {
             "previous": e.previous.to_hex(),
         }),
         Entry::Provider(e) => json!({
-            "kind": "provider", "role": format!("{:?}", e.role).to_lowercase(),
+            "kind": "provider", "role": e.role.to_string(),
             "action": format!("{:?}", e.action).to_lowercase(), "domain": e.domain.as_str(), "class": e.class,
             "publishes": e.publishes.0, "key": e.key.to_hex(), "previous_leaf": e.previous_leaf.to_hex(),
         }),

@@ -13,8 +13,8 @@ use waymark_log::{
     checkpoint::Origin,
     key::{Key, SecretKey},
 };
-use waymark_mapping::{event::AuthorityRole, names::Domain};
-use waymark_runtime::{clock::Clock, fetch::ExtraRoots, keyfile, process, tls::TlsFiles};
+use waymark_mapping::{entry::ProviderRole, event::AuthorityRole, names::Domain};
+use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, keyfile, process, tls::TlsFiles};
 
 use super::{
     End, Ended, fetcher_for, read_trust,
@@ -29,6 +29,7 @@ use crate::{
         self,
         keys::{self, KeysError, Rotation},
     },
+    onboarding,
 };
 
 /// Longest that an import request may take: its changes wait for their head for half a minute.
@@ -105,6 +106,16 @@ pub enum MspCommand {
         /// Which, in hex, if several wait.
         #[arg(long)]
         key: Option<String>,
+        /// In which role it waits: msp, prover, csip or token-issuer.
+        #[arg(long, default_value = "msp")]
+        role: String,
+    },
+    /// Sign a provider entry of our domain with the key in use, and hand it in: its key, the first in another role, need not wait then.
+    Vouch {
+        #[command(flatten)]
+        at: At,
+        /// The entry: a .provider file.
+        entry: PathBuf,
     },
     /// Say that a user's mapping is not served any more, or is again. It removes nothing.
     Detach {
@@ -184,10 +195,20 @@ pub async fn run(command: MspCommand) -> Ended {
             eprintln!("retired: consents under this key no longer count");
             Ok(())
         }
-        MspCommand::Cancel { at, key } => {
-            let key = keys::cancel(&at.dir, &at.client(10)?, parse_key(key)?).await?;
+        MspCommand::Cancel { at, key, role } => {
+            let role = ProviderRole::parse(&role).ok_or_else(|| End::Usage("not a role of providers".to_owned()))?;
+            let key = keys::cancel(&at.dir, &at.client(10)?, role, parse_key(key)?).await?;
             println!("{}", key.to_hex());
             eprintln!("cancelled. Find out who had it logged: it was not signed with your key");
+            Ok(())
+        }
+        MspCommand::Vouch { at, entry } => {
+            let bytes = durable::read(&entry, onboarding::PROVIDER_BYTES_MAX)?;
+            let missing = || End::Could(anyhow::anyhow!("{}: there is no such file", entry.display()));
+            let parsed = onboarding::parse(&bytes.ok_or_else(missing)?);
+            let parsed = parsed.map_err(|e| End::Could(anyhow::anyhow!("{}: {e}", entry.display())))?;
+            let listed = keys::vouch(&at.dir, &at.client(10)?, parsed).await?;
+            println!("{}", listed.key.to_hex());
             Ok(())
         }
         MspCommand::Detach { dir, about, serving } => {

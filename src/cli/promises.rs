@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use waymark_log::{hash::Hash, key::SecretKey};
+use waymark_mapping::audit::Audited;
 use waymark_runtime::{config as toml_file, durable, keyfile};
 
 use super::{
@@ -15,10 +16,7 @@ use crate::{
         change::{self, Judge},
         shelf::Shelf,
     },
-    sequencer::{
-        batch::{Promise, latest_promise},
-        recover::latest_config,
-    },
+    sequencer::batch::{Promise, latest_promise},
 };
 
 fn could(error: impl Into<anyhow::Error>) -> End {
@@ -44,9 +42,10 @@ pub fn propose(dir: &Path) -> Ended {
 /// Signs a config entry and puts it where the DP takes it in.
 pub fn apply(dir: &Path) -> Ended {
     let settings = load(dir)?;
-    let (entries, _) = published_entries(&settings)?;
-    let (open, config) = (entries.first().cloned().unwrap_or_default(), latest_config(&entries));
-    let latest = latest_promise(&open, &config);
+    let (entries, checkpoint) = published_entries(&settings)?;
+    let mut log = Audited::new(settings.origin.clone(), settings.signer.key());
+    log.extend(&entries, checkpoint.size, &checkpoint.root);
+    let latest = latest_promise(log.open_bytes(), log.config_bytes());
     let document = &settings.policy_document;
     document.document.check(&settings.does).map_err(could)?;
     let shelf = Shelf::of(dir);

@@ -122,7 +122,7 @@ fn keygen(dir: &Path, domain: &str, origin: &str) -> Ended {
     let origin = Origin::new(origin).map_err(|e| End::Usage(e.to_string()))?;
     durable::private_folder(dir)?;
     let seed = keyfile::create(&dir.join(CSIP_KEY)).map_err(|e| End::Could(e.into()))?;
-    let entry = provider_entry(&domain, ProviderRole::Csip, false, 2, &origin, &SecretKey::from_seed(&seed));
+    let entry = provider_entry(&domain, ProviderRole::CSIP, false, 2, &origin, &SecretKey::from_seed(&seed));
     let path = dir.join(format!("{domain}.provider"));
     durable::replace(&path, &Entry::Provider(entry).encode())?;
     println!("{}", path.display());

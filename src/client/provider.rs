@@ -1,11 +1,12 @@
 //! What a provider asks of a DP: its own keys as they stand, the next one logged, changes imported, look-ups relayed.
 
-use waymark_log::{checkpoint::Origin, key::Key, key::SecretKey, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     answer::ANSWER_SIZES,
     entry::{Entry, Provider, ProviderRole},
     names::Domain,
     provider::{ProviderKey, ProviderLeaf},
+    signed::AnyKey,
     wire::{Flag, List24},
 };
 use waymark_runtime::{
@@ -23,8 +24,8 @@ use crate::{
     httpsig::{self, Request},
 };
 
-/// Most bytes in a DP's list of one domain's keys: 64 of them, at most 500 bytes each.
-const OWN_KEYS_BYTES_MAX: usize = 32 << 10;
+/// Most bytes in a DP's list of one domain's keys: in each of four roles 64 of them, 600 bytes each, or fewer and longer ones.
+const OWN_KEYS_BYTES_MAX: usize = 160 << 10;
 /// Most bytes in the answer to an import: 128 for each item.
 const IMPORT_ANSWER_BYTES_MAX: usize = 128 * IMPORT_ITEMS_MAX + 128;
 
@@ -56,21 +57,22 @@ impl ProviderClient {
         self.line.clock.now()
     }
 
-    /// Our own keys, as the DP says they are: enough to sign the next entry over, which counts only if it is so. `None` if
+    /// Our own keys in a role, as the DP says they are: enough to sign the next entry over, which counts only if it is so. `None` if
     /// it knows none.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn leaf(&self) -> Result<Option<ProviderLeaf>, ClientError> {
+    pub async fn leaf(&self, role: ProviderRole) -> Result<Option<ProviderLeaf>, ClientError> {
         let url = format!("{}/v1/providers?domain={}", self.line.url, self.domain);
         let body = success(self.line.fetcher.get(&url, OWN_KEYS_BYTES_MAX).await?)?;
         let malformed = || ClientError::Malformed("the list of providers".to_owned());
         let views: Vec<ProviderKeyView> = serde_json::from_slice(&body).map_err(|_| malformed())?;
-        let own = views.iter().filter(|v| v.domain == self.domain.as_str());
-        let keys: Option<Vec<ProviderKey>> = own.map(key_of).collect();
-        let keys = keys.filter(|keys| !keys.is_empty());
-        let leaf = keys.map(|keys| Some(ProviderLeaf { domain: self.domain.clone(), keys: List24::new(keys)? }));
-        leaf.map(|leaf| leaf.ok_or_else(malformed)).transpose()
+        let own = |v: &&ProviderKeyView| v.domain == self.domain.as_str() && ProviderRole::parse(&v.role) == Some(role);
+        let own: Vec<&ProviderKeyView> = views.iter().filter(own).collect();
+        let Some(revision) = own.first().map(|v| v.revision) else { return Ok(None) };
+        let keys: Option<Vec<ProviderKey>> = own.into_iter().map(key_of).collect();
+        let keys = keys.and_then(List24::new).ok_or_else(malformed)?;
+        Ok(Some(ProviderLeaf { role, domain: self.domain.clone(), revision, keys }))
     }
 
     /// Hands an entry in that a valid key of ours has signed. It will be logged with the next batch.
@@ -118,17 +120,10 @@ impl ProviderClient {
 }
 
 fn key_of(view: &ProviderKeyView) -> Option<ProviderKey> {
-    let role = match view.role.as_str() {
-        "msp" => ProviderRole::Msp,
-        "prover" => ProviderRole::Prover,
-        "csip" => ProviderRole::Csip,
-        _ => return None,
-    };
     Some(ProviderKey {
-        role,
         class: view.class,
         publishes: Flag(view.publishes),
-        key: Key::from_hex(&view.key)?,
+        key: AnyKey::from_hex(&view.key)?,
         due: UnixMillis::new(view.due_ms),
         retired: UnixMillis::new(view.retired_ms),
     })

@@ -9,6 +9,7 @@ use axum::{
     response::IntoResponse,
 };
 use data_encoding::BASE64;
+use tokio::time::Instant;
 use waymark_log::key::Key;
 use waymark_mapping::{
     answer::{ANSWER_MEDIA_TYPE, PAST_MEDIA_TYPE, RECEIPT_MEDIA_TYPE},
@@ -21,11 +22,12 @@ use waymark_mapping::{
 use waymark_runtime::{
     listen::Peer,
     problem::{self, Problem},
+    random,
 };
 
 use super::{
     App,
-    error::{self, LOG_READ_ONLY, NO_RECORD, STILL_PENDING},
+    error::{self, NO_RECORD},
     v1::{Bytes, binary, json, parse_csi, parse_json, take_slot},
 };
 use crate::{
@@ -81,13 +83,14 @@ fn judge(app: &App, request: &ChangeRequest, recycled: bool) -> Result<Judged, N
         origin: &app.origin,
         csips: &app.csips,
         provers: &app.provers,
+        policy: policy.digest,
         stricter: &document.stricter_provers(),
         visible_max: document.visible_max(),
         regions: &document.regions(),
         recycled,
         now,
     };
-    authorise(&app.answering, request, bench)
+    authorise(&app.answering, request, bench, &mut random::source())
 }
 
 /// Whether a register says that a claimed number has changed hands since somebody else last showed possession of it. It is asked
@@ -130,13 +133,18 @@ pub(super) fn enqueue(
     }
 }
 
-/// Waits until a change is published.
-async fn wait(mut ticket: Ticket) -> Result<(), Problem> {
+/// Waits until it shows what becomes of a change.
+async fn wait(ticket: Ticket) -> Result<(), Problem> {
+    let outcome = outcome_by(ticket, Instant::now() + Duration::from_secs(RECEIPT_S_MAX)).await;
+    error::waited(outcome).map_or(Ok(()), Err)
+}
+
+/// What becomes of a change until the deadline; `Pending` if nothing does.
+pub(super) async fn outcome_by(mut ticket: Ticket, deadline: Instant) -> Outcome {
     let done = ticket.wait_for(|outcome| *outcome != Outcome::Pending);
-    match tokio::time::timeout(Duration::from_secs(RECEIPT_S_MAX), done).await {
-        Ok(Ok(outcome)) if *outcome == Outcome::Published => Ok(()),
-        Ok(_) => Err(Problem::new(LOG_READ_ONLY, "Whether the change was made shows later: ask again.").retry_after(5)),
-        Err(_) => Err(Problem::new(STILL_PENDING, "Send the same request again to wait on.").retry_after(5)),
+    match tokio::time::timeout_at(deadline, done).await {
+        Ok(outcome) => outcome.map_or(Outcome::Unknown, |outcome| *outcome),
+        Err(_) => Outcome::Pending,
     }
 }
 
@@ -215,7 +223,7 @@ fn shows_possession(app: &App, latest: &Latest, signer: &Key, possession: Option
     let decoded = possession.and_then(|p| BASE64.decode(p.as_bytes()).ok());
     let Some(p) = decoded.and_then(|bytes| decode::<Attestation>("attestation", &bytes).ok()) else { return false };
     let (row, now) = (&latest.row, app.clock.now());
-    let prover = |at| latest.snapshot.providers.is_valid(&p.prover, ProviderRole::Prover, &p.prover_key, at);
+    let prover = |at| latest.snapshot.providers.is_valid(&p.prover, ProviderRole::PROVER, &p.prover_key, at);
     p.purpose == Purpose::View
         && (&p.recipient, &p.csi, p.tenure) == (signer, &row.csi, row.record.tenure)
         && p.time <= now.plus_ms(SKEW_MS)

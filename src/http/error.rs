@@ -8,8 +8,11 @@ use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Undecoded
 use waymark_runtime::problem::{self, Kind, Problem};
 
 use crate::{
-    authorise::NotAuthorised, httpsig::BadRequestSignature, possession::PossessionError, published::AnswerError,
-    sequencer::pool::PoolRefused,
+    authorise::NotAuthorised,
+    httpsig::BadRequestSignature,
+    possession::PossessionError,
+    published::AnswerError,
+    sequencer::pool::{Outcome, PoolRefused},
 };
 
 /// The identifier is not in canonical form.
@@ -38,6 +41,11 @@ pub const OPERATOR_ONLY: Kind = Kind::new(403, "operator-only", "Only the DP's o
 pub const OTHER_MSP: Kind = Kind::new(422, "other-msp", "A mapping names another MSP, or none");
 /// Another version is current.
 pub const VERSION_STALE: Kind = Kind::new(409, "version-stale", "The change was made for another version");
+/// What the change rests on has ended before it was logged.
+pub const OVERTAKEN: Kind =
+    Kind::new(409, "overtaken", "What the change rests on was no longer valid when it was to be logged");
+/// By a fault of the DP its batch was not signed.
+pub const BATCH_DROPPED: Kind = Kind::new(500, "batch-dropped", "The change was not made, by a fault of this server");
 /// Another change of the identifier is on its way.
 pub const CHANGE_IN_FLIGHT: Kind = Kind::new(409, "change-in-flight", "Another change is on its way");
 /// The rules do not allow the change.
@@ -111,7 +119,27 @@ pub const OF_PROVIDER: &[Kind] =
 /// What an `Idempotency-Key` may end in.
 pub const OF_IDEMPOTENCY: &[Kind] = &[problem::MALFORMED, IDEMPOTENCY_CONFLICT];
 /// What waiting for a change to be published may end in.
-pub const OF_WAITING: &[Kind] = &[LOG_READ_ONLY, STILL_PENDING];
+pub const OF_WAITING: &[Kind] = &[OVERTAKEN, BATCH_DROPPED, LOG_READ_ONLY, STILL_PENDING];
+
+/// A change that was not published, or not yet: `None` for one that was.
+pub fn waited(outcome: Outcome) -> Option<Problem> {
+    Some(match outcome {
+        Outcome::Published => return None,
+        Outcome::Pending => Problem::new(STILL_PENDING, "Send the same request again to wait on.").retry_after(5),
+        Outcome::Overtaken => {
+            let what = "A key, a consent or a proof that it rests on has ended, and it was not made. Make it again; the same request \
+                        again is judged by what is published now.";
+            Problem::new(OVERTAKEN, what)
+        }
+        Outcome::Dropped => {
+            let what = "It has been written to the server's log. The same request may be sent again.";
+            Problem::new(BATCH_DROPPED, what).retry_after(5)
+        }
+        Outcome::Unknown => {
+            Problem::new(LOG_READ_ONLY, "Whether the change was made shows later: ask again.").retry_after(5)
+        }
+    })
+}
 
 /// Bytes that do not have the form of what they should be.
 pub fn malformed(error: &Undecoded) -> Problem {
@@ -181,7 +209,7 @@ pub fn provider(error: ProviderRefused) -> Problem {
     let kind = match error {
         ProviderRefused::NotNext => PROVIDER_STALE,
         ProviderRefused::NotByKey | ProviderRefused::NotByValid => NOT_ALLOWED,
-        ProviderRefused::WrongKey | ProviderRefused::TooMany => PROVIDER_INVALID,
+        ProviderRefused::WrongKey | ProviderRefused::TooMany | ProviderRefused::NotSupported => PROVIDER_INVALID,
     };
     Problem::new(kind, error.to_string())
 }

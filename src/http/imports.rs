@@ -20,15 +20,15 @@ use waymark_runtime::{
 
 use super::{
     App,
-    changes::{RECEIPT_S_MAX, enqueue},
-    error::{self, LOG_READ_ONLY, OTHER_MSP, STILL_PENDING, VERSION_STALE},
+    changes::{RECEIPT_S_MAX, enqueue, outcome_by},
+    error::{self, OTHER_MSP, VERSION_STALE},
     v1::{json, take_slot},
 };
 use crate::{
     api::{
         CHANGE_BYTES_MAX, ChangeRequest, IMPORT_BYTES_MAX, IMPORT_MEDIA_TYPE, ImportAnswer, ImportOutcome, split_import,
     },
-    sequencer::pool::{Outcome, Ticket},
+    sequencer::pool::Ticket,
 };
 
 /// Most imports in work at a time: with the largest, half the pool is left to apps that come by themselves.
@@ -40,7 +40,7 @@ pub async fn import(State(app): State<Arc<App>>, request: Request) -> Result<Res
     let headers = request.headers().clone();
     problem::check_media_type(&headers, IMPORT_MEDIA_TYPE)?;
     // Before the body: nobody else is to make us read so much.
-    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::Msp)?;
+    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::MSP)?;
     let Capped::<IMPORT_BYTES_MAX>(body) = Capped::from_request(request, &()).await?;
     caller.check_body(&body).map_err(error::request_signature)?;
     let items = split_import(&body)
@@ -112,23 +112,22 @@ fn judge(app: &App, msp: &Domain, item: &[u8]) -> Judged {
 
 /// Waits until a change is published, till the deadline of the whole import.
 async fn settle(item: Judged, deadline: Instant) -> ImportOutcome {
-    let (mut ticket, version) = match item {
+    let (ticket, version) = match item {
         Judged::Over(outcome) => return outcome,
         Judged::Queued(ticket, version) => (ticket, version),
     };
-    let done = ticket.wait_for(|outcome| *outcome != Outcome::Pending);
-    match tokio::time::timeout_at(deadline, done).await {
-        Ok(Ok(outcome)) if *outcome == Outcome::Published => ImportOutcome::Published { version },
-        Ok(_) => ImportOutcome::Again { code: LOG_READ_ONLY.code.to_owned() },
-        Err(_) => ImportOutcome::Again { code: STILL_PENDING.code.to_owned() },
+    match error::waited(outcome_by(ticket, deadline).await) {
+        None => ImportOutcome::Published { version },
+        Some(problem) => outcome_of(&problem),
     }
 }
 
-/// What passes by itself is to be sent again; the rest is the item's own fault.
+/// What passes by itself is to be sent again; the rest is the item's own fault. What was overtaken is judged anew when it comes
+/// again, by what is published then, and is told its own fault if it has one.
 fn outcome_of(problem: &Problem) -> ImportOutcome {
     let kind = problem.kind();
     let code = kind.code.to_owned();
-    if kind.status >= 500 || kind == error::CHANGE_IN_FLIGHT {
+    if kind.status >= 500 || kind == error::CHANGE_IN_FLIGHT || kind == error::OVERTAKEN {
         ImportOutcome::Again { code }
     } else {
         ImportOutcome::Refused { code }

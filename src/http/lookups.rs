@@ -62,7 +62,7 @@ pub async fn look_up(
 ) -> Result<Response<Body>, Problem> {
     // An MSP that relays for its users has a ceiling of its own; its address is everybody's there.
     let relayed = httpsig::is_claimed(&headers);
-    let relay = relayed.then(|| app.authenticate_provider(&headers, &uri, ProviderRole::Msp)).transpose()?;
+    let relay = relayed.then(|| app.authenticate_provider(&headers, &uri, ProviderRole::MSP)).transpose()?;
     match &relay {
         Some(msp) => app.count_relayed(&msp.domain)?,
         None => app.count_look_up(peer.ip())?,

@@ -15,7 +15,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
 use waymark_mapping::{
-    entry::ProviderRole,
     names::Domain,
     provider::{ProviderKey, ProviderLeaf},
 };
@@ -49,17 +48,19 @@ pub async fn list(
         return Err(malformed());
     }
     let snapshot = app.answering.published.snapshot().ok_or_else(|| error::answer(&AnswerError::NotReady))?;
-    let asked = |leaf: &&ProviderLeaf| {
-        after.as_ref().is_none_or(|after| leaf.domain > *after) && only.as_ref().is_none_or(|only| leaf.domain == *only)
+    let asked = |domain: &Domain| {
+        after.as_ref().is_none_or(|after| domain > after) && only.as_ref().is_none_or(|only| domain == only)
     };
     // The directory is in the order of domains, so a page begins where the one before ended, whatever was logged in between.
-    let mut leaves = snapshot.providers.leaves().filter(asked);
-    let page: Vec<&ProviderLeaf> = leaves.by_ref().take(limit).collect();
-    let views: Vec<ProviderKeyView> =
-        page.iter().flat_map(|leaf| leaf.keys.iter().map(|key| view(leaf, key))).collect();
+    let mut domains = snapshot.providers.domains().filter(|(domain, _)| asked(domain));
+    let (mut views, mut last) = (Vec::<ProviderKeyView>::new(), None);
+    for (domain, leaves) in domains.by_ref().take(limit) {
+        views.extend(leaves.flat_map(|leaf| leaf.keys.iter().map(|key| view(leaf, key))));
+        last = Some(domain);
+    }
     let mut response = json(StatusCode::OK, &views);
-    if let (Some(last), Some(_)) = (page.last(), leaves.next()) {
-        let next = format!("</v1/providers?after={}&limit={limit}>; rel=\"next\"", last.domain);
+    if let (Some(last), Some(_)) = (last, domains.next()) {
+        let next = format!("</v1/providers?after={last}&limit={limit}>; rel=\"next\"");
         // A domain is letters, digits, dots and hyphens.
         if let Ok(next) = HeaderValue::try_from(next) {
             response.headers_mut().insert(header::LINK, next);
@@ -69,14 +70,10 @@ pub async fn list(
 }
 
 fn view(leaf: &ProviderLeaf, key: &ProviderKey) -> ProviderKeyView {
-    let role = match key.role {
-        ProviderRole::Msp => "msp",
-        ProviderRole::Prover => "prover",
-        ProviderRole::Csip => "csip",
-    };
     ProviderKeyView {
         domain: leaf.domain.as_str().to_owned(),
-        role: role.to_owned(),
+        role: leaf.role.to_string(),
+        revision: leaf.revision,
         class: key.class,
         publishes: key.publishes.0,
         key: key.key.to_hex(),
@@ -94,12 +91,12 @@ pub async fn submit(
     problem::check_media_type(&headers, PROVIDER_MEDIA_TYPE)?;
     let entry = onboarding::parse(&body?.0)
         .map_err(|_| Problem::new(problem::MALFORMED, "Send one provider entry, as it is to be logged."))?;
-    if entry.by_valid.as_slice().is_empty() {
+    if entry.by_valid.0.is_none() {
         return Err(Problem::new(OPERATOR_ONLY, "No valid key of the domain has signed it: give it to the operator."));
     }
     let snapshot = app.answering.published.snapshot().ok_or_else(|| error::answer(&AnswerError::NotReady))?;
     // Judged again with the batch, as of its head; here so that its sender learns at once what is wrong.
-    let mut providers = snapshot.providers.clone();
+    let mut providers = (*snapshot.providers).clone();
     providers.apply(&entry, &app.origin, app.clock.now()).map_err(error::provider)?;
     app.pool.add_provider(entry).map_err(error::pool)?;
     Ok(StatusCode::ACCEPTED)

@@ -22,8 +22,8 @@ use waymark_log::{
 use waymark_mapping::{
     entry::{Entry, Provider, ProviderAction, ProviderRole},
     provider::{ProviderKey, ProviderLeaf},
-    signed::UNSIGNED,
-    wire::Opaque8,
+    signed::AnyKey,
+    wire::Optional24,
 };
 use waymark_runtime::{
     durable,
@@ -62,6 +62,12 @@ pub enum KeysError {
     /// Not exactly one key waits.
     #[error("{0} keys wait in the directory: say which is meant")]
     Pending(usize),
+    /// The entry is about another domain.
+    #[error("the entry is about another domain than ours")]
+    OtherDomain,
+    /// The key is of an algorithm that this program does not know.
+    #[error("the key that waits is of an algorithm that this program does not know")]
+    OtherAlgorithm,
     /// It was handed in and does not show.
     #[error("the entry was handed in and is not in the directory yet: run the command again")]
     NotListed,
@@ -87,24 +93,24 @@ pub async fn rotate(dir: &Path, dp: &ProviderClient, lost: bool) -> Result<Rotat
     let path = dir.join(NEXT);
     let seed = if path.exists() { keyfile::load(&path)? } else { keyfile::create(&path)? };
     let next = SecretKey::from_seed(&seed);
-    let leaf = dp.leaf().await?.ok_or(KeysError::Unknown)?;
-    if find(&leaf, &next.public()).is_none() {
+    let leaf = dp.leaf(ProviderRole::MSP).await?.ok_or(KeysError::Unknown)?;
+    if leaf.find(&next.public()).is_none() {
         let mut entry = entry_of(&leaf, ProviderAction::Rotate, next.public())?;
-        entry.by_key = next.sign(&entry.key_message(dp.origin()));
+        entry.sign_by_key(dp.origin(), &next);
         if lost {
             let path = dir.join(format!("{}.provider", dp.domain()));
             durable::replace(&path, &Entry::Provider(entry).encode())?;
             return Ok(Rotation::ForOperator(path));
         }
-        sign_by_valid(dir, dp, &leaf, &mut entry)?;
+        sign_by_valid(dir, dp, &mut entry).await?;
         dp.submit(&entry).await?;
     }
-    let listed = wait(dp, |leaf| find(leaf, &next.public()).copied()).await?;
+    let listed = wait(dp, ProviderRole::MSP, |leaf| leaf?.find(&next.public()).cloned()).await?;
     if !listed.is_valid_at(dp.now()) {
-        return Ok(Rotation::Due(listed.key, listed.due));
+        return Ok(Rotation::Due(next.public(), listed.due));
     }
     install(dir)?;
-    Ok(Rotation::Done(listed.key))
+    Ok(Rotation::Done(next.public()))
 }
 
 /// Ends a key, the one in use unless another is named. From the next head on, consents under it count for nothing.
@@ -112,77 +118,107 @@ pub async fn rotate(dir: &Path, dp: &ProviderClient, lost: bool) -> Result<Rotat
 /// # Errors
 /// [`KeysError`].
 pub async fn retire(dir: &Path, dp: &ProviderClient, key: Option<Key>) -> Result<Key, KeysError> {
-    let leaf = dp.leaf().await?.ok_or(KeysError::Unknown)?;
     let key = match key {
         Some(key) => key,
         None => SecretKey::from_seed(&*keyfile::load(&dir.join(KEY))?).public(),
     };
+    end(dir, dp, ProviderRole::MSP, key).await
+}
+
+/// Retires a key in a role, or cancels it if it waits.
+async fn end(dir: &Path, dp: &ProviderClient, role: ProviderRole, key: Key) -> Result<Key, KeysError> {
+    let leaf = dp.leaf(role).await?.ok_or(KeysError::Unknown)?;
     let mut entry = entry_of(&leaf, ProviderAction::Retire, key)?;
-    sign_by_valid(dir, dp, &leaf, &mut entry)?;
+    sign_by_valid(dir, dp, &mut entry).await?;
     dp.submit(&entry).await?;
-    let over = |leaf: &ProviderLeaf| match find(leaf, &key) {
-        Some(key) => (key.retired.get() != 0 && key.retired <= dp.now()).then_some(()),
+    let over = |leaf: Option<&ProviderLeaf>| match leaf.and_then(|l| l.find(&key)) {
+        Some(key) => key.has_retired_at(dp.now()).then_some(()),
         None => Some(()),
     };
-    wait(dp, over).await?;
+    wait(dp, role, over).await?;
     Ok(key)
 }
 
-/// Cancels a key that waits for its seven days to end: somebody without our key has had it logged.
+/// Answers with the key in use for an entry of our domain, so that its key need not wait: the first one in another role, or another one
+/// of the MSP.
 ///
 /// # Errors
 /// [`KeysError`].
-pub async fn cancel(dir: &Path, dp: &ProviderClient, key: Option<Key>) -> Result<Key, KeysError> {
-    let leaf = dp.leaf().await?.ok_or(KeysError::Unknown)?;
+pub async fn vouch(dir: &Path, dp: &ProviderClient, mut entry: Provider) -> Result<ProviderKey, KeysError> {
+    if entry.domain != *dp.domain() {
+        return Err(KeysError::OtherDomain);
+    }
+    sign_by_valid(dir, dp, &mut entry).await?;
+    dp.submit(&entry).await?;
+    let listed = |leaf: Option<&ProviderLeaf>| leaf?.keys.iter().find(|k| k.key == entry.key).cloned();
+    wait(dp, entry.role, listed).await
+}
+
+/// Cancels a key that waits for its seven days to end: somebody without our key has had it logged. In another role than the MSP's that
+/// can be done as long as none is valid in it.
+///
+/// # Errors
+/// [`KeysError`].
+pub async fn cancel(dir: &Path, dp: &ProviderClient, role: ProviderRole, key: Option<Key>) -> Result<Key, KeysError> {
+    let leaf = dp.leaf(role).await?.ok_or(KeysError::Pending(0))?;
     let now = dp.now();
     let pending = |k: &&ProviderKey| now < k.due && key.is_none_or(|key| k.key == key);
-    let pending: Vec<Key> = leaf.keys.iter().filter(pending).map(|k| k.key).collect();
+    let pending: Vec<&AnyKey> = leaf.keys.iter().filter(pending).map(|k| &k.key).collect();
     match pending[..] {
-        [one] => retire(dir, dp, Some(one)).await,
+        [one] => end(dir, dp, role, one.ed25519().ok_or(KeysError::OtherAlgorithm)?).await,
         _ => Err(KeysError::Pending(pending.len())),
     }
 }
 
-fn find<'a>(leaf: &'a ProviderLeaf, key: &Key) -> Option<&'a ProviderKey> {
-    leaf.keys.iter().find(|k| k.key == *key)
-}
-
 /// An entry about a key that follows from the keys as they are. What it says of the provider stays as the newest key has it.
 fn entry_of(leaf: &ProviderLeaf, action: ProviderAction, key: Key) -> Result<Provider, KeysError> {
-    let newest = leaf.keys.iter().rev().find(|k| k.role == ProviderRole::Msp).ok_or(KeysError::Unknown)?;
+    let newest = leaf.keys.last().ok_or(KeysError::Unknown)?;
     Ok(Provider {
-        role: ProviderRole::Msp,
+        role: leaf.role,
         action,
         domain: leaf.domain.clone(),
         class: newest.class,
         publishes: newest.publishes,
-        key,
+        key: key.into(),
         previous_leaf: leaf.digest(),
-        by_key: UNSIGNED,
-        by_valid: Opaque8::new([]).expect("no bytes are allowed"),
+        by_key: Optional24(None),
+        by_valid: Optional24(None),
     })
 }
 
-fn sign_by_valid(dir: &Path, dp: &ProviderClient, leaf: &ProviderLeaf, entry: &mut Provider) -> Result<(), KeysError> {
+async fn sign_by_valid(dir: &Path, dp: &ProviderClient, entry: &mut Provider) -> Result<(), KeysError> {
+    let leaf = dp.leaf(ProviderRole::MSP).await?.ok_or(KeysError::Unknown)?;
     let secret = SecretKey::from_seed(&*keyfile::load(&dir.join(KEY))?);
-    if !find(leaf, &secret.public()).is_some_and(|k| k.is_valid_at(dp.now())) {
+    if !leaf.is_valid(&secret.public(), dp.now()) {
         return Err(KeysError::NotValid);
     }
-    let signature = secret.sign(&entry.valid_message(dp.origin()));
-    entry.by_valid = Opaque8::new(*signature.as_bytes()).expect("64 bytes are allowed");
+    entry.sign_by_valid(dp.origin(), &secret);
     Ok(())
 }
 
-/// Waits until the directory shows something.
-async fn wait<T>(dp: &ProviderClient, shows: impl Fn(&ProviderLeaf) -> Option<T>) -> Result<T, KeysError> {
+/// Waits until the directory shows something of our keys in a role.
+async fn wait<T>(
+    dp: &ProviderClient,
+    role: ProviderRole,
+    shows: impl Fn(Option<&ProviderLeaf>) -> Option<T>,
+) -> Result<T, KeysError> {
     for _ in 0..LISTED_S_MAX * 1000 / LOOK_MS {
-        let leaf = dp.leaf().await?;
-        if let Some(shown) = leaf.as_ref().and_then(&shows) {
+        let leaf = dp.leaf(role).await?;
+        if let Some(shown) = shows(leaf.as_ref()) {
             return Ok(shown);
         }
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }
     Err(KeysError::NotListed)
+}
+
+/// The keys in an adapter's folder: the one in use, the next one, and those that were in use before. Files that cannot be read are left out:
+/// a key that is not known to be its own is reported.
+pub fn own(dir: &Path) -> Vec<Key> {
+    let is_own = |name: &str| [KEY, NEXT].contains(&name) || (name.starts_with("retired-") && name.ends_with(".key"));
+    let files = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let paths = files.filter(|f| f.file_name().to_str().is_some_and(is_own)).map(|f| f.path());
+    paths.filter_map(|path| keyfile::load(&path).ok()).map(|seed| SecretKey::from_seed(&seed).public()).collect()
 }
 
 /// Puts next.key in the place of msp.key, which is kept under another name. There is a key in msp.key at any time.

@@ -67,13 +67,17 @@ pub use self::relay::{LOOKUPS_PER_DAY_DEFAULT, LOOKUPS_PER_DAY_MIN};
 use self::{
     accounts::Accounts,
     relay::Relay,
-    watching::{ImportRefused, Watching},
+    watching::{ForeignKey, ImportRefused, Watching},
 };
 use crate::{
     api::{JSON_BYTES_MAX, JSON_MEDIA_TYPE, NoticeView, NoticesAnswer, NoticesRequest, read_object},
     client::provider::ProviderClient,
     http::{error, openapi, recipient::Nonces},
 };
+
+const FOREIGN_KEY_WHAT_TO_DO: &str = "The log has an entry for your domain with a key that is in none of this folder's files. If it is not \
+                                      yours: cancel it while it waits (waymark msp cancel), retire it if it is valid, and ask the directory's \
+                                      operator who handed it in.";
 
 /// Media type of a request for consent.
 pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
@@ -154,7 +158,7 @@ pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class
     let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(keys::KEY))?);
     let file = MspFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned() };
     durable::replace(&dir.join("msp.toml"), toml::to_string_pretty(&file)?.as_bytes())?;
-    let entry = crate::init::provider_entry(domain, ProviderRole::Msp, publishes, class, origin, &secret);
+    let entry = crate::init::provider_entry(domain, ProviderRole::MSP, publishes, class, origin, &secret);
     let path = dir.join(format!("{domain}.provider"));
     durable::replace(&path, &Entry::Provider(entry).encode())?;
     Ok(path)
@@ -232,7 +236,10 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
     });
     let app = Arc::new(App {
         accounts: Accounts::open(&settings.dir.join("accounts"))?,
-        watching: Watching::open(&settings.dir, settings.origin.clone(), settings.renew_within_ms, follows)?,
+        watching: {
+            let (domain, origin) = (settings.domain.clone(), settings.origin.clone());
+            Watching::open(&settings.dir, domain, origin, settings.renew_within_ms, follows)?
+        },
         domain: settings.domain,
         origin: settings.origin,
         key: settings.key,
@@ -368,6 +375,7 @@ fn internal(error: &dyn std::error::Error) -> Problem {
 
 async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
     let unexpected: Vec<Value> = app.watching.unexpected().iter().map(|leaf| json!({"leaf": leaf.to_hex()})).collect();
+    let foreign_keys: Vec<Value> = app.watching.foreign_keys().iter().map(foreign_key).collect();
     Json(json!({
         "schema": "waymark.msp.status/1",
         "domain": app.domain.as_str(),
@@ -375,7 +383,20 @@ async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
         "watch_lists": app.watching.lists(),
         "followed_size": app.watching.size(),
         "unexpected": unexpected,
+        "foreign_keys": foreign_keys,
     }))
+}
+
+/// What an operator is told of somebody else's key in the MSP's name.
+fn foreign_key(found: &ForeignKey) -> Value {
+    json!({
+        "entry": found.entry,
+        "role": found.role.to_string(),
+        "action": format!("{:?}", found.action).to_lowercase(),
+        "key": found.key.to_hex(),
+        "due_ms": found.due.get(),
+        "what_to_do": FOREIGN_KEY_WHAT_TO_DO,
+    })
 }
 
 impl App {

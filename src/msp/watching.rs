@@ -9,6 +9,9 @@
 //! <entries read> <time received, ms> <WatchList, base64>\n        one line a list or renewal, appended
 //! ```
 //!
+//! The log also says who has keys in the MSP's name. An entry about its domain with a key that is none of its own is an alert: somebody
+//! has persuaded the DP's operator, or has one of its keys. Nothing is kept of that, since the log is read again after each start.
+//!
 //! After a start the log is read again from its beginning, and each list is taken up where it came: so what was hit and not
 //! yet claimed is so again, with all its time to be claimed. Once nothing is open any more, the file is written anew.
 
@@ -29,14 +32,20 @@ use waymark_log::{
     time::UnixMillis,
 };
 use waymark_mapping::{
-    entry::Entry,
+    entry::{Entry, Provider, ProviderAction, ProviderRole},
     label::Label,
+    names::Domain,
+    provider::ProviderDirectory,
+    signed::AnyKey,
     trust::Trust,
     watch::{Alert, Place, WatchBook, WatchId, WatchList, WatchRefused},
 };
 use waymark_runtime::{clock::Clock, durable, fetch::Fetcher, follow::LogReader, lines::Lines};
 
-use super::notices::{Notice, Notices};
+use super::{
+    keys,
+    notices::{Notice, Notices},
+};
 
 /// Why a list is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +88,33 @@ struct Inner {
     notices: Notices,
     path: PathBuf,
     lines: Lines,
+    /// Whose adapter this is, for which log, and where its keys are.
+    domain: Domain,
+    origin: Origin,
+    dir: PathBuf,
+    /// What the log says of the domain's keys.
+    providers: ProviderDirectory,
+    /// Entries about the domain with a key that is none of its own, and what they mean.
+    foreign_keys: Vec<ForeignKey>,
 }
+
+/// An entry about the MSP's own domain, with a key that is in none of its files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ForeignKey {
+    /// Index of the entry.
+    pub entry: u64,
+    /// In which role.
+    pub role: ProviderRole,
+    /// What happened to the key.
+    pub action: ProviderAction,
+    /// The key.
+    pub key: AnyKey,
+    /// From when on it is valid; 0 for at once, and for a key that went.
+    pub due: UnixMillis,
+}
+
+/// Most alerts about keys that are kept, oldest first: one a head would fill it in a quarter of an hour, and the first says enough.
+const FOREIGN_KEYS_MAX: usize = 1024;
 
 /// The watch of one MSP over one log.
 pub struct Watching {
@@ -92,13 +127,13 @@ impl Watching {
     ///
     /// # Errors
     /// If they cannot be read, or a line is damaged.
-    pub fn open(dir: &Path, origin: Origin, renew_within_ms: u64, follows: bool) -> io::Result<Self> {
+    pub fn open(dir: &Path, domain: Domain, origin: Origin, renew_within_ms: u64, follows: bool) -> io::Result<Self> {
         let path = dir.join("watch-lists");
         let (lines, there) = Lines::open(&path, LISTS_BYTES_MAX)?;
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a damaged line in watch-lists");
         let stored = there.iter().map(|line| Stored::parse(line).ok_or_else(damaged)).collect::<io::Result<_>>()?;
         let mut inner = Inner {
-            book: WatchBook::new(origin, renew_within_ms),
+            book: WatchBook::new(origin.clone(), renew_within_ms),
             range: CompactRange::new(),
             places: HashMap::new(),
             stored,
@@ -106,6 +141,11 @@ impl Watching {
             notices: Notices::open(&dir.join("notices"))?,
             path,
             lines,
+            domain,
+            origin,
+            dir: dir.to_owned(),
+            providers: ProviderDirectory::new(),
+            foreign_keys: Vec::new(),
         };
         if !follows {
             inner.take_up(u64::MAX);
@@ -134,6 +174,11 @@ impl Watching {
     /// Entries that nobody claimed, by leaf hash, each once.
     pub fn unexpected(&self) -> Vec<Hash> {
         self.inner().notices.leaves()
+    }
+
+    /// Entries about the MSP's own domain with keys that are none of its own.
+    pub fn foreign_keys(&self) -> Vec<ForeignKey> {
+        self.inner().foreign_keys.clone()
     }
 
     /// What is to be told to the holder of a list; `None` if there is no such list of this holder.
@@ -201,12 +246,16 @@ impl Watching {
     /// Feeds new entries to the lists. Changes take effect with the head after them.
     fn take(&self, first: u64, entries: &[Vec<u8>], range: CompactRange, now: UnixMillis) {
         let mut inner = self.inner();
-        let mut pending = Vec::new();
+        let (mut pending, mut providers) = (Vec::new(), Vec::new());
         for (index, bytes) in (first..).zip(entries) {
             inner.take_up(index);
             match Entry::decode(bytes) {
                 Ok(Entry::Change(change)) => pending.push((Place { index, leaf: leaf_hash(bytes) }, change.label)),
+                Ok(Entry::Provider(entry)) if entry.domain == inner.domain => providers.push((index, entry)),
                 Ok(Entry::Head(head)) => {
+                    for (index, entry) in providers.drain(..) {
+                        inner.take_provider(index, &entry, head.time);
+                    }
                     for (place, label) in pending.drain(..) {
                         inner.places.insert(label, (place, head.time));
                         inner.book.on_change(place, &label, head.time, now);
@@ -241,6 +290,24 @@ impl Watching {
 }
 
 impl Inner {
+    /// Looks at an entry about the MSP's own domain. Those with its own keys are its own doing.
+    fn take_provider(&mut self, index: u64, entry: &Provider, head: UnixMillis) {
+        // An entry that does not follow is a monitor's to report; who is to have a key here is told all the same.
+        let _ = self.providers.follow(entry, &self.origin, head);
+        if keys::own(&self.dir).iter().any(|own| entry.key == *own) {
+            return;
+        }
+        let Provider { role, action, key, .. } = entry.clone();
+        let leaf = self.providers.get(&self.domain, role);
+        let added = leaf.and_then(|l| l.keys.iter().find(|k| k.key == key && action != ProviderAction::Retire));
+        let due = added.map_or(UnixMillis::new(0), |k| k.due);
+        let (name, what) = (key.to_hex(), format!("{action:?}").to_lowercase());
+        tracing::warn!(entry = index, %role, action = what, key = name, due_ms = due.get(), "somebody else's key in our name");
+        if self.foreign_keys.len() < FOREIGN_KEYS_MAX {
+            self.foreign_keys.push(ForeignKey { entry: index, role, action, key, due });
+        }
+    }
+
     /// Hands a list to the book.
     fn put(&mut self, stored: Stored) -> Result<(), WatchRefused> {
         let (id, holder) = (stored.list.id, stored.list.holder);

@@ -98,7 +98,7 @@ pub fn init(dir: &Path, domain: &Domain, origin: &Origin, codes: Codes) -> anyho
     let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(names::KEY))?);
     let file = ProverFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned(), codes };
     durable::replace(&dir.join(names::CONFIG), toml::to_string_pretty(&file)?.as_bytes())?;
-    let entry = crate::init::provider_entry(domain, ProviderRole::Prover, false, 0, origin, &secret);
+    let entry = crate::init::provider_entry(domain, ProviderRole::PROVER, false, 0, origin, &secret);
     let path = dir.join(format!("{domain}.provider"));
     durable::replace(&path, &Entry::Provider(entry).encode())?;
     Ok(path)

@@ -1,7 +1,10 @@
 //! One batch, computed and nothing else: pending changes in, entries, tiles, map and head out.
 //!
-//! Pure: no clock, no store, random bytes from an argument. What is computed here is checked by other code and made
-//! durable in [`mod@super::commit`].
+//! Pure: no clock, no store, random bytes from an argument. Changes are judged again as of the head that is made: what they rest
+//! on may have ended since they were authorised ([`super::rests`]). What is computed here is judged by the code that monitors run
+//! ([`super::sound`]) and made durable in [`mod@super::commit`].
+
+use std::sync::Arc;
 
 use rand_core::CryptoRng;
 use waymark_log::{
@@ -12,17 +15,20 @@ use waymark_log::{
     time::UnixMillis,
 };
 use waymark_mapping::{
+    audit::Audited,
     entry::{
-        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, Config, ENTRIES_PER_HEAD_MAX, Entry, Head, Open, Provider,
+        CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Change, Config, ENTRIES_PER_HEAD_MAX, Entry, Head,
+        INTERVAL_MS_MAX, Open, Provider,
     },
     label::Label,
     mapping::Consent,
-    prefix::{AlreadyPresent, PrefixTree},
+    prefix::AlreadyPresent,
     provider::{ProviderDirectory, ProviderRefused},
     signed::SignedStruct,
     wire::{Extensions, List24, Optional24},
 };
 
+use super::rests::{AtHead, RestsOn};
 use crate::row::{KeptConsent, KeptVisible, Place, Row};
 
 /// A change that was authorised and waits for its place in the log. The CSI itself is inside the row only.
@@ -38,6 +44,17 @@ pub struct PendingChange {
     pub to_log: Vec<usize>,
     /// How its row is kept.
     pub keeping: Keeping,
+    /// What it rests on, to be judged again at the head's time.
+    pub rests_on: Vec<RestsOn>,
+}
+
+/// A change that is not logged, since what it rests on does not hold any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Whose.
+    pub csi_key: [u8; 32],
+    /// What does not hold.
+    pub why: RestsOn,
 }
 
 /// How a row is kept beside those before it.
@@ -60,34 +77,20 @@ pub struct MadeRow {
     pub keeping: Keeping,
 }
 
-/// The log as it stands after the last batch, signed or about to be.
+/// The log as it stands after the last batch: what monitors know of it, and the edge from which tiles grow.
 #[derive(Clone, Debug)]
 pub struct LogState {
-    /// The log.
-    pub origin: Origin,
-    /// The key that signs it.
-    pub log_key: Key,
+    /// The log as it was judged.
+    pub audited: Audited,
     /// The tree's edge.
     pub edge: Edge,
-    /// The map.
-    pub map: PrefixTree,
-    /// The providers.
-    pub providers: ProviderDirectory,
-    /// Their tree.
-    pub provider_tree: PrefixTree,
-    /// Changes so far.
-    pub changes: u64,
-    /// The open entry's bytes.
-    pub open: Vec<u8>,
-    /// The latest config entry's bytes, or none.
-    pub config: Vec<u8>,
-    /// The last head.
-    pub head: Option<Head>,
 }
 
 /// What a batch is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Intake {
+    /// The open entry, for the first batch of a log.
+    pub open: Option<Open>,
     /// A change of what is promised.
     pub config: Option<Config>,
     /// Provider entries.
@@ -126,6 +129,9 @@ pub enum ConfigRefused {
     /// It names another log key.
     #[error("the config entry names another log key; changing that is not offered")]
     OtherKey,
+    /// It promises a longer interval than any log may.
+    #[error("the config entry promises an interval of more than {INTERVAL_MS_MAX} ms")]
+    Interval,
     /// It is not signed by the log's key.
     #[error("the config entry is not signed by the log's key")]
     Signature,
@@ -142,6 +148,10 @@ pub fn check_config(config: &Config, latest: &[u8], origin: &Origin, log_key: &K
     }
     if config.log_key != *log_key {
         return Err(ConfigRefused::OtherKey);
+    }
+    // "interval_ms is at most 30,000."
+    if config.interval_ms > INTERVAL_MS_MAX {
+        return Err(ConfigRefused::Interval);
     }
     config.verify_by(origin, log_key).map_err(|_| ConfigRefused::Signature)
 }
@@ -165,8 +175,10 @@ pub struct Batch {
     pub refused: Vec<(Provider, ProviderRefused)>,
     /// Why the config entry was left out, if it was.
     pub config_refused: Option<ConfigRefused>,
-    /// The log with the batch.
-    pub next: LogState,
+    /// Changes that were left out.
+    pub left_out: Vec<LeftOut>,
+    /// The tree's edge with the batch.
+    pub edge: Edge,
 }
 
 /// Why no batch can be made.
@@ -187,35 +199,24 @@ pub enum BatchError {
 }
 
 impl LogState {
-    /// A log that is about to be opened.
-    pub fn opening(origin: Origin, log_key: Key, open: Open) -> Self {
-        Self {
-            origin,
-            log_key,
-            edge: Edge::new(),
-            map: PrefixTree::new(),
-            providers: ProviderDirectory::new(),
-            provider_tree: PrefixTree::new(),
-            changes: 0,
-            open: Entry::Open(open).encode(),
-            config: Vec::new(),
-            head: None,
-        }
+    /// A log without any entry: its first batch opens it.
+    pub fn new(origin: Origin, log_key: Key) -> Self {
+        Self { audited: Audited::new(origin, log_key), edge: Edge::new() }
     }
 
     /// Number of entries.
     pub const fn size(&self) -> u64 {
-        self.edge.size()
+        self.audited.size()
+    }
+
+    /// The last head.
+    pub fn head(&self) -> Option<&Head> {
+        self.audited.last_head().map(|(_, head)| head)
     }
 
     /// The bytes of the entry that says what is promised: the latest config entry, or the open entry.
     pub fn latest_promise(&self) -> &[u8] {
-        latest_promise(&self.open, &self.config)
-    }
-
-    /// Its checkpoint.
-    pub fn checkpoint(&self) -> Checkpoint {
-        Checkpoint::new(self.origin.clone(), self.size(), self.edge.root())
+        latest_promise(self.audited.open_bytes(), self.audited.config_bytes())
     }
 }
 
@@ -228,15 +229,21 @@ pub fn latest_promise<'a>(open: &'a [u8], config: &'a [u8]) -> &'a [u8] {
 ///
 /// # Errors
 /// [`BatchError`].
-pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut impl CryptoRng) -> Result<Batch, BatchError> {
-    let Intake { config, providers, changes } = intake;
-    if state.head.as_ref().is_some_and(|h| now <= h.time) {
+pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut dyn CryptoRng) -> Result<Batch, BatchError> {
+    let Intake { open, config, providers, changes } = intake;
+    if state.head().is_some_and(|h| now <= h.time) {
         return Err(BatchError::Clock);
     }
-    let mut next = state.clone();
+    let log = &state.audited;
+    let open = open.map_or_else(|| log.open_bytes().to_vec(), |open| Entry::Open(open).encode());
     // "Entries take effect in that order: config, then provider, then consent, then change."
-    let (configured, config_refused) = take_config(&mut next, config);
-    let (accepted, refused) = take_providers(&mut next, providers, now);
+    let (configured, config_refused) = take_config(state, config);
+    let config = configured.clone().unwrap_or_else(|| log.config_bytes().to_vec());
+    let Providers { directory, accepted, refused } = take_providers(log, providers, now);
+    let policy = Promise::of(latest_promise(&open, &config)).map_or(Hash::ZERO, |p| p.policy);
+    let (changes, left_out) = still_good(changes, AtHead { time: now, providers: &directory, policy });
+    let provider_root = if accepted.is_empty() { log.provider_tree().root() } else { directory.tree().root() };
+
     let logged = logged_changes(&changes, rng);
     let mut entries: Vec<Vec<u8>> = accepted.into_iter().map(|p| Entry::Provider(p).encode()).collect();
     entries.extend(configured);
@@ -247,78 +254,95 @@ pub fn batch(state: &LogState, intake: Intake, now: UnixMillis, rng: &mut impl C
     if logged.len() > CHANGES_PER_HEAD_MAX || entries.len() > ENTRIES_PER_HEAD_MAX {
         return Err(BatchError::TooMany);
     }
-    if state.size() == 0 {
-        entries.insert(0, state.open.clone());
-    }
     let first = state.size();
-    let rows = place(changes, &entries, first);
-    next.map.insert(logged.iter().map(|c| (c.label.0, c.commitment)).collect())?;
-    next.changes += logged.len() as u64;
-    let head = head_of(&next, now);
-    next.head = Some(head.clone());
-
-    let mut files = Vec::new();
-    for entry in &entries {
-        next.edge.append(entry, |tile, bytes| files.push((tile, bytes)))?;
+    if first == 0 {
+        entries.insert(0, open.clone());
     }
-    let head_path = next.edge.range().path_of_next();
-    let head_entry = Entry::Head(head.clone()).encode();
-    next.edge.append(&head_entry, |tile, bytes| files.push((tile, bytes)))?;
-    entries.push(head_entry);
-    files.extend(next.edge.partials(first));
-    let checkpoint = next.checkpoint();
-    Ok(Batch { checkpoint, head, head_path, files, entries, rows, refused, config_refused, next })
-}
-
-fn head_of(next: &LogState, now: UnixMillis) -> Head {
+    let rows = place(changes, &entries, first);
+    let mut map = log.map().clone();
+    map.insert(logged.iter().map(|c| (c.label.0, c.commitment)).collect())?;
     let digest = |bytes: &[u8]| if bytes.is_empty() { Hash::ZERO } else { Hash::sha256(&[bytes]) };
-    Head {
+    let head = Head {
         extensions: Extensions::NONE,
         time: now,
-        changes: next.changes,
-        map_root: next.map.root(),
-        open: digest(&next.open),
-        config: digest(&next.config),
-        provider_root: next.provider_tree.root(),
+        changes: log.changes() + logged.len() as u64,
+        map_root: map.root(),
+        open: digest(&open),
+        config: digest(&config),
+        provider_root,
+    };
+    let (edge, head_path, files) = append(&state.edge, &mut entries, head.clone())?;
+    let checkpoint = Checkpoint::new(log.origin().clone(), edge.size(), edge.root());
+    Ok(Batch { checkpoint, head, head_path, files, entries, rows, refused, config_refused, left_out, edge })
+}
+
+type Files = Vec<(Tile, Vec<u8>)>;
+
+/// Appends the entries and the head behind them: the tree's edge, the head's path as the last leaf, and the tiles to write.
+fn append(edge: &Edge, entries: &mut Vec<Vec<u8>>, head: Head) -> Result<(Edge, Vec<Hash>, Files), TileError> {
+    let (mut edge, mut files, first) = (edge.clone(), Vec::new(), edge.size());
+    for entry in entries.iter() {
+        edge.append(entry, |tile, bytes| files.push((tile, bytes)))?;
+    }
+    let head_path = edge.range().path_of_next();
+    let head = Entry::Head(head).encode();
+    edge.append(&head, |tile, bytes| files.push((tile, bytes)))?;
+    entries.push(head);
+    files.extend(edge.partials(first));
+    Ok((edge, head_path, files))
+}
+
+/// The bytes of a config entry if it follows.
+fn take_config(state: &LogState, config: Option<Config>) -> (Option<Vec<u8>>, Option<ConfigRefused>) {
+    let Some(config) = config else { return (None, None) };
+    let log = &state.audited;
+    match check_config(&config, state.latest_promise(), log.origin(), log.log_key()) {
+        Ok(()) => (Some(Entry::Config(config).encode()), None),
+        Err(why) => (None, Some(why)),
     }
 }
 
-/// Applies a config entry if it follows, and gives its bytes.
-fn take_config(next: &mut LogState, config: Option<Config>) -> (Option<Vec<u8>>, Option<ConfigRefused>) {
-    let Some(config) = config else { return (None, None) };
-    if let Err(why) = check_config(&config, next.latest_promise(), &next.origin, &next.log_key) {
-        return (None, Some(why));
-    }
-    next.config = Entry::Config(config).encode();
-    (Some(next.config.clone()), None)
+/// The directory with a batch's entries.
+struct Providers {
+    directory: Arc<ProviderDirectory>,
+    accepted: Vec<Provider>,
+    refused: Vec<(Provider, ProviderRefused)>,
 }
 
 /// Applies provider entries as of this head, at most one a domain; those that do not follow are left out.
-#[allow(clippy::type_complexity, reason = "what was taken and what was not, used once")]
-fn take_providers(
-    next: &mut LogState,
-    mut providers: Vec<Provider>,
-    now: UnixMillis,
-) -> (Vec<Provider>, Vec<(Provider, ProviderRefused)>) {
+fn take_providers(log: &Audited, mut providers: Vec<Provider>, now: UnixMillis) -> Providers {
+    let mut directory = log.shared_providers();
     providers.sort_by_cached_key(|p| Entry::Provider(p.clone()).encode());
     let (mut accepted, mut refused) = (Vec::<Provider>::new(), Vec::new());
     for provider in providers {
         let first = !accepted.iter().any(|p| p.domain == provider.domain);
-        let applied =
-            if first { next.providers.apply(&provider, &next.origin, now) } else { Err(ProviderRefused::NotNext) };
+        let applied = if first {
+            Arc::make_mut(&mut directory).apply(&provider, log.origin(), now)
+        } else {
+            Err(ProviderRefused::NotNext)
+        };
         match applied {
             Ok(()) => accepted.push(provider),
             Err(why) => refused.push((provider, why)),
         }
     }
-    if !accepted.is_empty() {
-        next.provider_tree = next.providers.tree();
+    Providers { directory, accepted, refused }
+}
+
+/// The changes that still hold at the head that is made, and the others: these are left out with their consents.
+fn still_good(changes: Vec<PendingChange>, at: AtHead<'_>) -> (Vec<PendingChange>, Vec<LeftOut>) {
+    let (mut good, mut left_out) = (Vec::with_capacity(changes.len()), Vec::new());
+    for change in changes {
+        match at.first_unmet(&change.rests_on) {
+            None => good.push(change),
+            Some(why) => left_out.push(LeftOut { csi_key: change.csi_key, why: why.clone() }),
+        }
     }
-    (accepted, refused)
+    (good, left_out)
 }
 
 /// The changes as they are logged, dummies included: "two independent 32-byte random strings".
-fn logged_changes(changes: &[PendingChange], rng: &mut impl CryptoRng) -> Vec<Change> {
+fn logged_changes(changes: &[PendingChange], rng: &mut dyn CryptoRng) -> Vec<Change> {
     let mut logged: Vec<Change> =
         changes.iter().map(|c| Change { label: c.label, commitment: c.row.commitment }).collect();
     while !logged.is_empty() && logged.len() < CHANGES_PER_BATCH_MIN {
@@ -344,7 +368,7 @@ fn place(changes: Vec<PendingChange>, entries: &[Vec<u8>], first: u64) -> Vec<Ma
     // The open entry stands in front of a sorted list in the first batch, which has neither changes nor consents.
     let index_of = |entry: Entry| entries.binary_search(&entry.encode()).ok().map(|i| first + i as u64);
     let place = |change: PendingChange| {
-        let PendingChange { csi_key, label, mut row, to_log, keeping } = change;
+        let PendingChange { csi_key, label, mut row, to_log, keeping, .. } = change;
         let mut visible: Vec<KeptVisible> = row.visible.to_vec();
         for slot in to_log {
             let Some(kept) = visible.get_mut(slot).and_then(|v| v.said.consent.0.as_mut()) else { continue };

@@ -1,10 +1,12 @@
 //! One batch, made durable and signed: a column of effects, each with the consequence of dying right after it.
 //!
+//! 0. **judge**  as monitors do ([`super::sound`]).              Fail here: nothing was written; the log goes on without it.
 //! 1. **stage**  the tiles and rows, in one durable commit.      Die here: nothing was signed; the next start drops it.
 //! 2. **check**  by code that shares nothing with `batch`.       Fail here: nothing was signed.
 //! 3. **sign**                                                   Die here: nobody has seen the signature.
 //! 4. **swap**   the signed head, compare-and-swap, fsync.       Die here: sequenced; the next start applies the staging.
 //! 5. **apply**  tiles to the public folder.                     Die here: the next start applies them again.
+//! 6. **publish** the checkpoint, once it is cosigned.           Die here: the next start has it cosigned again.
 //!
 //! Any error from 1 on is fatal for the sequencer: what is on the disk is then unknown, and only reading it back tells.
 //! Recovery ([`super::recover`]) and the fault tests run these same functions.
@@ -17,7 +19,7 @@ use waymark_log::{
     tile::{HashTiles, TILE_WIDTH, Tile, decode_bundle},
 };
 
-use super::batch::Batch;
+use super::sound::Sound;
 use crate::store::{Head, LogFiles, Purge, Rows, SealedRow, Staged, StoreError};
 
 /// Why a commit stopped. Whatever it was, the sequencer stops with it.
@@ -56,6 +58,12 @@ pub trait Effects {
     /// # Errors
     /// [`StoreError`].
     fn write_tiles(&mut self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError>;
+
+    /// Replaces the published checkpoint by one that is cosigned.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whether it was replaced is then not known.
+    fn publish(&mut self, note: &str) -> Result<(), StoreError>;
 }
 
 /// The stores of a DP.
@@ -84,6 +92,10 @@ impl Effects for Disk<'_> {
     fn write_tiles(&mut self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError> {
         self.files.write(files)
     }
+
+    fn publish(&mut self, note: &str) -> Result<(), StoreError> {
+        self.files.publish(note)
+    }
 }
 
 /// Makes a batch durable, checks it, signs it, and applies it.
@@ -94,12 +106,13 @@ impl Effects for Disk<'_> {
 /// [`CommitError`], after which the caller must not go on with what it has in memory.
 pub fn commit(
     effects: &mut impl Effects,
-    batch: &Batch,
+    sound: &Sound,
     rows: &[SealedRow],
     purges: &[Purge],
     old: Option<(&str, &Checkpoint)>,
     signer: &NoteSigner,
 ) -> Result<SignedCheckpoint, CommitError> {
+    let batch = sound.batch();
     let new = &batch.checkpoint;
     let staged = Staged { size: new.size, root: *new.root.as_bytes(), files: batch.files.clone() };
     effects.stage(&staged, rows, purges)?;

@@ -1,14 +1,18 @@
 //! The one writer. A thread of its own takes what is pending, computes a batch, commits it, has it cosigned, and publishes.
 //!
-//! `pool` is what waits, `batch` computes, `commit` makes durable and signs, `recover` reads back, `purge` deletes what is over. One batch is finished,
-//! cosignatures included, before the next is begun: so a look-up never meets a record whose checkpoint is not cosigned, and
+//! `pool` is what waits, `batch` computes, judging by `rests` again what was authorised, `sound` judges as monitors do, `commit` makes durable and
+//! signs, `writer` is these steps in their order, `recover` reads back, `purge` deletes what is over. One batch is finished, cosignatures included, before the next is begun: so a look-up never meets a record whose checkpoint is not cosigned, and
 //! there is never more than one version of a CSI on its way.
 
+pub mod accepted;
 pub mod batch;
 pub mod commit;
 pub mod pool;
 pub mod purge;
 pub mod recover;
+pub mod rests;
+pub mod sound;
+pub mod writer;
 
 use std::{
     sync::{
@@ -20,23 +24,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waymark_log::{checkpoint::SignedCheckpoint, hash::Hash, note::NoteSigner};
+use waymark_log::{note::NoteSigner, time::UnixMillis};
 use waymark_mapping::entry::HEAD_INTERVAL_MS_MAX;
 use waymark_runtime::{clock::Clock, random};
 
 use self::{
-    batch::{BatchError, Intake, LogState, MadeRow, Promise, batch},
-    commit::{CommitError, Disk, commit},
+    batch::Batch,
+    commit::{CommitError, Disk, Effects},
     pool::{Done, Pool, Taken},
+    writer::{Faulty, Made, Writer},
 };
 use crate::{
-    operations::BatchDurations,
-    published::{Published, Snapshot},
-    row::Kept,
-    store::{
-        Head, LogFiles, Purge, Rows, SealedRow, StoreError,
-        seal::{Place, Sealer},
-    },
+    operations::BatchMetrics,
+    published::Published,
+    store::{Head, LogFiles, Rows, StoreError, seal::Sealer},
     witnessing::{Witnessing, WitnessingError},
 };
 
@@ -46,9 +47,9 @@ const PURGE_EVERY: Duration = Duration::from_millis(500);
 /// Why the sequencer stopped. The DP then serves reads only, until it is started again.
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
-    /// A batch could not be made.
-    #[error(transparent)]
-    Batch(#[from] BatchError),
+    /// Not even a head alone could be made that monitors would find nothing wrong with.
+    #[error("nothing can be signed, not even a head alone: {0}")]
+    Faulty(#[from] Faulty),
     /// A commit failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -84,8 +85,8 @@ pub struct Workshop {
     pub interval: Duration,
     /// Age at which cosignatures of an unchanged tree are renewed.
     pub refresh: Duration,
-    /// How long batches take.
-    pub durations: BatchDurations,
+    /// How batches go.
+    pub metrics: BatchMetrics,
 }
 
 /// The running sequencer.
@@ -102,15 +103,12 @@ impl Sequencer {
     /// If the thread cannot be made.
     pub fn start(
         workshop: Workshop,
-        state: LogState,
-        signed: SignedCheckpoint,
-        head_note: String,
-        head_path: Vec<Hash>,
+        writer: Writer,
         stopped: impl FnOnce(&Stopped) + Send + 'static,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (wake, woken) = mpsc::channel();
-        let mut run = Run { workshop, state, signed, head_note, head_path, stop: Arc::clone(&stop), woken };
+        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken };
         let thread = thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
             let result = run.run();
             run.workshop.pool.close(Done::default());
@@ -146,10 +144,7 @@ impl Drop for Sequencer {
 
 struct Run {
     workshop: Workshop,
-    state: LogState,
-    signed: SignedCheckpoint,
-    head_note: String,
-    head_path: Vec<Hash>,
+    writer: Writer,
     stop: Arc<AtomicBool>,
     woken: mpsc::Receiver<()>,
 }
@@ -157,7 +152,7 @@ struct Run {
 impl Run {
     fn run(&mut self) -> Result<(), Stopped> {
         self.take_up_published()?;
-        self.publish(Vec::new(), Done::default())?;
+        self.publish(&[], Vec::new(), Done::default())?;
         let (mut cosigned_at, mut purged_at) = (Instant::now(), None::<Instant>);
         while !self.stop.load(Ordering::SeqCst) {
             let begun = Instant::now();
@@ -166,12 +161,12 @@ impl Run {
                 cosigned_at = Instant::now();
             } else if cosigned_at.elapsed() >= self.workshop.refresh {
                 // Between heads, cosignatures are refreshed at old == size.
-                self.publish(Vec::new(), Done::default())?;
+                self.publish(&[], Vec::new(), Done::default())?;
                 cosigned_at = Instant::now();
             }
             if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
                 let (w, now) = (&self.workshop, self.workshop.clock.now());
-                purge::purge_due(&*w.rows, &w.sealer, self.signed.size(), now)?;
+                purge::purge_due(&*w.rows, &w.sealer, self.writer.signed.size(), now)?;
                 purged_at = Some(Instant::now());
             }
             let rest = self.workshop.interval.saturating_sub(begun.elapsed());
@@ -183,9 +178,9 @@ impl Run {
     /// What was published before the start and is still good is served at once: look-ups go on when witnesses are away.
     fn take_up_published(&self) -> Result<(), Stopped> {
         let w = &self.workshop;
-        let note = w.files.checkpoint()?.filter(|note| w.witnessing.is_good(note, &self.signed));
+        let note = w.files.checkpoint()?.filter(|note| w.witnessing.is_good(note, &self.writer.signed));
         let note = note.and_then(|note| String::from_utf8(note).ok());
-        if let Some(snapshot) = note.and_then(|note| self.snapshot(note)) {
+        if let Some(snapshot) = note.and_then(|note| self.writer.snapshot(note)) {
             w.published.published.replace(snapshot, []);
         }
         Ok(())
@@ -194,20 +189,37 @@ impl Run {
     /// "A head is made when entries are pending or 60 s have passed."
     fn is_due(&self) -> bool {
         let now = self.workshop.clock.now();
-        let quiet = self.state.head.as_ref().map_or(u64::MAX, |h| now.since(h.time));
+        let quiet = self.writer.state.head().map_or(u64::MAX, |h| now.since(h.time));
         !self.workshop.pool.is_empty() || quiet >= HEAD_INTERVAL_MS_MAX
     }
 
     fn one_batch(&mut self) -> Result<(), Stopped> {
         let now = self.workshop.clock.now();
-        if self.state.head.as_ref().is_some_and(|h| now <= h.time) {
+        if self.writer.state.head().is_some_and(|h| now <= h.time) {
             // A clock that was set back: nothing is signed until it has caught up.
             tracing::warn!("the clock is not after the last head; waiting");
             return Ok(());
         }
-        let Taken { intake, done } = self.workshop.pool.take();
-        match self.commit_batch(intake, now) {
-            Ok(versions) => self.publish(versions, done),
+        let taken = self.workshop.pool.take();
+        // Read again: what was taken was judged before now, unless the clock was set back meanwhile.
+        let now = self.workshop.clock.now().max(now);
+        self.commit_and_publish(taken, now)
+    }
+
+    fn commit_and_publish(&mut self, taken: Taken, now: UnixMillis) -> Result<(), Stopped> {
+        let Taken { intake, mut done } = taken;
+        let (begun, w) = (Instant::now(), &self.workshop);
+        let made = self.writer.make(intake, now, &mut random::source());
+        let made = made.inspect(|made| self.tell_of(made, &mut done)).map_err(Stopped::from);
+        let committed = made.and_then(|Made { sound, .. }| {
+            let left_out: Vec<[u8; 32]> = sound.batch().left_out.iter().map(|l| l.csi_key).collect();
+            let mut disk = Disk { rows: &*w.rows, head: &w.head, files: &w.files };
+            let versions = self.writer.commit(sound, &mut disk, &w.sealer, &w.signer)?;
+            w.metrics.commit.add(begun.elapsed());
+            Ok((left_out, versions))
+        });
+        match committed {
+            Ok((left_out, versions)) => self.publish(&left_out, versions, done),
             Err(why) => {
                 self.workshop.pool.close(done);
                 Err(why)
@@ -215,37 +227,32 @@ impl Run {
         }
     }
 
-    fn commit_batch(
-        &mut self,
-        intake: Intake,
-        now: waymark_log::time::UnixMillis,
-    ) -> Result<Vec<([u8; 32], u32)>, Stopped> {
-        let begun = Instant::now();
-        let made = batch(&self.state, intake, now, &mut random::source())?;
-        if let Some(why) = &made.config_refused {
+    /// Says what did not go as it was meant to.
+    fn tell_of(&self, made: &Made, done: &mut Done) {
+        let Batch { config_refused, refused, left_out, .. } = made.sound.batch();
+        if let Some(why) = config_refused {
             tracing::warn!(%why, "a config entry was left out");
         }
-        for (provider, why) in &made.refused {
+        for (provider, why) in refused {
             tracing::warn!(domain = %provider.domain, %why, "a provider entry was left out");
         }
-        let versions = made.rows.iter().map(|m| (m.csi_key, m.row.version)).collect();
-        let (rows, purges) = seal_rows(&self.workshop.sealer, &made.rows, made.checkpoint.size)?;
-        let w = &self.workshop;
-        let mut disk = Disk { rows: &*w.rows, head: &w.head, files: &w.files };
-        let old = (self.head_note.as_str(), self.signed.checkpoint());
-        let signed = commit(&mut disk, &made, &rows, &purges, Some(old), &w.signer)?;
-        w.durations.commit.add(begun.elapsed());
-        self.head_note = signed.to_note(&[]);
-        self.signed = signed;
-        self.head_path = made.head_path;
-        self.state = made.next;
-        Ok(versions)
+        for left_out in left_out {
+            tracing::info!(why = %left_out.why, "a change was left out: what it rests on does not hold any more");
+        }
+        if let Some(why) = &made.dropped {
+            tracing::error!(
+                %why,
+                "A FAULT OF THIS PROGRAM: a batch was dropped before it was signed. Nothing of it is in the log; the log goes on. Report it"
+            );
+            self.workshop.metrics.dropped.add();
+            self.workshop.pool.dropped(done);
+        }
     }
 
     /// Has the signed head cosigned, publishes it, and tells those who wait.
-    fn publish(&mut self, versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
+    fn publish(&mut self, left_out: &[[u8; 32]], versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
         let (w, begun) = (&self.workshop, Instant::now());
-        let cosigned = match w.witnessing.cosign(&self.signed, &self.stop) {
+        let cosigned = match w.witnessing.cosign(&self.writer.signed, &self.stop) {
             Ok(Some(cosigned)) => cosigned,
             // Asked to stop while the quorum was not met: the next start has this head cosigned.
             Ok(None) => {
@@ -257,56 +264,13 @@ impl Run {
                 return Err(why.into());
             }
         };
-        w.durations.witnesses.add(begun.elapsed());
-        w.files.publish(&cosigned)?;
+        w.metrics.witnesses.add(begun.elapsed());
+        Disk { rows: &*w.rows, head: &w.head, files: &w.files }.publish(&cosigned)?;
         let published: &Published = &w.published.published;
-        let csi_keys: Vec<[u8; 32]> = versions.iter().map(|(key, _)| *key).collect();
-        if let Some(snapshot) = self.snapshot(cosigned) {
+        if let Some(snapshot) = self.writer.snapshot(cosigned) {
             published.replace(snapshot, versions);
         }
-        w.pool.published(&csi_keys, done);
+        w.pool.published(left_out, done);
         Ok(())
     }
-
-    fn snapshot(&self, checkpoint: String) -> Option<Snapshot> {
-        snapshot(&self.state, self.head_path.clone(), checkpoint)
-    }
-}
-
-/// Seals rows, with new row keys where a stretch begins, and says what is to be deleted for them.
-///
-/// # Errors
-/// [`StoreError`]: keys may have been made that nobody will use.
-pub fn seal_rows(sealer: &Sealer, made: &[MadeRow], size: u64) -> Result<(Vec<SealedRow>, Vec<Purge>), StoreError> {
-    let new = made.iter().filter(|m| m.keeping.slot.is_none()).count();
-    let mut next = if new == 0 { 0 } else { sealer.keys().allocate(new)? };
-    let (mut rows, mut purges) = (Vec::with_capacity(made.len()), Vec::new());
-    for MadeRow { csi_key, row, keeping } in made {
-        let slot = keeping.slot.unwrap_or_else(|| {
-            next += 1;
-            next - 1
-        });
-        let place = Place { csi_key: *csi_key, version: row.version, size, slot };
-        rows.push(sealer.seal(place, &Kept::Whole(Box::new(row.clone())).encode())?);
-        if let Some(due) = keeping.purge_at {
-            purges.push(Purge { csi_key: *csi_key, below: row.version, due, size, slots: vec![] });
-        }
-    }
-    Ok((rows, purges))
-}
-
-/// What the world may see of a log whose checkpoint is cosigned; `None` before its first head.
-pub fn snapshot(state: &LogState, head_path: Vec<Hash>, checkpoint: String) -> Option<Snapshot> {
-    Some(Snapshot {
-        open: state.open.clone(),
-        config: state.config.clone(),
-        policy: Promise::of(state.latest_promise())?.policy,
-        head: state.head.clone()?,
-        head_path,
-        size: state.size(),
-        checkpoint,
-        map: state.map.clone(),
-        providers: state.providers.clone(),
-        provider_tree: state.provider_tree.clone(),
-    })
 }

@@ -24,6 +24,10 @@ pub enum Outcome {
     Pending,
     /// It is in the log, cosigned and published.
     Published,
+    /// It is not in the log: what it rests on did not hold any more when its batch was made. That is published.
+    Overtaken,
+    /// It is not in the log: by a fault of ours its batch would not have been sound.
+    Dropped,
     /// The sequencer has stopped; whether the change was made shows after the restart.
     Unknown,
 }
@@ -207,8 +211,8 @@ impl Pool {
             fits += 1;
         }
         for waiting in inner.waiting.drain(..fits) {
+            taken.done.0.push((waiting.change.csi_key, waiting.done));
             taken.intake.changes.push(waiting.change);
-            taken.done.0.push(waiting.done);
         }
         taken
     }
@@ -224,19 +228,29 @@ impl Pool {
         inner.waiting.is_empty() && inner.providers.is_empty() && !matches!(inner.config, ConfigOnItsWay::Waiting(_))
     }
 
-    /// A batch was published: its CSIs may change again, and whoever waits is told.
-    pub fn published(&self, csi_keys: &[[u8; 32]], done: Done) {
+    /// A batch was published, without the changes of the CSIs that were left out: all its CSIs may change again, and whoever waits
+    /// is told what became of their change.
+    pub fn published(&self, left_out: &[[u8; 32]], done: Done) {
+        self.over(done, |csi_key| if left_out.contains(csi_key) { Outcome::Overtaken } else { Outcome::Published });
+    }
+
+    /// A batch was dropped before it was signed: whoever waits is told, and nobody waits for it any more.
+    pub fn dropped(&self, done: &mut Done) {
+        self.over(std::mem::take(done), |_| Outcome::Dropped);
+    }
+
+    fn over(&self, done: Done, outcome: impl Fn(&[u8; 32]) -> Outcome) {
         {
             let mut inner = self.inner();
-            for key in csi_keys {
-                inner.in_flight.remove(key);
+            for (csi_key, _) in &done.0 {
+                inner.in_flight.remove(csi_key);
             }
             if matches!(inner.config, ConfigOnItsWay::Taken) {
                 inner.config = ConfigOnItsWay::None;
             }
         }
-        for sender in &done.0 {
-            let _ = sender.send(Outcome::Published);
+        for (csi_key, sender) in &done.0 {
+            let _ = sender.send(outcome(csi_key));
         }
         self.inner().tickets.retain(|_, ticket| *ticket.borrow() == Outcome::Pending);
     }
@@ -245,7 +259,7 @@ impl Pool {
     pub fn close(&self, done: Done) {
         let mut inner = self.inner();
         inner.closed = true;
-        for sender in done.0.iter().chain(inner.waiting.iter().map(|w| &w.done)) {
+        for sender in done.0.iter().map(|(_, done)| done).chain(inner.waiting.iter().map(|w| &w.done)) {
             let _ = sender.send(Outcome::Unknown);
         }
         inner.waiting.clear();
@@ -254,6 +268,6 @@ impl Pool {
     }
 }
 
-/// Those who wait for one batch.
+/// Those who wait for one batch, each with the CSI of their change.
 #[derive(Default)]
-pub struct Done(Vec<watch::Sender<Outcome>>);
+pub struct Done(Vec<([u8; 32], watch::Sender<Outcome>)>);

@@ -8,10 +8,10 @@
 //! | H | below H | - | the record store is older than the head, a restore: refuse |
 //! | H | - | above H, or at H with another root | the head is older than what was published, a restore: refuse |
 //!
-//! Then every entry is read, hashed, and replayed by the code that monitors run. A log that would give a monitor a finding
-//! is not continued.
+//! Then every entry is read, hashed, and judged by the code that monitors run. A log that would give a monitor a finding
+//! is not continued, unless the operator has accepted just that finding ([`super::accepted`]).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt};
 
 use waymark_log::{
     checkpoint::{Checkpoint, CheckpointError, Origin, SignedCheckpoint},
@@ -19,9 +19,12 @@ use waymark_log::{
     note::{Note, Vkey},
     tile::{Edge, Tile, TileError, TileKind},
 };
-use waymark_mapping::{audit::Replay, entry::Entry};
+use waymark_mapping::audit::Audited;
 
-use super::batch::LogState;
+use super::{
+    accepted::{Accepted, Found},
+    batch::LogState,
+};
 use crate::store::{Head, LogFiles, Rows, StoreError};
 
 /// Why a DP does not start.
@@ -64,7 +67,30 @@ pub enum RecoverError {
     /// The entries are damaged.
     #[error("the log on the disk is not what was signed: {0}")]
     Damaged(String),
+    /// Monitors find fault with the log, and nobody has accepted it.
+    #[error(transparent)]
+    Findings(Findings),
 }
+
+/// What monitors find wrong with the log, and what its operator has not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Findings(pub Vec<Found>);
+
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "monitors find fault with this log: ")?;
+        for found in &self.0 {
+            write!(f, "{found}; ")?;
+        }
+        f.write_str(if self.0.iter().all(Found::can_be_accepted) {
+            "it is not continued unless you accept that: see `waymark-dp accept-findings`"
+        } else {
+            "such a log is never continued. Restore the newest backup, or retire this log"
+        })
+    }
+}
+
+impl std::error::Error for Findings {}
 
 impl From<TileError> for RecoverError {
     fn from(error: TileError) -> Self {
@@ -87,7 +113,22 @@ pub struct Recovered {
     pub latest: HashMap<[u8; 32], u32>,
 }
 
-/// Reads everything back.
+/// What is on the disk, read and judged.
+#[derive(Debug)]
+pub struct ReadBack {
+    /// The log's state, as monitors have it.
+    pub state: LogState,
+    /// The signed head's note as stored.
+    pub head_note: String,
+    /// The signed head.
+    pub signed: SignedCheckpoint,
+    /// The last head's path as the last leaf.
+    pub head_path: Vec<Hash>,
+    /// What monitors find wrong with it.
+    pub found: Vec<Found>,
+}
+
+/// Reads everything back, for a log that is to go on.
 ///
 /// # Errors
 /// [`RecoverError`].
@@ -97,18 +138,41 @@ pub fn recover(
     files: &LogFiles,
     origin: &Origin,
     vkey: &Vkey,
+    accepted: &Accepted,
 ) -> Result<Recovered, RecoverError> {
-    let head_note = head.load()?.ok_or(RecoverError::NotInitialised)?;
-    let signed = open_note(head_note.as_bytes(), origin, vkey)?;
-    check_published(files, &signed)?;
-    settle_staging(rows, files, &signed)?;
-    let (state, head_path) = replay(files, origin, vkey, signed.checkpoint())?;
+    let ReadBack { state, head_note, signed, head_path, found } = read_back(rows, head, files, origin, vkey)?;
+    let (accepted, refused): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| accepted.contains(f));
+    if !refused.is_empty() {
+        return Err(RecoverError::Findings(Findings(refused)));
+    }
+    for found in accepted {
+        tracing::warn!(%found, "monitors find fault with this log, and its operator has accepted that");
+    }
     let mut latest = HashMap::new();
     rows.for_each(&mut |row| {
         let version = latest.entry(row.csi_key).or_insert(row.version);
         *version = row.version.max(*version);
     })?;
     Ok(Recovered { state, head_note, signed, head_path, latest })
+}
+
+/// Reads everything back and judges it, whatever comes of that. A staged batch is settled, as at each start.
+///
+/// # Errors
+/// [`RecoverError`], but no findings.
+pub fn read_back(
+    rows: &dyn Rows,
+    head: &Head,
+    files: &LogFiles,
+    origin: &Origin,
+    vkey: &Vkey,
+) -> Result<ReadBack, RecoverError> {
+    let head_note = head.load()?.ok_or(RecoverError::NotInitialised)?;
+    let signed = open_note(head_note.as_bytes(), origin, vkey)?;
+    check_published(files, &signed)?;
+    settle_staging(rows, files, &signed)?;
+    let (state, head_path, found) = judge(files, origin, vkey, signed.checkpoint())?;
+    Ok(ReadBack { state, head_note, signed, head_path, found })
 }
 
 fn open_note(note: &[u8], origin: &Origin, vkey: &Vkey) -> Result<SignedCheckpoint, RecoverError> {
@@ -147,12 +211,12 @@ fn settle_staging(rows: &dyn Rows, files: &LogFiles, signed: &SignedCheckpoint) 
     Ok(files.write(&staged.files)?)
 }
 
-fn replay(
+fn judge(
     files: &LogFiles,
     origin: &Origin,
     vkey: &Vkey,
     head: &Checkpoint,
-) -> Result<(LogState, Vec<Hash>), RecoverError> {
+) -> Result<(LogState, Vec<Hash>, Vec<Found>), RecoverError> {
     let mut entries = Vec::new();
     files.entries(head.size, |entry| entries.push(entry))?;
     let (edge, head_path) = rebuild(files, &entries)?;
@@ -160,25 +224,13 @@ fn replay(
         return Err(RecoverError::Damaged("the entries do not lead to the signed root".to_owned()));
     }
     let log_key = *vkey.ed25519().ok_or_else(|| RecoverError::Damaged("the log's key is not Ed25519".to_owned()))?;
-    let mut replay = Replay::new(origin.clone(), log_key);
-    let step = replay.extend(&entries, head.size, &head.root);
-    if let Some(finding) = step.findings.first() {
-        return Err(RecoverError::Damaged(finding.to_string()));
+    let mut audited = Audited::new(origin.clone(), log_key);
+    let step = audited.extend(&entries, head.size, &head.root);
+    if let Some(index) = step.not_supported.first() {
+        return Err(RecoverError::Damaged(format!("entry {index} is not supported by this program")));
     }
-    let (_, last) = replay.last_head().ok_or_else(|| RecoverError::Damaged("there is no head".to_owned()))?;
-    let state = LogState {
-        origin: origin.clone(),
-        log_key,
-        edge,
-        map: replay.map().clone(),
-        providers: replay.providers().clone(),
-        provider_tree: replay.providers().tree(),
-        changes: last.changes,
-        open: entries.first().cloned().unwrap_or_default(),
-        config: latest_config(&entries),
-        head: Some(last.clone()),
-    };
-    Ok((state, head_path))
+    let found = step.findings.into_iter().map(|finding| Found::new(finding, &entries)).collect();
+    Ok((LogState { audited, edge }, head_path, found))
 }
 
 /// Makes from the entries every tile of hashes that a checkpoint of this size needs, and the last one's path: a tile on the
@@ -203,10 +255,4 @@ fn is_on_disk(files: &LogFiles, tile: Tile, bytes: &[u8]) -> Result<(), RecoverE
     }
     let (read, on_disk) = files.read(tile)?;
     if on_disk.starts_with(bytes) { Ok(()) } else { Err(RecoverError::Damaged(format!("{} has changed", read.path()))) }
-}
-
-/// The latest config entry's bytes, or none.
-pub fn latest_config(entries: &[Vec<u8>]) -> Vec<u8> {
-    let is_config = |e: &&Vec<u8>| matches!(Entry::decode(e), Ok(Entry::Config(_)));
-    entries.iter().rev().find(is_config).cloned().unwrap_or_default()
 }

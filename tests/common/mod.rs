@@ -1,6 +1,7 @@
 //! A DP with witnesses in a temporary folder, and apps that talk to it over HTTP. Ports are the system's choice.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod hand;
 pub mod tap;
 
 use std::{path::Path, time::Duration};
@@ -172,7 +173,7 @@ pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut 
     witnesses.know(&vkey);
     let origin = Origin::new("dp.example/log").unwrap();
     for (name, publishes) in [(QUIET, false), (LOUD, true)] {
-        let entry = init::provider_entry(&domain(name), ProviderRole::Msp, publishes, 1, &origin, &key(name));
+        let entry = init::provider_entry(&domain(name), ProviderRole::MSP, publishes, 1, &origin, &key(name));
         onboarding::submit(dir, &entry).unwrap();
     }
     vkey

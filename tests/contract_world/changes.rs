@@ -12,7 +12,7 @@ use waymark_mapping::{
     names::{Account, Region},
     provider::ProviderDirectory,
     signed::SignedStruct,
-    wire::{List24, Opaque8, encode},
+    wire::{List24, encode},
 };
 use waymark_runtime::clock::Clock;
 
@@ -169,14 +169,14 @@ pub async fn revocations(scene: &Scene<'_>) {
 /// An entry about a key of quiet.example, over its keys as they are.
 pub fn entry(scene: &Scene<'_>, action: ProviderAction, new: &SecretKey, by: Option<&SecretKey>) -> Provider {
     let origin = scene.origin();
-    let first = init::provider_entry(&domain(QUIET), ProviderRole::Msp, false, 1, origin, &key(QUIET));
+    let first = init::provider_entry(&domain(QUIET), ProviderRole::MSP, false, 1, origin, &key(QUIET));
     let mut logged = ProviderDirectory::new();
     logged.apply(&first, origin, Clock::System.now()).unwrap();
-    let mut entry = init::provider_entry(&domain(QUIET), ProviderRole::Msp, false, 1, origin, new);
-    (entry.action, entry.previous_leaf) = (action, logged.previous_leaf(&domain(QUIET)));
-    entry.by_key = new.sign(&entry.key_message(origin));
+    let mut entry = init::provider_entry(&domain(QUIET), ProviderRole::MSP, false, 1, origin, new);
+    (entry.action, entry.previous_leaf) = (action, logged.previous_leaf(&domain(QUIET), ProviderRole::MSP));
+    entry.sign_by_key(origin, new);
     if let Some(by) = by {
-        entry.by_valid = Opaque8::new(*by.sign(&entry.valid_message(origin)).as_bytes()).unwrap();
+        entry.sign_by_valid(origin, by);
     }
     entry
 }
@@ -191,8 +191,8 @@ pub async fn providers(scene: &Scene<'_>) {
     let origin = scene.origin();
     let mut stale = add(&next, Some(&quiet));
     stale.previous_leaf = Hash::ZERO;
-    stale.by_key = next.sign(&stale.key_message(origin));
-    stale.by_valid = Opaque8::new(*quiet.sign(&stale.valid_message(origin)).as_bytes()).unwrap();
+    stale.sign_by_key(origin, &next);
+    stale.sign_by_valid(origin, &quiet);
     submit(stale).await.is(409, "provider-stale");
     submit(add(&quiet, Some(&quiet))).await.is(422, "provider-invalid");
     submit(add(&next, Some(&quiet))).await.well(202);

@@ -49,13 +49,13 @@ pub async fn nothing_published(book: &Book) {
     send(Call::new("listProviders", "")).await.is(503, "not-ready");
     let mut entry = waymark::init::provider_entry(
         &crate::common::domain(QUIET),
-        waymark_mapping::entry::ProviderRole::Msp,
+        waymark_mapping::entry::ProviderRole::MSP,
         false,
         1,
         &origin,
         &ann,
     );
-    entry.by_valid = waymark_mapping::wire::Opaque8::new(*entry.by_key.as_bytes()).unwrap();
+    entry.by_valid = entry.by_key.clone();
     send(Call::new("submitProvider", Entry::Provider(entry).encode())).await.is(503, "not-ready");
     send(Call::new("checkpoint", "")).await.well(404);
     dp.stop().await.unwrap();

@@ -16,11 +16,11 @@ use waymark_log::hash::Hash;
 use waymark_mapping::{
     answer::Body,
     commitment::{Salt, blind},
-    entry::Entry,
+    entry::{Entry, ProviderRole},
     label::Handle,
     names::Domain,
     record::{HIDDEN_SLOTS, hidden_bytes},
-    verify::named_domains,
+    verify::named_providers,
     wire::encode,
 };
 
@@ -215,19 +215,19 @@ fn own_batch(seen: &Observed, person: usize, look: usize) -> Option<&Batch> {
 
 fn providers(columns: &mut Columns, seen: &Observed, look: usize) {
     let looks = &seen.looks[look];
-    let named = |i: usize| -> Vec<Domain> {
+    let named = |i: usize| -> Vec<(Domain, ProviderRole)> {
         let body = looks[i].body();
-        named_domains(body.visible.iter().filter_map(|v| v.content.mapping()), Some(&body.contents.start), None)
+        named_providers(body.visible.iter().filter_map(|v| v.content.mapping()), Some(&body.contents.start), None)
     };
     let place = |domain: &Domain| seen.msps.iter().position(|m| m == domain).map_or(0, |m| m as u64 + 1);
     columns.add("leaves of providers", |i| looks[i].answer.providers.leaves.len() as u64);
     columns.add("leaves of providers that nothing names", |i| {
         let named = named(i);
-        looks[i].answer.providers.leaves.iter().filter(|l| !named.contains(&l.domain)).count() as u64
+        looks[i].answer.providers.leaves.iter().filter(|l| !named.contains(&(l.domain.clone(), l.role))).count() as u64
     });
     columns.add("the provider that nothing names", |i| {
         let named = named(i);
-        let surplus = looks[i].answer.providers.leaves.iter().find(|l| !named.contains(&l.domain));
+        let surplus = looks[i].answer.providers.leaves.iter().find(|l| !named.contains(&(l.domain.clone(), l.role)));
         surplus.map_or(0, |l| place(&l.domain))
     });
     columns.add("size of the providers' proof", |i| encode(&looks[i].answer.providers.proof).len() as u64);

@@ -110,14 +110,14 @@ impl Leak {
 /// A leaf as the provider tree would have it.
 fn leaf(domain: &Domain) -> ProviderLeaf {
     let key = ProviderKey {
-        role: ProviderRole::Msp,
         class: 1,
         publishes: Flag(false),
-        key: key(domain.as_str()).public(),
+        key: key(domain.as_str()).public().into(),
         due: UnixMillis::new(0),
         retired: UnixMillis::new(0),
     };
-    ProviderLeaf { domain: domain.clone(), keys: List24::new(vec![key]).unwrap() }
+    let (role, domain) = (ProviderRole::MSP, domain.clone());
+    ProviderLeaf { role, domain, revision: 1, keys: List24::new(vec![key]).unwrap() }
 }
 
 /// Longer by the path of an inclusion for each hidden mapping.

@@ -82,8 +82,8 @@ impl Town {
         let stage = Stage::with(1, &Clock::System, |s| dp_prover = Some(s.prover.clone())).await;
         let msps: BTreeSet<Domain> = people.iter().flat_map(|p| &p.wanted).map(|m| m.msp.clone()).collect();
         let msps: Vec<Domain> = msps.into_iter().collect();
-        let mut providers = vec![(domain(PROVER), ProviderRole::Prover, false)];
-        providers.extend(msps.iter().enumerate().map(|(i, m)| (m.clone(), ProviderRole::Msp, i % 2 == 0)));
+        let mut providers = vec![(domain(PROVER), ProviderRole::PROVER, false)];
+        providers.extend(msps.iter().enumerate().map(|(i, m)| (m.clone(), ProviderRole::MSP, i % 2 == 0)));
         for (name, role, publishes) in &providers {
             let entry = init::provider_entry(name, *role, *publishes, 1, &stage.origin, &key(name.as_str()));
             onboarding::submit(&stage.root.path().join("dp"), &entry).unwrap();

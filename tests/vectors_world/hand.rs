@@ -21,6 +21,16 @@ pub fn opaque8(x: &[u8]) -> Vec<u8> {
     [&[x.len() as u8], x].concat()
 }
 
+/// `opaque x<0..2^24-1>`, and the bytes of one T behind their length.
+pub fn opaque24(x: &[u8]) -> Vec<u8> {
+    [&(x.len() as u32).to_be_bytes()[1..], x].concat()
+}
+
+/// A key or a signature of Ed25519, with its algorithm's number and its length.
+pub fn ed25519(x: &[u8]) -> Vec<u8> {
+    [&[0, 1][..], &(x.len() as u16).to_be_bytes(), x].concat()
+}
+
 /// `uint32`.
 pub fn uint32(x: u32) -> [u8; 4] {
     x.to_be_bytes()

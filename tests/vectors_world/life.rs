@@ -596,7 +596,7 @@ impl Life {
     /// A receipt always shows the open entry's place.
     fn full_of_receipt(&self) -> Full {
         let tenure = Optional24(self.tenure_proof());
-        Full { open_path: self.world.at(0).path, since: List24::empty(), tenure }
+        Full { open_path: self.world.at(0).path, since: List24::empty(), tenure, earlier: List24::empty() }
     }
 
     /// How the tenure began if it is not the first; and, for `all`, the open entry's place and when the versions that stand were logged.
@@ -607,7 +607,12 @@ impl Life {
         let since: Vec<_> = versions.into_iter().filter(|_| all).map(|v| self.logged(v)).collect();
         let needed = tenure.is_some() || all;
         let open_path = if all { self.world.at(0).path } else { List24::empty() };
-        needed.then(|| Full { open_path, since: List24::new(since).unwrap(), tenure: Optional24(tenure) })
+        needed.then(|| Full {
+            open_path,
+            since: List24::new(since).unwrap(),
+            tenure: Optional24(tenure),
+            earlier: List24::empty(),
+        })
     }
 
     fn change(&self, version: u32) -> u64 {

@@ -15,10 +15,10 @@ use waymark_log::{
 };
 use waymark_mapping::{
     audit::{Replay, Step},
-    entry::{Entry, Head, Provider, ProviderAction, ProviderRole},
-    provider::{ProviderLeaf, domain_key},
-    signed::{SignedStruct, UNSIGNED, message},
-    wire::encode,
+    entry::{Entry, Head, Provider, ProviderAction},
+    provider::ProviderLeaf,
+    signed::{AnySignature, SignedStruct, message},
+    wire::{Optional24, encode},
 };
 
 use crate::files::{array, bytes, hash, hash_hex, hex, key, list, number, settle, short, text};
@@ -34,7 +34,7 @@ fn named_entries(world: &World) -> Vec<(&'static str, u64)> {
         found.expect("the log has one of each") as u64
     };
     let provider = |wanted: fn(&Provider) -> bool| find(&|e| matches!(e, Entry::Provider(p) if wanted(p)));
-    let unsigned = |p: &Provider| p.by_valid.as_slice().is_empty() && p.previous_leaf != Hash::ZERO;
+    let unsigned = |p: &Provider| p.by_valid.0.is_none() && p.previous_leaf != Hash::ZERO;
     vec![
         ("open", 0),
         ("head", find(&|e| matches!(e, Entry::Head(_)))),
@@ -51,12 +51,9 @@ fn named_entries(world: &World) -> Vec<(&'static str, u64)> {
     ]
 }
 
-fn role_name(role: ProviderRole) -> &'static str {
-    match role {
-        ProviderRole::Msp => "msp",
-        ProviderRole::Prover => "prover",
-        ProviderRole::Csip => "csip",
-    }
+/// A signature that may be absent, encoded with its algorithm; empty for none.
+fn any_signature(signature: &Optional24<AnySignature>) -> Vec<u8> {
+    signature.0.as_ref().map_or_else(Vec::new, encode)
 }
 
 fn fields(entry: &Entry) -> Value {
@@ -70,9 +67,9 @@ fn fields(entry: &Entry) -> Value {
             "previous": e.previous.to_hex(), "by_log_key": hex(e.sig.as_bytes()),
         }),
         Entry::Provider(e) => json!({
-            "role": role_name(e.role), "action": format!("{:?}", e.action).to_lowercase(), "domain": e.domain.as_str(),
+            "role": e.role.to_string(), "action": format!("{:?}", e.action).to_lowercase(), "domain": e.domain.as_str(),
             "class": e.class, "publishes": e.publishes.0, "key": e.key.to_hex(), "previous_leaf": e.previous_leaf.to_hex(),
-            "by_key": hex(e.by_key.as_bytes()), "by_valid": hex(e.by_valid.as_slice()),
+            "by_key": hex(any_signature(&e.by_key)), "by_valid": hex(any_signature(&e.by_valid)),
         }),
         Entry::Consent(e) => json!({
             "msp": e.msp.as_str(), "msp_key": e.msp_key.to_hex(), "blinded": e.blinded.to_hex(),
@@ -100,11 +97,18 @@ fn signatures(entry: &Entry) -> Vec<Value> {
             vec![one(&e.msp_key, "waymark/1 consent msp", of("waymark/1 consent msp", e.fields()), e.sig.as_bytes())]
         }
         Entry::Provider(e) => {
-            let by_key = one(&e.key, "waymark/1 provider key", e.key_message(&origin()), e.by_key.as_bytes());
             let valid = secret(e.domain.as_str()).public();
-            let by_valid = one(&valid, "waymark/1 provider valid", e.valid_message(&origin()), e.by_valid.as_slice());
-            let all = [(e.by_key != UNSIGNED, by_key), (!e.by_valid.as_slice().is_empty(), by_valid)];
-            all.into_iter().filter(|(is_there, _)| *is_there).map(|(_, one)| one).collect()
+            let by_key = e.by_key.0.as_ref().and_then(AnySignature::ed25519).map(|sig| {
+                let key = e.key.ed25519().unwrap();
+                one(&key, "waymark/1 provider key", e.key_message(&origin()), sig.as_bytes())
+            });
+            let by_valid = e
+                .by_valid
+                .0
+                .as_ref()
+                .and_then(AnySignature::ed25519)
+                .map(|sig| one(&valid, "waymark/1 provider valid", e.valid_message(&origin()), sig.as_bytes()));
+            by_key.into_iter().chain(by_valid).collect()
         }
         Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Close(_) | Entry::Carry(_) | Entry::Skipped(_) => {
             vec![]
@@ -211,10 +215,10 @@ fn entry_by_hand(case: &Value, origin: &str) {
                 code("action", &["add", "rotate", "retire"]),
                 name("domain"),
                 vec![number(&f["class"]) as u8, u8::from(f["publishes"] == json!(true))],
-                raw("key"),
+                hand::ed25519(&raw("key")),
                 raw("previous_leaf"),
             ];
-            (3, unsigned, vec![raw("by_key"), hand::opaque8(&raw("by_valid"))])
+            (3, unsigned, vec![hand::opaque24(&raw("by_key")), hand::opaque24(&raw("by_valid"))])
         }
         "consent" => (4, vec![name("msp"), raw("msp_key"), raw("blinded"), uint64("expiry")], vec![raw("sig")]),
         "change" => (5, vec![raw("label"), raw("commitment")], vec![]),
@@ -258,7 +262,7 @@ fn log() {
     };
     let provider = |leaf: &ProviderLeaf| {
         json!({
-            "domain": leaf.domain.as_str(), "key": domain_key(&leaf.domain).to_hex(), "bytes": hex(encode(leaf)),
+            "domain": leaf.domain.as_str(), "role": leaf.role.to_string(), "key": leaf.place().to_hex(), "bytes": hex(encode(leaf)),
             "digest": leaf.digest().to_hex(),
         })
     };

@@ -25,12 +25,12 @@ use waymark_mapping::{
     mapping::{Consent, Mapping},
     names::Domain,
     prefix::PrefixTree,
-    provider::{ProviderDirectory, domain_key},
+    provider::{ProviderDirectory, leaf_place},
     record::{SlotStatus, Standing},
     signed::{SignedStruct, UNSIGNED},
-    verify::named_domains,
+    verify::named_providers,
     vrf::VrfSecret,
-    wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24},
+    wire::{Extensions, Flag, Format, List24, Opaque16, Optional24},
 };
 
 /// When the logs open, milliseconds: 2026-09-21T14:13:20Z.
@@ -150,11 +150,11 @@ impl World {
         };
         world.publish(vec![]);
         let first = [
-            ("dp.example", ProviderRole::Prover, 0, false),
-            ("strict.example", ProviderRole::Prover, 2, false),
-            ("chat.example", ProviderRole::Msp, 1, false),
-            ("wire.example", ProviderRole::Msp, 1, true),
-            ("numbers.example", ProviderRole::Csip, 2, false),
+            ("dp.example", ProviderRole::PROVER, 0, false),
+            ("strict.example", ProviderRole::PROVER, 2, false),
+            ("chat.example", ProviderRole::MSP, 1, false),
+            ("wire.example", ProviderRole::MSP, 1, true),
+            ("numbers.example", ProviderRole::CSIP, 2, false),
         ];
         let batch = first.map(|(name, role, class, publishes)| {
             let entry = world.provider(name, role, ProviderAction::Add, class, publishes, name, None);
@@ -176,7 +176,7 @@ impl World {
             sig: UNSIGNED,
         };
         let consent = world.consent("wire.example", &salt("opaque consent"), b"an opaque mapping");
-        let (msp, rotate, add) = (ProviderRole::Msp, ProviderAction::Rotate, ProviderAction::Add);
+        let (msp, rotate, add) = (ProviderRole::MSP, ProviderAction::Rotate, ProviderAction::Add);
         let rotation = world.provider("chat.example", msp, rotate, 1, false, "chat.example 2", Some("chat.example"));
         // Nobody at wire.example has signed this one: it waits for seven days...
         let pending = world.provider("wire.example", msp, add, 1, true, "wire.example 2", None);
@@ -218,19 +218,19 @@ impl World {
         let mut entry = Provider {
             role,
             action,
-            previous_leaf: self.providers.previous_leaf(&domain),
+            previous_leaf: self.providers.previous_leaf(&domain, role),
             domain,
             class,
             publishes: Flag(publishes),
-            key: secret(key).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
+            key: secret(key).public().into(),
+            by_key: Optional24(None),
+            by_valid: Optional24(None),
         };
         if action != ProviderAction::Retire {
-            entry.by_key = secret(key).sign(&entry.key_message(&origin()));
+            entry.sign_by_key(&origin(), &secret(key));
         }
         if let Some(by) = by {
-            entry.by_valid = Opaque8::new(*secret(by).sign(&entry.valid_message(&origin())).as_bytes()).unwrap();
+            entry.sign_by_valid(&origin(), &secret(by));
         }
         entry
     }
@@ -382,12 +382,12 @@ impl World {
         let withheld = slots.iter().any(|(standing, _)| standing.status == SlotStatus::Unserved);
         let dp = domain("dp.example");
         let start = body.map(|b| &b.contents.start);
-        let domains = named_domains(mappings.into_iter(), start, withheld.then_some(&dp));
-        if domains.is_empty() {
+        let named = named_providers(mappings.into_iter(), start, withheld.then_some(&dp));
+        if named.is_empty() {
             return Providers::none();
         }
-        let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
-        let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
+        let keys: Vec<Hash> = named.iter().map(|(domain, role)| leaf_place(*role, domain)).collect();
+        let leaves = named.iter().filter_map(|(domain, role)| self.providers.get(domain, *role).cloned()).collect();
         Providers { leaves: List24::new(leaves).unwrap(), proof: self.providers.tree().prove(&keys).unwrap().0 }
     }
 

@@ -15,19 +15,20 @@ use super::{
 };
 use crate::{
     answer::{Answer, Body, OpenedConsent, Providers},
+    earlier::{LoggedEarlier, all_have_lapsed, has_lapsed, needed, signer_of},
     entry::{Entry, Open, ProviderRole},
-    event::{AuthorityRole, EventKind},
+    event::{AuthorityRole, Event, EventKind},
     facts::{Change, MappingFacts, Possession, Service, Withheld},
     mapping::Mapping,
     names::Domain,
-    provider::{ProviderLeaf, domain_key},
+    provider::{ProviderLeaf, leaf_place},
     record::{Beginning, SlotStatus, TenureStart},
     rules::Held,
     tenure::{Ledger, LoggedVersion, NotShown},
     trust::Trust,
 };
 
-/// Proves the leaves of all domains that the answer names; those without a leaf are proved to have none.
+/// Proves the leaves of all providers that the answer names; those without a leaf are proved to have none.
 pub(super) fn prove_providers(
     providers: &Providers,
     opened: &Opened,
@@ -38,25 +39,26 @@ pub(super) fn prove_providers(
     let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
     let unserved = opened.not_served.iter().any(|n| n.standing.status == SlotStatus::Unserved);
     let mappings = opened.state.held.iter().map(|h| &h.mapping);
-    let domains = named_domains(mappings, Some(&opened.state.start), unserved.then_some(dp));
-    if domains.is_empty() {
+    let named = named_providers(mappings, Some(&opened.state.start), unserved.then_some(dp));
+    if named.is_empty() {
         return no_providers(providers).map(|()| Vec::new());
     }
     let mut leaves = providers.leaves.iter();
-    let mut searched = Vec::with_capacity(domains.len());
-    for (domain, present) in domains.iter().zip(providers.proof.claims_presence()) {
-        let leaf = if present { leaves.next().filter(|l| l.domain == *domain) } else { None };
+    let mut searched = Vec::with_capacity(named.len());
+    for ((domain, role), present) in named.iter().zip(providers.proof.claims_presence()) {
+        let is_its = |l: &&ProviderLeaf| (&l.domain, l.role) == (domain, *role);
+        let leaf = if present { leaves.next().filter(is_its) } else { None };
         if present && leaf.is_none() {
-            return Err(not_proven("a provider's keys are not those of its domain"));
+            return Err(not_proven("a provider's keys are not those of its domain and role"));
         }
-        searched.push((domain_key(domain), leaf.map(ProviderLeaf::digest)));
+        searched.push((leaf_place(*role, domain), leaf.map(ProviderLeaf::digest)));
     }
-    // The proof has one result for each domain, or it does not verify.
-    let all_shown = leaves.next().is_none() && searched.len() == domains.len();
+    // The proof has one result for each domain and role, or it does not verify.
+    let all_shown = leaves.next().is_none() && searched.len() == named.len();
     if !all_shown || providers.proof.verify(&searched, root).is_err() {
         return Err(not_proven("the providers are not proved"));
     }
-    trail.held("providers", format!("{} domains proved under the head's provider root", domains.len()));
+    trail.held("providers", format!("{} proved under the head's provider root", named.len()));
     Ok(providers.leaves.to_vec())
 }
 
@@ -68,20 +70,21 @@ pub(super) fn no_providers(providers: &Providers) -> Result<(), Rejected> {
     Err(Rejected::NotProven("providers are shown that no mapping names".to_owned()))
 }
 
-/// The domains that an answer names: MSPs and provers of mappings that are shown, the CSIP of a release, and the DP where it
-/// withholds something. In the order of SHA-256(domain).
-pub fn named_domains<'a>(
+/// The providers that an answer names, each in its role: MSPs and provers of mappings that are shown, the CSIP of a release, and the DP as
+/// a prover where it withholds something. In the order of their places in the provider tree, each once.
+pub fn named_providers<'a>(
     mappings: impl Iterator<Item = &'a Mapping>,
     start: Option<&TenureStart>,
     dp: Option<&Domain>,
-) -> Vec<Domain> {
+) -> Vec<(Domain, ProviderRole)> {
+    let (msp, prover) = (ProviderRole::MSP, ProviderRole::PROVER);
+    let of_mapping = |m: &Mapping| [m.msp.get().map(|d| (d, msp)), Some((m.attestation.prover.clone(), prover))];
     let csip = start.filter(|s| s.how == Beginning::Release).and_then(|s| s.domain.get());
-    let others = csip.into_iter().chain(dp.cloned());
-    let mut domains: Vec<Domain> =
-        mappings.flat_map(|m| [m.msp.get(), Some(m.attestation.prover.clone())]).flatten().chain(others).collect();
-    domains.sort_unstable_by_key(domain_key);
-    domains.dedup();
-    domains
+    let others = csip.map(|d| (d, ProviderRole::CSIP)).into_iter().chain(dp.map(|d| (d.clone(), prover)));
+    let mut named: Vec<(Domain, ProviderRole)> = mappings.flat_map(of_mapping).flatten().chain(others).collect();
+    named.sort_by_cached_key(|(domain, role)| leaf_place(*role, domain));
+    named.dedup();
+    named
 }
 
 /// What the mappings are judged by.
@@ -107,8 +110,9 @@ pub fn since_versions(versions: impl Iterator<Item = u32>) -> Vec<u32> {
 impl Judge<'_> {
     pub(super) fn all(&self, body: &Body, opened: &Opened, trail: &mut Trail) -> Result<Vec<MappingFacts>, Rejected> {
         let held = &opened.state.held;
+        let earlier = self.earlier(opened)?;
         for statement in &opened.not_served {
-            self.statement(statement, opened)?;
+            self.statement(statement, opened, &earlier)?;
         }
         let visible = body.visible.iter().map(|v| (v.content.mapping(), v.consent.0.as_ref()));
         let hidden = body.hidden.iter().map(|h| (h.value.mapping(), h.consent.0.as_ref()));
@@ -121,7 +125,7 @@ impl Judge<'_> {
         let mut facts = Vec::with_capacity(held.len());
         for held in held {
             let consent = consents.iter().find(|(m, _)| *m == Some(&held.mapping)).and_then(|(_, c)| *c);
-            facts.push(self.one(held, consent, &since)?);
+            facts.push(self.one(held, consent, &since, &earlier)?);
         }
         if !facts.is_empty() {
             trail.held("mappings", format!("{} signed by their recipients and provers", facts.len()));
@@ -144,18 +148,25 @@ impl Judge<'_> {
             .collect()
     }
 
+    /// What is shown to have been in the log before the key under it retired: all that needs it, and nothing else.
+    fn earlier(&self, opened: &Opened) -> Result<LoggedEarlier, Rejected> {
+        let mappings = opened.state.held.iter().map(|h| &h.mapping);
+        let stated = opened.not_served.iter().map(|n| (&n.statement, n.shown.as_ref()));
+        let leaf = |domain: &Domain, role| self.leaf(domain, role);
+        let needed = needed(mappings, stated, &self.open.domain, self.answer.head.time, leaf);
+        let shown = self.answer.full.0.as_ref().map_or(&[][..], |full| &full.earlier);
+        let statements: Vec<&Event> = opened.not_served.iter().map(|n| &n.statement).collect();
+        LoggedEarlier::prove(shown, &needed, &statements, opened.state.tenure, self.ledger)
+            .map_err(|e| Rejected::NotProven(e.to_string()))
+    }
+
     /// Who says that a mapping is not served must be its MSP, or the DP.
-    fn statement(&self, n: &NotServed, opened: &Opened) -> Result<(), Rejected> {
+    fn statement(&self, n: &NotServed, opened: &Opened, earlier: &LoggedEarlier) -> Result<(), Rejected> {
         let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
         let (event, state) = (&n.statement, &opened.state);
-        let (kind, as_role, domain, role) = match n.standing.status {
-            SlotStatus::Unserved => {
-                (EventKind::DpUnserve, AuthorityRole::Dp, Some(self.open.domain.clone()), ProviderRole::Prover)
-            }
-            _ => {
-                let msp = n.shown.as_ref().and_then(|m| m.msp.get());
-                (EventKind::MspDetach, AuthorityRole::Msp, msp, ProviderRole::Msp)
-            }
+        let (kind, as_role) = match n.standing.status {
+            SlotStatus::Unserved => (EventKind::DpUnserve, AuthorityRole::Dp),
+            _ => (EventKind::MspDetach, AuthorityRole::Msp),
         };
         let tbs = &event.tbs;
         let about = tbs.kind == kind
@@ -169,9 +180,18 @@ impl Judge<'_> {
             return Err(not_proven("a statement has not one signature"));
         };
         let signed = authority.role == as_role && authority.verify(tbs, self.origin).is_ok();
-        let counts =
-            domain.and_then(|d| self.leaf(&d)).is_some_and(|l| l.valid(role, tbs.time).any(|k| k.key == authority.key));
-        if about && signed && counts {
+        let head = self.answer.head.time;
+        let logged = earlier.statement(tbs.version);
+        let leaf = signer_of(event, n.shown.as_ref(), &self.open.domain).and_then(|(d, role)| self.leaf(&d, role));
+        let believed = match (leaf.and_then(|l| l.find(&authority.key)), &n.shown) {
+            // What has lapsed is not served anyway.
+            (_, Some(mapping)) if has_lapsed(mapping, head) => true,
+            (Some(key), _) => key.is_believed(tbs.time, logged, head),
+            // The key may have been dropped: but only if what it was about has lapsed since, too.
+            (None, None) => logged.is_some_and(|time| all_have_lapsed(time, head)),
+            (None, Some(_)) => false,
+        };
+        if about && signed && believed {
             Ok(())
         } else {
             Err(not_proven("nobody who may has said that a mapping is not served"))
@@ -194,10 +214,12 @@ impl Judge<'_> {
         held: &Held,
         consent: Option<&OpenedConsent>,
         since: &[(u32, UnixMillis)],
+        earlier: &LoggedEarlier,
     ) -> Result<MappingFacts, Rejected> {
         let m = &held.mapping;
         m.verify(self.origin).map_err(|e| Rejected::NotProven(e.to_string()))?;
-        let possession = self.possession(m)?;
+        let lapsed = has_lapsed(m, self.answer.head.time);
+        let possession = self.possession(m, lapsed, earlier)?;
         let service = self.service(held, consent)?;
         Ok(MappingFacts {
             msp: m.msp.get(),
@@ -206,7 +228,7 @@ impl Judge<'_> {
             recipient: m.recipient,
             digest: m.digest(),
             not_after: m.not_after,
-            holds: m.is_valid_at(self.now) && service.counts(),
+            holds: m.is_valid_at(self.now) && !lapsed && service.counts(),
             possession,
             service,
             change: Change {
@@ -218,8 +240,8 @@ impl Judge<'_> {
         })
     }
 
-    fn leaf(&self, domain: &Domain) -> Option<&ProviderLeaf> {
-        self.leaves.iter().find(|l| l.domain == *domain)
+    fn leaf(&self, domain: &Domain, role: ProviderRole) -> Option<&ProviderLeaf> {
+        self.leaves.iter().find(|l| (&l.domain, l.role) == (domain, role))
     }
 
     /// Whether the trust file pins this key. Where it pins keys of the domain, no others are trusted.
@@ -230,16 +252,28 @@ impl Judge<'_> {
         if is_pinned_domain && !pinned { Err(Rejected::Untrusted(otherwise.to_owned())) } else { Ok(pinned) }
     }
 
-    fn possession(&self, m: &Mapping) -> Result<Possession, Rejected> {
-        let a = &m.attestation;
-        let logged = self
-            .leaf(&a.prover)
-            .is_some_and(|leaf| leaf.valid(ProviderRole::Prover, a.time).any(|k| k.key == a.prover_key));
-        let otherwise = "possession is attested with another key than the one pinned";
-        let pinned = self.is_pinned(ProviderRole::Prover, &a.prover, &a.prover_key, otherwise)?;
-        if !logged && !pinned {
-            return Err(Rejected::NotProven("possession is attested by a key that is not the prover's".to_owned()));
-        }
+    /// Who attests possession, if the key is the prover's. Of what has `lapsed` that is not asked: its key may have been dropped.
+    fn possession(&self, m: &Mapping, lapsed: bool, earlier: &LoggedEarlier) -> Result<Possession, Rejected> {
+        let (a, role) = (&m.attestation, ProviderRole::PROVER);
+        let pinned = if lapsed {
+            false
+        } else {
+            let otherwise = "possession is attested with another key than the one pinned";
+            let pinned = self.is_pinned(role, &a.prover, &a.prover_key, otherwise)?;
+            // "A retired key attests only what was logged before it retired, pinned or not": a pin replaces the directory only where
+            // that knows nobody.
+            let believed = match self.leaf(&a.prover, role) {
+                None => pinned,
+                Some(leaf) => leaf
+                    .find(&a.prover_key)
+                    .is_some_and(|key| key.is_believed(a.time, earlier.mapping(&m.digest()), self.answer.head.time)),
+            };
+            if !believed {
+                let what = "possession is attested by a key that is not the prover's, or that had retired";
+                return Err(Rejected::NotProven(what.to_owned()));
+            }
+            pinned
+        };
         Ok(Possession {
             prover: a.prover.clone(),
             method: a.method,
@@ -261,7 +295,7 @@ impl Judge<'_> {
             };
         };
         let head_time = self.answer.head.time;
-        let leaf = self.leaf(&msp);
+        let leaf = self.leaf(&msp, ProviderRole::MSP);
         let publishes = leaf.is_some_and(|leaf| leaf.publishes(head_time));
         let Some(opened) = consent else {
             if held.standing.status == SlotStatus::Detached {
@@ -276,9 +310,9 @@ impl Judge<'_> {
         let logged = self.consent_logged(opened)?;
         let key = &opened.consent.msp_key;
         let otherwise = "an MSP's consent is by another key than the one pinned";
-        let pinned = self.is_pinned(ProviderRole::Msp, &msp, key, otherwise)?;
+        let pinned = self.is_pinned(ProviderRole::MSP, &msp, key, otherwise)?;
         // A key that has retired, or a consent that is over, confirms nothing any more; the mapping itself still stands.
-        let is_valid = leaf.is_some_and(|leaf| leaf.valid(ProviderRole::Msp, head_time).any(|k| k.key == *key));
+        let is_valid = leaf.is_some_and(|leaf| leaf.is_valid(key, head_time));
         let current = is_valid && self.now < opened.consent.expiry;
         // "MspDetach is not removal": the mapping stands, and its MSP's confirmation does not.
         if held.standing.status == SlotStatus::Detached {

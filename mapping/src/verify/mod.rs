@@ -30,7 +30,7 @@ use waymark_log::{
 };
 
 use self::mappings::{Judge, no_providers, prove_providers};
-pub use self::mappings::{named_domains, since_versions};
+pub use self::mappings::{named_providers, since_versions};
 pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
     answer::{Answer, Full},
@@ -302,7 +302,7 @@ pub(crate) fn prove(
         withheld = Judge::withheld(opened);
     } else {
         no_providers(&answer.providers)?;
-        if answer.full.0.as_ref().is_some_and(|f| !f.since.is_empty() || f.tenure.0.is_some()) {
+        if answer.full.0.as_ref().is_some_and(Full::bears_a_past) {
             return Err(Rejected::NotProven("the past of nothing is shown".to_owned()));
         }
     }
@@ -354,16 +354,21 @@ fn prove_tenure(
     let Some(begun) = begun else { return Ok(None) };
     let csip = match (begun.csip_key, opened.state.start.domain.get()) {
         (Some(key), Some(domain)) => {
-            let has_pins = trust.pinned(ProviderRole::Csip, &domain).next().is_some();
-            let pinned = trust.pinned(ProviderRole::Csip, &domain).any(|k| *k == key);
-            let leaf = leaves.iter().find(|l| l.domain == domain);
-            let logged =
-                leaf.is_some_and(|l| l.valid(ProviderRole::Csip, opened.state.start.time).any(|k| k.key == key));
+            let role = ProviderRole::CSIP;
+            let has_pins = trust.pinned(role, &domain).next().is_some();
+            let pinned = trust.pinned(role, &domain).any(|k| *k == key);
             if has_pins && !pinned {
                 return Err(Rejected::Untrusted("a release is by another key than the one pinned".to_owned()));
             }
-            if !logged && !pinned {
-                return Err(Rejected::NotProven("a release is by a key that is not the CSIP's".to_owned()));
+            // A retired key, pinned or not, has released only what was logged before it retired.
+            let (said, logged, head) = (opened.state.start.time, Some(begun.time), answer.head.time);
+            let believed = match leaves.iter().find(|l| (&l.domain, l.role) == (&domain, role)) {
+                None => pinned,
+                Some(leaf) => leaf.find(&key).is_some_and(|key| key.is_believed(said, logged, head)),
+            };
+            if !believed {
+                let what = "a release is by a key that is not the CSIP's, or that had retired";
+                return Err(Rejected::NotProven(what.to_owned()));
             }
             Some((domain, pinned))
         }
@@ -603,7 +608,10 @@ impl Proved {
             None => Outcome::Absent,
             Some(opened) if opened.state.state == RecordState::Erased => Outcome::Erased,
             Some(_) if self.mappings.iter().any(|m| m.holds && m.msp.is_some()) => Outcome::Listed,
-            Some(_) if self.mappings.iter().any(|m| m.msp.is_none() && now < m.not_after) => Outcome::OptedOut,
+            // What had lapsed when the head was made is not asked who attested it.
+            Some(_) if self.mappings.iter().any(|m| m.msp.is_none() && now.max(self.head_time) < m.not_after) => {
+                Outcome::OptedOut
+            }
             Some(_) => Outcome::NoneListed,
         };
         let opened = self.opened.as_ref();

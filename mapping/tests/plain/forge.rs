@@ -4,23 +4,27 @@ use std::collections::HashMap;
 
 use waymark_log::{checkpoint::Origin, hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
-    event::{ANY_VERSION, Authority, Event, EventTbs},
+    event::{ANY_VERSION, Authority, AuthorityRole, Event, EventTbs},
     identifier::Csi,
     mapping::{Attestation, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
-    record::{Beginning, Claim, RecordState, SlotStatus, TenureStart},
+    record::{Beginning, Claim, Ground, RecordState, SlotStatus, Standing, TenureStart},
     rules as real,
     signed::{SignedStruct, UNSIGNED},
-    wire::{Format, List24, Opaque8, Optional24},
+    wire::{Format, List24, Opaque8},
 };
 
 use super::{rules as plain, wishes::APPS};
-use plain::{Ask, Previous, Signer, Who};
+use plain::{Ask, Previous, Prover, Signer, Who};
 
 /// The MSPs of the model, by number; the last one is not in the log.
 pub const MSPS: [&str; 3] = ["quiet.example", "loud.example", "nowhere.example"];
 /// The CSIP.
 pub const CSIP: &str = "csip.example";
+/// The prover that the policy document may call stricter.
+pub const STRICT: &str = "strict.example";
+/// The prover that is not believed about the CSIs of the model.
+pub const ELSEWHERE: &str = "elsewhere.example";
 const HIDDEN: [&str; 3] = ["soccer", "choir", "work"];
 
 pub fn secret(name: &str) -> SecretKey {
@@ -46,6 +50,9 @@ pub struct Forge {
     csip: SecretKey,
     /// The DP's key as a prover.
     dp: SecretKey,
+    strict: SecretKey,
+    /// Of the prover that is not believed.
+    elsewheres: SecretKey,
     nobody: SecretKey,
     /// Makes what is forged.
     forger: SecretKey,
@@ -61,6 +68,8 @@ impl Forge {
             msps: MSPS.map(secret).to_vec(),
             csip: secret(CSIP),
             dp,
+            strict: secret(STRICT),
+            elsewheres: secret(ELSEWHERE),
             nobody: secret("nobody"),
             forger: secret("forger"),
             origin,
@@ -89,7 +98,12 @@ impl Forge {
         if let Some(made) = self.attested.get(p) {
             return made.clone();
         }
-        let (prover, secret) = if p.by_known { ("dp.example", &self.dp) } else { ("prover.example", &self.nobody) };
+        let (prover, secret) = match p.by {
+            Prover::Dp => ("dp.example", &self.dp),
+            Prover::Strict => (STRICT, &self.strict),
+            Prover::Elsewhere => (ELSEWHERE, &self.elsewheres),
+            Prover::Nobody => ("prover.example", &self.nobody),
+        };
         let mut made = Attestation {
             format: Format,
             csi: self.csi(p.elsewhere),
@@ -97,7 +111,6 @@ impl Forge {
             tenure: p.tenure,
             purpose: if p.control { Purpose::Control } else { Purpose::View },
             method: Method::CONSOLE,
-            strength: p.strength,
             prover: domain(prover),
             prover_key: secret.public(),
             time: UnixMillis::new(p.time),
@@ -169,10 +182,15 @@ impl Forge {
     }
 
     fn authority(&mut self, tbs: &EventTbs, signer: &Signer) -> Authority {
-        let possession = Optional24(signer.proof.as_ref().map(|p| self.attestation(p)));
+        let possession = signer.proof.as_ref().map(|p| self.attestation(p));
         let key = self.secret(signer.who);
         let by = if signer.forged { &self.forger } else { key };
-        Authority { key: key.public(), possession, ..tbs.sign_as(signer.role, &self.origin, by) }
+        // Only recipients show possession.
+        let signed = match signer.role {
+            AuthorityRole::Recipient => tbs.sign_as_recipient(&self.origin, by, possession),
+            role => tbs.sign_as(role, &self.origin, by),
+        };
+        Authority { key: key.public(), ..signed }
     }
 
     pub fn sent(&mut self, ask: &Ask) -> Vec<Mapping> {
@@ -204,7 +222,12 @@ impl Forge {
         let mut held = vec![];
         for h in &found.held {
             let mapping = known.get(&h.mapping.digest()).ok_or("a mapping stands that should not")?;
-            held.push(words_of(h, mapping.clone()));
+            held.push(words_of(&h.standing, mapping.clone()));
+        }
+        // What is closed to a reader is told by its digest.
+        for slot in &found.closed {
+            let mapping = known.get(&slot.mapping).filter(|m| m.hidden.is_some());
+            held.push(words_of(&slot.standing, mapping.ok_or("something closed stands that should not")?.clone()));
         }
         if found.state.is_empty() != held.is_empty() {
             return Err("the state does not say whether anything stands");
@@ -217,7 +240,31 @@ impl Forge {
             claim: found.state.claim().map(|c| self.claim_of(c)),
             erased: found.state == RecordState::Erased,
             held,
+            there: expected.there.clone(),
         })
+    }
+
+    /// What the rules led to, in the model's words, of mappings that are known; nothing is told of which keys were there.
+    pub fn told(&mut self, found: &real::State, known: &[plain::Mapping]) -> Option<plain::State> {
+        let held = |mapping: &plain::Mapping| plain::Held {
+            mapping: mapping.clone(),
+            newcomer: false,
+            since: 0,
+            since_version: 0,
+            status: plain::Status::Served,
+            stated_version: 0,
+        };
+        let expected = plain::State {
+            version: 0,
+            time: 0,
+            tenure: 0,
+            start: start_of(&found.start),
+            claim: None,
+            erased: false,
+            held: known.iter().map(held).collect(),
+            there: Default::default(),
+        };
+        self.words(&expected, found).ok()
     }
 
     fn claim_of(&self, claim: &Claim) -> plain::Claim {
@@ -228,6 +275,7 @@ impl Forge {
             time: claim.time.get(),
             until: claim.until.get(),
             hold: claim.ground.hold_ms(),
+            on_stricter: claim.ground == Ground::Stricter,
             objected: claim.objected.0,
         }
     }
@@ -243,12 +291,11 @@ fn start_of(start: &TenureStart) -> plain::Start {
             Beginning::Release => plain::How::Release,
             Beginning::Vacancy => plain::How::Vacancy,
         },
-        strength: start.strength,
+        on_strict: start.how != Beginning::Release && start.domain == domain(STRICT).into(),
     }
 }
 
-fn words_of(held: &real::Held, mapping: plain::Mapping) -> plain::Held {
-    let standing = &held.standing;
+fn words_of(standing: &Standing, mapping: plain::Mapping) -> plain::Held {
     plain::Held {
         mapping,
         newcomer: standing.newcomer.0,
@@ -259,6 +306,7 @@ fn words_of(held: &real::Held, mapping: plain::Mapping) -> plain::Held {
             SlotStatus::Detached => plain::Status::Detached(standing.reason),
             SlotStatus::Unserved => plain::Status::Unserved(standing.reason),
         },
+        stated_version: standing.stated_version,
     }
 }
 

@@ -3,7 +3,10 @@
 //! It knows nothing of encodings, signatures, digests or commitments: what was forged or left out says a flag. Where the text
 //! names no order of checks, neither does the model: a refusal is the set of all reasons that apply.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use waymark_mapping::event::{AuthorityRole as Role, EventKind as Kind};
 
@@ -22,6 +25,10 @@ pub const HOLD: Ms = 14 * DAY;
 pub const SHORT_HOLD: Ms = 72 * HOUR;
 /// "until + 14 days: void."
 pub const TAKE_UP: Ms = 14 * DAY;
+/// "14 days or more after they lapsed."
+pub const LAPSED_KEPT: Ms = 14 * DAY;
+/// Hidden mappings of a record.
+pub const HIDDEN_MAX: usize = 8;
 /// "At most 180 days after the proof of possession."
 pub const LIFETIME: Ms = 180 * DAY;
 /// "Dated at most 30 s ahead."
@@ -41,6 +48,19 @@ pub enum Who {
     Nobody,
 }
 
+/// Whose word a proof of possession is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Prover {
+    /// The DP's.
+    Dp,
+    /// A prover's that the policy document may call stricter.
+    Strict,
+    /// A prover's that is in the log and not believed about this CSI.
+    Elsewhere,
+    /// Somebody's whom the log does not know.
+    Nobody,
+}
+
 /// A proof of possession.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Proof {
@@ -52,9 +72,7 @@ pub struct Proof {
     pub tenure: u32,
     /// For control, and not to look only.
     pub control: bool,
-    pub strength: u8,
-    /// By a prover that the log knows.
-    pub by_known: bool,
+    pub by: Prover,
     pub time: Ms,
     pub expiry: Ms,
     pub forged: bool,
@@ -82,14 +100,9 @@ pub struct Mapping {
 impl fmt::Debug for Proof {
     /// In one line: a failure shows many.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { serial, key, tenure, strength, time, expiry, .. } = self;
-        write!(f, "proof {serial} of {key:?} tenure {tenure} strength {strength} at {time} to {expiry}")?;
-        let odd = [
-            (self.elsewhere, "elsewhere"),
-            (!self.control, "view"),
-            (!self.by_known, "by nobody"),
-            (self.forged, "forged"),
-        ];
+        let Self { serial, key, tenure, by, time, expiry, .. } = self;
+        write!(f, "proof {serial} of {key:?} tenure {tenure} by {by:?} at {time} to {expiry}")?;
+        let odd = [(self.elsewhere, "elsewhere"), (!self.control, "view"), (self.forged, "forged")];
         odd.iter().filter(|(is, _)| *is).try_for_each(|(_, what)| write!(f, " {what}"))
     }
 }
@@ -119,11 +132,18 @@ pub struct Held {
     pub since: Ms,
     pub since_version: u32,
     pub status: Status,
+    /// The version whose event made the status; 0 while it is served.
+    pub stated_version: u32,
 }
 
 impl Held {
     pub fn has_lapsed(&self, now: Ms) -> bool {
         self.mapping.until <= now
+    }
+
+    /// "One that is not a newcomer came before every mapping that is new": it renews one that was there.
+    pub fn came_before(&self, version: u32) -> bool {
+        self.since_version < version || !self.newcomer
     }
 }
 
@@ -134,6 +154,8 @@ pub struct Claim {
     pub time: Ms,
     pub until: Ms,
     pub hold: Ms,
+    /// Because of a stricter proof.
+    pub on_stricter: bool,
     pub objected: bool,
 }
 
@@ -157,7 +179,8 @@ pub struct Start {
     pub version: u32,
     pub time: Ms,
     pub how: How,
-    pub strength: u8,
+    /// Whether it rests on a stricter prover's word.
+    pub on_strict: bool,
 }
 
 /// A record.
@@ -171,6 +194,8 @@ pub struct State {
     pub erased: bool,
     /// Visible ones, then hidden ones.
     pub held: Vec<Held>,
+    /// Which keys had a mapping, in each version of this tenure.
+    pub there: BTreeMap<u32, BTreeSet<Who>>,
 }
 
 impl State {
@@ -194,7 +219,22 @@ impl State {
         self.held.iter().find(|h| h.mapping == *mapping)
     }
 
-    /// Whether a key has a mapping that is not new: it is shown everything.
+    /// Whether the holder of a key is shown the content of a mapping: of hidden ones of others only if the key was there when they were
+    /// added, or no later than what it has.
+    pub fn sees(&self, key: Who, held: &Held) -> bool {
+        let mut own = self.held.iter().filter(|h| h.mapping.key == key);
+        let was_there = self.there.get(&held.since_version).is_some_and(|keys| keys.contains(&key));
+        let own_or_shown = held.mapping.hidden.is_none() || held.mapping.key == key;
+        own_or_shown || was_there || own.any(|h| h.since_version <= held.since_version)
+    }
+
+    /// How many visible and hidden mappings stand.
+    pub fn counts(&self) -> (usize, usize) {
+        let hidden = self.held.iter().filter(|h| h.mapping.hidden.is_some()).count();
+        (self.held.len() - hidden, hidden)
+    }
+
+    /// Whether a key has a mapping that is not new: it is shown all slots.
     pub fn is_established(&self, key: Who, now: Ms) -> bool {
         self.held.iter().any(|h| h.mapping.key == key && !self.is_new(h, now))
     }
@@ -266,6 +306,7 @@ pub enum Why {
     Full,
     MspUnknown,
     ProverUnknown,
+    ProverScope,
     ConsentInvalid,
     ConsentRequired,
     AuthorityUnknown,
@@ -287,6 +328,7 @@ impl Why {
             Self::Full => "record-full",
             Self::MspUnknown => "msp-unknown",
             Self::ProverUnknown => "prover-unknown",
+            Self::ProverScope => "prover-scope",
             Self::ConsentInvalid => "consent-invalid",
             Self::ConsentRequired => "consent-required",
             Self::AuthorityUnknown => "authority-unknown",
@@ -304,6 +346,10 @@ pub struct Bench {
     pub issued: bool,
     /// Whether provers, MSPs and consents are looked at, as a DP does.
     pub directory: bool,
+    /// Most visible mappings.
+    pub visible_max: usize,
+    /// Whether the policy document calls the strict prover stricter.
+    pub stricter: bool,
 }
 
 /// MSP 1 publishes its consents, MSP 2 is not in the log.
@@ -486,7 +532,7 @@ impl<'a> Case<'a> {
             let p = &m.proof;
             self.refuse_if(m.elsewhere || m.tenure != tenure, Why::Invalid);
             let fits = p.key == m.key && p.tenure == m.tenure && p.elsewhere == m.elsewhere && p.control;
-            let valid = m.from < m.until && m.until <= p.time + LIFETIME;
+            let valid = m.from < m.until && m.until <= p.time + LIFETIME && m.until % DAY == 0;
             let bare = m.msp.is_some() || (m.words == 0 && m.hidden.is_none());
             let timely = p.time <= now + SKEW && now < p.expiry && now < m.until;
             let good = fits && valid && bare && timely && !m.forged && !p.forged;
@@ -494,13 +540,14 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// "The key of each mapping added or removed, or the rule for new mappings." A mapping past its not-after needs nobody, and makes
-    /// nobody a part of the change either.
+    /// "The key of each mapping added or removed, or the rule for new mappings." A mapping past its not-after makes way without its key
+    /// where room is needed, and makes nobody a part of the change.
     fn check_authority(&mut self) {
         let signers = &self.ask.signers;
         let place = |key| signers.iter().position(|s| s.who == key);
         let mut has_part = vec![false; signers.len()];
         let mut unauthorised = false;
+        let mut cleared: Vec<&Held> = vec![];
         for m in &self.ask.added {
             match place(m.key) {
                 Some(at) => has_part[at] = true,
@@ -511,16 +558,37 @@ impl<'a> Case<'a> {
             let by_rule = || signers.iter().position(|s| self.may_remove_new(s, held));
             match place(held.mapping.key).or_else(by_rule) {
                 Some(at) => has_part[at] = true,
-                None => unauthorised |= !held.has_lapsed(self.bench.now),
+                None if held.has_lapsed(self.bench.now) => cleared.push(held),
+                None => unauthorised = true,
             }
         }
+        unauthorised |= !self.may_clear(&cleared);
         self.refuse_if(unauthorised || has_part.contains(&false), Why::NotAllowed);
+    }
+
+    /// "For one reason: a change adds mappings, the record is full, and there is no other room. Then as many go as must, 14 days or more
+    /// after they lapsed, with the signature of a key that is not new here."
+    fn may_clear(&self, cleared: &[&Held]) -> bool {
+        let (Some(before), false) = (self.before, cleared.is_empty()) else { return true };
+        let (ask, now) = (self.ask, self.bench.now);
+        let known_here = ask.signers.iter().any(|s| before.is_established(s.who, now));
+        let long_ago = cleared.iter().all(|h| h.mapping.until + LAPSED_KEPT <= now);
+        // With one of them left there would be no room for all that is added.
+        let needed = |hidden: bool| {
+            let sort = |m: &&Mapping| m.hidden.is_some() == hidden;
+            let stay = before.held.iter().map(|h| &h.mapping).filter(|m| !ask.removed.contains(m)).filter(sort).count();
+            let come = ask.added.iter().filter(sort).count();
+            let goes = cleared.iter().any(|h| h.mapping.hidden.is_some() == hidden);
+            let most = if hidden { HIDDEN_MAX } else { self.bench.visible_max };
+            !goes || stay + come + 1 > most
+        };
+        !ask.added.is_empty() && known_here && long_ago && needed(false) && needed(true)
     }
 
     /// "While it is new, a key with an older mapping of this tenure, with possession proved after the change, removes it at once."
     fn may_remove_new(&self, signer: &Signer, target: &Held) -> bool {
         let Some(before) = self.before else { return false };
-        let older = before.held.iter().any(|h| h.mapping.key == signer.who && h.since_version < target.since_version);
+        let older = before.held.iter().any(|h| h.mapping.key == signer.who && h.came_before(target.since_version));
         let shown = signer
             .proof
             .as_ref()
@@ -535,16 +603,20 @@ impl<'a> Case<'a> {
     }
 
     /// "Another key's mapping stood when it was added and its own key had none there that was not new"; for a visible one, of its
-    /// own key's mappings only visible ones count, "and if there are any, and all new, it is a newcomer in any case".
+    /// own key's mappings only visible ones count; "if there are any, and all new, it is a newcomer in any case". While the CSI is
+    /// claimed, what came after the claim makes nobody known here.
     fn is_newcomer(&self, added: &Mapping) -> bool {
-        let held = self.held();
-        let others = held.iter().any(|h| h.mapping.key != added.key);
-        if added.hidden.is_some() {
-            return others && !self.before.is_some_and(|s| s.is_established(added.key, self.bench.now));
+        let Some(before) = self.before else { return false };
+        let now = self.bench.now;
+        let others = before.held.iter().any(|h| h.mapping.key != added.key);
+        let counted = |h: &&Held| added.hidden.is_some() || h.mapping.hidden.is_none();
+        let own: Vec<&Held> = before.held.iter().filter(|h| h.mapping.key == added.key).filter(counted).collect();
+        let claim = before.live_claim(now);
+        let known = |h: &&Held| !before.is_new(h, now) && claim.is_none_or(|c| h.came_before(c.version));
+        match own.iter().any(known) {
+            true => false,
+            false => others || !own.is_empty(),
         }
-        let mut own = held.iter().filter(|h| h.mapping.key == added.key && h.mapping.hidden.is_none()).peekable();
-        let news = |h: &Held| self.before.is_some_and(|s| s.is_new(h, self.bench.now));
-        if own.peek().is_none() { others } else { own.all(news) }
     }
 
     fn fresh(&self, mapping: &Mapping, newcomer: bool) -> Held {
@@ -554,6 +626,7 @@ impl<'a> Case<'a> {
             since: self.bench.now,
             since_version: self.version(),
             status: Status::Served,
+            stated_version: 0,
         }
     }
 
@@ -562,7 +635,7 @@ impl<'a> Case<'a> {
         self.ask.added.iter().find(|m| m.hidden.is_none()).or(self.ask.added.first())
     }
 
-    /// What stays, then what is added; visible before hidden; at most eight of each.
+    /// What stays, then what is added; visible before hidden.
     fn go_on(&mut self, tenure: u32, standing: Vec<Held>) -> Option<State> {
         let stays = self.held().iter().filter(|h| !self.ask.removed.contains(&h.mapping)).cloned();
         let held: Vec<Held> = stays.chain(standing).collect();
@@ -572,7 +645,10 @@ impl<'a> Case<'a> {
 
     fn state(&mut self, tenure: u32, claim: Option<Claim>, held: Vec<Held>) -> Option<State> {
         let (visible, hidden): (Vec<Held>, Vec<Held>) = held.into_iter().partition(|h| h.mapping.hidden.is_none());
-        self.refuse_if(visible.len() > 8 || hidden.len() > 8, Why::Full);
+        // "A document that allows less than stands takes nothing away, but no more may come."
+        let stood = self.before.filter(|b| b.tenure == tenure).map_or(0, |b| b.counts().0);
+        let most = self.bench.visible_max.max(stood);
+        self.refuse_if(visible.len() > most || hidden.len() > HIDDEN_MAX, Why::Full);
         let held: Vec<Held> = visible.into_iter().chain(hidden).collect();
         let (version, time) = (self.version(), self.bench.now);
         let start = match self.before {
@@ -581,11 +657,13 @@ impl<'a> Case<'a> {
                 version,
                 time,
                 how: if self.before.is_none() { How::First } else { How::Vacancy },
-                strength: self.first_shown().map_or(0, |m| m.proof.strength),
+                on_strict: self.first_shown().is_some_and(|m| m.proof.by == Prover::Strict),
             },
         };
+        let mut there = self.before.filter(|b| b.tenure == tenure).map_or(BTreeMap::new(), |b| b.there.clone());
+        there.insert(version, held.iter().map(|h| h.mapping.key).collect());
         let claim = claim.filter(|c| !held.is_empty() && !c.is_void(time));
-        Some(State { version, time, tenure, start, claim, erased: false, held })
+        Some(State { version, time, tenure, start, claim, erased: false, held, there })
     }
 
     /// The one signer of a kind that has one.
@@ -630,12 +708,13 @@ impl<'a> Case<'a> {
         let shown: Vec<&Held> = before.held.iter().filter(|h| h.mapping.hidden.is_none()).collect();
         let others: Vec<&&Held> = shown.iter().filter(|h| h.mapping.key != signer.who).collect();
         let others_lapsed = !others.is_empty() && others.iter().all(|h| h.has_lapsed(now));
-        // Than any that is shown: a weaker one at the beginning does not make all later ones weak.
-        let recorded = shown.iter().map(|h| h.mapping.proof.strength).max();
-        let stricter = proof?.strength > recorded.unwrap_or(0).max(before.start.strength);
+        // "Where nothing recorded rests on such a one": neither what is shown nor the tenure.
+        let recorded = before.start.on_strict || shown.iter().any(|h| h.mapping.proof.by == Prover::Strict);
+        let stricter = self.bench.stricter && proof?.by == Prover::Strict && !recorded;
         let hold = if stricter || others_lapsed || self.bench.recycled { SHORT_HOLD } else { HOLD };
-        let claim =
-            Claim { key: signer.who, version: self.version(), time: now, until: now + hold, hold, objected: false };
+        let on_stricter = stricter && !self.bench.recycled;
+        let (key, version, until) = (signer.who, self.version(), now + hold);
+        let claim = Claim { key, version, time: now, until, hold, on_stricter, objected: false };
         self.state(before.tenure, Some(claim), before.held.clone())
     }
 
@@ -648,7 +727,7 @@ impl<'a> Case<'a> {
             return None;
         };
         let was_there =
-            |h: &Held| h.mapping.key == signer.who && h.since_version < claim.version && !before.is_new(h, now);
+            |h: &Held| h.mapping.key == signer.who && h.came_before(claim.version) && !before.is_new(h, now);
         let may = signer.who != claim.key && before.held.iter().any(was_there);
         self.refuse_if(!may, Why::NotAllowed);
         // Possession that is shown must count.
@@ -677,6 +756,9 @@ impl<'a> Case<'a> {
             return None;
         };
         self.refuse_if(now < claim.until, Why::HoldNotOver);
+        // Whose word the short hold rests on stands in the record.
+        let weaker = |m: &Mapping| !self.bench.stricter || m.proof.by != Prover::Strict;
+        self.refuse_if(claim.on_stricter && self.ask.added.iter().any(weaker), Why::NotAllowed);
         // Clocks differ.
         self.refuse_if(self.ask.added.iter().any(|m| m.proof.time + SKEW < claim.until), Why::Mapping);
         self.refuse_if(self.ask.added.iter().any(|m| m.key != claim.key), Why::NotAllowed);
@@ -690,7 +772,7 @@ impl<'a> Case<'a> {
         let signer = self.sole()?;
         self.refuse_if(signer.who != Who::Csip || !self.bench.issued, Why::NotAllowed);
         let next = self.state(before.tenure + 1, None, vec![])?;
-        Some(State { start: Start { how: How::Release, strength: 0, ..next.start.clone() }, ..next })
+        Some(State { start: Start { how: How::Release, on_strict: false, ..next.start.clone() }, ..next })
     }
 
     /// "0 or 1: served again; 0 or 1: no longer served. Removes nothing."
@@ -717,7 +799,10 @@ impl<'a> Case<'a> {
             (false, true) => Status::Detached(ask.reason),
             (false, false) => Status::Unserved(ask.reason),
         };
-        let tell = |h: &Held| if h.mapping == *named { Held { status, ..h.clone() } } else { h.clone() };
+        // "Bound to the standing that it made": what was taken back is of another version.
+        let stated_version = if again { 0 } else { self.version() };
+        let told = |h: &Held| Held { status, stated_version, ..h.clone() };
+        let tell = |h: &Held| if h.mapping == *named { told(h) } else { h.clone() };
         let held = before.held.iter().map(tell).collect();
         self.state(before.tenure, before.claim.clone(), held)
     }
@@ -726,8 +811,9 @@ impl<'a> Case<'a> {
     fn check_directory(&mut self) {
         let ask = self.ask;
         let possessions = ask.signers.iter().filter_map(|s| s.proof.as_ref());
-        let unknown = ask.sent.iter().map(|m| &m.proof).chain(possessions).any(|p| !p.by_known);
-        self.refuse_if(unknown, Why::ProverUnknown);
+        let provers: Vec<Prover> = ask.sent.iter().map(|m| &m.proof).chain(possessions).map(|p| p.by).collect();
+        self.refuse_if(provers.contains(&Prover::Nobody), Why::ProverUnknown);
+        self.refuse_if(provers.contains(&Prover::Elsewhere), Why::ProverScope);
         self.check_consents();
         if !is_statement(ask.kind) {
             return;
@@ -747,8 +833,14 @@ impl<'a> Case<'a> {
         self.refuse_if(ask.consents.iter().any(|c| usize::from(c.index) >= ask.sent.len()), Why::ConsentInvalid);
         for (index, m) in ask.sent.iter().enumerate() {
             let of = |c: &&Consent| usize::from(c.index) == index;
-            let good =
-                |c: &Consent| Some(c.msp) == m.msp && c.by == Who::Msp(c.msp) && c.under && !c.forged && now < c.expiry;
+            let good = |c: &Consent| {
+                Some(c.msp) == m.msp
+                    && c.by == Who::Msp(c.msp)
+                    && c.under
+                    && !c.forged
+                    && now < c.expiry
+                    && begins_month(c.expiry)
+            };
             let mut offered = ask.consents.iter().filter(of);
             let consent = offered.next();
             self.refuse_if(offered.next().is_some() || consent.is_some_and(|c| !good(c)), Why::ConsentInvalid);
@@ -757,6 +849,11 @@ impl<'a> Case<'a> {
             self.refuse_if(needed && consent.is_none(), Why::ConsentRequired);
         }
     }
+}
+
+/// "A consent ends with a UTC month."
+fn begins_month(time: Ms) -> bool {
+    waymark_log::time::UnixMillis::new(time).begins_month()
 }
 
 pub const fn is_statement(kind: Kind) -> bool {

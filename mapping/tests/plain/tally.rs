@@ -15,6 +15,8 @@ pub struct Tally {
     codes: BTreeMap<&'static str, u32>,
     /// Refusals for which the model knows one reason only.
     pub single: u32,
+    /// Changes by which something of another key made way that had lapsed.
+    pub cleared: u32,
 }
 
 impl Tally {
@@ -36,6 +38,7 @@ impl Tally {
         all(&mut self.refused, &other.refused);
         other.codes.iter().for_each(|(code, count)| *self.codes.entry(code).or_default() += count);
         self.single += other.single;
+        self.cleared += other.cleared;
     }
 
     pub fn events(&self) -> u32 {
@@ -49,6 +52,7 @@ impl Tally {
             println!("{:<18} {yes:>7} accepted {no:>7} refused", format!("{kind:?}"));
         }
         println!("{} events; {} refusals for one reason; codes {:?}", self.events(), self.single, self.codes);
+        println!("{} changes for which something lapsed made way", self.cleared);
     }
 
     fn accepted_of(&self, kind: Kind) -> u32 {

@@ -3,13 +3,16 @@
 //! A wish is made in good order for the state as it is, as well as the kind allows; then, for every other one, something is
 //! spoilt. Whether a spoilt wish is still good is for the model to say.
 
-use waymark_mapping::event::{AuthorityRole as Role, EventKind as Kind};
+use waymark_mapping::{
+    event::{AuthorityRole as Role, EventKind as Kind},
+    mapping::Consent as Real,
+};
 
 use super::{
     dice::Dice,
     rules::{
-        Ask, Consent, DAY, HOUR, Held, How, LIFETIME, MINUTE, Mapping, Ms, PUBLISHES, Previous, Proof, SECOND, SKEW,
-        STATEMENT_WINDOW, Signer, State, Status, UNKNOWN_MSP, Who, is_statement,
+        Ask, Consent, DAY, HIDDEN_MAX, HOUR, Held, How, LIFETIME, MINUTE, Mapping, Ms, PUBLISHES, Previous, Proof,
+        Prover, SECOND, SKEW, STATEMENT_WINDOW, Signer, State, Status, UNKNOWN_MSP, Who, is_statement,
     },
 };
 
@@ -37,13 +40,15 @@ pub struct Wisher {
     serial: u32,
     /// Whether consents, provers and MSPs are spoilt, too.
     directory: bool,
+    /// Most visible mappings.
+    visible_max: usize,
     /// What was asked for before, to be asked for again.
     past: Vec<Ask>,
 }
 
 impl Wisher {
-    pub fn new(seed: u64, directory: bool) -> Self {
-        Self { dice: Dice::new(seed), serial: 0, directory, past: vec![] }
+    pub fn new(seed: u64, directory: bool, visible_max: usize) -> Self {
+        Self { dice: Dice::new(seed), serial: 0, directory, visible_max, past: vec![] }
     }
 
     fn serial(&mut self) -> u32 {
@@ -111,7 +116,7 @@ impl Wisher {
     }
 
     /// A proof that was made a while ago, but after `after`.
-    fn proof(&mut self, key: Who, tenure: u32, after: Ms, now: Ms) -> Proof {
+    pub fn proof(&mut self, key: Who, tenure: u32, after: Ms, now: Ms) -> Proof {
         let earliest = (after + 1).max(now.saturating_sub(50 * MINUTE));
         let time = if earliest < now { earliest + self.dice.below(now - earliest + 1) } else { earliest };
         Proof {
@@ -120,18 +125,19 @@ impl Wisher {
             elsewhere: false,
             tenure,
             control: true,
-            strength: self.dice.weighted(&[(1, 8), (2, 2), (3, 1)]),
-            by_known: true,
+            by: self.dice.weighted(&[(Prover::Dp, 4), (Prover::Strict, 1)]),
             time,
             expiry: time + HOUR,
             forged: false,
         }
     }
 
-    fn mapping(&mut self, key: Who, tenure: u32, after: Ms, now: Ms) -> Mapping {
+    pub fn mapping(&mut self, key: Who, tenure: u32, after: Ms, now: Ms) -> Mapping {
         let proof = self.proof(key, tenure, after, now);
         let spans = [(LIFETIME, 5), (100 * DAY, 3), (10 * DAY, 2), (4 * DAY, 1), (2 * HOUR, 1)];
-        let until = (proof.time + self.dice.weighted(&spans)).max(now + HOUR);
+        let until = (proof.time + self.dice.weighted(&spans)).max(now + DAY);
+        // Not-after is the beginning of a day.
+        let until = until / DAY * DAY;
         Mapping {
             key,
             elsewhere: false,
@@ -159,7 +165,7 @@ impl Wisher {
             let state = state.unwrap();
             let older = state.held.iter().filter(|h| h.since_version < held.since_version);
             let older: Vec<Who> = older.map(|h| h.mapping.key).filter(|k| *k != held.mapping.key).collect();
-            let lapsed = held.has_lapsed(now);
+            let lapsed = held.has_lapsed(now) && !ask.added.is_empty();
             match self.dice.pick(&older) {
                 Some(older) if state.is_new(held, now) && self.dice.chance(60) => proved.push((older, held.since)),
                 _ if lapsed && self.dice.chance(70) && !keys.is_empty() => {}
@@ -183,7 +189,18 @@ impl Wisher {
 
     /// A wish of this kind that is as good as the state allows.
     fn honest(&mut self, kind: Kind, state: Option<&State>, now: Ms) -> Ask {
-        let mut ask = Ask {
+        let mut ask = self.empty(kind, state, now);
+        self.fill(&mut ask, state, now);
+        if !is_statement(kind) {
+            ask.sent.clone_from(&ask.added);
+        }
+        self.consent(&mut ask, now);
+        ask
+    }
+
+    /// A wish over the state that says nothing yet.
+    fn empty(&mut self, kind: Kind, state: Option<&State>, now: Ms) -> Ask {
+        Ask {
             serial: self.serial(),
             kind,
             elsewhere: false,
@@ -197,13 +214,7 @@ impl Wisher {
             time: now,
             signers: vec![],
             consents: vec![],
-        };
-        self.fill(&mut ask, state, now);
-        if !is_statement(kind) {
-            ask.sent.clone_from(&ask.added);
         }
-        self.consent(&mut ask, now);
-        ask
     }
 
     fn fill(&mut self, ask: &mut Ask, state: Option<&State>, now: Ms) {
@@ -211,8 +222,11 @@ impl Wisher {
         match ask.kind {
             Kind::Issue => self.add(ask, next_tenure, now),
             Kind::Replace => {
-                self.remove_some(ask, state);
-                self.add(ask, next_tenure, now);
+                let made_room = self.dice.chance(25) && self.make_room(ask, state, now);
+                if !made_room {
+                    self.remove_some(ask, state);
+                    self.add(ask, next_tenure, now);
+                }
             }
             Kind::Withdraw => self.remove_some(ask, state),
             Kind::OptOut => self.opt_out(ask, state, next_tenure, now),
@@ -251,6 +265,35 @@ impl Wisher {
                 key = self.app();
             }
         }
+    }
+
+    /// A wish to clear away what has lapsed, if there is something.
+    pub fn clearing(&mut self, state: &State, now: Ms) -> Option<Ask> {
+        let mut ask = self.empty(Kind::Replace, Some(state), now);
+        self.make_room(&mut ask, Some(state), now).then(|| {
+            self.sign_all(&mut ask, Some(state), now);
+            ask.sent.clone_from(&ask.added);
+            ask
+        })
+    }
+
+    /// Clears away what has lapsed, for as much as makes the record full.
+    fn make_room(&mut self, ask: &mut Ask, state: Option<&State>, now: Ms) -> bool {
+        let Some(state) = state else { return false };
+        let lapsed: Vec<&Held> = state.held.iter().filter(|h| h.has_lapsed(now)).collect();
+        let Some(old) = self.dice.pick(&lapsed).cloned() else { return false };
+        let known: Vec<Who> = state.held.iter().map(|h| h.mapping.key).filter(|k| *k != old.mapping.key).collect();
+        let hidden = old.mapping.hidden;
+        let (visible, hid) = state.counts();
+        let room =
+            if hidden.is_some() { HIDDEN_MAX.saturating_sub(hid) } else { self.visible_max.saturating_sub(visible) };
+        let key = self.dice.pick(&known).unwrap_or_else(|| self.app());
+        for _ in 0..(room as u64 + self.dice.weighted(&[(1, 8), (0, 1), (2, 1)])).min(9) {
+            let more = self.mapping(key, ask.tenure, 0, now);
+            ask.added.push(Mapping { hidden, ..more });
+        }
+        ask.removed.push(old.mapping);
+        !ask.added.is_empty()
     }
 
     fn remove_some(&mut self, ask: &mut Ask, state: Option<&State>) {
@@ -357,7 +400,7 @@ impl Wisher {
         for (index, mapping) in (0u8..).zip(&ask.sent) {
             let Some(msp) = mapping.msp else { continue };
             if msp == PUBLISHES || self.dice.chance(50) {
-                let (by, expiry) = (Who::Msp(msp), now + 30 * DAY);
+                let (by, expiry) = (Who::Msp(msp), month_after(now));
                 ask.consents.push(Consent { index, msp, by, under: true, expiry, forged: false });
             }
         }
@@ -434,7 +477,8 @@ impl Wisher {
             10 => m.proof.forged = true,
             11 => m.forged = true,
             12 => m.until = now,
-            13 => m.until = m.proof.time + LIFETIME + 1,
+            13 if self.dice.chance(50) => m.until = (m.proof.time + LIFETIME) / DAY * DAY + DAY,
+            13 => m.until -= 1,
             14 => m.from = m.until,
             15 => m.elsewhere = true,
             16 => m.proof.elsewhere = true,
@@ -448,7 +492,7 @@ impl Wisher {
             _ => {
                 let until = state.and_then(|s| s.claim.as_ref()).map_or(now, |c| c.until);
                 m.proof.time = until.min(now).saturating_sub(1);
-                m.until = m.until.min(m.proof.time + LIFETIME);
+                m.until = m.until.min((m.proof.time + LIFETIME) / DAY * DAY);
             }
         }
         ask.sent.clone_from(&ask.added);
@@ -524,19 +568,20 @@ impl Wisher {
 
     fn spoil_directory(&mut self, ask: &mut Ask, now: Ms) {
         let by_stranger = self.dice.chance(50);
+        let stranger = self.dice.pick(&[Prover::Elsewhere, Prover::Nobody]).unwrap();
         if is_statement(ask.kind) {
             ask.time = self.dice.pick(&[now - STATEMENT_WINDOW - MINUTE, now + STATEMENT_WINDOW + MINUTE]).unwrap();
             return;
         }
         if let Some(p) = ask.signers.iter_mut().find_map(|s| s.proof.as_mut()).filter(|_| by_stranger) {
-            p.by_known = false;
+            p.by = stranger;
             return;
         }
         let what = self.dice.below(9);
         let at = self.dice.index(ask.added.len());
         if let Some(m) = ask.added.get_mut(at) {
             match what {
-                0 => m.proof.by_known = false,
+                0 => m.proof.by = stranger,
                 1 => m.msp = Some(UNKNOWN_MSP),
                 _ => {}
             }
@@ -548,7 +593,7 @@ impl Wisher {
             3 => drop(ask.consents.remove(at)),
             4 => c.by = Who::Msp(1 - c.msp.min(1)),
             5 => c.under = false,
-            6 => c.expiry = now,
+            6 => c.expiry = if self.dice.chance(50) { now } else { c.expiry + DAY },
             7 => c.forged = true,
             8 => match self.dice.below(3) {
                 0 => c.index = 9,
@@ -561,6 +606,11 @@ impl Wisher {
             _ => {}
         }
     }
+}
+
+/// Where a consent ends that is signed now.
+fn month_after(now: Ms) -> Ms {
+    Real::expiry_of(waymark_log::time::UnixMillis::new(now)).get()
 }
 
 /// The same event once more. What was the current commitment then is another one now.

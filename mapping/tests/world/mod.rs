@@ -21,6 +21,7 @@ use waymark_mapping::{
     },
     commitment::{Salt, blind, commit},
     compose::{Composed, compose, prove_tags},
+    earlier::{Earlier, SlotThen, needed},
     entry::{Change, Entry, Head, Open, Provider, ProviderAction, ProviderRole},
     event::{ANY_VERSION, Authority, AuthorityRole, Cause, Event, EventKind, EventTbs},
     identifier::Csi,
@@ -29,14 +30,14 @@ use waymark_mapping::{
     mapping::{Attestation, Consent, Mapping, Method, Purpose, Tags},
     names::{Account, Domain, MaybeDomain, Region, Tag},
     prefix::{PrefixProof, PrefixTree},
-    provider::{ProviderDirectory, domain_key},
+    provider::{ProviderDirectory, leaf_place},
     receipt::Sent,
     record::{Beginning, RecordState, SlotStatus},
     rules::{self, Held, Known, Proposal, Refused, State},
     signed::{SignedStruct, UNSIGNED},
     tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     trust::Trust,
-    verify::{Asked, named_domains},
+    verify::{Asked, named_providers},
     vrf::VrfSecret,
     wire::{Extensions, Flag, Format, List24, Opaque8, Opaque16, Optional24, encode},
 };
@@ -137,50 +138,67 @@ impl World {
         };
         world.entries.push(Entry::Open(open).encode());
         world.publish(vec![]);
-        world.add_provider("dp.example", ProviderRole::Prover, false);
-        world.add_provider("chat.example", ProviderRole::Msp, false);
-        world.add_provider("wire.example", ProviderRole::Msp, true);
+        world.add_provider("dp.example", ProviderRole::PROVER, false);
+        world.add_provider("chat.example", ProviderRole::MSP, false);
+        world.add_provider("wire.example", ProviderRole::MSP, true);
         world
     }
 
+    /// The first key of a domain in a role.
     pub fn add_provider(&mut self, name: &str, role: ProviderRole, publishes: bool) {
-        let domain = domain(name);
-        let mut entry = Provider {
-            role,
-            action: ProviderAction::Add,
-            previous_leaf: self.providers.previous_leaf(&domain),
-            domain,
-            class: 1,
-            publishes: Flag(publishes),
-            key: secret(name).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
-        };
-        entry.by_key = secret(name).sign(&entry.key_message(&self.origin));
-        let mut directory = self.providers.clone();
-        directory.apply(&entry, &self.origin, UnixMillis::new(self.now)).unwrap();
-        self.providers = directory;
-        self.publish(vec![Entry::Provider(entry)]);
+        let mut entry = self.provider(ProviderAction::Add, name, role, name, None);
+        entry.publishes = Flag(publishes);
+        entry.sign_by_key(&self.origin, &secret(name));
+        self.log_provider(entry);
     }
 
     /// A further key of a domain that is known, with the word of its first one.
     pub fn add_key(&mut self, name: &str, role: ProviderRole, key: &str) {
+        let entry = self.provider(ProviderAction::Add, name, role, key, Some(name));
+        self.log_provider(entry);
+    }
+
+    /// A key retires, with the word of another, or its own.
+    pub fn retire_key(&mut self, name: &str, role: ProviderRole, key: &str, by: &str) {
+        let entry = self.provider(ProviderAction::Retire, name, role, key, Some(by));
+        self.log_provider(entry);
+    }
+
+    /// An entry about a key that follows from the directory, signed by the key unless it retires, and by another one if told.
+    pub fn provider(
+        &self,
+        action: ProviderAction,
+        name: &str,
+        role: ProviderRole,
+        key: &str,
+        by: Option<&str>,
+    ) -> Provider {
         let domain = domain(name);
+        let previous_leaf = self.providers.previous_leaf(&domain, role);
         let mut entry = Provider {
             role,
-            action: ProviderAction::Add,
-            previous_leaf: self.providers.previous_leaf(&domain),
+            action,
+            previous_leaf,
             domain,
             class: 1,
             publishes: Flag(false),
-            key: secret(key).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
+            key: secret(key).public().into(),
+            by_key: Optional24(None),
+            by_valid: Optional24(None),
         };
-        entry.by_key = secret(key).sign(&entry.key_message(&self.origin));
-        let by_valid = secret(name).sign(&entry.valid_message(&self.origin));
-        entry.by_valid = Opaque8::new(*by_valid.as_bytes()).unwrap();
-        self.providers.apply(&entry, &self.origin, UnixMillis::new(self.now)).unwrap();
+        if action != ProviderAction::Retire {
+            entry.sign_by_key(&self.origin, &secret(key));
+        }
+        if let Some(by) = by {
+            entry.sign_by_valid(&self.origin, &secret(by));
+        }
+        entry
+    }
+
+    /// Logs a provider entry that follows, as of the head behind it.
+    pub fn log_provider(&mut self, entry: Provider) {
+        let head = UnixMillis::new(self.now + 1000);
+        self.providers.apply(&entry, &self.origin, head).unwrap();
         self.publish(vec![Entry::Provider(entry)]);
     }
 
@@ -556,13 +574,13 @@ impl World {
         });
         let unserved = body.is_some_and(|b| b.visible.iter().any(|v| v.standing.status == SlotStatus::Unserved));
         let dp = domain("dp.example");
-        let domains = named_domains(mappings, body.map(|b| &b.contents.start), unserved.then_some(&dp));
-        if domains.is_empty() {
+        let named = named_providers(mappings, body.map(|b| &b.contents.start), unserved.then_some(&dp));
+        if named.is_empty() {
             return Providers::none();
         }
-        let keys: Vec<Hash> = domains.iter().map(domain_key).collect();
+        let keys: Vec<Hash> = named.iter().map(|(domain, role)| leaf_place(*role, domain)).collect();
         let proof: PrefixProof = self.providers.tree().prove(&keys).unwrap().0;
-        let leaves = domains.iter().filter_map(|d| self.providers.get(d).cloned()).collect();
+        let leaves = named.iter().filter_map(|(domain, role)| self.providers.get(domain, *role).cloned()).collect();
         Providers { leaves: List24::new(leaves).unwrap(), proof }
     }
 
@@ -634,6 +652,54 @@ impl World {
         waymark_mapping::verify::since_versions(visible).into_iter().map(|v| self.logged(v)).collect()
     }
 
+    /// What shows that mappings and statements by retired keys were in the log before: the first version that had each of them.
+    pub fn earlier(&self, body: &Body) -> Vec<Earlier> {
+        let visible = body.visible.iter().map(|v| (v.content.mapping(), v.statement.0.as_ref()));
+        let hidden = body.hidden.iter().map(|h| (h.value.mapping(), h.statement.0.as_ref()));
+        let all: Vec<_> = visible.chain(hidden).collect();
+        let stated = all.iter().filter_map(|(m, statement)| statement.map(|s| (s, *m)));
+        let leaf = |domain: &Domain, role| self.providers.get(domain, role);
+        let mappings = all.iter().filter_map(|(m, _)| *m);
+        let needed = needed(mappings, stated, &domain("dp.example"), self.head.time, leaf);
+        let with = |digest: &Hash| {
+            let has = |k: &Kept| k.state.held.iter().any(|h| h.mapping.digest() == *digest);
+            self.versions.iter().position(has).unwrap() as u32
+        };
+        let mut versions: Vec<u32> = needed.mappings.iter().map(with).chain(needed.statements.clone()).collect();
+        versions.sort_unstable();
+        versions.dedup();
+        let open = |version: u32| {
+            let mappings: Vec<Hash> = needed.mappings.iter().filter(|d| with(d) == version).copied().collect();
+            self.earlier_version(version, &mappings, needed.statements.contains(&version))
+        };
+        versions.into_iter().map(open).collect()
+    }
+
+    /// An earlier version, opened to these mappings and to its cause.
+    pub fn earlier_version(&self, version: u32, mappings: &[Hash], cause: bool) -> Earlier {
+        let Kept { composed, state, .. } = &self.versions[version as usize];
+        let visible = state.held.iter().filter(|h| !h.is_hidden()).zip(composed.visible.iter().copied());
+        let hidden = state.held.iter().filter(|h| h.is_hidden()).map(|held| {
+            let slot = composed.hidden.iter().find(|h| h.value.mapping() == Some(&held.mapping)).unwrap();
+            (held, slot.salt)
+        });
+        let mut slots: Vec<SlotThen> = visible
+            .chain(hidden)
+            .map(|(held, salt)| SlotThen { mapping: held.mapping.digest(), standing: held.standing, salt })
+            .filter(|slot| mappings.contains(&slot.mapping))
+            .collect();
+        slots.sort_by_key(|slot| slot.mapping);
+        Earlier {
+            at: self.logged(version),
+            opening: composed.opening,
+            record: composed.record.clone(),
+            contents_salt: composed.contents_salt,
+            contents: composed.contents.clone(),
+            slots: List24::new(slots).unwrap(),
+            cause_salt: Optional24(cause.then_some(composed.cause_salt)),
+        }
+    }
+
     /// An answer that claims `latest`, honest or not, for any body.
     pub fn answer_claiming(&self, csi: &Csi, latest: Option<u32>, body: Option<Body>) -> Answer {
         let versions = ladder::base(latest);
@@ -666,13 +732,22 @@ impl World {
         let start = body.map(|b| b.contents.start.version)?;
         // Answers that claim an earlier version as the latest are of no use with a proof about a later tenure.
         let tenure = self.tenure_proof().filter(|p| p.start.version == start);
-        let open_path = List24::empty();
-        tenure.map(|tenure| Full { open_path, since: List24::empty(), tenure: Optional24(Some(tenure)) })
+        let earlier = self.earlier(body?);
+        if tenure.is_none() && earlier.is_empty() {
+            return None;
+        }
+        let (open_path, since) = (List24::empty(), List24::empty());
+        Some(Full { open_path, since, tenure: Optional24(tenure), earlier: List24::new(earlier).unwrap() })
     }
 
     /// The answer with the place of the open entry shown.
     pub fn with_open_path(&self, mut answer: Answer) -> Answer {
-        let none = Full { open_path: List24::empty(), since: List24::empty(), tenure: Optional24(None) };
+        let none = Full {
+            open_path: List24::empty(),
+            since: List24::empty(),
+            tenure: Optional24(None),
+            earlier: List24::empty(),
+        };
         let full = answer.full.0.get_or_insert(none);
         full.open_path = List24::new(self.path(0)).unwrap();
         answer

@@ -37,7 +37,7 @@ use waymark_mapping::{
     trust::Trust,
     vrf::VrfSecret,
     watch::{WatchId, WatchList},
-    wire::{Extensions, Flag, Format, List24, Opaque8, Optional24},
+    wire::{Extensions, Flag, Format, List24, Optional24},
 };
 use waymark_monitor::{
     FollowedLog, Running, Settings, Status,
@@ -156,22 +156,21 @@ impl Log {
     pub fn provider(&self, action: ProviderAction, domain: &str, key: &str, by_valid: Option<&str>) -> Provider {
         let domain = Domain::parse(domain).unwrap();
         let mut entry = Provider {
-            role: ProviderRole::Msp,
+            role: ProviderRole::MSP,
             action,
-            previous_leaf: self.providers.previous_leaf(&domain),
+            previous_leaf: self.providers.previous_leaf(&domain, ProviderRole::MSP),
             domain,
             class: 1,
             publishes: Flag(false),
-            key: secret(key).public(),
-            by_key: UNSIGNED,
-            by_valid: Opaque8::new([]).unwrap(),
+            key: secret(key).public().into(),
+            by_key: Optional24(None),
+            by_valid: Optional24(None),
         };
         if action != ProviderAction::Retire {
-            entry.by_key = secret(key).sign(&entry.key_message(&self.origin));
+            entry.sign_by_key(&self.origin, &secret(key));
         }
         if let Some(by) = by_valid {
-            let signature = secret(by).sign(&entry.valid_message(&self.origin));
-            entry.by_valid = Opaque8::new(*signature.as_bytes()).unwrap();
+            entry.sign_by_valid(&self.origin, &secret(by));
         }
         entry
     }
