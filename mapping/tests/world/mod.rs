@@ -789,8 +789,7 @@ impl World {
         let now = self.answer_claiming(&csi(), Some(version), Some(self.body_since(body, version, app, since)));
         let now = self.with_open_path(now);
         let previous = receipt.previous.0.clone().map(|body| self.body_since(body, version - 1, app, since));
-        let previous = Optional24(previous);
-        Receipt { now, previous, ..receipt }
+        Receipt { now: self.with_open_path(now), previous: Optional24(previous), ..receipt }
     }
 
     /// The honest receipt for the latest version.
