@@ -36,9 +36,24 @@ use waymark_mapping::identifier::Csi;
 
 /// Documented answers that no test can bring about: operation, status, code, and why.
 const NOT_FORCED: [(&str, u16, &str, &str); 9] = [
-    ("change", 500, "batch-dropped", "a batch that is not sound, of which none is known: tests/sound.rs makes one by hand"),
-    ("revoke", 500, "batch-dropped", "a batch that is not sound, of which none is known: tests/sound.rs makes one by hand"),
-    ("revoke", 409, "overtaken", "a clock that is set back between the request and its batch: tests/sound.rs sets one back"),
+    (
+        "change",
+        500,
+        "batch-dropped",
+        "a batch that is not sound, of which none is known: tests/sound.rs makes one by hand",
+    ),
+    (
+        "revoke",
+        500,
+        "batch-dropped",
+        "a batch that is not sound, of which none is known: tests/sound.rs makes one by hand",
+    ),
+    (
+        "revoke",
+        409,
+        "overtaken",
+        "a clock that is set back between the request and its batch: tests/sound.rs sets one back",
+    ),
     ("lookUp", 503, "busy", "256 look-ups at a time, each some 0.1 ms of a core and never waiting: two cores do two"),
     ("checkCode", 503, "busy", "a million signed requests within ten minutes"),
     ("history", 503, "busy", "a million signed requests within ten minutes"),
