@@ -36,6 +36,7 @@ use waymark_mapping::{
     record::{Beginning, Ground, HOLD_MS, SHORT_HOLD_MS},
     tenure::PASSAGE_MS,
     verify::{Outcome, Trail, verify},
+    wire::encode,
 };
 use waymark_runtime::clock::Clock;
 
@@ -298,6 +299,43 @@ async fn what_others_say_removes_nothing_but_the_operators_word() {
     let seen = says(&key("telco.example"), AuthorityRole::Csip, Statement::Release).await.unwrap();
     assert_eq!((seen.outcome, seen.contested), (Outcome::NoneListed, Some(Contest::ForeignRelease)));
     assert_eq!(seen.tenure, Some(1));
+    stage.stop().await;
+}
+
+/// "A key sees the content of hidden mappings added after its own first mapping; of older ones by other keys only standing and digest."
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_that_was_intercepted_opens_nothing_that_was_hidden_before() {
+    let stage = stage().await;
+    let (bob, bobs, _) = bob(&stage).await;
+    let mallory = key("mallory");
+    let proof = attest(&stage, &mallory, 0).await;
+    let foothold = say(&stage, &mallory, &proof, QUIET, "mimi://quiet.example/u/mallory", shown("personal"));
+    make(&stage, EventKind::Issue, &[foothold], &[], &[(&mallory, None)]).await.unwrap();
+    // She waits until nothing of hers is new, and nobody reacts. Then Bob hides something else.
+    stage.pass(73 * HOUR_MS).await;
+    let proof = attest(&stage, &bob, 0).await;
+    let choir = Tags::Exact(Tag::parse("choir").unwrap());
+    let later = say(&stage, &bob, &proof, QUIET, "mimi://quiet.example/u/bob-later", choir);
+    make(&stage, EventKind::Issue, &[later], &[], &[(&bob, None)]).await.unwrap();
+    // Whatever she asks for: the record, its past, everything that is kept, the receipt of a change.
+    let more = attest(&stage, &mallory, 0).await;
+    let more = say(&stage, &mallory, &more, QUIET, "mimi://quiet.example/u/mallory-2", shown("business"));
+    let current = make(&stage, EventKind::Issue, &[more], &[], &[(&mallory, None)]).await.unwrap();
+    assert!(current.complete);
+    let closed: Vec<Hash> = current.state.closed.iter().map(|slot| slot.mapping).collect();
+    assert_eq!(closed, [bobs[1].digest()], "she learns how it stands, and its digest");
+    let record = stage.client().history(&mallory, &csi(BOB)).await.unwrap().encode();
+    let past = encode(&stage.client().past(&mallory, &csi(BOB), current.state.version).await.unwrap());
+    let export = stage.client().export(&mallory, &csi(BOB), None).await.unwrap();
+    for told in [&record, &past, &export] {
+        for what in ["soccer", "bob-hidden"] {
+            assert!(!holds(told, what.as_bytes()), "{what}");
+        }
+        assert!(holds(told, b"choir"), "what was hidden after she came");
+    }
+    // Bob sees all of it.
+    let record = stage.client().history(&bob, &csi(BOB)).await.unwrap().encode();
+    assert!(holds(&record, b"soccer") && holds(&record, b"choir"));
     stage.stop().await;
 }
 

@@ -31,6 +31,7 @@ use waymark::{
         memory::LogMemory,
         recipient::{RecipientError, Wish, change, prove},
     },
+    config::ProverFile,
     onboarding,
     possession::{config::Codes, sender::gateway},
     prover,
@@ -467,7 +468,7 @@ fn not_issued(result: Result<(), RecipientError>, status: u16, code: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_prover_attests_instead_of_the_dp() {
-    let stage = Stage::new().await;
+    let stage = stage_that_believes(&["tel:+49151"]).await;
     let (dir, bob) = (stage.root.path().join("prover"), key("bob"));
     let codes = "codes = \"folder\"\n";
     let prover = start_prover(&dir, "prover.example", ORIGIN, codes).await;
@@ -506,6 +507,33 @@ async fn a_prover_attests_instead_of_the_dp() {
     prover.stop().await;
     prover_elsewhere.stop().await;
     stage.stop().await;
+}
+
+/// A DP that believes prover.example about these identifiers.
+async fn stage_that_believes(attests: &[&str]) -> Stage {
+    let attests: Vec<String> = attests.iter().map(|i| (*i).to_owned()).collect();
+    let prover = ProverFile { domain: "prover.example".to_owned(), attests, stricter: false };
+    Stage::with_file(1, &Clock::System, |file| file.prover.push(prover)).await
+}
+
+/// A key in the log is somebody's; whose word is taken about which identifier, the DP's configuration says. The default is: its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prover_is_believed_about_the_identifiers_that_the_dp_lists_for_it() {
+    for attests in [None, Some("tel:+43"), Some("@post.example")] {
+        let stage = match attests {
+            None => Stage::new().await,
+            Some(attests) => stage_that_believes(&[attests]).await,
+        };
+        let (dir, bob) = (stage.root.path().join("prover"), key("bob"));
+        let prover = start_prover(&dir, "prover.example", ORIGIN, "codes = \"folder\"\n").await;
+        let entry = std::fs::read(dir.join("prover.example.provider")).unwrap();
+        onboarding::submit(&stage.root.path().join("dp"), &onboarding::parse(&entry).unwrap()).unwrap();
+        until("the prover to be logged", async || stage.dp.knows_provider(&domain("prover.example"))).await;
+        let attestation = attest_at(&prover, &dir, ORIGIN, &bob).await;
+        not_issued(issue(&stage, &bob, &attestation).await, 422, "prover-scope");
+        prover.stop().await;
+        stage.stop().await;
+    }
 }
 
 /// `waymark prover serve`, until the test ends.

@@ -16,6 +16,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::task::JoinSet;
 use waymark::{
     client::recipient::{Added, MappingSpec, sign_mapping},
+    config::{ProverFile, Settings},
     init, onboarding,
 };
 use waymark_log::{hash::Hash, key::SecretKey};
@@ -78,8 +79,9 @@ impl Town {
     /// Starts the DP and takes in the MSPs of these people, every other one of which publishes its consents.
     pub async fn found(people: &[Person], seed: u64) -> Arc<Self> {
         println!("observer: the DP draws its own keys and salts; choices of people come from the seed {seed}");
-        let mut dp_prover = None;
-        let stage = Stage::with(1, &Clock::System, |s| dp_prover = Some(s.prover.clone())).await;
+        let prover = ProverFile { domain: PROVER.to_owned(), attests: vec!["*".to_owned()], stricter: false };
+        let stage = Stage::with_file(1, &Clock::System, |file| file.prover.push(prover)).await;
+        let dp_prover = Some(Settings::load(&stage.root.path().join("dp")).unwrap().prover);
         let msps: BTreeSet<Domain> = people.iter().flat_map(|p| &p.wanted).map(|m| m.msp.clone()).collect();
         let msps: Vec<Domain> = msps.into_iter().collect();
         let mut providers = vec![(domain(PROVER), ProviderRole::PROVER, false)];
