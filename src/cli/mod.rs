@@ -87,6 +87,8 @@ impl From<Rejected> for End {
             Rejected::SplitView { .. } | Rejected::Rollback { .. } => {
                 Self::Failed(with_notes(&rejected, rejected.evidence().as_ref()))
             }
+            // Nothing is shown either way: this program is to be updated, or somebody plays with it.
+            Rejected::NotSupported(_) => Self::Could(anyhow::anyhow!("{rejected}")),
             Rejected::Malformed(_) | Rejected::NotProven(_) | Rejected::OtherLog => Self::Failed(rejected.to_string()),
         }
     }

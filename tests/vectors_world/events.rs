@@ -30,7 +30,9 @@ const fn context(role: AuthorityRole) -> &'static str {
 }
 
 fn authority(of: &Authority, event: &Event) -> Value {
-    let signed = message(context(of.role), &origin(), &encode(&event.tbs));
+    // The event, and the fields of the authority before its signature.
+    let fields = [encode(&event.tbs), encode(&of.role), encode(&of.key), encode(&of.possession)].concat();
+    let signed = message(context(of.role), &origin(), &fields);
     json!({
         "role": of.role as u8, "key": of.key.to_hex(), "context": context(of.role), "message": hex(signed),
         "possession": of.possession.0.as_ref().map(|p| hex(encode(p))), "signature": hex(of.sig.as_bytes()),
@@ -95,13 +97,13 @@ fn event_by_hand(case: &Value, origin_text: &str) {
     let (tbs, name) = (&case["tbs"], text(&case["name"]));
     let digests = |list: &Value| list.as_array().unwrap().iter().flat_map(bytes).collect::<Vec<u8>>();
     let signed = [
-        &[number(&case["kind"]) as u8][..],
+        &[hand::FORMAT, number(&case["kind"]) as u8][..],
         &hand::opaque8(text(&tbs["csi"]).as_bytes()),
         &hand::uint32(short(&tbs["tenure"])),
         &hand::uint32(short(&tbs["version"])),
         &bytes(&tbs["previous"]),
-        &hand::list16(&digests(&tbs["added"])),
-        &hand::list16(&digests(&tbs["removed"])),
+        &hand::list24(&digests(&tbs["added"])),
+        &hand::list24(&digests(&tbs["removed"])),
         &[number(&tbs["reason"]) as u8],
         &hand::uint64(number(&tbs["time_ms"])),
         &bytes(&tbs["nonce"]),
@@ -109,18 +111,23 @@ fn event_by_hand(case: &Value, origin_text: &str) {
     .concat();
     let mut authorities = vec![];
     for authority in list(&case["authorities"]) {
-        let message = hand::signed(text(&authority["context"]), origin_text, &signed);
+        let possession = authority["possession"].as_str().map_or(vec![], |_| bytes(&authority["possession"]));
+        let fields = [
+            vec![number(&authority["role"]) as u8],
+            hand::ed25519(&bytes(&authority["key"])),
+            hand::opaque24(&possession),
+        ]
+        .concat();
+        let message = hand::signed(text(&authority["context"]), origin_text, &[&signed[..], &fields].concat());
         assert_eq!(message, bytes(&authority["message"]), "{name}");
         key(&authority["key"]).verify(&message, &Signature::new(array(&authority["signature"]))).unwrap();
-        let possession = authority["possession"].as_str().map_or(vec![], |_| bytes(&authority["possession"]));
-        authorities.extend([&[number(&authority["role"]) as u8][..], &bytes(&authority["key"])].concat());
-        authorities.extend(hand::list16(&possession));
-        authorities.extend(bytes(&authority["signature"]));
+        authorities.extend(fields);
+        authorities.extend(hand::ed25519(&bytes(&authority["signature"])));
         if !possession.is_empty() {
             decode::<Attestation>("attestation", &possession).unwrap().verify(&origin()).unwrap();
         }
     }
-    assert_eq!([signed, hand::list16(&authorities)].concat(), bytes(&case["event"]), "{name}");
+    assert_eq!([signed, hand::list24(&authorities)].concat(), bytes(&case["event"]), "{name}");
     // The record after names the event, and the commitment of the record before.
     let previous = if case["before"].is_null() { vec![0; 32] } else { bytes(&case["before"]["commitment"]) };
     assert_eq!([previous, bytes(&case["event"])].concat(), bytes(&case["after"]["cause"]), "{name}");

@@ -118,7 +118,7 @@ fn watch_lists() {
     for case in lists {
         let list = WatchList::decode(&bytes(&case["bytes"])).unwrap();
         list.verify().unwrap();
-        let fields = &bytes(&case["bytes"])[..bytes(&case["bytes"]).len() - 64];
+        let fields = &bytes(&case["bytes"])[..bytes(&case["bytes"]).len() - 68];
         let by_hand = hand::signed("waymark/1 watch-list holder", text(&file["origin"]), fields);
         assert_eq!(by_hand, bytes(&case["message"]));
         key(&file["holder"]).verify(&by_hand, &list.sig).unwrap();

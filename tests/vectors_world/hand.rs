@@ -41,10 +41,16 @@ pub fn uint64(x: u64) -> [u8; 8] {
     x.to_be_bytes()
 }
 
-/// `T x<0..2^16-1>`, the elements one after the other.
-pub fn list16(elements: &[u8]) -> Vec<u8> {
-    [&(elements.len() as u16).to_be_bytes()[..], elements].concat()
+/// `T x<0..2^24-1>`, the elements one after the other.
+pub fn list24(elements: &[u8]) -> Vec<u8> {
+    opaque24(elements)
 }
+
+/// What stands in front of every structure that is signed, committed to or logged.
+pub const FORMAT: u8 = 1;
+
+/// No extensions.
+pub const NO_EXTENSIONS: [u8; 3] = [0; 3];
 
 /// KEYTRANS's commitment under suite 0x0002.
 pub fn commitment(opening: &[u8], csi: &str, version: u32, value: &[u8]) -> Vec<u8> {

@@ -581,7 +581,8 @@ impl Life {
 
     /// The body of a version of the past: what others say of it is left out.
     fn bare_body(&self, version: &Version, shows: Shows) -> Body {
-        Self { consents: vec![], statements: vec![], ..self.clone() }.body(version, shows)
+        let body = Self { consents: vec![], statements: vec![], ..self.clone() }.body(version, shows);
+        Body { tag_proofs: List24::empty(), ..body }
     }
 
     pub fn answer(&self, shows: Shows) -> Answer {

@@ -127,18 +127,18 @@ fn refused_entries(world: &World) -> Vec<Value> {
         entry
     };
     let first = "provider, the first key of a domain";
+    // The last field is the signature by a valid key, none here: three bytes of length.
     let mut short_signature = of(first);
-    let last = short_signature.len() - 1;
-    short_signature[last] = 63;
-    short_signature.extend([1; 63]);
+    short_signature.truncate(short_signature.len() - 3);
+    short_signature.extend([&[0, 0, 67, 0, 1, 0, 64][..], &[1; 63]].concat());
     let cases = [
         ("an unknown format version", edit("change", 0, 2)),
         ("kind 0", edit("change", 1, 0)),
-        ("kind 7, close, is reserved", edit("change", 1, 7)),
-        ("kind 8, carry, is reserved", edit("change", 1, 8)),
+        ("kind 7, close, is of another form", edit("change", 1, 7)),
+        ("kind 8, carry, is of another form", edit("change", 1, 8)),
         ("a change that is a byte too short", of("change")[..65].to_vec()),
         ("a change that is a byte too long", [of("change"), vec![0]].concat()),
-        ("a provider's role that is not defined", edit(first, 2, 4)),
+        ("a kind below 128 that is not defined", edit("change", 1, 9)),
         ("a provider's action that is not defined", edit(first, 3, 0)),
         ("a domain that is not in canonical form", edit(first, 5, b'D')),
         ("a signature by a valid key that has 63 bytes", short_signature),
@@ -197,17 +197,18 @@ fn entry_by_hand(case: &Value, origin: &str) {
             vec![
                 name("domain"),
                 name("origin"),
-                raw("vrf"),
+                hand::ed25519(&raw("vrf")),
                 uint32("interval_ms"),
                 raw("policy"),
                 uint64("not_before"),
-                hand::opaque8(&raw("reserved")),
+                hand::NO_EXTENSIONS.to_vec(),
             ],
             vec![],
         ),
         "config" => {
-            let unsigned = vec![uint32("interval_ms"), raw("policy"), raw("log_key"), raw("previous")];
-            (2, unsigned, vec![raw("by_log_key")])
+            let (log_key, none) = (hand::ed25519(&raw("log_key")), hand::NO_EXTENSIONS.to_vec());
+            let unsigned = vec![uint32("interval_ms"), raw("policy"), log_key, raw("previous"), none];
+            (2, unsigned, vec![hand::ed25519(&raw("by_log_key"))])
         }
         "provider" => {
             let unsigned = vec![
@@ -220,11 +221,16 @@ fn entry_by_hand(case: &Value, origin: &str) {
             ];
             (3, unsigned, vec![hand::opaque24(&raw("by_key")), hand::opaque24(&raw("by_valid"))])
         }
-        "consent" => (4, vec![name("msp"), raw("msp_key"), raw("blinded"), uint64("expiry")], vec![raw("sig")]),
+        "consent" => {
+            let msp_key = hand::ed25519(&raw("msp_key"));
+            let unsigned = vec![vec![hand::FORMAT], name("msp"), msp_key, raw("blinded"), uint64("expiry")];
+            (4, unsigned, vec![hand::ed25519(&raw("sig"))])
+        }
         "change" => (5, vec![raw("label"), raw("commitment")], vec![]),
         "head" => {
             let roots = ["map_root", "open", "config", "provider_root"].map(raw).to_vec();
-            (6, [vec![uint64("time"), uint64("changes")], roots].concat(), vec![])
+            let none = vec![hand::NO_EXTENSIONS.to_vec()];
+            (6, [vec![uint64("time"), uint64("changes")], roots, none].concat(), vec![])
         }
         other => panic!("{other}"),
     };
@@ -335,11 +341,11 @@ fn log_by_hand(file: &Value, entries: &[Vec<u8>]) {
     }
     let leaf = |case: &Value| {
         let (domain, of) = (text(&case["domain"]), bytes(&case["bytes"]));
-        // opaque domain, two bytes of length, keys of 51 bytes.
-        assert_eq!(of[..=domain.len()], hand::opaque8(domain.as_bytes()));
-        assert_eq!((of.len() - domain.len() - 3) % 51, 0);
+        // uint8 role, opaque domain, uint32 revision, three bytes of length, keys of 54 bytes.
+        assert_eq!(of[1..domain.len() + 2], hand::opaque8(domain.as_bytes()));
+        assert_eq!((of.len() - 1 - (1 + domain.len()) - 4 - 3) % 54, 0);
         assert_eq!(hand::sha256(&[&of]), bytes(&case["digest"]));
-        assert_eq!(hand::sha256(&[domain.as_bytes()]), bytes(&case["key"]));
+        assert_eq!(hand::sha256(&[&of[..1], domain.as_bytes()]), bytes(&case["key"]));
         (bytes(&case["key"]), bytes(&case["digest"]))
     };
     let providers: Vec<(Vec<u8>, Vec<u8>)> = list(&file["provider_leaves"]).iter().map(leaf).collect();

@@ -57,7 +57,7 @@ fn statements(consents: &[Consented]) -> Vec<Value> {
 
 fn standing(of: &Standing) -> Value {
     json!({
-        "status": of.status as u8, "reason": of.reason, "newcomer": u8::from(of.newcomer.0),
+        "status": of.status as u8, "reason": of.reason, "stated_version": of.stated_version, "newcomer": u8::from(of.newcomer.0),
         "since_version": of.since_version, "since_ms": of.since.get(),
     })
 }
@@ -173,7 +173,8 @@ fn handle_input_by_hand(who: &str, version: u32, tag: &str, ordinal: u8) -> Vec<
 
 fn check_statement(case: &Value, origin_text: &str) {
     let (of, by, name) = (bytes(&case["bytes"]), key(&case["by"]), text(&case["name"]));
-    let (fields, signature) = of.split_at(of.len() - 64);
+    // The signature stands behind its algorithm's number and its length.
+    let (fields, signature) = (&of[..of.len() - 68], &of[of.len() - 64..]);
     let message = hand::signed(text(&case["context"]), origin_text, fields);
     assert_eq!(message, bytes(&case["message"]), "{name}");
     by.verify(&message, &Signature::from_slice(signature).unwrap()).unwrap();
@@ -198,17 +199,19 @@ fn record_by_hand(case: &Value) {
     assert_eq!(hidden.len(), 8 * 40, "{name}: eight slots, used or not");
     let start = &case["start"];
     let contents = [
-        &hand::uint32(short(&start["version"]))[..],
+        &[hand::FORMAT][..],
+        &hand::uint32(short(&start["version"])),
         &hand::uint64(number(&start["time_ms"])),
         &[number(&start["how"]) as u8],
         &hand::opaque8(text(&start["domain"]).as_bytes()),
-        &hand::list16(&visible),
+        &hand::list24(&visible),
         &hidden,
         &hand::hmac(&bytes(&case["cause_salt"]), &bytes(&case["cause"])),
     ];
     assert_eq!(contents.concat(), bytes(&case["contents"]), "{name}");
     let record = [
-        &hand::uint64(number(&case["time_ms"]))[..],
+        &[hand::FORMAT][..],
+        &hand::uint64(number(&case["time_ms"])),
         &hand::uint32(short(&case["tenure"])),
         &[number(&case["state"]) as u8],
         &claim_by_hand(&case["claim"]),
@@ -217,7 +220,7 @@ fn record_by_hand(case: &Value) {
     .concat();
     assert_eq!(record, bytes(&case["record"]), "{name}");
     // FORMATS.md gives these lengths.
-    assert_eq!(record.len(), if case["claim"].is_null() { 45 } else { 45 + 55 }, "{name}");
+    assert_eq!(record.len(), if case["claim"].is_null() { 46 } else { 46 + 58 }, "{name}");
     let committed = hand::commitment(&bytes(&case["opening"]), text(&case["csi"]), short(&case["version"]), &record);
     assert_eq!(committed, hash(&case["commitment"]).as_bytes(), "{name}");
 }
@@ -228,7 +231,7 @@ fn claim_by_hand(claim: &Value) -> Vec<u8> {
     }
     let byte = |name: &str| number(&claim[name]) as u8;
     [
-        &bytes(&claim["key"])[..],
+        &hand::ed25519(&bytes(&claim["key"]))[..],
         &hand::uint32(short(&claim["version"])),
         &hand::uint64(number(&claim["time_ms"])),
         &hand::uint64(number(&claim["until_ms"])),
@@ -237,17 +240,19 @@ fn claim_by_hand(claim: &Value) -> Vec<u8> {
     .concat()
 }
 
-/// The fifteen bytes of a standing, then the mapping's digest.
+/// The nineteen bytes of a standing, then the mapping's digest.
 fn slot_by_hand(slot: &Value) -> Vec<u8> {
     let (standing, mapping) = (&slot["standing"], bytes(&slot["mapping"]));
     let byte = |name: &str| number(&standing[name]) as u8;
     let standing = [
-        &[byte("status"), byte("reason"), byte("newcomer")][..],
+        &[byte("status"), byte("reason")][..],
+        &hand::uint32(short(&standing["stated_version"])),
+        &[byte("newcomer")],
         &hand::uint32(short(&standing["since_version"])),
         &hand::uint64(number(&standing["since_ms"])),
     ]
     .concat();
-    assert_eq!(standing.len(), 15);
+    assert_eq!(standing.len(), 19);
     [standing, hand::sha256(&[&mapping])].concat()
 }
 

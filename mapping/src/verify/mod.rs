@@ -47,6 +47,7 @@ use crate::{
     rules::SKEW_MS,
     tenure::Ledger,
     trust::Trust,
+    wire::Undecoded,
 };
 
 /// What was asked.
@@ -66,6 +67,9 @@ pub enum Rejected {
     /// It does not have the form.
     #[error("malformed: {0}")]
     Malformed(String),
+    /// It uses a format version, an algorithm or a value that this program does not know.
+    #[error("not supported: {0}")]
+    NotSupported(String),
     /// It is of a log, or signed by somebody, that the trust file does not know.
     #[error("untrusted: {0}")]
     Untrusted(String),
@@ -226,7 +230,10 @@ pub fn verify(
     now: UnixMillis,
     trail: &mut Trail,
 ) -> Result<Verified<Lookup>, Rejected> {
-    let answer = Answer::from_padded(bytes).map_err(|e| Rejected::Malformed(e.to_string()))?;
+    let answer = Answer::from_padded(bytes).map_err(|e| match e {
+        Undecoded::Malformed { .. } => Rejected::Malformed(e.to_string()),
+        Undecoded::NotSupported { .. } => Rejected::NotSupported(e.to_string()),
+    })?;
     trail.held("form", format!("{} bytes, padding all zero", bytes.len()));
     let shown = match &asked.tag {
         None => Shown::Visible,
