@@ -35,7 +35,25 @@ use waymark::{
 use waymark_mapping::identifier::Csi;
 
 /// Documented answers that no test can bring about: operation, status, code, and why.
-const NOT_FORCED: [(&str, u16, &str, &str); 6] = [
+const NOT_FORCED: [(&str, u16, &str, &str); 9] = [
+    (
+        "change",
+        500,
+        "batch-dropped",
+        "a batch that is not sound, of which none is known: tests/sound.rs makes one by hand",
+    ),
+    (
+        "revoke",
+        500,
+        "batch-dropped",
+        "a batch that is not sound, of which none is known: tests/sound.rs makes one by hand",
+    ),
+    (
+        "revoke",
+        409,
+        "overtaken",
+        "a clock that is set back between the request and its batch: tests/sound.rs sets one back",
+    ),
     ("lookUp", 503, "busy", "256 look-ups at a time, each some 0.1 ms of a core and never waiting: two cores do two"),
     ("checkCode", 503, "busy", "a million signed requests within ten minutes"),
     ("history", 503, "busy", "a million signed requests within ten minutes"),
@@ -91,6 +109,7 @@ async fn what_is_documented_happens_and_nothing_else() {
         faults::nothing_published(&book),
         faults::no_witness(&book),
         faults::broken_disk(&book),
+        faults::overtaken(&book),
         faults::kept_elsewhere(&book),
     );
     scene.stage.stop().await;

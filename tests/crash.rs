@@ -1,6 +1,8 @@
 //! The real `waymark-dp`, killed with SIGKILL while many apps register, several times over. What it has acknowledged must be
 //! there when it runs again, proved by look-ups; the witnesses and one monitor that lives through all of it stay content;
-//! fsck finds nothing; and SIGTERM ends it with exit 0.
+//! fsck finds nothing; and SIGTERM ends it with exit 0. While the apps register, an MSP that publishes its consents rotates its key.
+//!
+//! `WAYMARK_CRASH_KILLS=100` kills it a hundred times.
 //!
 //! It does not prove anything about a disk that loses what it said it had written: tests/faults.rs has some of that.
 
@@ -18,8 +20,11 @@ use std::{
     time::Duration,
 };
 
-use common::{LOUD, QUIET, Witnesses, client, csi, key, look_up, make_dp, mapping, shown, until, with_consent};
+use common::{
+    LOUD, QUIET, Witnesses, client, csi, hand::rotation, key, look_up, make_dp, mapping, shown, until, with_consent,
+};
 use waymark::{
+    api::PROVIDER_MEDIA_TYPE,
     client::{
         dp::DpClient,
         memory::LogMemory,
@@ -27,12 +32,14 @@ use waymark::{
     },
     config::names,
 };
-use waymark_log::checkpoint::Origin;
+use waymark_log::{checkpoint::Origin, hash::leaf_hash, proof::naive_root};
 use waymark_mapping::{
-    entry::Entry,
+    audit::Audited,
+    entry::{Entry, Provider, ProviderRole},
     event::EventKind,
     identifier::Csi,
     mapping::Purpose,
+    signed::SignedStruct,
     trust::Trust,
     verify::{Trail, verify},
 };
@@ -41,8 +48,10 @@ use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
 
 /// Apps that register at once.
 const APPS: usize = 24;
-/// Times that the DP is killed.
+/// Times that the DP is killed, unless said otherwise.
 const KILLS: usize = 12;
+/// Most rotations of a key: a provider has room for so many keys, and this test has no 211 days for them to be dropped.
+const ROTATIONS_MAX: usize = 60;
 
 /// The program, running on this data.
 struct Program {
@@ -102,22 +111,33 @@ struct App {
     acknowledged: Acknowledged,
     count: Arc<AtomicUsize>,
     killed: Arc<AtomicBool>,
+    /// The name of the key by which the MSP that rotates signs.
+    loud: Arc<Mutex<String>>,
+}
+
+/// What a change may end in while a key that its consent is by is being rotated: it is made again.
+fn is_overtaken(why: &str) -> bool {
+    [" overtaken)", " consent-invalid)"].iter().any(|code| why.contains(code))
 }
 
 impl App {
     /// Registers one person after the other, and adds a second mapping for each, until the DP is gone.
     async fn run(self, round: usize, app: usize) {
         for i in 0.. {
-            let who = csi(&format!("tel:+49151{round:02}{app:03}{i:03}"));
+            let who = csi(&format!("tel:+49151{round:03}{app:03}{i:03}"));
             for (version, msp) in [(0, QUIET), (1, LOUD)] {
-                match self.add(&who, msp).await {
-                    Ok(()) => {
-                        self.acknowledged.lock().unwrap().insert(who.expose().to_owned(), version);
-                        self.count.fetch_add(1, Ordering::SeqCst);
+                loop {
+                    match self.add(&who, msp).await {
+                        Ok(()) => break,
+                        Err(_) if self.killed.load(Ordering::SeqCst) => return,
+                        Err(why) if msp == LOUD && is_overtaken(&why) => {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                        Err(why) => panic!("refused while the DP was running: {why}"),
                     }
-                    Err(_) if self.killed.load(Ordering::SeqCst) => return,
-                    Err(why) => panic!("refused while the DP was running: {why}"),
                 }
+                self.acknowledged.lock().unwrap().insert(who.expose().to_owned(), version);
+                self.count.fetch_add(1, Ordering::SeqCst);
             }
         }
     }
@@ -132,7 +152,12 @@ impl App {
         let purpose = Purpose::Control;
         let attestation =
             recipient::prove(&self.dp, &secret, who, 0, purpose, read).await.map_err(|e| e.to_string())?;
-        let added = with_consent(&self.origin, mapping(&self.origin, &secret, &attestation, msp, shown(&msp[..4])));
+        let mut added = with_consent(&self.origin, mapping(&self.origin, &secret, &attestation, msp, shown(&msp[..4])));
+        if let Some((consent, _)) = added.consent.as_mut().filter(|_| msp == LOUD) {
+            let secret = key(&self.loud.lock().unwrap());
+            consent.msp_key = secret.public();
+            consent.sign(&self.origin, &secret);
+        }
         let possession = (msp == QUIET).then_some(attestation);
         let wish =
             Wish { csi: who, kind: EventKind::Issue, added: &[added], removed: &[], signers: &[(&secret, possession)] };
@@ -161,9 +186,24 @@ async fn ready(fetcher: &Fetcher, program: &Program, trust: &Trust) {
         let is_provider = |e: &[u8]| matches!(Entry::decode(e), Ok(Entry::Provider(_)));
         let count = |more: Vec<Vec<u8>>| providers += more.iter().filter(|e| is_provider(e)).count();
         reader.entries(0, found.get().log.size, count).await.unwrap();
-        providers == 3
+        providers >= 3
     })
     .await;
+}
+
+/// The name of the key that an MSP has now, and the entry that rotates it to the next one.
+async fn rotation_of(reader: &LogReader, origin: &Origin, size: u64, names: &[String]) -> (String, String, Provider) {
+    let mut entries = vec![];
+    reader.entries(0, size, |more| entries.extend(more)).await.unwrap();
+    let leaves: Vec<_> = entries.iter().map(|e| leaf_hash(e)).collect();
+    let mut log = Audited::new(origin.clone(), key("any key: no config entry is there").public());
+    log.extend(&entries, size, &naive_root(&leaves));
+    let (who, now) = (common::domain(LOUD), log.last_head().unwrap().1.time);
+    let is_valid = |name: &&String| log.providers().is_valid(&who, ProviderRole::MSP, &key(name).public(), now);
+    let current = names.iter().find(is_valid).expect("it made all its keys here").clone();
+    let next = format!("{LOUD}/{}", names.len());
+    let entry = rotation(log.providers(), LOUD, ProviderRole::MSP, true, &key(&current), &key(&next));
+    (current, next, entry)
 }
 
 /// Has the monitor, whose memory is a folder, look at the log: it must have no findings. Returns how far it has verified.
@@ -197,10 +237,15 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
             renew_within_ms: 1000,
         }
     };
-    for round in 0..KILLS {
+    let kills = std::env::var("WAYMARK_CRASH_KILLS").map_or(KILLS, |text| text.parse().expect("a number"));
+    let mut loud_names = vec![LOUD.to_owned()];
+    for round in 0..kills {
         let program = Program::start(&dir);
         ready(&fetcher, &program, &trust).await;
-        content(watch(&program.log_url)).await;
+        let size = content(watch(&program.log_url)).await;
+        let reader = LogReader::new(fetcher.clone(), &program.log_url);
+        let (current, next, rotation) = rotation_of(&reader, &origin, size, &loud_names).await;
+        let loud = Arc::new(Mutex::new(current));
         let (count, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let mut apps = tokio::task::JoinSet::new();
         for app in 0..APPS {
@@ -212,10 +257,22 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
                 acknowledged: Arc::clone(&acknowledged),
                 count: Arc::clone(&count),
                 killed: Arc::clone(&killed),
+                loud: Arc::clone(&loud),
             };
             apps.spawn(app_of.run(round, app));
         }
         // Under no load the test would have lost its point.
+        until("some changes", async || count.load(Ordering::SeqCst) >= APPS / 2).await;
+        if loud_names.len() < ROTATIONS_MAX {
+            loud_names.push(next.clone());
+            let url = format!("{}/v1/providers", program.url);
+            let entry = Entry::Provider(rotation).encode();
+            let sent = fetcher.post(&url, PROVIDER_MEDIA_TYPE, &[], entry, 4096).await.unwrap();
+            assert_eq!(sent.status, 202);
+            // Some consents by the old key are on their way still, in the batch of the rotation too.
+            tokio::time::sleep(some_ms(0, 100)).await;
+            *loud.lock().unwrap() = next;
+        }
         until("a change for each app", async || count.load(Ordering::SeqCst) >= APPS).await;
         tokio::time::sleep(some_ms(0, 400)).await;
         killed.store(true, Ordering::SeqCst);
@@ -237,6 +294,6 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
     assert_eq!(program.terminate(), Some(0));
     let fsck = Command::new(env!("CARGO_BIN_EXE_waymark-dp")).args(["fsck", "--dir"]).arg(&dir).output().unwrap();
     assert_eq!(fsck.status.code(), Some(0), "{}", String::from_utf8_lossy(&fsck.stdout));
-    println!("{} CSIs acknowledged over {KILLS} kills; {}", acknowledged.len(), String::from_utf8_lossy(&fsck.stdout));
+    println!("{} CSIs acknowledged over {kills} kills; {}", acknowledged.len(), String::from_utf8_lossy(&fsck.stdout));
     witnesses.stop().await;
 }

@@ -13,13 +13,14 @@ use common::{
     until, with_consent,
 };
 use waymark::{
-    client::memory::LogMemory,
+    client::memory::{self, LogMemory},
     config::{Settings, names},
     dp,
 };
 use waymark_log::checkpoint::Origin;
 use waymark_mapping::{
     event::EventKind,
+    memory::Remembered,
     trust::Trust,
     verify::{Rejected, Trail, verify},
 };
@@ -162,6 +163,7 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
     let mut memory = LogMemory::new(remembered.cloned(), Some(client(&two.fetcher, &two.dp.url()).log()));
     let fork = memory.take(grown.unwrap().recall()).await.unwrap_err();
     assert_eq!((fork.evidence().verify(&two.trust), memory.remembered()), (Ok(Shown::Log), remembered));
+    caught_at_the_command_line(root.path(), &two, remembered.unwrap());
     one.add(QUIET).await;
     one.add(LOUD).await;
     let status = one.monitored(&folder("before"), &two.witnesses).await;
@@ -169,6 +171,27 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
     is_proved(&folder("before"), &one.trust);
     one.stop().await;
     two.stop().await;
+}
+
+/// The same by the command line, which keeps what it has seen: anybody can check it.
+fn caught_at_the_command_line(root: &Path, twin: &Twin, remembered: &Remembered) {
+    let (memory, trust) = (root.join("sender").join("memory"), twin.dir.join("dp").join(names::TRUST));
+    fs::create_dir(root.join("sender")).unwrap();
+    memory::store(&memory, remembered).unwrap();
+    let before = fs::read(&memory).unwrap();
+    let waymark = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waymark"));
+        command.args(words).arg("--trust").arg(&trust).output().unwrap()
+    };
+    let url = twin.dp.url();
+    let ended = waymark(&["lookup", BOB, "--dp", &url, "--remember", memory.to_str().unwrap()]);
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(3), 0), "{ended:?}");
+    assert_eq!(fs::read(&memory).unwrap(), before, "nothing is remembered of a fork");
+    let kept: Vec<_> = fs::read_dir(root.join("sender/evidence")).unwrap().map(|f| f.unwrap().path()).collect();
+    assert_eq!(kept.len(), 1);
+    let ended = waymark(&["verify-evidence", kept[0].to_str().unwrap()]);
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!(said, "fork of dp.example/log: it speaks against the log, to anybody\n");
 }
 
 /// Every file that the monitor kept shows it to anybody, with the trust file alone.

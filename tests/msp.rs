@@ -41,7 +41,7 @@ use waymark_mapping::{
     names::{Account, Tag},
     provider::UNSIGNED_WAIT_MS,
     signed::SignedStruct,
-    verify::{Asked, Outcome, Trail, verify},
+    verify::{Outcome, Trail, verify},
     watch::WatchId,
 };
 use waymark_runtime::{clock::Clock, fetch::Fetched, keyfile, random};

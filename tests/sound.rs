@@ -3,7 +3,11 @@
 
 mod common;
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::{
     LOUD, QUIET, Stage, Witnesses, client, consent, csi, domain,
@@ -25,7 +29,8 @@ use waymark::{
         pool::{Outcome, Pool, Taken},
         recover::{Recovered, recover},
         rests::{AtHead, Lasting, RestsOn, Signer},
-        writer::{Faulty, seal_rows},
+        sound::Sound,
+        writer::{Faulty, Made, seal_rows},
     },
     store::{Head, LogFiles, RowKeys, Staged, seal::Sealer},
 };
@@ -450,4 +455,43 @@ fn what_rewrites_a_log_is_never_accepted() {
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("rule = \"consent\"", "rule = \"duplicate-label\"")).unwrap();
     assert!(!Accepted::load(dir.path(), &origin()).unwrap().contains(&found(Finding::DuplicateLabel { index: 0 })));
+}
+
+/// Figures for docs/DESIGN.md: `cargo test --release --test sound -- --ignored --nocapture what_judging_costs`.
+#[test]
+#[ignore = "figures, not a judgement"]
+fn what_judging_costs() {
+    let mut hand = hand();
+    // A map of some size: fillers only, logged and judged like anything else.
+    let filler = hand.judged(&csi(ANN));
+    for i in 0..100u32 {
+        let changes = (0..1000u32).map(|j| {
+            let label = waymark_mapping::label::Label(Hash::sha256(&[&i.to_be_bytes(), &j.to_be_bytes()]));
+            PendingChange { label, csi_key: *label.0.as_bytes(), ..filler.clone() }
+        });
+        let made = hand.made(Intake { changes: changes.collect(), ..Intake::default() });
+        assert!(hand.commit_made(made, None));
+    }
+    println!("a map of {} labels", hand.writer.state.audited.changes());
+    for (msp, name) in [(QUIET, "no consents"), (LOUD, "a consent for each")] {
+        for count in [1, 100, 1000] {
+            let changes = (0..count).map(|i| {
+                let who = csi(&format!("tel:+49151{count:04}{i:06}"));
+                hand.judged_with(&who, msp, |m| with_consent(&origin(), m))
+            });
+            let changes: Vec<_> = changes.collect();
+            let begun = Instant::now();
+            let intake = Intake { changes, ..Intake::default() };
+            let made = batch(&hand.writer.state, intake, hand.now(), &mut random::source()).unwrap();
+            let batched = begun.elapsed();
+            let sound = Sound::judge(&hand.writer.state, made).unwrap();
+            let judged = begun.elapsed() - batched;
+            assert!(hand.commit_made(Made { sound, dropped: None }, None));
+            let all = begun.elapsed();
+            println!(
+                "{count:>5} changes, {name:<20} batch {batched:>10.1?} judge {judged:>10.1?} of {all:>10.1?} in all: {:.0} %",
+                100.0 * judged.as_secs_f64() / all.as_secs_f64()
+            );
+        }
+    }
 }

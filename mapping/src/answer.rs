@@ -309,6 +309,11 @@ pub struct Pasts {
 }
 
 impl Full {
+    /// Whether it proves anything of a record's past: all but the place of the open entry.
+    pub fn bears_a_past(&self) -> bool {
+        !self.since.is_empty() || self.tenure.0.is_some() || !self.earlier.is_empty()
+    }
+
     /// Every head that it shows.
     pub fn heads(&self) -> impl Iterator<Item = &HeadAt> {
         let tenure = self.tenure.0.iter().flat_map(TenureProof::heads);

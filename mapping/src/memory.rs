@@ -200,8 +200,9 @@ impl Remembered {
 
     /// Whether what is seen and what is remembered of the same log cannot both be honest.
     pub(crate) fn contradiction(&self, seen: &Sighted, trust: &Trust) -> Option<Contradiction> {
-        if self.tree.size == seen.tree.size && self.tree.root != seen.tree.root {
-            let (ours, theirs) = (self.tree.note.clone(), seen.tree.note.clone());
+        let mut trees = self.witnesses.iter().map(|w| &w.tree).chain([&self.tree]);
+        if let Some(ours) = trees.find(|ours| ours.size == seen.tree.size && ours.root != seen.tree.root) {
+            let (ours, theirs) = (ours.note.clone(), seen.tree.note.clone());
             return Some(Contradiction::SplitView { size: seen.tree.size, ours, theirs });
         }
         for (name, new) in &seen.witnesses {

@@ -181,6 +181,17 @@ fn a_witness_that_dates_a_smaller_tree_later_has_gone_back() {
         let lagging = judged(&answer_at(&small, [at, t, t, 0]), &trust, Some(&knows_large), at).unwrap();
         assert_eq!(settled(lagging.recall(), &large.leaves()).unwrap().size(), knows_large.size());
     }
+    // Another tree of a size at which some witness was last seen is a split view, though the largest tree is another one.
+    let first = judged(&answer_at(&small, [t; 4]), &trust, None, t).unwrap();
+    let both = judged(&answer_at(&large, [t, t, t, 0]), &trust, first.recall().settled(), t).unwrap();
+    let both = settled(both.recall(), &large.leaves()).unwrap();
+    let mut other = World { now: World::new().now + 1, ..World::new() };
+    while other.entries.len() < small.entries.len() {
+        other.publish(vec![]);
+    }
+    let split = judged(&answer_at(&other, [t; 4]), &trust, Some(&both), t);
+    let Err(rejected @ Rejected::SplitView { .. }) = split else { panic!("{split:?}") };
+    assert_eq!(shown_by(&rejected.evidence().unwrap(), &trust), (Kind::SplitView, Shown::Log));
     // A witness that has never cosigned the larger tree may know no better.
     let never = judged(&answer_at(&small, [t, t, 0, at]), &trust, Some(&knows_large), at).unwrap();
     assert_eq!(to_show(never.recall()).newer(), knows_large.size());
@@ -507,6 +518,7 @@ fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
         Some(seed) => vec![seed],
         None => (1..=number("WAYMARK_MEMORY_RUNS").unwrap_or(40)).collect(),
     };
+    println!("WAYMARK_MEMORY_SEED is one of {seeds:?}");
     let (mut believed, mut lagging) = (0, 0);
     for seed in seeds {
         let mut town = Town::new(seed);

@@ -4,14 +4,14 @@ mod world;
 
 use waymark_log::{hash::Hash, key::algorithm, proof::naive_root, time::UnixMillis};
 use waymark_mapping::{
-    audit::{Finding, Replay, Step},
-    entry::{Change, Entry, Head, ProviderAction, ProviderRole},
+    audit::{Audited, Finding, Replay, Step},
+    entry::{Change, Config, Entry, Head, ProviderAction, ProviderRole},
     label::Label,
     provider::UNSIGNED_WAIT_MS,
-    signed::{AnyKey, AnySignature},
-    wire::Optional24,
+    signed::{AnyKey, AnySignature, SignedStruct, UNSIGNED},
+    wire::{Extensions, Optional24},
 };
-use world::{World, domain, key_of};
+use world::{World, domain, key_of, secret};
 
 fn world() -> World {
     let mut world = World::new();
@@ -174,4 +174,87 @@ fn a_provider_entry_that_cannot_be_judged_is_named_and_applied() {
     assert_eq!((step.findings, step.not_supported), (vec![], vec![index]));
     assert_eq!(step.providers.last().map(|p| &p.key), Some(&entry.key));
     assert_eq!(replay.providers().tree().root(), world.head.provider_root);
+}
+
+/// A config entry that promises this interval, logged with a head of its own.
+fn promise(world: &mut World, interval_ms: u32) {
+    let previous = Hash::sha256(&[&world.entries[0]]);
+    let log_key = secret("log").public();
+    let policy = Hash::sha256(&[b"policy"]);
+    let extensions = Extensions::NONE;
+    let mut config = Config { interval_ms, policy, log_key, previous, extensions, sig: UNSIGNED };
+    config.sign(&world.origin, &secret("log"));
+    let entry = Entry::Config(config);
+    world.publish(vec![entry.clone()]);
+    name_config(world, &entry);
+}
+
+/// Has the last head name this config entry.
+fn name_config(world: &mut World, config: &Entry) {
+    world.head.config = Hash::sha256(&[&config.encode()]);
+    *world.entries.last_mut().unwrap() = Entry::Head(world.head.clone()).encode();
+}
+
+/// A head that comes so many milliseconds after the last one: what a monitor notices.
+fn notices_after(world: &mut World, ms: u64) -> usize {
+    let config = world.entries.iter().rev().find_map(|e| match Entry::decode(e) {
+        Ok(config @ Entry::Config(_)) => Some(config),
+        _ => None,
+    });
+    let before = replay(world).1.notices.len();
+    world.now += ms - 1000;
+    world.publish(vec![]);
+    if let Some(config) = config {
+        name_config(world, &config);
+    }
+    let (_, step) = replay(world);
+    assert_eq!(step.findings, []);
+    step.notices.len() - before
+}
+
+#[test]
+fn the_interval_that_is_in_effect_says_when_a_head_is_late() {
+    let mut w = World::new();
+    // One second is promised, and a minute is allowed on top of the minute after which a quiet log has a head.
+    assert_eq!((notices_after(&mut w, 121_000), notices_after(&mut w, 121_001)), (0, 1));
+    promise(&mut w, 30_000);
+    assert_eq!((notices_after(&mut w, 150_000), notices_after(&mut w, 150_001)), (0, 1));
+    // A head that is late by the promise so far is not excused by the one that comes with it.
+    let mut w = World::new();
+    w.now += 130_000;
+    promise(&mut w, 30_000);
+    assert_eq!(replay(&w).1.notices.len(), 1);
+}
+
+#[test]
+fn no_log_may_promise_an_interval_of_more_than_30_s() {
+    let mut w = World::new();
+    promise(&mut w, 30_000);
+    assert_eq!(findings(&w), []);
+    let mut w = World::new();
+    promise(&mut w, 30_001);
+    let found = findings(&w);
+    assert!(matches!(found[..], [Finding::Interval { .. }]), "{found:?}");
+    assert!(found[0].rewrites_nothing() && found[0].index() == Some(w.entries.len() as u64 - 2));
+}
+
+#[test]
+fn a_state_that_was_judged_goes_on_from_where_it_is() {
+    let world = world();
+    let leaves = world.leaves();
+    let last = world.entries.len() as u64;
+    let heads = world.entries.iter().enumerate().filter(|(_, e)| matches!(Entry::decode(e), Ok(Entry::Head(_))));
+    let mut audited = Audited::new(world.origin.clone(), world.log.key());
+    for (index, _) in heads {
+        let (from, size) = (audited.size() as usize, index + 1);
+        let before = audited.clone();
+        let root = naive_root(&leaves[..size]);
+        assert_eq!(audited.extend(&world.entries[from..size], size as u64, &root).findings, []);
+        // A clone is another log: what one takes changes nothing of the other, and the same entries are judged the same.
+        let mut again = before.clone();
+        assert_eq!(before.size(), from as u64);
+        assert_eq!(again.extend(&world.entries[from..size], size as u64, &root).findings, []);
+        assert_eq!((again.root(), again.map().root()), (audited.root(), audited.map().root()));
+    }
+    assert_eq!((audited.size(), audited.map().root()), (last, world.head.map_root));
 }

@@ -10,6 +10,7 @@ use waymark_mapping::{
     earlier::Earlier,
     entry::{ProviderAction, ProviderRole},
     event::EventKind,
+    identifier::Csi,
     mapping::{MAPPING_LIFETIME_MS_MAX, Mapping, Tags},
     names::Tag,
     provider::RETIRED_KEPT_MS,
@@ -181,6 +182,13 @@ fn nothing_rides_along_with_what_was_there_before() {
     let (mut world, bobs, _) = bob();
     let honest = world.earlier_version(0, &[bobs.digest()], false);
     assert!(check(&world, &with_earlier(&world, vec![honest.clone()])).is_ok());
+    // Nor with an absence, which has no past.
+    let nobody = Csi::parse("tel:+4930123456").unwrap();
+    let mut absent = world.answer(&nobody, None);
+    absent.full = with_earlier(&world, vec![honest.clone()]).full;
+    let padded = absent.to_padded(0).unwrap();
+    let verdict = verify(&padded, &question(nobody), &world.trust(), None, world.clock(), &mut Trail::default());
+    assert!(matches!(verdict, Err(Rejected::NotProven(_))), "{verdict:?}");
     world.wait(DAY);
     let honest = Earlier { at: world.logged(0), ..honest };
     let unasked = Earlier { slots: List24::empty(), ..honest.clone() };

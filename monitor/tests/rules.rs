@@ -97,7 +97,7 @@ async fn a_provider_directory_that_is_changed_without_right() {
         entry.class = 2;
         log.close(vec![Entry::Provider(entry).encode()]);
     });
-    assert_eq!(forged.await, ["entry 2: the key has not signed the entry"]);
+    assert_eq!(forged.await, ["entry 2: the key has not signed the entry, or has signed its own retirement"]);
     let retired = found(|log| {
         log.add_provider(log.provider(ProviderAction::Add, "chat.example", "one", None));
         let by_stranger = log.provider(ProviderAction::Retire, "chat.example", "one", Some("stranger"));

@@ -95,3 +95,28 @@ fn parse(body: &[u8]) -> Option<LookupRequest> {
     };
     Some(LookupRequest { log, csi, tag, full })
 }
+
+#[cfg(test)]
+mod tests {
+    use waymark_mapping::names::Domain;
+    use waymark_runtime::{clock::Clock, fetch::Fetcher};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_for_another_log_is_not_carried_to_this_one() {
+        let (origin, secret) = (Origin::new("dp.example/log").unwrap(), SecretKey::from_seed(&[1; 32]));
+        let domain = Domain::parse("chat.example").unwrap();
+        // Nobody listens there: what is carried on is unreachable.
+        let dp = ProviderClient::new(Fetcher::default(), "http://127.0.0.1:1", origin.clone(), Clock::System, domain);
+        let relay = Relay::new(dp, origin, LOOKUPS_PER_DAY_DEFAULT);
+        let ask = async |body: &str| {
+            let now = UnixMillis::new(1);
+            relay.look_up(secret.public(), body.as_bytes(), &secret, now).await.unwrap_err().kind()
+        };
+        let csi = r#""csi":"tel:+4915112345642""#;
+        assert_eq!(ask(&format!(r#"{{"log":"other.example/log",{csi}}}"#)).await, OTHER_LOG);
+        assert_eq!(ask(&format!("{{{csi}}}")).await, problem::MALFORMED);
+        assert_eq!(ask(&format!(r#"{{"log":"dp.example/log",{csi}}}"#)).await, DP_UNREACHABLE);
+    }
+}

@@ -170,6 +170,21 @@ pub async fn broken_disk(book: &Book) {
     scene.stage.witnesses.stop().await;
 }
 
+/// A change that waits for its batch while the proof of possession in it ends.
+pub async fn overtaken(book: &Book) {
+    let clock = Clock::shifted();
+    let scene = Scene::of(book, Stage::with_file(1, &clock, |file| file.interval_ms = 3000).await);
+    let (bob, who) = (key("bob"), csi("tel:+4915112345651"));
+    let (_, change) = scene.issue(&bob, &who, QUIET).await;
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        clock.advance(2 * 3600 * 1000);
+    };
+    let (answer, ()) = tokio::join!(scene.change(&bob, &change), late);
+    answer.is(409, "overtaken");
+    scene.stage.stop().await;
+}
+
 /// A DP from a copy for another region: it knows that there is a record, and lacks it.
 pub async fn kept_elsewhere(book: &Book) {
     let scene = Scene::new(book, |_| {}).await;

@@ -176,12 +176,12 @@ impl Life {
         match self.below(100) {
             0..76 => self.world_passes(20, 2 * SECOND),
             76..82 => self.world_passes(2 * SECOND, 70 * SECOND),
-            82..95 => self.to_an_edge(),
+            82..95 => self.jump_to_an_edge(),
             95..98 => self.world_passes(HOUR, 100 * HOUR),
             98..99 => self.world_passes(DAY, 20 * DAY),
             _ => {
                 let month = self.world.now().month_after(1);
-                self.to(month.get());
+                self.jump_to(month.get());
             }
         }
     }
@@ -192,13 +192,13 @@ impl Life {
     }
 
     /// To some milliseconds before or after a time of the DP's clock, if it is still to come.
-    fn to(&mut self, edge: u64) {
+    fn jump_to(&mut self, edge: u64) {
         let (now, off) = (self.world.now().get(), self.below(120));
         let at = (edge + off).saturating_sub(100);
         self.world.pass(at.saturating_sub(now).max(1));
     }
 
-    fn to_an_edge(&mut self) {
+    fn jump_to_an_edge(&mut self) {
         let now = self.world.now().get();
         self.edges.retain(|e| *e > now);
         if !self.edges.is_empty() {
@@ -206,7 +206,7 @@ impl Life {
             let edge = self.edges[i];
             // The near ones mostly: far ones end everything that is nearer.
             if edge - now < HOUR || self.percent(20) {
-                self.to(edge);
+                self.jump_to(edge);
             }
         }
     }

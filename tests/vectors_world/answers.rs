@@ -123,7 +123,8 @@ pub(crate) fn judge_answer(
     trust: &str,
     now: UnixMillis,
 ) -> Result<Value, &'static str> {
-    let asked = Asked { origin: super::origin(), csi: csi(who), tag: tag.map(|t| Tag::parse(t).unwrap()) };
+    let asked =
+        Asked { origin: crate::vectors_world::origin(), csi: csi(who), tag: tag.map(|t| Tag::parse(t).unwrap()) };
     let verified = verify(answer, &asked, &Trust::parse(trust).unwrap(), None, now, &mut Trail::default());
     verified.map(|v| shown(v.get())).map_err(|r| rejected_name(&r))
 }

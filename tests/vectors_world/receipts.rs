@@ -35,7 +35,8 @@ fn judge(receipt: &Value, signed: &Value, trust: &str) -> Result<Current, Receip
     let event: Event = decode("event", &bytes(&signed["signed_event"])).unwrap();
     let mapping = |m: &Value| decode::<Mapping>("mapping", &bytes(m)).unwrap();
     let added: Vec<Mapping> = signed["added"].as_array().unwrap().iter().map(mapping).collect();
-    let (origin, trust, now) = (super::origin(), Trust::parse(trust).unwrap(), millis(&receipt["now_ms"]));
+    let (origin, trust, now) =
+        (crate::vectors_world::origin(), Trust::parse(trust).unwrap(), millis(&receipt["now_ms"]));
     let receipt = Receipt::decode(&bytes(&receipt["receipt"])).unwrap();
     let sent = Sent { origin: &origin, event: &event, added: &added, by: &event.authorities[0].key };
     accept(&receipt, sent, &trust, None, now, &mut Trail::default())

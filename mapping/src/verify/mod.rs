@@ -302,7 +302,7 @@ pub(crate) fn prove(
         withheld = Judge::withheld(opened);
     } else {
         no_providers(&answer.providers)?;
-        if answer.full.0.as_ref().is_some_and(|f| !f.since.is_empty() || f.tenure.0.is_some()) {
+        if answer.full.0.as_ref().is_some_and(Full::bears_a_past) {
             return Err(Rejected::NotProven("the past of nothing is shown".to_owned()));
         }
     }

@@ -787,6 +787,7 @@ impl World {
         let body = receipt.now.body.0.clone().unwrap();
         let version = receipt.now.version;
         let now = self.answer_claiming(&csi(), Some(version), Some(self.body_since(body, version, app, since)));
+        let now = self.with_open_path(now);
         let previous = receipt.previous.0.clone().map(|body| self.body_since(body, version - 1, app, since));
         Receipt { now: self.with_open_path(now), previous: Optional24(previous), ..receipt }
     }
