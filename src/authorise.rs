@@ -234,7 +234,10 @@ impl Judging<'_> {
         let proofs = request.added.iter().map(|m| &m.attestation);
         let possessions = event.authorities.iter().filter_map(|a| a.possession.0.as_ref());
         for proof in proofs.chain(possessions) {
-            all.push(RestsOn::Lasts(Lasting::Attestation, proof.expiry));
+            // What was over when the change was judged, it did not need: the rules say when possession must be shown.
+            if now < proof.expiry {
+                all.push(RestsOn::Lasts(Lasting::Attestation, proof.expiry));
+            }
             let (domain, key) = (proof.prover.clone(), proof.prover_key);
             by_key(&mut all, Signer { domain, role: ProviderRole::PROVER, key }, proof.time);
         }

@@ -94,7 +94,7 @@ impl Life {
         let visible_max = [2, 3, 8][(seed % 3) as usize];
         let mut wisher = Wisher::new(seed, false, visible_max);
         let mut forge = Forge::new(origin, csi, secret("dp.example"));
-        let stricter = if seed % 2 == 0 { vec![domain(STRICT)] } else { vec![] };
+        let stricter = if seed.is_multiple_of(2) { vec![domain(STRICT)] } else { vec![] };
         // The holder's app, and perhaps others of his that are stolen later.
         let now = BEGINNING;
         let mut own: Vec<Mapping> = (0..1 + dice.below(2)).map(|_| wisher.mapping(HOLDER, 0, 0, now)).collect();

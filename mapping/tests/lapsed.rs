@@ -170,7 +170,7 @@ fn a_lapsed_mapping_makes_way_where_a_full_record_needs_the_room() {
     assert_eq!(ninth(&mut world, "dave").unwrap_err(), Refused::Lapsed);
     let own = state(&world).held[1].mapping.digest();
     let more = world.visible("carol", "chat.example");
-    let two = change(&mut world, EventKind::Replace, &[more.clone()], &[bobs.digest(), own], &["carol"]);
+    let two = change(&mut world, EventKind::Replace, std::slice::from_ref(&more), &[bobs.digest(), own], &["carol"]);
     assert_eq!(two.unwrap_err(), Refused::Lapsed, "with her own one gone there was room");
     let list = std::slice::from_ref(&more);
     let event = world.event(EventKind::Replace, list, &[bobs.digest()], &["carol"], false);

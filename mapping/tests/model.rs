@@ -103,7 +103,7 @@ impl Sequence {
             seed,
             wisher: Wisher::new(seed, false, visible_max),
             visible_max,
-            stricter: seed % 3 > 0,
+            stricter: !seed.is_multiple_of(3),
             dice: Dice::new(seed ^ (1 << 63)),
             forge: Forge::new(origin, csi, secret("dp.example")),
             now: BEGINNING + DAY,
