@@ -176,7 +176,8 @@ pub fn back_up(settings: &Settings, to: &Path, wanted: &Wanted, now: UnixMillis)
     let accepted = Accepted::load(&settings.dir, &settings.origin)?;
     let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
     let sealer = sealer_of(settings, RowKeys::open(&settings.dir.join(names::ROW_KEYS))?);
-    while purge_due(&*rows, &sealer, recovered.signed.size(), now)? > 0 {}
+    let head_time = recovered.state.head().map_or(now, |h| h.time);
+    while purge_due(&*rows, &sealer, recovered.signed.size(), head_time)? > 0 {}
 
     let staged = rows.staged()?.ok_or_else(|| StoreError::Missing("the staged batch".to_owned()))?;
     let new_rows = open_rows(to, settings.store, true)?;
