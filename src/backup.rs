@@ -176,7 +176,8 @@ pub fn back_up(settings: &Settings, to: &Path, wanted: &Wanted, now: UnixMillis)
     let accepted = Accepted::load(&settings.dir, &settings.origin)?;
     let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
     let sealer = sealer_of(settings, RowKeys::open(&settings.dir.join(names::ROW_KEYS))?);
-    while purge_due(&*rows, &sealer, recovered.signed.size(), now)? > 0 {}
+    let head_time = recovered.state.head().map_or(now, |h| h.time);
+    while purge_due(&*rows, &sealer, recovered.signed.size(), head_time)? > 0 {}
 
     let staged = rows.staged()?.ok_or_else(|| StoreError::Missing("the staged batch".to_owned()))?;
     let new_rows = open_rows(to, settings.store, true)?;
@@ -397,14 +398,16 @@ fn read_back(settings: &Settings, dir: &Path, rows: &dyn Rows, sealer: &Sealer) 
 }
 
 /// The files whose checksums the manifest has: the log is hashed into its root by whoever reads it.
-fn summed(store: StoreKind) -> Vec<String> {
-    let mut names = vec![names::HEAD.to_owned(), names::ROW_KEYS.to_owned()];
+fn summed(copy: &Path, store: StoreKind) -> Vec<String> {
+    let mut summed = vec![names::HEAD.to_owned(), names::ROW_KEYS.to_owned()];
     // sled keeps a folder, and checksums of its own.
     if store == StoreKind::Redb {
-        names.push(format!("{}.redb", names::ROWS));
+        summed.push(format!("{}.redb", names::ROWS));
     }
-    names.extend(FILES.map(str::to_owned));
-    names
+    summed.extend(FILES.map(str::to_owned));
+    // It is there only where an operator has accepted something.
+    summed.retain(|name| name != names::ACCEPTED || copy.join(name).exists());
+    summed
 }
 
 fn checksum(path: &Path) -> Result<String, BackupError> {
@@ -429,7 +432,7 @@ fn write_manifest(
         region: wanted.region.as_ref().map(|r| r.as_str().to_owned()).unwrap_or_default(),
         left_out: contents.left_out,
         keys: wanted.with_keys,
-        blake3: summed(settings.store).into_iter().map(sum).collect::<Result<_, _>>()?,
+        blake3: summed(to, settings.store).into_iter().map(sum).collect::<Result<_, _>>()?,
     };
     let path = to.join(MANIFEST);
     let text = toml::to_string(&manifest).map_err(|e| at(&path)(io::Error::other(e.to_string())))?;

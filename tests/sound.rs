@@ -15,6 +15,7 @@ use common::{
     key, shown, until, with_consent,
 };
 use waymark::{
+    backup::{self, Wanted},
     client::{
         ClientError,
         memory::LogMemory,
@@ -153,6 +154,21 @@ fn no_record_is_later_than_its_head() {
     let (change, judged) = (hand.judged(&csi(BOB)), hand.clock.now());
     time.store(1_800_000_005_000, std::sync::atomic::Ordering::SeqCst);
     left_out(&mut hand, change, Intake::default(), &RestsOn::Judged(judged));
+}
+
+#[test]
+fn no_record_is_earlier_than_the_head_that_it_follows() {
+    let time = Arc::new(std::sync::atomic::AtomicU64::new(1_800_000_000_000));
+    let mut hand = hand_at(Clock::Manual(Arc::clone(&time)));
+    time.store(1_800_000_020_000, std::sync::atomic::Ordering::SeqCst);
+    assert!(hand.commit(vec![hand.judged(&csi(BOB))], None));
+    let head = hand.writer.state.head().unwrap().time;
+    // The clock is set back, and bob changes his record before it has caught up.
+    time.store(1_800_000_001_000, std::sync::atomic::Ordering::SeqCst);
+    let change = hand.judged(&csi(BOB));
+    assert_eq!(change.row.record.time, head);
+    assert!(hand.commit(vec![change], None));
+    hand.holds(&csi(BOB), Some(1));
 }
 
 /// Each condition at the moment before it ends and at its end.
@@ -409,6 +425,12 @@ async fn a_log_that_bears_a_finding_goes_on_once_its_operator_accepts_it() {
     assert_eq!(code, Some(0), "{told}");
     let again = dp::start(Settings::load(&dir).unwrap(), Clock::System).await.unwrap();
     again.stop().await.unwrap();
+    // A copy takes along what was accepted.
+    let (copy, restored) = (root.path().join("copy"), root.path().join("restored"));
+    let wanted = Wanted { region: None, with_keys: true };
+    backup::back_up(&Settings::load(&dir).unwrap(), &copy, &wanted, Clock::System.now()).unwrap();
+    backup::restore(&copy, &restored, None).unwrap();
+    assert!(restored.join(names::ACCEPTED).exists());
     witnesses.stop().await;
 }
 

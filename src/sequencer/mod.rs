@@ -165,8 +165,10 @@ impl Run {
                 cosigned_at = Instant::now();
             }
             if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
-                let (w, now) = (&self.workshop, self.workshop.clock.now());
-                purge::purge_due(&*w.rows, &w.sealer, self.writer.signed.size(), now)?;
+                let w = &self.workshop;
+                if let Some(published) = w.published.published.snapshot() {
+                    purge::purge_due(&*w.rows, &w.sealer, published.size, published.head.time)?;
+                }
                 purged_at = Some(Instant::now());
             }
             let rest = self.workshop.interval.saturating_sub(begun.elapsed());

@@ -4,7 +4,8 @@
 //! 2. **shred** the keys where they lie.                 Die before: the next round shreds them.
 //! 3. the purge is **done**.                             Die before: the next round shreds zeros.
 //!
-//! Only purges of batches that were signed count: recovery drops the others with their batch.
+//! Only purges of batches that were published are carried out, and by the time of the published head, not of the clock: what that head's
+//! answers still need is kept, also where a head waits long for its witnesses, or the clock is wrong.
 
 use waymark_log::time::UnixMillis;
 
@@ -19,7 +20,7 @@ use crate::{
 /// Most purges a round: the sequencer has other things to do.
 const ROUND_MAX: usize = 64;
 
-/// Does what is due, of batches up to the signed `size`; returns how many.
+/// Does what is due by the head of `size` entries, made `now`; returns how many.
 ///
 /// # Errors
 /// [`StoreError`]; what was begun goes on with the next round.

@@ -382,12 +382,12 @@ impl World {
         }
     }
 
-    /// Deletes what is due, of signed batches.
+    /// Deletes what is due, of published batches.
     pub fn purge(&mut self) {
-        let (now, rows) = (self.now(), self.rows());
+        let rows = self.rows();
         let Some(running) = &self.running else { return };
-        let size = running.writer.signed.size();
-        match purge_due(&rows, &running.answering.sealer, size, now) {
+        let Some(published) = running.answering.published.snapshot() else { return };
+        match purge_due(&rows, &running.answering.sealer, published.size, published.head.time) {
             Ok(purged) => self.tally.add("purges", purged as u64),
             Err(why) => {
                 assert!(self.fuse.blown().is_some(), "purging fails: {why}");
