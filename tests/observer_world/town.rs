@@ -81,7 +81,7 @@ impl Town {
         println!("observer: the DP draws its own keys and salts; choices of people come from the seed {seed}");
         let prover = ProverFile { domain: PROVER.to_owned(), attests: vec!["*".to_owned()], stricter: false };
         let stage = Stage::with_file(1, &Clock::System, |file| file.prover.push(prover)).await;
-        let dp_prover = Some(Settings::load(&stage.root.path().join("dp")).unwrap().prover);
+        let dp_prover = Settings::load(&stage.root.path().join("dp")).unwrap().prover;
         let msps: BTreeSet<Domain> = people.iter().flat_map(|p| &p.wanted).map(|m| m.msp.clone()).collect();
         let msps: Vec<Domain> = msps.into_iter().collect();
         let mut providers = vec![(domain(PROVER), ProviderRole::PROVER, false)];
@@ -91,7 +91,7 @@ impl Town {
             onboarding::submit(&stage.root.path().join("dp"), &entry).unwrap();
         }
         until("the providers", async || providers.iter().all(|(name, ..)| stage.dp.knows_provider(name))).await;
-        let provers = [(domain("dp.example"), dp_prover.unwrap()), (domain(PROVER), key(PROVER))];
+        let provers = [(domain("dp.example"), dp_prover), (domain(PROVER), key(PROVER))];
         Arc::new(Self { stage, provers, msps })
     }
 
