@@ -397,14 +397,16 @@ fn read_back(settings: &Settings, dir: &Path, rows: &dyn Rows, sealer: &Sealer) 
 }
 
 /// The files whose checksums the manifest has: the log is hashed into its root by whoever reads it.
-fn summed(store: StoreKind) -> Vec<String> {
-    let mut names = vec![names::HEAD.to_owned(), names::ROW_KEYS.to_owned()];
+fn summed(dir: &Path, store: StoreKind) -> Vec<String> {
+    let mut all = vec![names::HEAD.to_owned(), names::ROW_KEYS.to_owned()];
     // sled keeps a folder, and checksums of its own.
     if store == StoreKind::Redb {
-        names.push(format!("{}.redb", names::ROWS));
+        all.push(format!("{}.redb", names::ROWS));
     }
-    names.extend(FILES.map(str::to_owned));
-    names
+    // A DP that has accepted no finding has no such file.
+    let is_there = |name: &&'static str| *name != names::ACCEPTED || dir.join(name).exists();
+    all.extend(FILES.into_iter().filter(is_there).map(str::to_owned));
+    all
 }
 
 fn checksum(path: &Path) -> Result<String, BackupError> {
@@ -429,7 +431,7 @@ fn write_manifest(
         region: wanted.region.as_ref().map(|r| r.as_str().to_owned()).unwrap_or_default(),
         left_out: contents.left_out,
         keys: wanted.with_keys,
-        blake3: summed(settings.store).into_iter().map(sum).collect::<Result<_, _>>()?,
+        blake3: summed(to, settings.store).into_iter().map(sum).collect::<Result<_, _>>()?,
     };
     let path = to.join(MANIFEST);
     let text = toml::to_string(&manifest).map_err(|e| at(&path)(io::Error::other(e.to_string())))?;
@@ -480,7 +482,12 @@ fn read_manifest(from: &Path) -> Result<Manifest, BackupError> {
             return Err(not(format!("{name} has changed since the backup was made")));
         }
     }
-    Ok(manifest)
+    // A file that was not there when the backup was made must not be restored.
+    let is_new = |name: &&str| !manifest.blake3.contains_key(*name) && from.join(name).exists();
+    match FILES.into_iter().find(is_new) {
+        Some(name) => Err(not(format!("{name} was added since the backup was made"))),
+        None => Ok(manifest),
+    }
 }
 
 /// Copies a file, or a folder of files, of any size.
