@@ -483,7 +483,12 @@ fn read_manifest(from: &Path) -> Result<Manifest, BackupError> {
             return Err(not(format!("{name} has changed since the backup was made")));
         }
     }
-    Ok(manifest)
+    // A file that was not there when the backup was made must not be restored.
+    let is_new = |name: &&str| !manifest.blake3.contains_key(*name) && from.join(name).exists();
+    match FILES.into_iter().find(is_new) {
+        Some(name) => Err(not(format!("{name} was added since the backup was made"))),
+        None => Ok(manifest),
+    }
 }
 
 /// Copies a file, or a folder of files, of any size.

@@ -278,13 +278,33 @@ impl Answering {
         let (snapshot, latest) = self.kept(csi)?;
         let row = latest.map(|l| l.row);
         let body = row.as_ref().map(|row| self.body(row, &snapshot, &Shows::Tag(tag))).transpose()?;
-        let hit = body.as_ref().is_some_and(|b| !b.hidden.is_empty());
         let proofs = if full { Proofs::All } else { Proofs::Least };
         let answer = self.answer(&snapshot, csi, row.as_ref(), body, proofs)?;
-        let as_if = if tag.is_some() && !hit { ONE_HIDDEN_BYTES } else { 0 };
-        let unpadded = tls_codec::Size::tls_serialized_len(&answer);
-        let bytes_min = self.answer_bytes_min.max(unpadded + as_if);
+        // A tag query is sized as if one hidden mapping were opened, whether one is or not.
+        let unpadded = match tag {
+            None => tls_codec::Size::tls_serialized_len(&answer),
+            Some(_) => self.bytes_of_a_miss(&answer, row.as_ref(), &snapshot, proofs)? + ONE_HIDDEN_BYTES,
+        };
+        let bytes_min = self.answer_bytes_min.max(unpadded);
         answer.to_padded(bytes_min).ok_or(AnswerError::TooLarge)
+    }
+
+    /// Bytes of this answer to a tag, unpadded, if no slot bore the tag: without the opened mappings, and without the providers and
+    /// proofs that only they need. The one handle that then is proved is as long as the one that ends the tag.
+    fn bytes_of_a_miss(
+        &self,
+        answer: &Answer,
+        row: Option<&Row>,
+        snapshot: &Snapshot,
+        proofs: Proofs,
+    ) -> Result<usize, AnswerError> {
+        let mut missed = answer.clone();
+        if let Some(body) = missed.body.0.as_mut().filter(|b| !b.hidden.is_empty()) {
+            body.hidden = List24::empty();
+            missed.providers = self.providers_for(snapshot, Some(body))?;
+            missed.full = Optional24(self.full(row.zip(Some(&*body)), snapshot, proofs)?);
+        }
+        Ok(tls_codec::Size::tls_serialized_len(&missed))
     }
 
     /// The latest record of a CSI as its recipient may see it, `None` if there is none.

@@ -35,7 +35,7 @@ use waymark::{
 use waymark_mapping::identifier::Csi;
 
 /// Documented answers that no test can bring about: operation, status, code, and why.
-const NOT_FORCED: [(&str, u16, &str, &str); 9] = [
+const NOT_FORCED: [(&str, u16, &str, &str); 11] = [
     (
         "change",
         500,
@@ -54,6 +54,8 @@ const NOT_FORCED: [(&str, u16, &str, &str); 9] = [
         "overtaken",
         "a clock that is set back between the request and its batch: tests/sound.rs sets one back",
     ),
+    ("change", 422, "prover-scope", "a second prover in dp.toml: tests/possession.rs has one"),
+    ("revoke", 422, "prover-scope", "a second prover in dp.toml: tests/possession.rs has one"),
     ("lookUp", 503, "busy", "256 look-ups at a time, each some 0.1 ms of a core and never waiting: two cores do two"),
     ("checkCode", 503, "busy", "a million signed requests within ten minutes"),
     ("history", 503, "busy", "a million signed requests within ten minutes"),

@@ -285,19 +285,19 @@ async fn a_dp_that_denies_a_hidden_mapping_to_who_presents_its_tag_is_refused() 
         body.hidden = List24::empty();
         body.tag_proofs = List24::new(vec![TagProof { ordinal: 0, ..handle }]).unwrap();
     });
-    refused(&denied, "a hidden mapping with the presented tag is denied");
+    refused(&denied, "the handles of a tag are not proved to their end");
     // It says nothing of the tag at all.
     let silent = tampered(&bytes, |_, body| {
         body.hidden = List24::empty();
         body.tag_proofs = List24::empty();
     });
-    refused(&silent, "the handles of the presented tag are not proved to their end");
+    refused(&silent, "the handles of a tag are not proved to their end");
     // It passes the general answer off as the answer to the tag.
     let (_, general) = stage.verified(&who, None).await;
-    refused(&general, "the handles of the presented tag are not proved to their end");
+    refused(&general, "the handles of a tag are not proved to their end");
     // It keeps the end that it proved and leaves the mapping out.
     let skipped = tampered(&bytes, |_, body| body.hidden = List24::empty());
-    refused(&skipped, "the handles of the presented tag are not proved to their end");
+    refused(&skipped, "the handles of a tag are not proved to their end");
     // It says that there is no record.
     let mut absent = Answer::from_padded(&bytes).unwrap();
     (absent.body, absent.providers, absent.version) = (Optional24(None), Providers::none(), 0);
