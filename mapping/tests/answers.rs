@@ -5,6 +5,7 @@ mod world;
 use waymark_log::{hash::Hash, key::Key, time::UnixMillis};
 use waymark_mapping::{
     answer::Answer,
+    entry::{Entry, Open},
     event::EventKind,
     facts::Service,
     identifier::Csi,
@@ -188,6 +189,18 @@ fn an_old_head_cannot_ride_in_a_new_checkpoint() {
     let mut answer = old;
     answer.checkpoint = Opaque16::new(world.checkpoint_at(old_size - 1, [t, t, t, 0])).unwrap();
     assert!(is_not_proven(check(&world, &answer, &asked(None))));
+}
+
+#[test]
+fn a_log_that_promises_an_interval_of_more_than_30_s_is_not_believed() {
+    for (interval_ms, believed) in [(30_000, true), (30_001, false), (u32::MAX, false)] {
+        let mut world = World::new();
+        let Ok(Entry::Open(open)) = Entry::decode(&world.entries[0]) else { panic!("the open entry") };
+        world.entries[0] = Entry::Open(Open { interval_ms, ..open }).encode();
+        world.publish(vec![]);
+        let verdict = check(&world, &world.answer(&csi(), None), &asked(None));
+        assert!(if believed { verdict.is_ok() } else { is_not_proven(verdict) }, "{interval_ms}");
+    }
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub use self::mappings::{named_providers, since_versions};
 pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
     answer::{Answer, Full},
-    entry::{Config, Entry, Open, ProviderRole, Untimely},
+    entry::{Config, Entry, INTERVAL_MS_MAX, Open, ProviderRole, Untimely},
     evidence::{Evidence, Kind, Seen},
     facts::{ChangedHands, Contest, LogFacts, MappingFacts, OpenKnown, Withheld},
     identifier::Csi,
@@ -472,6 +472,10 @@ fn prove_head(
         _ => return Err(not_proven("the config entry is not the one that the head names")),
     };
     let interval_ms = config.map_or(open.interval_ms, |c| c.interval_ms);
+    // "interval_ms is at most 30,000": otherwise a log would say itself how old a head may be.
+    if interval_ms > INTERVAL_MS_MAX {
+        return Err(not_proven("the log promises a longer interval than any log may"));
+    }
     trail.held("open entry", format!("{} runs the log", open.domain));
     head.check_time(cosigned.quorum_time(), interval_ms, trust.freshness().skew_s).map_err(
         |untimely| match untimely {
