@@ -200,7 +200,8 @@ impl Remembered {
 
     /// Whether what is seen and what is remembered of the same log cannot both be honest.
     pub(crate) fn contradiction(&self, seen: &Sighted, trust: &Trust) -> Option<Contradiction> {
-        let mut trees = self.witnesses.iter().map(|w| &w.tree).chain([&self.tree]);
+        // The whole note comes first: with all its cosignatures it says more than the one line kept for a witness.
+        let mut trees = std::iter::once(&self.tree).chain(self.witnesses.iter().map(|w| &w.tree));
         if let Some(ours) = trees.find(|ours| ours.size == seen.tree.size && ours.root != seen.tree.root) {
             let (ours, theirs) = (ours.note.clone(), seen.tree.note.clone());
             return Some(Contradiction::SplitView { size: seen.tree.size, ours, theirs });
