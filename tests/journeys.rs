@@ -369,9 +369,9 @@ async fn a_hint_is_never_taken_for_an_answer() {
     let verdict = |bytes: &[u8]| verify(bytes, &asked, &stage.trust, None, Clock::System.now(), &mut Trail::default());
     let mut wrapped = bytes.clone();
     wrapped.resize(8 << 10, 0);
-    for bytes in [bytes, wrapped] {
-        assert!(matches!(verdict(&bytes), Err(Rejected::Malformed(_))));
-    }
+    // As it comes it has no size that answers have; in one that they have, its first byte is no format version that is known.
+    assert!(matches!(verdict(&bytes), Err(Rejected::Malformed(_))));
+    assert!(matches!(verdict(&wrapped), Err(Rejected::NotSupported(_))));
 
     // The answer in JSON is the answer.
     let (media_type, bytes) = stage.ask(BOB, "application/json").await;
