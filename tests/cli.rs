@@ -92,7 +92,11 @@ impl Scene {
     }
 
     fn app(&self, words: &[&str]) -> Ended {
-        let dir = self.path("bob");
+        self.app_in("bob", words)
+    }
+
+    fn app_in(&self, folder: &str, words: &[&str]) -> Ended {
+        let dir = self.path(folder);
         waymark(&[&["recipient", words[0], "--dir", &dir], &words[1..]].concat())
     }
 }
@@ -106,6 +110,7 @@ async fn from_keys_to_a_verified_lookup_and_back() {
     let adapter = register(&scene, &dir);
     look_up_and_verify(&scene, &adapter);
     hide(&scene, &adapter);
+    overtake(&scene, &adapter);
     provide(&scene, &adapter);
     logs(&scene);
     withdraw(&scene);
@@ -314,6 +319,35 @@ fn hide(scene: &Scene, adapter: &Adapter) {
         (facts["mappings"].as_array().unwrap().len(), &facts["mappings"][0]["msp"]),
         (1, &"chat.example".into())
     );
+}
+
+/// Nothing is changed over a version that the person was not shown: it is shown first, and the change is made when asked again.
+fn overtake(scene: &Scene, adapter: &Adapter) {
+    let other = |words: &[&str]| scene.app_in("bob 2", words);
+    other(&["keygen", BOB, "--dp", &scene.dp, "--trust", &scene.trust]).with(0);
+    let codes = scene.path("dp/codes");
+    let proved = || other(&["prove", "--codes", &codes]).with(0);
+    proved();
+    let issue =
+        ["issue", "--msp", "chat.example", "--msp-url", &adapter.url, "--account", "mimi://chat.example/u/bob2"];
+    // A new app has seen nothing yet: it is shown what is there.
+    let shown = other(&issue).with(6);
+    assert!(shown.contains("1 way found") && shown.contains("nothing was changed"), "{shown}");
+    let made = other(&issue).with(0);
+    assert!(made.contains("there are 1 mappings of other keys"), "{made}");
+
+    // The first app is shown the second one's mapping before it removes its own.
+    let shown = scene.app(&["withdraw"]).with(6);
+    assert!(shown.contains("by another key, NEW") && shown.contains("mappings added by another key"), "{shown}");
+    assert_eq!(scene.look_up(BOB, &["--json"]).with(0).matches("\"chat.example\"").count(), 2);
+    // That it was shown is no claim that it was this person's doing.
+    let said = scene.app(&["watch-list", "--send", &adapter.url]);
+    assert!(said.err.contains("Was that you?"), "{}", said.err);
+    said.with(6);
+    other(&["withdraw"]).with(0);
+    assert!(scene.app(&["history", "--all"]).with(6).contains("2 changes since"));
+    scene.app(&["watch-list", "--send", &adapter.url, "--yes"]).with(0);
+    scene.app(&["history"]).with(0);
 }
 
 fn withdraw(scene: &Scene) {

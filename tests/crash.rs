@@ -127,7 +127,7 @@ impl App {
             let who = csi(&format!("tel:+49151{round:03}{app:03}{i:03}"));
             for (version, msp) in [(0, QUIET), (1, LOUD)] {
                 loop {
-                    match self.add(&who, msp).await {
+                    match self.add(&who, version, msp).await {
                         Ok(()) => break,
                         Err(_) if self.killed.load(Ordering::SeqCst) => return,
                         Err(why) if msp == LOUD && is_overtaken(&why) => {
@@ -142,7 +142,7 @@ impl App {
         }
     }
 
-    async fn add(&self, who: &Csi, msp: &str) -> Result<(), String> {
+    async fn add(&self, who: &Csi, version: u32, msp: &str) -> Result<(), String> {
         let secret = key(who.expose());
         let codes = self.dir.join(names::CODES);
         let read = |id: String| {
@@ -159,8 +159,8 @@ impl App {
             consent.sign(&self.origin, &secret);
         }
         let possession = (msp == QUIET).then_some(attestation);
-        let wish =
-            Wish { csi: who, kind: EventKind::Issue, added: &[added], removed: &[], signers: &[(&secret, possession)] };
+        let (kind, over) = (EventKind::Issue, version.checked_sub(1));
+        let wish = Wish { csi: who, kind, over, added: &[added], removed: &[], signers: &[(&secret, possession)] };
         recipient::change(&self.dp, wish, &self.trust, &mut LogMemory::default())
             .await
             .map(drop)

@@ -66,13 +66,9 @@ async fn make(
     removed: &[Hash],
     signers: &[(&SecretKey, Option<Attestation>)],
 ) -> Result<Current, RecipientError> {
-    change(
-        &stage.client(),
-        Wish { kind, csi: &csi(BOB), added, removed, signers },
-        &stage.trust,
-        &mut LogMemory::default(),
-    )
-    .await
+    let over = stage.look_up(&csi(BOB), None).await.version;
+    let wish = Wish { kind, csi: &csi(BOB), over, added, removed, signers };
+    change(&stage.client(), wish, &stage.trust, &mut LogMemory::default()).await
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, RecipientError>) -> String {
@@ -440,6 +436,8 @@ async fn eight_apps_at_once() {
                     {
                         refused.push(e.to_string());
                     }
+                    // Another app was quicker between the two look-ups.
+                    Err(RecipientError::Overtaken { .. }) => {}
                     Err(e) => panic!("{e}"),
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
@@ -469,6 +467,36 @@ async fn eight_apps_at_once() {
     }
     assert_eq!(stage.look_up(&csi(BOB), None).await.mappings.len(), 8);
     Arc::try_unwrap(stage).ok().unwrap().stop().await;
+}
+
+/// A change is made over no version that the person was not shown: whoever signs over it takes on what is in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_over_a_version_that_was_not_shown() {
+    let stage = stage().await;
+    let (bob, ..) = bob(&stage).await;
+    let shown_to_bob = stage.look_up(&csi(BOB), None).await.version;
+    let ann = key("ann");
+    let proof = attest(&stage, &ann, 0).await;
+    let added = say(&stage, &ann, &proof, QUIET, "mimi://quiet.example/u/ann", shown("ann"));
+    let theirs = make(&stage, EventKind::Issue, &[added], &[], &[(&ann, None)]).await.unwrap();
+    let current = theirs.state.version;
+    let who = csi(BOB);
+    for shown in [None, shown_to_bob] {
+        let wish = Wish {
+            kind: EventKind::Withdraw,
+            csi: &who,
+            over: shown,
+            added: &[],
+            removed: &theirs.state.digests(),
+            signers: &[(&bob, None)],
+        };
+        let refused = change(&stage.client(), wish, &stage.trust, &mut LogMemory::default()).await.unwrap_err();
+        let is_told =
+            matches!(&refused, RecipientError::Overtaken { shown: s, current: c } if (*s, *c) == (shown, current));
+        assert!(is_told, "{refused}");
+    }
+    assert_eq!(stage.look_up(&who, None).await.version, Some(current));
+    stage.stop().await;
 }
 
 /// History in pages, back to the key's own beginning and no further.

@@ -454,7 +454,8 @@ async fn issue(stage: &Stage, secret: &SecretKey, attestation: &Attestation) -> 
     let mapping = common::mapping(&stage.origin, secret, attestation, QUIET, shown("default"));
     let (who, added) = (csi(BOB), [with_consent(&stage.origin, mapping)]);
     let signers = [(secret, None)];
-    let wish = Wish { kind: EventKind::Issue, csi: &who, added: &added, removed: &[], signers: &signers };
+    let (kind, over) = (EventKind::Issue, stage.look_up(&who, None).await.version);
+    let wish = Wish { kind, csi: &who, over, added: &added, removed: &[], signers: &signers };
     change(&stage.client(), wish, &stage.trust, &mut LogMemory::default()).await.map(drop)
 }
 

@@ -216,7 +216,8 @@ async fn who_sent_a_change_that_was_overtaken_is_told_and_may_make_it_again() {
     let attestation = stage.attest(&bob, &who).await;
     let added = [with_consent(&stage.origin, common::mapping(&stage.origin, &bob, &attestation, QUIET, shown("a")))];
     let change = async |added: &[Added], signers| {
-        let wish = Wish { csi: &who, kind: EventKind::Issue, added, removed: &[], signers };
+        let over = stage.look_up(&who, None).await.version;
+        let wish = Wish { csi: &who, kind: EventKind::Issue, over, added, removed: &[], signers };
         recipient::change(&stage.client(), wish, &stage.trust, &mut LogMemory::default()).await
     };
     let signers = [(&bob, Some(attestation))];
@@ -412,7 +413,8 @@ async fn a_log_that_bears_a_finding_goes_on_once_its_operator_accepts_it() {
     let attestation = common::attest(&dp, &dir, &ann, &who).await;
     let added = [with_consent(&origin(), common::mapping(&origin(), &ann, &attestation, QUIET, shown("a")))];
     let signers = [(&ann, Some(attestation))];
-    let wish = Wish { csi: &who, kind: EventKind::Issue, added: &added, removed: &[], signers: &signers };
+    let (kind, over) = (EventKind::Issue, common::look_up(&dp, &trust, &who, None).await.version);
+    let wish = Wish { csi: &who, kind, over, added: &added, removed: &[], signers: &signers };
     recipient::change(&dp, wish, &trust, &mut LogMemory::default()).await.unwrap();
     assert!(running.published_size() > before);
     // A monitor says that one thing and no more; one that was there before says it too.

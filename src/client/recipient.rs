@@ -1,8 +1,8 @@
 //! A recipient's app: one key for one CSI at one DP, its mappings, its changes, its receipts, its watch-list.
 //!
-//! A change is made in the order: look the CSI up and verify (which version is current?), sign the event over that version,
-//! send it, and accept the receipt only if the record is what it was, changed by that event and nothing else. Several apps
-//! of one person may make one change together: each signs the event with its own key.
+//! A change is made in the order: look the CSI up and verify (which version is current?), refuse if that is newer than what the
+//! person was shown, sign the event over that version, send it, and accept the receipt only if the record is what it was, changed
+//! by that event and nothing else. Several apps of one person may make one change together: each signs the event with its own key.
 
 use waymark_log::{
     checkpoint::Origin,
@@ -89,6 +89,8 @@ pub struct Wish<'a> {
     pub kind: EventKind,
     /// Whose CSI.
     pub csi: &'a Csi,
+    /// The version of the record that the person was last shown; `None` if they were shown that there is no record.
+    pub over: Option<u32>,
     /// What is added.
     pub added: &'a [Added],
     /// What is removed, by digest.
@@ -112,6 +114,14 @@ pub enum RecipientError {
     /// The log is another one than the one remembered: treat this as an attack.
     #[error(transparent)]
     NotConsistent(#[from] NotConsistent),
+    /// The record was changed since the person was shown it: show what was done ([`history`], [`past`]), then ask again.
+    #[error("nothing was signed: the record is at version {current}, which this app has not shown yet; {}", seen(*.shown))]
+    Overtaken {
+        /// What the person was shown.
+        shown: Option<u32>,
+        /// What is current.
+        current: u32,
+    },
     /// The code was wrong.
     #[error("the code is wrong")]
     WrongCode,
@@ -121,6 +131,10 @@ pub enum RecipientError {
     /// The change contradicts itself before it is sent.
     #[error("{0}")]
     Wish(&'static str),
+}
+
+fn seen(shown: Option<u32>) -> String {
+    shown.map_or_else(|| "it has shown none".to_owned(), |version| format!("the last one it has shown is {version}"))
 }
 
 impl RecipientError {
@@ -214,10 +228,10 @@ pub fn sign_mapping(
 }
 
 /// Makes a change and accepts its receipt. Nothing is signed over an answer of a log that has gone back, or has been another
-/// one before, as far as the memory and the log's tiles show.
+/// one before, as far as the memory and the log's tiles show; and nothing over a version that the person was not shown.
 ///
 /// # Errors
-/// [`RecipientError`]; `Client` with code `version-stale` or `change-in-flight` means that somebody was quicker: look first,
+/// [`RecipientError`]; `Overtaken` before anything was signed; `Client` with code `version-stale` or `change-in-flight` means that somebody was quicker: look first,
 /// then decide.
 pub async fn change(
     dp: &DpClient,
@@ -228,6 +242,10 @@ pub async fn change(
     let asked = Asked { origin: dp.origin().clone(), csi: wish.csi.clone(), tag: None };
     let (looked_up, _) = look_up(dp, &asked, trust, memory.remembered(), &mut Trail::default()).await?;
     memory.take(looked_up.recall()).await?;
+    // Somebody who signs over a version takes on what is in it.
+    if let Some(current) = looked_up.get().version.filter(|current| wish.over.is_none_or(|shown| shown < *current)) {
+        return Err(RecipientError::Overtaken { shown: wish.over, current });
+    }
     let event = sign_event(dp.origin(), &wish, looked_up.get(), dp.clock().now())?;
     let added: Vec<Mapping> = wish.added.iter().map(|a| a.mapping.clone()).collect();
     let offered = (0u8..)

@@ -63,6 +63,7 @@ pub struct Bulk {
 struct Registered {
     apps: Vec<(AppKeys, Mapping)>,
     opted_out: bool,
+    version: u32,
 }
 
 /// Registers everybody, looks everybody up, and lets some withdraw.
@@ -151,9 +152,9 @@ async fn register(world: &World, person: &Person) -> Result<Registered, DemoErro
         added.push(one);
     }
     let kind = if opted_out { EventKind::OptOut } else { EventKind::Issue };
-    let current = submit(world, &person.csi, kind, &added, &[], &apps).await?;
+    let current = submit(world, &person.csi, kind, None, &added, &[], &apps).await?;
     renew(world, &apps, &current).await?;
-    Ok(Registered { apps, opted_out })
+    Ok(Registered { apps, opted_out, version: current.state.version })
 }
 
 /// One app: possession, mapping, and the MSP's consent; without anything wanted, the opt-out.
@@ -177,12 +178,13 @@ async fn submit(
     world: &World,
     csi: &Csi,
     kind: EventKind,
+    over: Option<u32>,
     added: &[Added],
     removed: &[Hash],
     apps: &[(AppKeys, Mapping)],
 ) -> Result<Current, DemoError> {
     let signers: Vec<_> = apps.iter().map(|(keys, _)| (&keys.recipient, None)).collect();
-    let wish = Wish { kind, csi, added, removed, signers: &signers };
+    let wish = Wish { kind, csi, over, added, removed, signers: &signers };
     Ok(change(&world.dp(), wish, world.trust(), &mut LogMemory::default()).await.map_err(anyhow::Error::from)?)
 }
 
@@ -266,7 +268,8 @@ async fn withdraw(world: &World, person: &Person, registered: &Registered) -> Re
     let nobody = || DemoError::Wrong("somebody without an app cannot withdraw".to_owned());
     let (first, rest) = registered.apps.split_first().ok_or_else(nobody)?;
     let removed = [first.1.digest()];
-    let current = submit(world, &person.csi, EventKind::Withdraw, &[], &removed, std::slice::from_ref(first)).await?;
+    let (over, by) = (Some(registered.version), std::slice::from_ref(first));
+    let current = submit(world, &person.csi, EventKind::Withdraw, over, &[], &removed, by).await?;
     renew(world, rest, &current).await?;
     retire(world, first, &current).await?;
     find(world, person, &person.mappings[1..]).await

@@ -66,8 +66,8 @@ impl<'a> App<'a> {
         Ok(proved.map_err(anyhow::Error::from)?)
     }
 
-    /// Proves possession, gets the MSP's consent, and registers.
-    async fn register(&self, account: &str) -> Result<Current, DemoError> {
+    /// Proves possession, gets the MSP's consent, and registers, knowing the version `over`.
+    async fn register(&self, account: &str, over: Option<u32>) -> Result<Current, DemoError> {
         let attestation = self.prove().await?;
         let tags = Tags::shown(Tag::parse(Tag::DEFAULT).into_iter().collect());
         let spec = MappingSpec {
@@ -79,18 +79,19 @@ impl<'a> App<'a> {
         let mapping = sign_mapping(self.world.origin(), &self.keys.recipient, &spec, &attestation, now);
         let consent = self.world.msp(&self.msp)?.consent(&self.keys.recipient, &mapping).await;
         let added = [Added { mapping, consent: Some(consent.map_err(anyhow::Error::from)?) }];
-        self.change(EventKind::Issue, &added, &[], None).await
+        self.change(EventKind::Issue, over, &added, &[], None).await
     }
 
     async fn change(
         &self,
         kind: EventKind,
+        over: Option<u32>,
         added: &[Added],
         removed: &[Hash],
         possession: Option<Attestation>,
     ) -> Result<Current, DemoError> {
         let signers = [(&self.keys.recipient, possession)];
-        let wish = Wish { kind, csi: &self.csi, added, removed, signers: &signers };
+        let wish = Wish { kind, csi: &self.csi, over, added, removed, signers: &signers };
         let mut memory = self.memory.lock().await;
         let changed = change(&self.world.dp(), wish, self.world.trust(), &mut memory).await;
         Ok(changed.map_err(anyhow::Error::from)?)
@@ -163,7 +164,7 @@ async fn bob_registers(
 ) -> Result<u128, DemoError> {
     let number = &world.cast().bob_typed;
     teller.say(format!("\nBob proves that {number} is his and registers his app at {BLUEBIRD}."));
-    let registered = phone.register("mimi://bluebird.example/u/bob").await?;
+    let registered = phone.register("mimi://bluebird.example/u/bob", None).await?;
     phone.renew(&registered).await?;
     teller.say("The receipt opens his whole record; it holds what he signed and nothing else. Alice looks him up:");
     let seen = alice(world, &world.cast().bob).await?;
@@ -176,7 +177,8 @@ async fn bob_registers(
         "\nHis second app, with a key of its own, registers at {COURIER}. His first app saw the change in"
     ));
     teller.say("the log and asks; Bob says yes, it was me, and both blind watch-lists are renewed.");
-    let registered = tablet.register("mimi://courier.example/u/bob").await?;
+    let before = seen.version;
+    let registered = tablet.register("mimi://courier.example/u/bob", before).await?;
     tablet.renew(&registered).await?;
     phone.renew(&phone.history().await?).await?;
     let seen = alice(world, &world.cast().bob).await?;
@@ -195,7 +197,8 @@ async fn bob_withdraws(world: &World, teller: Teller, phone: &App<'_>, tablet: &
     let current = tablet.history().await?;
     let removed: Vec<Hash> =
         current.state.held.iter().filter(|h| h.mapping.recipient == own).map(|h| h.mapping.digest()).collect();
-    let left = tablet.change(EventKind::Withdraw, &[], &removed, None).await?;
+    let over = Some(current.state.version);
+    let left = tablet.change(EventKind::Withdraw, over, &[], &removed, None).await?;
     tablet.retire(&left).await?;
     phone.renew(&phone.history().await?).await?;
     let seen = alice(world, &world.cast().bob).await?;
@@ -214,7 +217,8 @@ async fn mallory(world: &World, teller: Teller, phone: &App<'_>) -> Result<Hash,
     teller
         .say(format!("\nMallory intercepts one of Bob's codes and adds a mapping at {NIGHTJAR}, where Bob never was."));
     let mallory = App::new(world, NIGHTJAR)?;
-    let staged = leaf_of(&mallory.register("mimi://nightjar.example/u/not-bob").await?);
+    let before = alice(world, &world.cast().bob).await?.version;
+    let staged = leaf_of(&mallory.register("mimi://nightjar.example/u/not-bob", before).await?);
     let seen = alice(world, &world.cast().bob).await?;
     let new = seen.mappings.iter().find(|m| m.change.is_new);
     expect(new.and_then(|m| m.msp.as_ref()).is_some_and(|d| d.as_str() == NIGHTJAR), "Alice's card must say NEW")?;
@@ -239,7 +243,9 @@ async fn mallory(world: &World, teller: Teller, phone: &App<'_>) -> Result<Hash,
     );
     teller.say("older and the other one is new, his key removes it at once.");
     let fresh = phone.prove().await?;
-    let removed = phone.change(EventKind::Withdraw, &[], &[stranger.mapping.digest()], Some(fresh)).await?;
+    let over = Some(current.state.version);
+    let digests = [stranger.mapping.digest()];
+    let removed = phone.change(EventKind::Withdraw, over, &[], &digests, Some(fresh)).await?;
     phone.renew(&removed).await?;
     let seen = alice(world, &world.cast().bob).await?;
     expect(seen.mappings.len() == 1 && !seen.mappings[0].change.is_new, "Mallory's mapping must be gone")?;

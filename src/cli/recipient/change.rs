@@ -12,7 +12,7 @@ use waymark_mapping::{
 };
 use waymark_runtime::clock::Clock;
 
-use super::{App, End, Ended, current, fetcher, make};
+use super::{App, End, Ended, current, fetcher, make, make_by};
 use crate::client::{
     card,
     msp::MspClient,
@@ -108,7 +108,7 @@ pub(super) async fn issue(app: &App, args: &IssueArgs) -> Ended {
         (false, false) => EventKind::Replace,
     };
     let signers = [(&app.keys.recipient, None)];
-    make(app, Wish { kind, csi: &app.csi, added: &added, removed: &removed, signers: &signers }).await
+    make(app, Wish { added: &added, removed: &removed, signers: &signers, ..app.wish(kind)? }).await
 }
 
 /// What everybody sees.
@@ -143,7 +143,7 @@ async fn say_again(app: &App, by: &App, kind: EventKind, msp_url: Option<&str>) 
     let (first, second) = ((&by.keys.recipient, None), (&app.keys.recipient, None));
     let signers = [first, second];
     let signers = if kind == EventKind::RotateKey { &signers[..] } else { &signers[..1] };
-    make(by, Wish { kind, csi: &app.csi, added: &added, removed: &removed, signers }).await
+    make_by(app, by, Wish { added: &added, removed: &removed, signers, ..app.wish(kind)? }).await
 }
 
 /// The same mappings over a fresh proof of possession.
@@ -173,8 +173,7 @@ pub(super) async fn erase(app: &App, yes: bool) -> Ended {
     }
     let removed = current(app).await?.state.digests();
     let signers = [(&app.keys.recipient, app.attestation().ok())];
-    let wish = Wish { kind: EventKind::Erase, csi: &app.csi, added: &[], removed: &removed, signers: &signers };
-    make(app, wish).await?;
+    make(app, Wish { removed: &removed, signers: &signers, ..app.wish(EventKind::Erase)? }).await?;
     println!("the DP deletes openings and payload at once; the log keeps entries that say nothing");
     Ok(())
 }
@@ -195,5 +194,5 @@ pub(super) async fn withdraw(app: &App, digests: &[String]) -> Ended {
     // The rule for new mappings asks for possession proved after the change.
     let possession = if foreign { Some(app.attestation()?) } else { None };
     let signers = [(&app.keys.recipient, possession)];
-    make(app, Wish { kind: EventKind::Withdraw, csi: &app.csi, added: &[], removed: &removed, signers: &signers }).await
+    make(app, Wish { removed: &removed, signers: &signers, ..app.wish(EventKind::Withdraw)? }).await
 }

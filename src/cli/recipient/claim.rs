@@ -5,14 +5,10 @@ use waymark_mapping::event::EventKind;
 use super::{App, Ended, IssueArgs, change::wanted, current, make};
 use crate::client::recipient::Wish;
 
-fn wish<'a>(app: &'a App, kind: EventKind) -> Wish<'a> {
-    Wish { kind, csi: &app.csi, added: &[], removed: &[], signers: &[] }
-}
-
 /// Puts a claim down. Nobody is evicted yet; whoever watches is told.
 pub(super) async fn claim(app: &App) -> Ended {
     let signers = [(&app.keys.recipient, Some(app.attestation()?))];
-    make(app, Wish { signers: &signers, ..wish(app, EventKind::NewHolderPending) }).await?;
+    make(app, Wish { signers: &signers, ..app.wish(EventKind::NewHolderPending)? }).await?;
     println!("claimed: look-ups show the identifier as contested until the hold is over");
     println!("then: waymark recipient prove --for-claim, and take-over");
     Ok(())
@@ -29,12 +25,12 @@ pub(super) async fn object(app: &App, stop: bool) -> Ended {
     };
     let possession = if stop { Some(app.attestation()?) } else { None };
     let signers = [(&app.keys.recipient, possession)];
-    make(app, Wish { removed: &removed, signers: &signers, ..wish(app, EventKind::Objection) }).await
+    make(app, Wish { removed: &removed, signers: &signers, ..app.wish(EventKind::Objection)? }).await
 }
 
 /// Begins the next tenure with a mapping of this app's.
 pub(super) async fn take_over(app: &App, args: &IssueArgs) -> Ended {
     let added = [wanted(app, args).await?];
     let signers = [(&app.keys.recipient, None)];
-    make(app, Wish { added: &added, signers: &signers, ..wish(app, EventKind::NewHolder) }).await
+    make(app, Wish { added: &added, signers: &signers, ..app.wish(EventKind::NewHolder)? }).await
 }

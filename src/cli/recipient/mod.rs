@@ -9,9 +9,11 @@
 //! | token, revoke | [`token`] |
 //! | history, export, show-key | [`show`] |
 //! | watch-list | [`watch`] |
+//! | what is shown before a change is made over it | [`overtaken`] |
 
 mod change;
 mod claim;
+mod overtaken;
 mod possess;
 mod show;
 mod token;
@@ -28,6 +30,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use waymark_log::key::SecretKey;
 use waymark_mapping::{
+    event::EventKind,
     identifier::Csi,
     mapping::Attestation,
     receipt::Current,
@@ -45,7 +48,7 @@ use crate::{
     client::{
         dp::DpClient,
         memory::{self, LogMemory},
-        recipient::{AppKeys, RecipientError, Wish, change as make_change, history, leaf_of, look_up},
+        recipient::{AppKeys, RecipientError, Wish, change as make_change, history, look_up},
     },
 };
 
@@ -209,11 +212,14 @@ struct AppFile {
     watch_id: String,
 }
 
-/// What the app saw last: a change of the record that it did not make shows against this.
-#[derive(Serialize, Deserialize, Clone)]
+/// `seen.json`: the versions of the record that this app knows of.
+#[derive(Serialize, Deserialize, Clone, Copy)]
+#[serde(deny_unknown_fields)]
 struct Seen {
-    version: u32,
-    leaf: String,
+    /// The last one that the person was shown: nothing is signed over a later one.
+    shown: u32,
+    /// The last one that this app made, or that the person said was their doing: a watch-list claims no later one unasked.
+    claimed: Option<u32>,
 }
 
 struct App {
@@ -290,10 +296,26 @@ impl App {
         bytes.map(|b| serde_json::from_slice(&b).map_err(|e| End::Could(e.into()))).transpose()
     }
 
-    fn remember(&self, current: &Current) -> Ended {
-        let seen = Seen { version: current.state.version, leaf: leaf_of(current).to_hex() };
+    fn remember(&self, seen: Seen) -> Ended {
         let bytes = serde_json::to_vec(&seen).map_err(|e| End::Could(e.into()))?;
         Ok(durable::replace(&self.dir.join("seen.json"), &bytes)?)
+    }
+
+    /// The person was shown this version; whose doing it is was not said.
+    fn remember_shown(&self, version: u32) -> Ended {
+        let claimed = self.seen()?.and_then(|seen| seen.claimed);
+        self.remember(Seen { shown: version, claimed })
+    }
+
+    /// The person was shown this version, and it is their doing.
+    fn remember_claimed(&self, version: u32) -> Ended {
+        self.remember(Seen { shown: version, claimed: Some(version) })
+    }
+
+    /// A change without content yet, over what the person was last shown.
+    fn wish(&self, kind: EventKind) -> Result<Wish<'_>, End> {
+        let over = self.seen()?.map(|seen| seen.shown);
+        Ok(Wish { kind, csi: &self.csi, over, added: &[], removed: &[], signers: &[] })
     }
 }
 
@@ -343,29 +365,70 @@ fn keygen(dir: &Path, typed: &str, dp: String, trust: &Path, region: Option<&str
     Ok(())
 }
 
-/// The record as this app may see it.
+/// The record as this app may see it; ends with "nothing" if this key has no mapping in it.
 async fn current(app: &App) -> Result<Current, End> {
+    let current = current_if_any(app).await?;
+    if current.is_none() {
+        println!("this key has no mapping under the identifier; `waymark lookup` shows what everybody sees");
+    }
+    current.ok_or(End::Nothing)
+}
+
+/// The record as this app may see it, if this key has a mapping in it.
+async fn current_if_any(app: &App) -> Result<Option<Current>, End> {
     let read = async |memory: &mut LogMemory| match history(&app.dp, &app.keys.recipient, &app.csi, &app.trust, memory)
         .await
     {
-        Err(RecipientError::Client(e)) if e.code() == Some("no-record") => {
-            println!("this key has no mapping under the identifier; `waymark lookup` shows what everybody sees");
-            Ok(None)
-        }
+        Err(RecipientError::Client(e)) if e.code() == Some("no-record") => Ok(None),
         current => current,
     };
-    app.remembering(read).await?.ok_or(End::Nothing)
+    app.remembering(read).await
 }
 
 /// Makes a change, accepts its receipt, and says what comes next.
 async fn make(app: &App, wish: Wish<'_>) -> Ended {
-    let change = async |memory: &mut LogMemory| make_change(&app.dp, wish, &app.trust, memory).await;
-    finish(app, app.remembering(change).await?)
+    make_by(app, app, wish).await
 }
 
-fn finish(app: &App, current: Current) -> Ended {
-    app.remember(&current)?;
-    println!("version {} is in the log, cosigned, and holds what you signed and nothing else", current.state.version);
+/// Makes a change that `by` sends, over what the person saw with `app`. If something else was changed since, that is shown, and the
+/// change is made only if the person says so.
+async fn make_by(app: &App, by: &App, wish: Wish<'_>) -> Ended {
+    if let Some(current) = try_to_make(by, wish.clone()).await? {
+        return finish(by, &current);
+    }
+    let over = Some(overtaken::show(app).await?);
+    if ask("make the change over this? [y/N] ").as_deref() == Some("y") {
+        if let Some(current) = try_to_make(by, Wish { over, ..wish }).await? {
+            return finish(by, &current);
+        }
+        println!("the record was changed once more meanwhile");
+    }
+    println!("nothing was changed. If the record is as it should be, give the command again");
+    Err(End::Alerts)
+}
+
+/// Makes a change, unless something else overtook it.
+async fn try_to_make(by: &App, wish: Wish<'_>) -> Result<Option<Current>, End> {
+    let change = async |memory: &mut LogMemory| match make_change(&by.dp, wish, &by.trust, memory).await {
+        Err(RecipientError::Overtaken { .. }) => Ok(None),
+        // Between the look-up and the change.
+        Err(RecipientError::Client(e)) if e.code() == Some("version-stale") => Ok(None),
+        made => made.map(Some),
+    };
+    by.remembering(change).await
+}
+
+fn finish(app: &App, current: &Current) -> Ended {
+    app.remember_claimed(current.state.version)?;
+    println!(
+        "version {} is in the log and cosigned; it is the version before it and what you signed",
+        current.state.version
+    );
+    let own = app.keys.recipient.public();
+    let others = current.state.held.iter().filter(|h| h.mapping.recipient != own).count();
+    if others > 0 {
+        println!("beside this app's there are {others} mappings of other keys in it; see `waymark recipient history`");
+    }
     if !current.complete {
         println!("your key is new here: hidden mappings of other keys, if any, are not shown to it for 72 hours");
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use waymark_mapping::mapping::Purpose;
+use waymark_mapping::{mapping::Purpose, receipt::Current};
 use waymark_runtime::{clock::Clock, durable};
 
 use super::{App, End, Ended, current};
@@ -13,9 +13,26 @@ use crate::client::{
     recipient::{RecipientError, past},
 };
 
-/// What is registered, as this app may see it; with `all`, what was before.
+/// What is registered, as this app may see it; with `all`, what was before. Alerts if somebody else changed it.
 pub(super) async fn history(app: &App, in_full: bool, all: bool) -> Ended {
     let current = current(app).await?;
+    let version = current.state.version;
+    print_record(app, &current, in_full);
+    if all {
+        print_steps(app, &current, None).await?;
+    }
+    app.remember_shown(version)?;
+    match app.seen()?.and_then(|seen| seen.claimed) {
+        Some(claimed) if claimed < version => {
+            println!("! {} changes since the last one by this app; --all shows them", version - claimed);
+            Err(End::Alerts)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The record as it is.
+pub(super) fn print_record(app: &App, current: &Current, in_full: bool) {
     let state = &current.state;
     println!("{}: version {}, tenure {}", shown(&app.csi, in_full), state.version, state.tenure);
     let now = Clock::System.now();
@@ -31,21 +48,27 @@ pub(super) async fn history(app: &App, in_full: bool, all: bool) -> Ended {
     if let Some(claim) = state.state.claim() {
         println!("! CONTESTED: another key claims the identifier, until {}", card::date(claim.until));
     }
-    if all {
-        for step in past(&app.dp, &app.keys.recipient, &current).await? {
-            let by = step.event.authorities.iter().any(|a| a.key == app.keys.recipient.public());
-            let by = if by { "this app" } else { "another key" };
-            let before = step.before.map_or(String::new(), |s| format!(", {} mappings before", s.held.len()));
-            println!("  version {}: {} by {by}{before}", step.version, step.event.tbs.kind.describe());
+}
+
+/// What made each version, newest first, back to the one `after` which the person has seen already.
+pub(super) async fn print_steps(app: &App, current: &Current, after: Option<u32>) -> Ended {
+    let steps = match past(&app.dp, &app.keys.recipient, current).await {
+        Err(RecipientError::Client(e)) if e.code() == Some("no-record") => {
+            println!("  what was changed before is not shown to a key that is new here");
+            return Ok(());
         }
-    }
-    match app.seen()? {
-        Some(seen) if seen.version < state.version => {
-            println!("! {} changes since this app last looked", state.version - seen.version);
-            Err(End::Alerts)
+        steps => steps?,
+    };
+    for step in steps {
+        if after.is_some_and(|seen| step.version <= seen) {
+            break;
         }
-        _ => Ok(()),
+        let by = step.event.authorities.iter().any(|a| a.key == app.keys.recipient.public());
+        let by = if by { "this app" } else { "another key" };
+        let before = step.before.map_or(String::new(), |s| format!(", {} mappings before", s.held.len()));
+        println!("  version {}: {} by {by}{before}", step.version, step.event.tbs.kind.describe());
     }
+    Ok(())
 }
 
 /// Everything that the DP keeps about the identifier and this key may see.

@@ -13,11 +13,10 @@ use crate::client::{
 /// Renews the blind watch-list.
 pub(super) async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes: bool) -> Ended {
     let current = current(app).await?;
-    let seen = app.seen()?;
     let own =
         current.event.as_ref().is_some_and(|e| e.authorities.iter().any(|a| a.key == app.keys.recipient.public()));
-    let changed = seen.as_ref().is_some_and(|s| s.version != current.state.version);
-    if changed && !own && !yes {
+    let claimed = app.seen()?.and_then(|seen| seen.claimed);
+    if claimed != Some(current.state.version) && !own && !yes {
         let question =
             format!("another key changed your record (version {} now). Was that you? [y/N] ", current.state.version);
         if ask(&question).as_deref() != Some("y") {
@@ -35,5 +34,5 @@ pub(super) async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes:
         sent.map_err(|e| End::Could(anyhow::Error::from(e).context(url.clone())))?;
         println!("{} labels are watched by {url}", list.labels.len());
     }
-    app.remember(&current)
+    app.remember_claimed(current.state.version)
 }
