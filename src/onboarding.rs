@@ -10,7 +10,10 @@ use std::{
 };
 
 use waymark_log::hash::Hash;
-use waymark_mapping::entry::{Entry, Provider};
+use waymark_mapping::{
+    entry::{Entry, Provider},
+    wire::Undecoded,
+};
 use waymark_runtime::durable;
 
 use crate::{config::names, sequencer::pool::Pool};
@@ -40,12 +43,12 @@ pub fn submit(dir: &Path, provider: &Provider) -> io::Result<()> {
 /// Reads a provider entry.
 ///
 /// # Errors
-/// In words.
-pub fn parse(bytes: &[u8]) -> Result<Provider, String> {
+/// [`Undecoded`].
+pub fn parse(bytes: &[u8]) -> Result<Provider, Undecoded> {
     match Entry::decode(bytes) {
         Ok(Entry::Provider(provider)) => Ok(provider),
-        Ok(_) => Err("this is an entry of another kind".to_owned()),
-        Err(e) => Err(e.to_string()),
+        Ok(_) => Err(Undecoded::malformed("provider entry", "it is an entry of another kind")),
+        Err(e) => Err(e),
     }
 }
 
@@ -67,7 +70,8 @@ pub fn take_in(dir: &Path, pool: &Pool) -> io::Result<usize> {
             continue;
         }
         let bytes = durable::read(&path, PROVIDER_BYTES_MAX)?.unwrap_or_default();
-        let outcome = parse(&bytes).and_then(|p| pool.add_provider(p).map_err(|e| e.to_string()));
+        let outcome =
+            parse(&bytes).map_err(|e| e.to_string()).and_then(|p| pool.add_provider(p).map_err(|e| e.to_string()));
         let to = match outcome {
             Ok(()) => "accepted",
             Err(why) => {

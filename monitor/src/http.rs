@@ -16,7 +16,10 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
     routing::{get, post},
 };
-use waymark_mapping::watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList, WatchRefused};
+use waymark_mapping::{
+    watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList, WatchRefused},
+    wire::Undecoded,
+};
 use waymark_runtime::{
     listen::{self, Capped},
     problem::{self, Kind, Problem},
@@ -51,7 +54,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
 
 /// All problems of a monitor.
 fn problems() -> impl Iterator<Item = (Kind, String)> {
-    let own = [SIGNATURE, OTHER_LOG, SUPERSEDED, LIFETIME, problem::INTERNAL, problem::BUSY];
+    let own = [SIGNATURE, OTHER_LOG, SUPERSEDED, LIFETIME, problem::NOT_SUPPORTED, problem::INTERNAL, problem::BUSY];
     let any = [problem::ROUTE_UNKNOWN, problem::METHOD_NOT_ALLOWED];
     own.into_iter().chain(any).chain(problem::OF_BODY.iter().copied()).map(|kind| (kind, String::new()))
 }
@@ -85,9 +88,17 @@ async fn import(
     Capped(body): Capped<WATCH_LIST_BYTES_MAX>,
 ) -> Result<StatusCode, Problem> {
     problem::check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
-    let list = WatchList::decode(&body).map_err(|e| Problem::new(problem::MALFORMED, format!("{e}.")))?;
+    let list = WatchList::decode(&body).map_err(|e| undecoded(&e))?;
     blocking(move || hub.import(list)).await?.map_err(|e| problem_of(&e))?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn undecoded(error: &Undecoded) -> Problem {
+    let kind = match error {
+        Undecoded::Malformed { .. } => problem::MALFORMED,
+        Undecoded::NotSupported { .. } => problem::NOT_SUPPORTED,
+    };
+    Problem::new(kind, format!("{error}."))
 }
 
 fn problem_of(error: &ImportError) -> Problem {
@@ -122,6 +133,12 @@ fn problem_of(error: &ImportError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_of_a_later_format_is_not_malformed() {
+        let refused = |bytes: &[u8]| undecoded(&WatchList::decode(bytes).unwrap_err()).kind().code;
+        assert_eq!((refused(&[1]), refused(&[9, 0])), ("malformed", "not-supported"));
+    }
 
     #[test]
     fn each_refusal_has_a_code_of_its_own() {

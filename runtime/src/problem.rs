@@ -64,6 +64,12 @@ pub const TOO_SLOW: Kind = Kind::new(408, "too-slow", "The body took too long to
 pub const CONTENT_TYPE: Kind = Kind::new(415, "content-type", "The body has another media type than this path takes");
 /// The body does not have the form.
 pub const MALFORMED: Kind = Kind::new(400, "malformed", "The request does not have the form");
+/// The body is of a later format than this server knows, or bears a key or a signature by an algorithm that it does not know.
+pub const NOT_SUPPORTED: Kind = Kind::new(
+    422,
+    "not-supported",
+    "The body uses a format version, an algorithm or a value that this server does not know",
+);
 /// Too many requests.
 pub const TOO_MANY: Kind = Kind::new(429, "too-many-requests", "Too many requests");
 /// Too much work at once.

@@ -56,7 +56,7 @@ pub async fn change(
     let _slot = take_slot(&app.change_slots)?;
     problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
     let body = body?.0;
-    let request: ChangeRequest = decode("change", &body).map_err(|e| error::malformed(&e))?;
+    let request: ChangeRequest = decode("change", &body).map_err(|e| error::undecoded(&e))?;
     let now = app.clock.now();
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, now)?;
     // First, so that a retry tells a stranger nothing either.
@@ -174,7 +174,7 @@ pub async fn revoke(
     let _slot = take_slot(&app.change_slots)?;
     problem::check_media_type(&headers, EVENT_MEDIA_TYPE)?;
     let body = body?.0;
-    let event: Event = decode("event", &body).map_err(|e| error::malformed(&e))?;
+    let event: Event = decode("event", &body).map_err(|e| error::undecoded(&e))?;
     if event.tbs.kind != EventKind::KeyCompromise {
         return Err(Problem::new(error::CHANGE_INVALID, "Only a revocation is taken here."));
     }
@@ -242,7 +242,7 @@ pub async fn history(
 ) -> Result<Response<Body>, Problem> {
     problem::check_media_type(&headers, HISTORY_MEDIA_TYPE)?;
     let body = body?.0;
-    let request: HistoryRequest = decode("history request", &body).map_err(|e| error::malformed(&e))?;
+    let request: HistoryRequest = decode("history request", &body).map_err(|e| error::undecoded(&e))?;
     let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/history", &body, app.clock.now())?;
     let nothing = || Problem::new(NO_RECORD, "Only a key with a mapping here sees more than a look-up shows.");
     // The same answer whether the CSI is unknown or the key has nothing there.

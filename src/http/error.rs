@@ -141,9 +141,16 @@ pub fn waited(outcome: Outcome) -> Option<Problem> {
     })
 }
 
-/// Bytes that do not have the form of what they should be.
-pub fn malformed(error: &Undecoded) -> Problem {
-    Problem::new(problem::MALFORMED, error.to_string())
+/// Of [`undecoded`], beside what any body may end in.
+pub const OF_DECODING: &[Kind] = &[problem::NOT_SUPPORTED];
+
+/// Bytes that are not what they should be, or not yet: what is later than this server is no fault of its sender's.
+pub fn undecoded(error: &Undecoded) -> Problem {
+    let kind = match error {
+        Undecoded::Malformed { .. } => problem::MALFORMED,
+        Undecoded::NotSupported { .. } => problem::NOT_SUPPORTED,
+    };
+    Problem::new(kind, format!("{error}."))
 }
 
 /// Of [`answer`].
@@ -202,14 +209,15 @@ pub fn request_signature(error: BadRequestSignature) -> Problem {
 }
 
 /// Of [`provider`].
-pub const OF_PROVIDER_ENTRY: &[Kind] = &[PROVIDER_STALE, NOT_ALLOWED, PROVIDER_INVALID];
+pub const OF_PROVIDER_ENTRY: &[Kind] = &[PROVIDER_STALE, NOT_ALLOWED, PROVIDER_INVALID, problem::NOT_SUPPORTED];
 
 /// A provider entry that does not follow.
 pub fn provider(error: ProviderRefused) -> Problem {
     let kind = match error {
         ProviderRefused::NotNext => PROVIDER_STALE,
         ProviderRefused::NotByKey | ProviderRefused::NotByValid => NOT_ALLOWED,
-        ProviderRefused::WrongKey | ProviderRefused::TooMany | ProviderRefused::NotSupported => PROVIDER_INVALID,
+        ProviderRefused::NotSupported => problem::NOT_SUPPORTED,
+        ProviderRefused::WrongKey | ProviderRefused::TooMany => PROVIDER_INVALID,
     };
     Problem::new(kind, error.to_string())
 }

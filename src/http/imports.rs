@@ -91,7 +91,8 @@ fn judge(app: &App, msp: &Domain, item: &[u8]) -> Judged {
     let refused = |problem: &Problem| Judged::Over(outcome_of(problem));
     let request = match decode::<ChangeRequest>("change", item) {
         Ok(request) if item.len() <= CHANGE_BYTES_MAX => request,
-        _ => return refused(&Problem::new(problem::MALFORMED, "")),
+        Ok(_) => return refused(&Problem::new(problem::MALFORMED, "")),
+        Err(e) => return refused(&error::undecoded(&e)),
     };
     // "An MSP may import only changes all of whose added mappings name it."
     let names_it = !request.added.is_empty() && request.added.iter().all(|m| m.msp.get().as_ref() == Some(msp));

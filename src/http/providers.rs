@@ -89,8 +89,7 @@ pub async fn submit(
     body: Bytes<PROVIDER_BYTES_MAX>,
 ) -> Result<StatusCode, Problem> {
     problem::check_media_type(&headers, PROVIDER_MEDIA_TYPE)?;
-    let entry = onboarding::parse(&body?.0)
-        .map_err(|_| Problem::new(problem::MALFORMED, "Send one provider entry, as it is to be logged."))?;
+    let entry = onboarding::parse(&body?.0).map_err(|e| error::undecoded(&e))?;
     if entry.by_valid.0.is_none() {
         return Err(Problem::new(OPERATOR_ONLY, "No valid key of the domain has signed it: give it to the operator."));
     }

@@ -93,7 +93,7 @@ const NO_RELAY: Kind = Kind::new(404, "no-relay", "This adapter relays no look-u
 /// The problems of an adapter, and those of the look-ups that it passes on.
 fn problems() -> impl Iterator<Item = (Kind, String)> {
     let own = [ACCOUNT_TAKEN, WATCH_LIST_REFUSED, NO_ACCOUNT, NO_LIST, NO_RELAY, relay::DP_UNREACHABLE];
-    let shared = error::OF_RECIPIENT.iter().copied().chain([error::OTHER_MSP, error::MAPPING_INVALID]);
+    let shared = [error::OF_RECIPIENT, error::OF_DECODING, &[error::OTHER_MSP, error::MAPPING_INVALID]].concat();
     let all = own.into_iter().chain(shared).chain(openapi::operations::of_look_ups());
     all.map(|kind| (kind, String::new()))
 }
@@ -296,8 +296,7 @@ async fn consent(
 ) -> Result<Response<Body>, Problem> {
     problem::check_media_type(&headers, CONSENT_MEDIA_TYPE)?;
     let body = body?.0;
-    let request: ConsentRequest =
-        decode("request for consent", &body).map_err(|e| Problem::new(problem::MALFORMED, e.to_string()))?;
+    let request: ConsentRequest = decode("request for consent", &body).map_err(|e| error::undecoded(&e))?;
     let consent = app.judge(&headers, &body, &request)?;
     let mut response = Response::new(Body::from(encode(&consent)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONSENT_MEDIA_TYPE));
@@ -310,7 +309,7 @@ async fn watch_list(
     body: Result<Capped<WATCH_LIST_BYTES_MAX>, Problem>,
 ) -> Result<StatusCode, Problem> {
     problem::check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
-    let list = WatchList::decode(&body?.0).map_err(|e| Problem::new(problem::MALFORMED, e.to_string()))?;
+    let list = WatchList::decode(&body?.0).map_err(|e| error::undecoded(&e))?;
     app.watching.import(list, app.clock.now()).map_err(|e| match e {
         ImportRefused::Full => Problem::new(problem::BUSY, "No more lists are held here."),
         ImportRefused::NotYet => Problem::new(problem::BUSY, "The log is still being read.").retry_after(1),

@@ -33,6 +33,10 @@ pub async fn refused(scene: &Scene<'_>) {
     scene.change(&bob, &forged).await.is(401, "signature-invalid");
     let withdrawn = scene.over(&who, EventKind::Withdraw, one, &[], &[(&bob, None)]).await;
     scene.change(&bob, &withdrawn).await.is(422, "change-invalid");
+    // The format of the event, which comes first, is one that nobody knows yet.
+    let mut later = encode(&good);
+    later[0] = 9;
+    scene.by(&bob, "change", later).await.is(422, "not-supported");
     mappings(scene, &bob, &added).await;
 
     let first = scene.change(&bob, &good).await.well(200);
@@ -151,6 +155,9 @@ pub async fn revocations(scene: &Scene<'_>) {
     let listed = scene.list(&bob, &who).await;
     let withdraw = scene.over(&who, EventKind::Withdraw, &[], &[listed.mapping.digest()], &[(&bob, None)]).await;
     scene.revoke(&withdraw.event).await.is(422, "change-invalid");
+    let mut later = encode(&scene.token(&bob, &who));
+    later[0] = 9;
+    scene.plain("revoke", later).await.is(422, "not-supported");
     let mut forged = scene.token(&bob, &who);
     forged.tbs.time = UnixMillis::new(1);
     scene.revoke(&forged).await.is(401, "signature-invalid");
@@ -195,6 +202,9 @@ pub async fn providers(scene: &Scene<'_>) {
     stale.sign_by_valid(origin, &quiet);
     submit(stale).await.is(409, "provider-stale");
     submit(add(&quiet, Some(&quiet))).await.is(422, "provider-invalid");
+    let mut later = Entry::Provider(add(&next, Some(&quiet))).encode();
+    later[0] = 9;
+    scene.plain("submitProvider", later).await.is(422, "not-supported");
     submit(add(&next, Some(&quiet))).await.well(202);
     // So that whoever lists providers after this finds two keys, and not one.
     let second = async || {

@@ -4,7 +4,7 @@ use std::fs;
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 use waymark::{
-    api::{RECIPIENT_HEADER, RequestSignature, join_import},
+    api::{JSON_MEDIA_TYPE, RECIPIENT_HEADER, RequestSignature, join_import},
     config::names,
     http::openapi::operations::{OPERATIONS, Signed},
 };
@@ -39,8 +39,9 @@ pub async fn forms(scene: &Scene<'_>) {
         scene.send(other).await.is(415, "content-type");
         let large = signed(scene, o.id, vec![b' '; takes.bytes_max + 1]);
         scene.send(large).await.is(413, "body-too-large");
-        // Not the list of an object's values either.
-        for other in ["x", "[]", "[\"x\"]"] {
+        // Not the list of an object's values either. Of a structure the first byte alone, which says its format or its first length.
+        let others = if takes.form.0 == JSON_MEDIA_TYPE { ["x", "[]", "[\"x\"]"] } else { ["", "\u{1}", "\u{1}\u{1}"] };
+        for other in others {
             scene.send(signed(scene, o.id, other.into())).await.is(400, "malformed");
         }
         let broken = signed(scene, o.id, vec![]);

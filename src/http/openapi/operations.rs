@@ -21,8 +21,8 @@ use crate::{
     },
     http::error::{
         CHANGE_INVALID, NO_RECORD, NOT_READY, OF_ANSWER, OF_AUTHORISE, OF_CHECK, OF_CLAIMED_PROVIDER, OF_CSI,
-        OF_IDEMPOTENCY, OF_POOL, OF_POOL_FOR_PROVIDERS, OF_PROVIDER, OF_PROVIDER_ENTRY, OF_RECIPIENT, OF_REVOKE,
-        OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, OTHER_LOG, POLICY_UNKNOWN, TAG_INVALID,
+        OF_DECODING, OF_IDEMPOTENCY, OF_POOL, OF_POOL_FOR_PROVIDERS, OF_PROVIDER, OF_PROVIDER_ENTRY, OF_RECIPIENT,
+        OF_REVOKE, OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, OTHER_LOG, POLICY_UNKNOWN, TAG_INVALID,
     },
     onboarding::PROVIDER_BYTES_MAX,
 };
@@ -243,7 +243,16 @@ pub const OPERATIONS: &[Operation] = &[
              often it is sent.",
             &[(RECEIPT_MEDIA_TYPE, binary), (ANSWER_MEDIA_TYPE, binary)],
         )],
-        ends: &[problem::OF_BODY, OF_RECIPIENT, OF_IDEMPOTENCY, OF_AUTHORISE, OF_ANSWER, OF_POOL, OF_WAITING],
+        ends: &[
+            problem::OF_BODY,
+            OF_DECODING,
+            OF_RECIPIENT,
+            OF_IDEMPOTENCY,
+            OF_AUTHORISE,
+            OF_ANSWER,
+            OF_POOL,
+            OF_WAITING,
+        ],
         ..POST
     },
     Operation {
@@ -256,6 +265,7 @@ pub const OPERATIONS: &[Operation] = &[
         gives: &[gives(204, "The key has no mappings there, or no longer: which, is not told.", &[])],
         ends: &[
             problem::OF_BODY,
+            OF_DECODING,
             OF_IDEMPOTENCY,
             &[problem::TOO_MANY, problem::BUSY, CHANGE_INVALID],
             OF_REVOKE,
