@@ -28,7 +28,8 @@
 //! ```
 //!
 //! Beside it lie policy.txt (tlog-policy: this log, its witnesses with URLs, the quorum), policy.toml (the policy document, which
-//! says domain, codes, lookups_per_minute, regions, visible_mappings and stricter provers too: the log has its digest, so these change together, by
+//! says domain, codes, lookups_per_minute, regions, visible_mappings and stricter provers too: the log has its digest, so these
+//! change together, by
 //! `waymark-dp config`), and the folders keys/ (0600), log/ (public), policies/ (all documents that were logged), config/ and
 //! providers/ (entries to be taken in); and returning (who has completed a challenge, as keyed digests).
 

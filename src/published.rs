@@ -46,7 +46,8 @@ pub const ANSWER_BYTES_MIN_DEFAULT: usize = 8 << 10;
 /// Bytes after which a page of history ends: two records of sixteen full mappings fit beside it.
 const PAST_BYTES_MAX: usize = 24 << 10;
 /// What a hidden mapping adds to an answer: some 2 KiB with its consent, the keys of its MSP and prover, which may have changed thirty times
-/// each, and 3 KiB that show that it was there before its prover's key retired. A tag query is sized as if one had been opened, so that a hit does not lie in another size class than a miss.
+/// each, and 3 KiB that show that it was there before its prover's key retired. A tag query is sized as if one had been opened,
+/// so that a hit does not lie in another size class than a miss.
 const ONE_HIDDEN_BYTES: usize = 9 << 10;
 
 /// The log, the map and the providers at one published checkpoint.

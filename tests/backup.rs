@@ -317,6 +317,11 @@ async fn what_is_no_whole_copy_is_not_restored_and_nothing_is_overwritten() {
         let said = rested.restore(folder, &format!("of {folder}"), &[]).with(1);
         assert!(said.err.contains("has changed since"), "{name}: {}", said.err);
     }
+    // Findings that nobody accepted when the copy was made are not accepted by a restore.
+    common::copy_folder(&rested.path("copy"), &rested.path("a"));
+    std::fs::write(rested.path("a").join(names::ACCEPTED), "format = 1\n").unwrap();
+    let said = rested.restore("a", "of a", &[]).with(1);
+    assert!(said.err.contains("accepted-findings.toml was added since"), "{}", said.err);
     // A tile has no checksum in the list: it is hashed into the root.
     common::copy_folder(&rested.path("copy"), &rested.path("t"));
     let tiles = rested.path("t").join("log/tile/entries/000.p");

@@ -37,8 +37,9 @@
 //!
 //! `full` bears the proof of how the tenure began, wherever it is not the first, what shows that mappings and statements by keys that
 //! have retired were in the log before ([`crate::earlier`]), and on request the versions that the standings name and the path of the open
-//! entry as leaf 0 (`open_path`; empty if it is not shown). A receipt always bears that path. `previous` bears no consents: what an MSP says is judged for the record as it is. It is the record before in the same
-//! tenure; there is none at a tenure's beginning.
+//! entry as leaf 0 (`open_path`; empty if it is not shown). A receipt always bears that path. `previous` bears no consents:
+//! what an MSP says is judged for the record as it is. It is the record before in the same tenure; there is none at a tenure's
+//! beginning.
 //!
 //! An answer is unsigned: a wrong one fails ([`crate::verify`]), a stale one expires. Padding hides from the network what
 //! was asked and whether it was found; the zeros are checked, so that they carry nothing.

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! by the very function that the DP should have used ([`crate::rules::apply`]); at a tenure's beginning there is no previous that the
-//! reader may see, and the record must be what was added and nothing else; after an erasure there is none at all, and nothing stands. Otherwise a DP could slip a second mapping
-//! into a change that the recipient expects and that no watch-list would therefore call out. A key that is still new is
-//! shown its own hidden slots only; its receipt says so (`complete` is false). Any other key is shown all eight, but of hidden
-//! mappings of other keys that are older than its own only standing and digest ([`State::closed`]): enough for the sum. Where others
-//! signed with it, or what it removes is not shown to it, whether that was allowed is not judged, and the sum is drawn all the same.
+//! reader may see, and the record must be what was added and nothing else; after an erasure there is none at all, and nothing
+//! stands. Otherwise a DP could slip a second mapping into a change that the recipient expects and that no watch-list would
+//! therefore call out. A key that is still new is shown its own hidden slots only; its receipt says so (`complete` is false).
+//! Any other key is shown all eight, but of hidden mappings of other keys that are older than its own only standing and digest
+//! ([`State::closed`]): enough for the sum. Where others signed with it, or what it removes is not shown to it, whether that
+//! was allowed is not judged, and the sum is drawn all the same.
 //!
 //! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
 //! of the record before.

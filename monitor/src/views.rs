@@ -3,8 +3,8 @@
 //! A checkpoint at a size that was replayed must have the root that the replay had there. One beyond the replay must have
 //! the root that anybody else was shown for that size, and is compared with the replay once it gets there. What a witness
 //! has seen must be reached by the log's own checkpoint within a bounded number of polls; else the log withholds from us
-//! what it has shown to others. So it does if it shows us less than it did before. A copy is compared whenever the log has signed it: a contradiction is the log's, whoever
-//! hands it over.
+//! what it has shown to others. So it does if it shows us less than it did before. A copy is compared whenever the log has
+//! signed it: a contradiction is the log's, whoever hands it over.
 
 use std::sync::Arc;
 

@@ -231,8 +231,8 @@ pub fn sign_mapping(
 /// one before, as far as the memory and the log's tiles show; and nothing over a version that the person was not shown.
 ///
 /// # Errors
-/// [`RecipientError`]; `Overtaken` before anything was signed; `Client` with code `version-stale` or `change-in-flight` means that somebody was quicker: look first,
-/// then decide.
+/// [`RecipientError`]; `Overtaken` before anything was signed; `Client` with code `version-stale` or `change-in-flight` means
+/// that somebody was quicker: look first, then decide.
 pub async fn change(
     dp: &DpClient,
     wish: Wish<'_>,

@@ -12,8 +12,8 @@ use waymark_mapping::mapping::Mapping;
 /// The time before a mapping's end over which renewals are spread: 30 days.
 pub const RENEWAL_SPREAD_MS: u64 = 30 * DAY_MS;
 
-/// From when on a mapping is to be renewed: always the same for a mapping, spread evenly over the last 30 days, and known to nobody without the
-/// app's secret key.
+/// From when on a mapping is to be renewed: always the same for a mapping, spread evenly over the last 30 days, and known to
+/// nobody without the app's secret key.
 pub fn due(secret: &SecretKey, mapping: &Mapping) -> UnixMillis {
     let key = zeroize::Zeroizing::new(blake3::derive_key("waymark 2026 renewal", &*secret.to_seed()));
     let drawn = blake3::keyed_hash(&key, mapping.digest().as_bytes());

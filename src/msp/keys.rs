@@ -212,8 +212,8 @@ async fn wait<T>(
     Err(KeysError::NotListed)
 }
 
-/// The keys in an adapter's folder: the one in use, the next one, and those that were in use before. Files that cannot be read are left out:
-/// a key that is not known to be its own is reported.
+/// The keys in an adapter's folder: the one in use, the next one, and those that were in use before. Files that cannot be read
+/// are left out: a key that is not known to be its own is reported.
 pub fn own(dir: &Path) -> Vec<Key> {
     let is_own = |name: &str| [KEY, NEXT].contains(&name) || (name.starts_with("retired-") && name.ends_with(".key"));
     let files = fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);

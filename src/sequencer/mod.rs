@@ -1,8 +1,9 @@
 //! The one writer. A thread of its own takes what is pending, computes a batch, commits it, has it cosigned, and publishes.
 //!
-//! `pool` is what waits, `batch` computes, judging by `rests` again what was authorised, `sound` judges as monitors do, `commit` makes durable and
-//! signs, `writer` is these steps in their order, `recover` reads back, `purge` deletes what is over. One batch is finished, cosignatures included, before the next is begun: so a look-up never meets a record whose checkpoint is not cosigned, and
-//! there is never more than one version of a CSI on its way.
+//! `pool` is what waits, `batch` computes, judging by `rests` again what was authorised, `sound` judges as monitors do,
+//! `commit` makes durable and signs, `writer` is these steps in their order, `recover` reads back, `purge` deletes what is
+//! over. One batch is finished, cosignatures included, before the next is begun: so a look-up never meets a record whose
+//! checkpoint is not cosigned, and there is never more than one version of a CSI on its way.
 
 pub mod accepted;
 pub mod batch;

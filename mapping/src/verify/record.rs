@@ -228,8 +228,9 @@ impl<'a> Opening<'a> {
 }
 
 /// For each tag, the DP proves the handles of ordinals 0, 1, … up to the first that no slot bears: those of opened slots there, the others
-/// in `tag_proofs`. A sender presents one tag. A recipient is shown the same for each tag of what is opened to it: without that, a DP could give a mapping an
-/// ordinal that no sender ever comes to, and deny it with proof after its receipt was accepted.
+/// in `tag_proofs`. A sender presents one tag. A recipient is shown the same for each tag of what is opened to it: without
+/// that, a DP could give a mapping an ordinal that no sender ever comes to, and deny it with proof after its receipt was
+/// accepted.
 fn check_tags(body: &Body, csi: &Csi, version: u32, vrf: &Key, tags: &BTreeMap<&Tag, Vec<u8>>) -> Result<(), Rejected> {
     let mut proofs = body.tag_proofs.iter();
     for (tag, opened) in tags {
