@@ -1,0 +1,195 @@
+//! Getting a signed checkpoint cosigned: push it to every witness of the policy until the quorum is met.
+//!
+//! Each witness has a [`worker`] that always works on the newest checkpoint and remembers how far its witness is, so that a slow
+//! one catches up in one step and holds nobody up. While the quorum is missing, cosignatures that grow old are asked for again, so
+//! that it does not matter when each witness was there.
+//!
+//! **No witness is believed on its word.** That our head was restored from an old copy, or that two programs sign with our key on
+//! copies of one folder, is proved by one witness's copy of a checkpoint that our own key has signed and that our log does not continue:
+//! signing on could fork the log, so the sequencer stops. A witness that merely says so is asked again, after pauses; the others go on. Only
+//! where so many say so that there is no quorum without them does the sequencer stop without proof: it could publish nothing anyway.
+
+mod worker;
+
+use std::{
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, task::JoinHandle};
+use waymark_log::{
+    checkpoint::SignedCheckpoint,
+    note::SignatureLine,
+    policy::{Freshness, Policy},
+};
+use waymark_mapping::trust::{MAX_AGE_S_DEFAULT, SKEW_S_DEFAULT};
+use waymark_runtime::{clock::Clock, fetch::ExtraRoots};
+
+use self::worker::{Contact, Job};
+use crate::store::LogFiles;
+
+/// How long to wait for the remaining witnesses once the quorum is met, so that a checkpoint usually bears them all.
+const GRACE: Duration = Duration::from_millis(25);
+/// How often it is looked whether what has come in meets the policy by now, and whether to stop.
+const LOOK: Duration = Duration::from_millis(200);
+/// How fresh cosignatures are asked to be, as in the trust files that `init` writes.
+const FRESHNESS: Freshness = Freshness { max_age_s: MAX_AGE_S_DEFAULT, skew_s: SKEW_S_DEFAULT };
+
+/// Why no checkpoint may be published any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WitnessingError {
+    /// A checkpoint by our own key that our log does not continue.
+    #[error(
+        "witness {witness} keeps a checkpoint of {theirs} entries that our own key has signed, and our log of {ours} entries does \
+         not continue it: an old head was restored, or another program signs with the same key. Signing on could fork the log. \
+         Restore the newest copy, or stop the other program. The checkpoint is:\n{note}"
+    )]
+    NotContinued {
+        /// Which witness keeps it.
+        witness: String,
+        /// Its size.
+        theirs: u64,
+        /// Ours.
+        ours: u64,
+        /// The proof.
+        note: String,
+    },
+    /// So many witnesses refuse our checkpoint that the others are no quorum.
+    #[error(
+        "{} say that our checkpoint of {ours} entries does not continue what they have cosigned. None of them shows a checkpoint by our \
+         key that proves it, but without them there is no quorum. Ask their operators; if an old copy was restored here, restore the \
+         newest one", .witnesses.join(", ")
+    )]
+    NoQuorumLeft {
+        /// Who refuses.
+        witnesses: Vec<String>,
+        /// Our size.
+        ours: u64,
+    },
+}
+
+/// What a worker has to report.
+enum Report {
+    /// The witness has cosigned a tree of this size.
+    Cosigned { size: u64, line: SignatureLine },
+    /// It says that ours does not continue what it has cosigned, and shows nothing for it.
+    Refused,
+    /// It shows a checkpoint by our key that ours does not continue.
+    NotContinued { theirs: u64, ours: u64, note: String },
+}
+
+/// The witnesses of a policy and their workers.
+pub struct Witnessing {
+    policy: Policy,
+    clock: Clock,
+    jobs: watch::Sender<Option<Job>>,
+    /// With the witness's place in the policy.
+    reports: mpsc::Receiver<(usize, Report)>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// What has come in for one checkpoint.
+struct Gathered {
+    lines: Vec<Option<SignatureLine>>,
+    refused: Vec<bool>,
+}
+
+impl Witnessing {
+    /// Starts a worker for each witness that has a URL.
+    pub fn start(policy: Policy, clock: Clock, files: &LogFiles, roots: &ExtraRoots) -> Self {
+        let (jobs, _) = watch::channel(None);
+        let (report, reports) = mpsc::channel();
+        let contact = Contact::new(&policy, clock.clone(), files, roots);
+        let mut workers = Vec::new();
+        for (index, witness) in policy.witnesses().iter().enumerate() {
+            let Some(url) = &witness.url else { continue };
+            let report = report.clone();
+            let tell = move |said| report.send((index, said)).is_ok();
+            workers.push(tokio::spawn(contact.worker(&witness.vkey, url, tell).run(jobs.subscribe())));
+        }
+        Self { policy, clock, jobs, reports, workers }
+    }
+
+    /// Has a checkpoint cosigned and returns its note with the log's line and the cosignatures; `None` if `stop` came first.
+    ///
+    /// Blocks the calling thread, which must not be one of the runtime's.
+    ///
+    /// # Errors
+    /// [`WitnessingError`].
+    pub fn cosign(&self, signed: &SignedCheckpoint, stop: &AtomicBool) -> Result<Option<String>, WitnessingError> {
+        let number = self.jobs.borrow().as_ref().map_or(0, Job::number) + 1;
+        let (job, _open) = Job::open(signed, number);
+        self.jobs.send_replace(Some(job));
+        let count = self.policy.witnesses().len();
+        let mut gathered = Gathered { lines: vec![None; count], refused: vec![false; count] };
+        let mut met: Option<Instant> = None;
+        loop {
+            let all_here =
+                gathered.lines.iter().zip(self.policy.witnesses()).all(|(l, w)| l.is_some() || w.url.is_none());
+            if met.is_some_and(|at| all_here || at.elapsed() >= GRACE) {
+                let lines: Vec<SignatureLine> = gathered.lines.into_iter().flatten().collect();
+                return Ok(Some(signed.to_note(&lines)));
+            }
+            if stop.load(Ordering::SeqCst) {
+                return Ok(None);
+            }
+            if let Ok((witness, report)) = self.reports.recv_timeout(if met.is_some() { GRACE } else { LOOK }) {
+                self.take(&mut gathered, signed.size(), witness, report)?;
+            }
+            if met.is_none() && self.is_met(signed, &gathered.lines) {
+                met = Some(Instant::now());
+            }
+        }
+    }
+
+    fn take(&self, gathered: &mut Gathered, size: u64, witness: usize, report: Report) -> Result<(), WitnessingError> {
+        let name = |i: usize| self.policy.witnesses()[i].name.clone();
+        match report {
+            Report::Cosigned { size: s, line } if s == size => {
+                gathered.lines[witness] = Some(line);
+                gathered.refused[witness] = false;
+            }
+            // Of the checkpoint before.
+            Report::Cosigned { .. } => {}
+            Report::NotContinued { theirs, ours, note } => {
+                return Err(WitnessingError::NotContinued { witness: name(witness), theirs, ours, note });
+            }
+            Report::Refused => gathered.refused[witness] = true,
+        }
+        let refused: Vec<usize> = (0..).zip(&gathered.refused).filter_map(|(i, r)| r.then_some(i)).collect();
+        let left = self.policy.witnesses().iter().filter(|w| w.url.is_some()).count().saturating_sub(refused.len());
+        if left < self.policy.cosignatures_min() && !refused.is_empty() {
+            return Err(WitnessingError::NoQuorumLeft {
+                witnesses: refused.into_iter().map(name).collect(),
+                ours: size,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a note is this checkpoint, cosigned, and meets the policy now.
+    pub fn is_good(&self, note: &[u8], signed: &SignedCheckpoint) -> bool {
+        let judged = self.policy.judge(note, self.clock.now().floor_seconds(), FRESHNESS);
+        judged.is_ok_and(|cosigned| cosigned.signed().checkpoint() == signed.checkpoint())
+    }
+
+    /// Whether these cosignatures meet the policy now.
+    fn is_met(&self, signed: &SignedCheckpoint, lines: &[Option<SignatureLine>]) -> bool {
+        let lines: Vec<SignatureLine> = lines.iter().flatten().cloned().collect();
+        if lines.len() < self.policy.cosignatures_min() {
+            return false;
+        }
+        self.is_good(signed.to_note(&lines).as_bytes(), signed)
+    }
+}
+
+impl Drop for Witnessing {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            worker.abort();
+        }
+    }
+}
