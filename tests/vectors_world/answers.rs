@@ -23,7 +23,7 @@ use crate::vectors_world::{
     trust_text,
 };
 
-const fn rejected_name(rejected: &Rejected) -> &'static str {
+pub(crate) const fn rejected_name(rejected: &Rejected) -> &'static str {
     match rejected {
         Rejected::Malformed(_) => "malformed",
         Rejected::NotSupported(_) => "not-supported",
