@@ -8,10 +8,10 @@ use waymark_mapping::{
 };
 
 use crate::files::settle;
-use crate::refused::{bad, check_answers, good, rule};
+use crate::refused::{bad, bad_by, check_answers, good, good_by, rule};
 use crate::vectors_world::{
     life::{Life, Shows},
-    trust_text,
+    secret, trust_text,
 };
 
 const NOT_IN_THE_LOG: &str = "is not shown to have been in the log before";
@@ -88,18 +88,43 @@ fn logged_before_it_retired() -> Value {
     )
 }
 
+/// A trust file that pins the prover's first key, which has retired since.
+fn pinned() -> String {
+    let key = secret("dp.example").public().to_hex();
+    format!("{}[[provider]]\nrole = \"prover\"\ndomain = \"dp.example\"\nkey = \"{key}\"\n", trust_text())
+}
+
+fn pinned_and_retired() -> Value {
+    let (life, trust) = (Life::changed_after_it_retired(), pinned());
+    let first = life.of_the_phone()[0];
+    let of = |version| life.answer_with_earlier(vec![life.earlier(version, &[first], false)]);
+    let (new_life, new) = by_key("dp.example 2");
+    let mut rule = rule(
+        "A pin lets no key attest after it has retired, and lets no other key in.",
+        vec![good_by(&trust, "logged before the pinned key retired", &life, &of(0))],
+        vec![
+            bad_by(&trust, "logged after the pinned key retired", &life, &of(2), HAD_RETIRED),
+            bad_by(&trust, "attested by the key that is valid, and not pinned", &new_life, &new, "than the one pinned"),
+        ],
+    );
+    rule["trust"] = json!(trust);
+    rule
+}
+
+/// A mapping of version 2 by a key of the prover, and the answer that shows it.
+fn by_key(key: &'static str) -> (Life, Answer) {
+    let life = Life::issued_after_it_retired(key);
+    let [first, second, third] = life.of_the_phone()[..] else { unreachable!("three mappings") };
+    let mut earlier = vec![life.earlier(0, &[first], false), life.earlier(1, &[second], false)];
+    if key == "dp.example" {
+        earlier.push(life.earlier(2, &[third], false));
+    }
+    let answer = life.answer_with_earlier(earlier);
+    (life, answer)
+}
+
 fn attested_after_it_retired() -> Value {
-    let of = |key: &'static str| {
-        let life = Life::issued_after_it_retired(key);
-        let [first, second, third] = life.of_the_phone()[..] else { unreachable!("three mappings") };
-        let mut earlier = vec![life.earlier(0, &[first], false), life.earlier(1, &[second], false)];
-        if key == "dp.example" {
-            earlier.push(life.earlier(2, &[third], false));
-        }
-        let answer = life.answer_with_earlier(earlier);
-        (life, answer)
-    };
-    let ((one, by_new), (other, by_old)) = (of("dp.example 2"), of("dp.example"));
+    let ((one, by_new), (other, by_old)) = (by_key("dp.example 2"), by_key("dp.example"));
     rule(
         "A key that has retired attests nothing that is new.",
         vec![good("a mapping of version 2 by the prover's new key", &one, &by_new)],
@@ -168,6 +193,7 @@ fn retired_keys() {
     let rules = [
         earlier_versions(),
         logged_before_it_retired(),
+        pinned_and_retired(),
         attested_after_it_retired(),
         statement_of_msp(),
         statement_of_dp(),

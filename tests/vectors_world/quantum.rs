@@ -99,8 +99,8 @@ fn cases(world: &World) -> Vec<Value> {
     let bad = ["bad-signature", "bad-signature"];
     vec![
         with("cosigned by both", good.clone(), ["met", "met"]),
-        case("the ML-DSA-44 witness alone", &[good.clone()], world, ["unmet", "unmet"], ["met", "unmet"]),
-        case("the Ed25519 witness alone", &[classic.clone()], world, ["unmet", "unmet"], ["met", "met"]),
+        case("the ML-DSA-44 witness alone", std::slice::from_ref(&good), world, ["unmet", "unmet"], ["met", "unmet"]),
+        case("the Ed25519 witness alone", std::slice::from_ref(&classic), world, ["unmet", "unmet"], ["met", "met"]),
         with("one bit of the signature is flipped", flipped(8 + 1200), bad),
         with("one bit of the time is flipped", flipped(7), bad),
         with("one bit of the last byte, among the hints, is flipped", flipped(8 + 2419), bad),

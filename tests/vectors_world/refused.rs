@@ -11,7 +11,7 @@ use waymark_mapping::{
     verify::{Asked, Lookup, Rejected, Trail, verify},
 };
 
-use crate::answers::{answer_case, check_answer, rejected_name};
+use crate::answers::{answer_case_by, check_answer, rejected_name};
 use crate::files::{bytes, hex, list, millis, text};
 use crate::vectors_world::{ANN, csi, life::Life, trust_text};
 
@@ -45,25 +45,34 @@ fn judged(answer: &[u8], trust: &str, now: UnixMillis) -> Result<Lookup, Rejecte
 
 /// An answer about Ann that is believed.
 pub(crate) fn good(name: &str, life: &Life, answer: &Answer) -> Value {
-    answer_case(name, answer, ANN, None, life.world.clock())
+    good_by(&trust_text(), name, life, answer)
 }
 
 /// One that is not, for the reason that `says` has words of.
 pub(crate) fn bad(why: &str, life: &Life, answer: &Answer, says: &str) -> Value {
+    bad_by(&trust_text(), why, life, answer, says)
+}
+
+/// The same by another trust file, which the rule bears.
+pub(crate) fn good_by(trust: &str, name: &str, life: &Life, answer: &Answer) -> Value {
+    answer_case_by(trust, name, answer, ANN, None, life.world.clock())
+}
+
+pub(crate) fn bad_by(trust: &str, why: &str, life: &Life, answer: &Answer, says: &str) -> Value {
     let (padded, now) = (answer.to_padded(0).unwrap(), life.world.clock());
-    let verdict = refusal(&judged(&padded, &trust_text(), now).unwrap_err(), says);
+    let verdict = refusal(&judged(&padded, trust, now).unwrap_err(), says);
     json!({ "why": why, "csi": ANN, "tag": null, "now_ms": now.get(), "answer": hex(&padded), "verdict": verdict })
 }
 
 /// Judges a file of rules about answers from its bytes.
 pub(crate) fn check_answers(file: &Value) {
-    let trust = text(&file["trust"]);
     for rule in list(&file["rules"]) {
+        let trust = if rule["trust"].is_null() { &file["trust"] } else { &rule["trust"] };
         for case in list(&rule["accepted"]) {
-            check_answer(case, &file["trust"]);
+            check_answer(case, trust);
         }
         for case in list(&rule["refused"]) {
-            let rejected = judged(&bytes(&case["answer"]), trust, millis(&case["now_ms"])).unwrap_err();
+            let rejected = judged(&bytes(&case["answer"]), text(trust), millis(&case["now_ms"])).unwrap_err();
             assert_eq!(rejected_name(&rejected), text(&case["verdict"]), "{}", case["why"]);
         }
     }

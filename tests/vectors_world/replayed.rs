@@ -11,6 +11,7 @@ use waymark_mapping::{
 };
 
 use crate::files::{bytes, hash, hex, key, list, number, settle, text};
+use crate::hand;
 use crate::refused::{kebab, rule};
 use crate::vectors_world::{START_MS, World, origin, salt, secret, signed};
 
@@ -304,8 +305,43 @@ fn logs_with_findings() {
             let (findings, not_supported) = replayed(&entries, &hash(&case["root"]), key(&file["log_key"]));
             assert_eq!(json!(findings.iter().map(finding).collect::<Vec<_>>()), case["findings"], "{case}");
             assert_eq!(json!(not_supported), case["not_supported"]);
+            entries.iter().filter(|e| matches!(e[1], 7 | 8)).for_each(|e| succession_by_hand(e));
             let index = |f: &Value| f["entry"].is_null() || number(&f["entry"]) < entries.len() as u64;
             assert!(case["findings"].as_array().unwrap().iter().all(index));
         }
     }
+}
+
+/// Close and carry entries from their fields, as FORMATS.md draws them, and what is signed of them.
+fn succession_by_hand(entry: &[u8]) {
+    let (fields, signature) = match Entry::decode(entry).unwrap() {
+        Entry::Close(e) => {
+            let successor = hand::opaque8(e.successor.as_slice());
+            let fields = [hand::uint64(e.time.get()).to_vec(), successor, e.successor_open.as_bytes().to_vec()];
+            assert_eq!(e.fields(), [&fields.concat()[..], &hand::NO_EXTENSIONS].concat());
+            ([vec![1, 7], fields.concat()], e.sig)
+        }
+        Entry::Carry(e) => {
+            let digests = [e.root, e.open, e.close].map(|digest| digest.as_bytes().to_vec());
+            let name = hand::opaque8(e.origin.get().as_str().as_bytes());
+            let key = hand::ed25519(e.log_key.as_bytes());
+            let fields = [name, hand::uint64(e.size).to_vec(), digests.concat(), key];
+            assert_eq!(e.fields(), [&fields.concat()[..], &hand::NO_EXTENSIONS].concat());
+            ([vec![1, 8], fields.concat()], e.sig)
+        }
+        _ => panic!("neither ends a log nor begins one"),
+    };
+    let whole = [&fields.concat()[..], &hand::NO_EXTENSIONS, &hand::ed25519(signature.as_bytes())].concat();
+    assert_eq!(whole, entry);
+    // Who signs it is what the cases are about; what is signed is this.
+    let (context, by) =
+        if entry[1] == 7 { ("waymark/1 close log", "log") } else { ("waymark/1 carry log", "log before") };
+    let unsigned = &whole[2..whole.len() - 68];
+    let message = hand::signed(context, origin().as_str(), unsigned);
+    let code = match Entry::decode(entry).unwrap() {
+        Entry::Close(e) => e.verify_by(&origin(), &secret(by).public()),
+        Entry::Carry(e) => e.verify_by(&origin(), &secret(by).public()),
+        _ => return,
+    };
+    assert_eq!(code.is_ok(), secret(by).public().verify(&message, &signature).is_ok());
 }
