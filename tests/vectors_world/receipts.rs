@@ -21,17 +21,22 @@ use crate::{
 };
 
 fn case(name: &str, life: &Life, shows: Shows) -> Value {
+    case_of(name, life, shows, &life.receipt(shows))
+}
+
+/// A receipt, and the event and mappings of the app that gets it.
+pub(crate) fn case_of(name: &str, life: &Life, shows: Shows, receipt: &Receipt) -> Value {
     let last = life.last();
     json!({
         "name": name, "version": last.state.version, "now_ms": life.world.clock().get(),
-        "receipt": hex(life.receipt(shows).encode()), "signed_event": hex(encode(&last.cause.event)),
+        "receipt": hex(receipt.encode()), "signed_event": hex(encode(&last.cause.event)),
         "added": last.added.iter().map(|m| hex(encode(m))).collect::<Vec<_>>(),
-        "complete": shows == Shows::All, "has_previous": life.receipt(shows).previous.0.is_some(),
+        "complete": shows == Shows::All, "has_previous": receipt.previous.0.is_some(),
     })
 }
 
 /// What an app that signed the event of one case makes of the receipt of another.
-fn judge(receipt: &Value, signed: &Value, trust: &str) -> Result<Current, ReceiptRefused> {
+pub(crate) fn judge(receipt: &Value, signed: &Value, trust: &str) -> Result<Current, ReceiptRefused> {
     let event: Event = decode("event", &bytes(&signed["signed_event"])).unwrap();
     let mapping = |m: &Value| decode::<Mapping>("mapping", &bytes(m)).unwrap();
     let added: Vec<Mapping> = signed["added"].as_array().unwrap().iter().map(mapping).collect();
