@@ -2,13 +2,15 @@
 
 mod world;
 
-use waymark_log::time::UnixMillis;
+use waymark_log::{hash::Hash, time::UnixMillis};
 use waymark_mapping::{
     answer::{Answer, HiddenValue, Receipt, TagProof},
     compose::Composed,
+    entry::{Change, Entry},
     event::{ANY_VERSION, AuthorityRole, Event, EventKind},
     facts::Service,
     label::{prove_handle, prove_label},
+    ladder,
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, MappingRefused, Method},
     names::Tag,
     receipt::{Current, ReceiptRefused, accept, open_current},
@@ -267,10 +269,22 @@ fn how_strict_a_proof_is_follows_from_its_method() {
 
 #[test]
 fn the_number_for_any_version_is_no_version() {
-    let world = World::new();
-    let mut answer = world.answer(&csi(), None);
-    answer.version = ANY_VERSION;
-    assert!(is_not_proven(ask(&world, &answer, None)));
+    // Each is logged with all versions that its ladder asks for.
+    let latest = |version: u32| {
+        let mut world = World::new();
+        let added = vec![world.visible("a", "chat.example")];
+        let event = world.event(EventKind::Issue, &added, &[], &["a"], false);
+        let mut state = world.judge(&event, &added).unwrap();
+        state.version = version;
+        world.log_state(state, event, vec![]);
+        let there = ladder::base(Some(version)).into_iter().filter(|v| *v < version);
+        let change = |v| Change { label: prove_label(&world.vrf, &csi(), v).1, commitment: Hash::sha256(&[b"any"]) };
+        let batch = there.map(|v| Entry::Change(change(v))).collect();
+        world.publish(batch);
+        ask(&world, &world.answer(&csi(), None), None)
+    };
+    assert_eq!(latest(ANY_VERSION - 1).unwrap().version, Some(ANY_VERSION - 1));
+    assert!(is_not_proven(latest(ANY_VERSION)));
 }
 
 #[test]
@@ -359,32 +373,33 @@ fn the_current_record_of_an_established_key_is_shown_whole_and_with_its_cause() 
 
 #[test]
 fn heads_that_are_shown_ascend_in_time_with_their_index() {
-    let mut world = World::new();
-    let added = vec![world.visible("a", "chat.example")];
-    world.issue(&["a"], &added);
-    // The head behind the change is dated in 1970: what it proves would look old. (A monitor finds the head.)
-    let mut state = world.versions.last().unwrap().state.clone();
-    let later = world.clock();
-    world.now = 1_000;
-    let event = world.versions.last().unwrap().cause.event.clone();
-    state.version += 1;
-    state.held[0].standing.since_version = 1;
-    state.held[0].standing.since = UnixMillis::new(0);
-    state.time = UnixMillis::new(0);
-    state.start.time = UnixMillis::new(0);
-    state.held[0].mapping.attestation.time = later;
-    world.log_state(state, event, vec![]);
-    world.now = later.get() + HOLD_MS;
-    world.publish(vec![]);
-    let mut answer = world.answer(&csi(), None);
-    let since = world.since(answer.body.0.as_ref().unwrap());
-    answer.full = Optional24(Some(waymark_mapping::answer::Full {
-        open_path: List24::empty(),
-        since: List24::new(since).unwrap(),
-        tenure: Optional24(None),
-        earlier: List24::empty(),
-    }));
-    assert!(is_not_proven(ask(&world, &answer, None)));
+    // Two mappings, and the head behind the second is dated so many milliseconds after the one behind the first.
+    let logged_by = |dated: u64| {
+        let mut world = World::new();
+        let first = vec![world.visible("a", "chat.example")];
+        world.issue(&["a"], &first);
+        let now = world.now;
+        let second = vec![world.visible("a", "wire.example")];
+        let event = world.event(EventKind::Issue, &second, &[], &["a"], false);
+        let state = world.judge(&event, &second).unwrap();
+        world.now = now + dated - 1000;
+        world.log_state(state, event, vec![]);
+        world.now = now + HOLD_MS;
+        world.publish(vec![]);
+        let mut answer = world.answer(&csi(), None);
+        answer.full = Optional24(Some(waymark_mapping::answer::Full {
+            open_path: List24::empty(),
+            since: List24::new(world.since(answer.body.0.as_ref().unwrap())).unwrap(),
+            tenure: Optional24(None),
+            earlier: List24::empty(),
+        }));
+        ask(&world, &answer, None)
+    };
+    assert_eq!(logged_by(1000).unwrap().mappings.len(), 2);
+    // What it proves would look as old as a DP likes, or younger than the answer's own head.
+    for dated in [0, HOLD_MS + 1000, HOLD_MS + 1001] {
+        assert!(is_not_proven(logged_by(dated)), "{dated} ms");
+    }
 }
 
 #[test]
@@ -459,7 +474,7 @@ fn every_structure_that_is_signed_or_committed_to_begins_with_its_format() {
         id: WatchId([1; 16]),
         holder: key_of("a's watcher"),
         size: 1,
-        root: waymark_log::hash::Hash::ZERO,
+        root: Hash::ZERO,
         made: world.clock(),
         expiry: world.clock(),
         labels: List24::empty(),
