@@ -79,6 +79,7 @@ fn forge(world: &mut World, app: &str, time: UnixMillis, version: u32) -> Mappin
     let event = world.event(EventKind::Issue, std::slice::from_ref(&mapping), &[], &[app], false);
     let mut state = world.before().unwrap().0.clone();
     state.version += 1;
+    state.time = UnixMillis::new(world.now);
     let standing = Standing { since_version: version, since: time, ..state.held[0].standing };
     state.held.push(Held { standing, mapping: mapping.clone() });
     world.log_state(state, event, vec![]);
@@ -151,6 +152,10 @@ fn a_retired_key_attests_only_what_was_in_the_log_before() {
             assert!(is_not_proven(&judged(&world, &with_earlier(&world, earlier.clone()), None, trust)));
         }
     }
+    // All is flawless but for the time by when the version was logged.
+    let verdict = check(&world, &with_earlier(&world, late.to_vec()));
+    let Err(Rejected::NotProven(why)) = verdict else { panic!("{verdict:?}") };
+    assert!(why.contains("had retired"), "{why}");
 }
 
 #[test]
