@@ -679,17 +679,17 @@ fn history_goes_back_to_the_beginning_of_the_tenure() {
         cause_salt: world.versions[version].composed.cause_salt,
         previous: Optional24(version.checked_sub(1).map(|v| world.bare_body(&world.versions[v]))),
     };
-    let (kind, step) = current.anchor.step(&past(2)).map(|(e, s)| (e.tbs.kind, s)).unwrap();
+    let (kind, step) = current.anchor.step(&past(2), &key_of("bob")).map(|(e, s)| (e.tbs.kind, s)).unwrap();
     let (state, anchor) = step.unwrap();
     assert_eq!((kind, state.version, state.held.len()), (EventKind::Withdraw, 1, 3));
-    assert!(anchor.step(&past(2)).is_err(), "another version's cause");
+    assert!(anchor.step(&past(2), &key_of("bob")).is_err(), "another version's cause");
     let mut other = past(1);
     other.previous = Optional24(Some(world.bare_body(&world.versions[1])));
-    assert!(anchor.step(&other).is_err(), "another record before");
-    let (event, step) = anchor.step(&past(1)).unwrap();
+    assert!(anchor.step(&other, &key_of("bob")).is_err(), "another record before");
+    let (event, step) = anchor.step(&past(1), &key_of("bob")).unwrap();
     let (state, anchor) = step.unwrap();
     assert_eq!((event.tbs.kind, state.version, state.held.len()), (EventKind::Issue, 0, 2));
-    assert!(anchor.step(&past(0)).unwrap().1.is_none());
+    assert!(anchor.step(&past(0), &key_of("bob")).unwrap().1.is_none());
 }
 
 /// Nobody is shown the history of somebody else, in either direction: no byte of an old mapping, key or consent stands in

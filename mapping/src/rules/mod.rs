@@ -38,6 +38,8 @@ mod claim;
 mod recipient;
 mod statement;
 
+pub(crate) use self::recipient::standing_of_added;
+
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 
 use crate::{
@@ -353,7 +355,7 @@ pub(crate) const fn is_statement(kind: EventKind) -> bool {
     matches!(kind, EventKind::MspDetach | EventKind::DpUnserve)
 }
 
-fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
+pub(crate) fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
     let role = match event.tbs.kind {
         EventKind::Release => AuthorityRole::Csip,
         EventKind::MspDetach => AuthorityRole::Msp,

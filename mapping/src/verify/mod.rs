@@ -614,6 +614,15 @@ impl Proved {
         is_early && !self.mappings.iter().any(vouches)
     }
 
+    /// Grounds 3 and 4 are the DP's word: somebody who was evicted on it had 72 hours to notice, and senders are told of it for as long as
+    /// the hold would have gone on without it. The claim was put down at least a short hold before the tenure began.
+    fn short_hold(&self, now: UnixMillis) -> Option<Contest> {
+        let begun = self.changed_hands.as_ref()?;
+        let ground = begun.ground.filter(|g| matches!(g, Ground::Lapsed | Ground::Recycled))?;
+        let until = begun.time.plus_ms(HOLD_MS - SHORT_HOLD_MS);
+        (now < until).then_some(Contest::ShortHold { ground, until })
+    }
+
     fn into_lookup(self, now: UnixMillis) -> Lookup {
         let outcome = match &self.opened {
             None => Outcome::Absent,
@@ -637,6 +646,7 @@ impl Proved {
         let foreign = self.changed_hands.as_ref().and_then(|c| c.csip.as_ref()).is_some_and(|(_, pinned)| !pinned);
         let contest = foreign.then_some(Contest::ForeignRelease);
         let contest = contest.or(self.is_by_foreign_prover().then_some(Contest::ForeignProver));
+        let contest = contest.or_else(|| self.short_hold(now));
         Lookup {
             outcome,
             mappings: self.mappings,
