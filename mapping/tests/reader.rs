@@ -426,12 +426,12 @@ fn a_takeover_within_a_tenure_verifies_and_shows_to_those_who_watched() {
     world.issue(&["bob"], &bobs);
     let before = current(&world, &world.receipt(), "bob").unwrap().unwrap();
     world.wait(NEW_MS);
-    let forged = world.visible("mallory", "chat.example");
-    let event = world.event(EventKind::Replace, &[forged.clone()], &[bobs[0].digest()], &["mallory"], true);
-    assert_eq!(world.judge(&event, &[forged.clone()]), Err(Refused::NotAuthorised), "an honest DP does not");
+    let forged = [world.visible("mallory", "chat.example")];
+    let event = world.event(EventKind::Replace, &forged, &[bobs[0].digest()], &["mallory"], true);
+    assert_eq!(world.judge(&event, &forged), Err(Refused::NotAuthorised), "an honest DP does not");
     let mut state = world.versions.last().unwrap().state.clone();
     (state.version, state.time) = (1, world.clock());
-    state.held[0].mapping = forged.clone();
+    state.held[0].mapping = forged[0].clone();
     (state.held[0].standing.since_version, state.held[0].standing.since) = (1, state.time);
     world.log_state(state, event, vec![]);
 
