@@ -348,12 +348,7 @@ impl Current {
 /// Only a receipt for a key whose mappings are all new may leave hidden slots unopened; and only mappings that are older than all
 /// of the key's own may be closed to it. Both records are judged alike, and by both: otherwise what is kept back of the one before
 /// could be dropped unseen, and a key that leaves is still judged by how it stood.
-fn check_complete(
-    opened: &Opened,
-    previous: Option<&Opened>,
-    by: &Key,
-    now: UnixMillis,
-) -> Result<(), ReceiptRefused> {
+fn check_complete(opened: &Opened, previous: Option<&Opened>, by: &Key, now: UnixMillis) -> Result<(), ReceiptRefused> {
     let both = || std::iter::once(opened).chain(previous);
     if !both().any(|o| is_established(o, by, now)) {
         return Ok(());

@@ -66,7 +66,11 @@ pub fn words(lookup: &Lookup, who: &str, now: UnixMillis) -> String {
                 card,
                 "  ! CONTESTED until {}: changed hands after 72 hours only, because the DP says that {}; nothing proves it",
                 date(*until),
-                if *ground == Ground::Recycled { "the number was given to somebody else" } else { "the old entries had lapsed" }
+                if *ground == Ground::Recycled {
+                    "the number was given to somebody else"
+                } else {
+                    "the old entries had lapsed"
+                }
             );
         }
         Some(Contest::ForeignProver) => {
@@ -319,7 +323,7 @@ fn contest_json(contest: &Contest) -> Value {
         Contest::ForeignRelease => json!({"kind": "foreign-release"}),
         Contest::ForeignProver => json!({"kind": "foreign-prover"}),
         Contest::ShortHold { ground, until } => {
-            json!({"kind": "short-hold", "ground": *ground as u8, "until_ms": until.get()})
+            json!({"kind": "short-hold", "ground": ground_code(*ground), "until_ms": until.get()})
         }
     }
 }

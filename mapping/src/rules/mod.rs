@@ -441,10 +441,8 @@ pub(crate) fn begin(
     let first = added.iter().find(|m| m.tags.as_exact().is_none()).or(added.first());
     let attestation = &first.ok_or(Refused::Shape)?.attestation;
     let start = TenureStart { version, time: now, how, domain: attestation.prover.clone().into() };
-    let mut held: Vec<Held> = added
-        .iter()
-        .map(|m| Held { standing: recipient::standing_of_added(None, m, version, now), mapping: m.clone() })
-        .collect();
+    let mut held: Vec<Held> =
+        added.iter().map(|m| Held { standing: standing_of_added(None, m, version, now), mapping: m.clone() }).collect();
     held.sort_by_key(Held::is_hidden);
     let (csi, state, closed) = (csi.clone(), RecordState::Standing, vec![]);
     Ok(State { csi, version, time: now, tenure, start, state, held, closed })

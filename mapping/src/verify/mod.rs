@@ -43,7 +43,7 @@ use crate::{
     memory::{Contradiction, Recall, Remembered, Sighted},
     names::Tag,
     provider::ProviderLeaf,
-    record::{Ground, RecordState},
+    record::{Ground, HOLD_MS, RecordState, SHORT_HOLD_MS},
     rules::SKEW_MS,
     tenure::Ledger,
     trust::Trust,
