@@ -125,13 +125,21 @@ fn made_by(receipt: &Receipt, opened: &Opened, by: &Key, proved: &Proved) -> Res
     Ok(Some(cause.event))
 }
 
-/// The mappings that an event added, if all of them are shown.
+/// The mappings that an event added and that are shown, if all the others are closed: one that was rotated is as old as the one that it
+/// took the place of.
 fn added_by(event: &Event, shown: &State) -> Option<Vec<Mapping>> {
     if rules::is_statement(event.tbs.kind) {
         return Some(vec![]);
     }
-    let find = |digest: &Hash| shown.held.iter().find(|h| h.mapping.digest() == *digest).map(|h| h.mapping.clone());
-    event.tbs.added.iter().map(find).collect()
+    let mut added = Vec::with_capacity(event.tbs.added.len());
+    for digest in event.tbs.added.iter() {
+        match shown.held.iter().find(|h| h.mapping.digest() == *digest) {
+            Some(held) => added.push(held.mapping.clone()),
+            None if shown.closed.iter().any(|slot| slot.mapping == *digest) => {}
+            None => return None,
+        }
+    }
+    Some(added)
 }
 
 /// A change as it was sent.
@@ -418,7 +426,8 @@ impl Named<'_> {
     fn is_expected(&self, h: &Held) -> bool {
         let is_stated = self.stated() == Some(&h.mapping.digest());
         let stood = self.stays().any(|s| s.mapping == h.mapping && (is_stated || s.standing == h.standing));
-        let added = self.sent.added.iter().position(|m| *m == h.mapping);
+        let digest = h.mapping.digest();
+        let added = self.sent.event.tbs.added.iter().position(|added| *added == digest);
         stood || added.is_some_and(|i| self.is_standing_of_added(i, h))
     }
 
@@ -453,13 +462,22 @@ impl Named<'_> {
         if !self.whole {
             return true;
         }
+        let tbs = &self.sent.event.tbs;
         let stay = || self.previous.closed.iter().filter(|slot| !self.is_removed(&slot.mapping));
         let is_stated = |slot: &Slot| self.stated() == Some(&slot.mapping);
         let stood =
             |slot: &Slot| stay().any(|s| s.mapping == slot.mapping && (is_stated(slot) || s.standing == slot.standing));
-        let (before, now) = (stay().count(), self.shown.closed.len());
+        // A rotated mapping stands as the one that it took the place of, which was closed as well.
+        let old_of = |slot: &Slot| tbs.added.iter().position(|d| *d == slot.mapping).and_then(|i| tbs.removed.get(i));
+        let was_closed = |old: &Hash, slot: &Slot| {
+            self.previous.closed.iter().any(|s| s.mapping == *old && s.standing == slot.standing)
+        };
+        let rotated =
+            |slot: &Slot| tbs.kind == EventKind::RotateKey && old_of(slot).is_some_and(|old| was_closed(old, slot));
+        let came = self.shown.closed.iter().filter(|slot| rotated(slot)).count();
+        let (before, now) = (stay().count() + came, self.shown.closed.len());
         let none_gone = before == now || (self.revoked().is_some() && now < before);
-        none_gone && self.shown.closed.iter().all(stood) && is_distinct_slots(&self.shown.closed)
+        none_gone && self.shown.closed.iter().all(|s| stood(s) || rotated(s)) && is_distinct_slots(&self.shown.closed)
     }
 
     /// What a record says beside its mappings: nobody's claim is slipped in, and none ends but by what ends one.

@@ -235,7 +235,7 @@ fn a_statement_that_readers_would_refuse_is_not_logged() {
         let authority = statement.tbs.sign_as(AuthorityRole::Msp, &world.origin, &world::secret("chat.example"));
         statement.authorities = List24::new(vec![authority]).unwrap();
         let verdict = world.change(&statement, &[]).err();
-        assert_eq!(verdict, (!taken).then_some(Refused::Time));
+        assert_eq!(verdict, (!taken).then_some(Refused::DatedAhead));
     }
     assert!(ask(&world, &world.answer(&csi(), None), None).is_ok());
 }

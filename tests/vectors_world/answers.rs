@@ -75,7 +75,7 @@ fn contest(contest: Contest) -> Value {
         Contest::ForeignRelease => json!({ "by": "foreign-release" }),
         Contest::ForeignProver => json!({ "by": "foreign-prover" }),
         Contest::ShortHold { ground, until } => {
-            json!({ "by": "short-hold", "ground": *ground as u8, "until_ms": until.get() })
+            json!({ "by": "short-hold", "ground": ground as u8, "until_ms": until.get() })
         }
     }
 }

@@ -271,3 +271,25 @@ fn times() {
     );
     check_answers(&file);
 }
+
+/// "None: there is nothing more to prove": one answer has one form.
+#[test]
+fn a_proof_that_proves_nothing_is_not_there() {
+    let (none, life) = (List24::empty(), Life::ann());
+    let full = waymark_mapping::answer::Full {
+        open_path: none,
+        since: List24::empty(),
+        tenure: Optional24(None),
+        earlier: List24::empty(),
+    };
+    bad("empty", &life, &life.answer_with(Shows::Visible, Some(full)), "proves nothing");
+}
+
+/// How a mapping stands is of versions that are there, and nothing is stated of one that is served.
+#[test]
+fn a_standing_names_versions_that_are_there() {
+    let stated = Life::with_dates(|state| state.held[0].standing.stated_version = 3);
+    bad("stated", &stated, &stated.answer(Shows::Visible), "nobody has said so");
+    let ahead = Life::with_dates(|state| state.held[0].standing.since_version = 7);
+    bad("ahead", &ahead, &ahead.answer(Shows::Visible), "a version that is not there");
+}

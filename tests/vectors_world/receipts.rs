@@ -98,6 +98,8 @@ fn history() {
     let (steps, receipt) = (list(&file["steps"]), &file["receipt"]);
     assert_eq!(page.steps.len(), steps.len());
     let current = judge(receipt, receipt, text(&file["trust"])).unwrap();
+    let signed: Event = decode("event", &bytes(&receipt["signed_event"])).unwrap();
+    let by = signed.authorities[0].key;
     let (mut anchor, mut commitment) = (Some(current.anchor), current.commitment);
     for (past, step) in page.steps.iter().zip(steps) {
         let at = anchor.take().unwrap();
@@ -105,9 +107,9 @@ fn history() {
         assert_eq!(encode(&past.cause), bytes(&step["cause"]));
         // Another step's cause does not open this version.
         for other in page.steps.iter().filter(|o| *o != past) {
-            assert!(at.step(other).is_err());
+            assert!(at.step(other, &by).is_err());
         }
-        let (event, before) = at.step(past).unwrap();
+        let (event, before) = at.step(past, &by).unwrap();
         assert_eq!(event.tbs.kind as u64, number(&step["kind"]));
         commitment = past.cause.previous;
         anchor = before.map(|(_, anchor)| anchor);

@@ -13,7 +13,7 @@ use waymark_mapping::{
 use crate::files::{bytes, hash, hex, key, list, number, settle, text};
 use crate::hand;
 use crate::refused::{kebab, rule};
-use crate::vectors_world::{START_MS, World, origin, salt, secret, signed};
+use crate::vectors_world::{NOBODY, START_MS, World, csi, origin, salt, secret, signed, trust_text};
 
 /// What a monitor says of a log: findings, in order, and the entries that it cannot judge.
 fn replayed(entries: &[Vec<u8>], root: &Hash, log_key: Key) -> (Vec<Finding>, Vec<u64>) {
@@ -344,4 +344,25 @@ fn succession_by_hand(entry: &[u8]) {
         _ => return,
     };
     assert_eq!(code.is_ok(), secret(by).public().verify(&message, &signature).is_ok());
+}
+
+/// A log of a later format is not supported, which is no attack.
+#[test]
+fn an_open_entry_of_another_format_is_not_supported() {
+    use waymark_mapping::{
+        answer::Answer,
+        trust::Trust,
+        verify::{Asked, Rejected, Trail, verify},
+        wire::Opaque16,
+    };
+    let mut world = World::new();
+    let open = [&[2], &world.entries[0][1..]].concat();
+    let (_, head) = world.heads.last_mut().unwrap();
+    head.open = Hash::sha256(&[&open]);
+    *world.entries.last_mut().unwrap() = Entry::Head(head.clone()).encode();
+    let answer = Answer { open: Opaque16::new(open).unwrap(), ..world.absent(NOBODY) };
+    let trust = Trust::parse(&trust_text()).unwrap();
+    let asked = Asked { origin: origin(), csi: csi(NOBODY), tag: None };
+    let judged = verify(&answer.to_padded(0).unwrap(), &asked, &trust, None, world.clock(), &mut Trail::default());
+    assert!(matches!(judged, Err(Rejected::NotSupported(_))), "{:?}", judged.map(drop));
 }

@@ -163,6 +163,9 @@ pub enum Refused {
     /// An added mapping is over already, or its proof of possession has expired or lies in the future.
     #[error("a mapping or its proof of possession is not valid now")]
     Time,
+    /// A statement is dated so far ahead that readers would refuse the record.
+    #[error("the statement is dated more than 30 s ahead")]
+    DatedAhead,
     /// A signature under the event does not verify, one key signs twice, or the role is not the kind's.
     #[error("a signature under the change does not verify")]
     Signature,

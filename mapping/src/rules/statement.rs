@@ -9,7 +9,7 @@ pub(super) fn state(before: &State, version: u32, proposal: Proposal<'_>) -> Res
     sole(proposal.event)?;
     // "No signing time lies more than 30 s after the head it is logged under": readers would refuse the whole record.
     if proposal.now.plus_ms(SKEW_MS) < tbs.time {
-        return Err(Refused::Time);
+        return Err(Refused::DatedAhead);
     }
     let stopped = if tbs.kind == EventKind::MspDetach { SlotStatus::Detached } else { SlotStatus::Unserved };
     let (from, to) = if tbs.removed.is_empty() { (stopped, SlotStatus::Served) } else { (SlotStatus::Served, stopped) };

@@ -313,6 +313,10 @@ pub(crate) fn prove(
             return Err(Rejected::NotProven("the past of nothing is shown".to_owned()));
         }
     }
+    // "None: there is nothing more to prove": one answer has one form.
+    if answer.full.0.as_ref().is_some_and(|full| full.open_path.is_empty() && !full.bears_a_past()) {
+        return Err(Rejected::NotProven("a proof is there that proves nothing".to_owned()));
+    }
     let log = log_facts(&cosigned, trust, (open_known, answer.head.time, interval_ms), now);
     let (vrf, head_time) = (open.vrf, answer.head.time);
     Ok(Proved { recall, tree, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
@@ -440,6 +444,14 @@ fn check_remembered(
     Ok(seen)
 }
 
+/// An entry that the head names and that cannot be read: a later format is no attack.
+fn not_read(error: Undecoded) -> Rejected {
+    match error {
+        Undecoded::NotSupported { .. } => Rejected::NotSupported(error.to_string()),
+        Undecoded::Malformed { .. } => Rejected::NotProven(error.to_string()),
+    }
+}
+
 fn prove_head(
     answer: &Answer,
     cosigned: &CosignedCheckpoint,
@@ -456,18 +468,21 @@ fn prove_head(
     trail.held("head", format!("entry {last} of {}, {} changes", cosigned.size(), head.changes));
 
     let sha256 = |bytes: &[u8]| Hash::sha256(&[bytes]);
-    let open = match Entry::decode(answer.open.as_slice()) {
-        Ok(Entry::Open(open)) if sha256(answer.open.as_slice()) == head.open => open,
-        _ => return Err(not_proven("the open entry is not the one that the head names")),
+    if sha256(answer.open.as_slice()) != head.open {
+        return Err(not_proven("the open entry is not the one that the head names"));
+    }
+    let open = match Entry::decode(answer.open.as_slice()).map_err(not_read)? {
+        Entry::Open(open) => open,
+        _ => return Err(not_proven("the entry that the head names as open entry is another one")),
     };
     if open.origin.get() != cosigned.signed().checkpoint().origin {
         return Err(not_proven("the open entry is of another log"));
     }
     let config: Option<Config> = match (answer.config.as_slice(), head.config) {
         ([], Hash::ZERO) => None,
-        (bytes, digest) if sha256(bytes) == digest => match Entry::decode(bytes) {
-            Ok(Entry::Config(config)) => Some(config),
-            _ => return Err(not_proven("the config entry is none")),
+        (bytes, digest) if sha256(bytes) == digest => match Entry::decode(bytes).map_err(not_read)? {
+            Entry::Config(config) => Some(config),
+            _ => return Err(not_proven("the entry that the head names as config entry is another one")),
         },
         _ => return Err(not_proven("the config entry is not the one that the head names")),
     };

@@ -39,6 +39,13 @@ pub(crate) struct NotServed {
     pub(crate) statement: Event,
 }
 
+impl NotServed {
+    /// The mapping, if it is closed to this reader.
+    fn closed(&self) -> Option<Hash> {
+        self.shown.is_none().then_some(self.mapping)
+    }
+}
+
 /// A record, opened.
 pub(crate) struct Opened {
     pub(crate) state: State,
@@ -87,6 +94,16 @@ pub(crate) fn open_body(
     if held.iter().any(|h| h.mapping.csi != *csi || h.mapping.tenure != record.tenure) {
         return Err(not_proven("a mapping is of another identifier or tenure"));
     }
+    let standings = held.iter().map(|h| &h.standing).chain(closed.iter().map(|slot: &Slot| &slot.standing));
+    if standings.into_iter().any(|s| s.since_version > version) {
+        return Err(not_proven("a mapping stands since a version that is not there yet"));
+    }
+    let mut digests: Vec<Hash> = held.iter().map(|h| h.mapping.digest()).collect();
+    digests.extend(closed.iter().map(|slot| slot.mapping).chain(not_served.iter().filter_map(NotServed::closed)));
+    digests.sort_unstable();
+    if digests.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(not_proven("a mapping is there twice"));
+    }
     // Somebody who withholds everything has not shown that nothing stands.
     if record.state.is_empty() && !(held.is_empty() && closed.is_empty() && not_served.is_empty()) {
         return Err(not_proven("mappings stand in a record that says there are none"));
@@ -134,7 +151,8 @@ impl<'a> Opening<'a> {
             return Err(not_proven("a mapping is closed that should be shown, or shown though it is withheld"));
         }
         match (standing.status, statement) {
-            (SlotStatus::Served, None) if standing.reason == 0 => {}
+            // "Zero while it is served": nothing was stated.
+            (SlotStatus::Served, None) if standing.reason == 0 && standing.stated_version == 0 => {}
             (SlotStatus::Detached | SlotStatus::Unserved, None) if self.bare => {}
             (SlotStatus::Detached | SlotStatus::Unserved, Some(statement)) if !self.bare => {
                 let (mapping, shown, statement) = (content.digest(), content.mapping().cloned(), statement.clone());

@@ -9,7 +9,7 @@ use waymark_mapping::{
     label::prove_handle,
     mapping::Mapping,
     names::Tag,
-    record::{HIDDEN_SLOTS, RecordState},
+    record::{HIDDEN_SLOTS, RecordState, SlotStatus, Standing},
     rules::{self, Known, Proposal, State},
     vrf::VrfProof,
     wire::{List24, Optional24},
@@ -172,7 +172,13 @@ impl Life {
         (tbs.reason, tbs.time) = (1, life.now().plus_ms(200 + ahead_ms));
         let authority = tbs.sign_as(AuthorityRole::Msp, &origin(), &secret("wire.example"));
         let event = Event { tbs, authorities: List24::new(vec![authority]).unwrap() };
-        life.make(event, vec![], Known::default());
+        // The rules would not take it: the DP logs it all the same.
+        let mut state = life.last().state.clone();
+        (state.version, state.time) = (state.version + 1, life.now().plus_ms(200));
+        let target = state.held.iter_mut().find(|h| h.mapping.digest() == named).unwrap();
+        let (status, stated_version) = (SlotStatus::Detached, state.version);
+        target.standing = Standing { status, reason: 1, stated_version, ..target.standing };
+        life.log(state, event, vec![]);
         life
     }
 
