@@ -262,7 +262,18 @@ pub struct Audited {
     carried: bool,
     closing: bool,
     closed: bool,
-    pending: Vec<Pending>,
+    pending: Batch,
+}
+
+/// The entries since the last head.
+#[derive(Clone, Debug, Default)]
+struct Batch {
+    /// Those that wait for the head that closes it.
+    entries: Vec<Pending>,
+    /// How many there are. Limits and order are about bytes, and hold also for what nobody can read.
+    count: usize,
+    last: Vec<u8>,
+    out_of_order: bool,
 }
 
 /// An entry that waits for the head that closes its batch.
@@ -270,8 +281,24 @@ pub struct Audited {
 struct Pending {
     index: u64,
     bytes: Vec<u8>,
-    /// None if it cannot be judged.
-    entry: Option<Entry>,
+    entry: Entry,
+}
+
+impl Batch {
+    /// Counts an entry, and keeps it if it takes effect at the head; `None` for one that cannot be judged.
+    fn add(&mut self, index: u64, bytes: &[u8], entry: Option<Entry>) {
+        self.out_of_order |= self.count > 0 && self.last[..] >= *bytes;
+        self.count += 1;
+        bytes.clone_into(&mut self.last);
+        // "Kinds from 128 on are hashed, ordered and skipped."
+        if let Some(entry) = entry.filter(|e| !matches!(e, Entry::Open(_) | Entry::Skipped(_))) {
+            self.entries.push(Pending { index, bytes: bytes.to_vec(), entry });
+        }
+    }
+
+    fn changes(&self) -> usize {
+        self.entries.iter().filter(|p| matches!(p.entry, Entry::Change(_))).count()
+    }
 }
 
 /// A log as a monitor replays it: judged, and with the place of each label.
@@ -359,7 +386,7 @@ impl Audited {
             carried: false,
             closing: false,
             closed: false,
-            pending: Vec::new(),
+            pending: Batch::default(),
         }
     }
 
@@ -470,12 +497,11 @@ impl Audited {
                 self.take_open(bytes, open, step);
             }
             Some(Entry::Head(head)) => self.take_head(index, head, step),
-            // Also what cannot be judged: limits and order are about bytes, and hold for whoever cannot read them.
             entry => {
                 if index > 0 && matches!(entry, Some(Entry::Open(_))) {
                     step.findings.push(Finding::Open { index });
                 }
-                self.pending.push(Pending { index, bytes: bytes.to_vec(), entry });
+                self.pending.add(index, bytes, entry);
             }
         }
         if index == 0 && self.open.is_none() {
@@ -504,11 +530,10 @@ impl Audited {
         // What was promised while the time passed, also where this batch promises something else from here on.
         let promised_ms = self.interval_ms;
         self.check_batch(index, &batch, step);
-        let with_changes = changes_of(&batch) > 0;
+        let with_changes = batch.changes() > 0;
         let mut domains = BTreeSet::new();
         // Bytes are sorted, so configs come before providers, those before consents, those before changes.
-        for Pending { index: at, bytes, entry } in &batch {
-            let Some(entry) = entry else { continue };
+        for Pending { index: at, bytes, entry } in &batch.entries {
             match entry {
                 Entry::Config(config) => self.take_config(*at, bytes, config, step),
                 Entry::Provider(provider) => {
@@ -518,32 +543,31 @@ impl Audited {
                 Entry::Consent(consent) => self.take_consent(*at, consent, head.time, step),
                 Entry::Close(close) => self.take_close(*at, close, step),
                 Entry::Carry(carry) => self.take_carry(*at, carry, with_changes, step),
-                // "Kinds from 128 on are hashed, ordered and skipped."
                 Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Skipped(_) => {}
             }
         }
         if !domains.is_empty() {
             self.provider_tree = self.providers.tree();
         }
-        self.take_changes(&batch, head.time, step);
+        self.take_changes(&batch.entries, head.time, step);
         self.check_head(index, &head, promised_ms, step);
         self.closed = self.closing;
         self.last_head = Some((index, head));
     }
 
-    fn check_batch(&self, index: u64, batch: &[Pending], step: &mut Step) {
+    fn check_batch(&self, index: u64, batch: &Batch, step: &mut Step) {
         let mut broken = |what| step.findings.push(Finding::Batch { index, what });
-        let changes = changes_of(batch);
+        let changes = batch.changes();
         if changes > CHANGES_PER_HEAD_MAX {
             broken("more than 1,024 changes since the last head");
         }
-        if batch.len() > ENTRIES_PER_HEAD_MAX {
+        if batch.count > ENTRIES_PER_HEAD_MAX {
             broken("more than 2,048 entries since the last head");
         }
         if (1..CHANGES_PER_BATCH_MIN).contains(&changes) {
             broken("a batch with changes has fewer than 16 of them");
         }
-        if batch.windows(2).any(|w| w[0].bytes >= w[1].bytes) {
+        if batch.out_of_order {
             broken("entries are not in ascending order");
         }
         if self.last_head.is_none() && index != 1 {
@@ -617,7 +641,7 @@ impl Audited {
     fn take_changes(&mut self, batch: &[Pending], head: UnixMillis, step: &mut Step) {
         let (mut fresh, mut seen) = (Vec::new(), BTreeSet::new());
         for Pending { index, bytes, entry } in batch {
-            let Some(Entry::Change(change)) = entry else { continue };
+            let Entry::Change(change) = entry else { continue };
             self.changes += 1;
             let again = !seen.insert(change.label.0) || self.map.get(&change.label.0).is_some();
             if again {
@@ -669,10 +693,6 @@ fn read(index: u64, bytes: &[u8], step: &mut Step) -> Option<Entry> {
         Err(e) => step.findings.push(Finding::Undecodable { index, what: e.to_string() }),
     }
     None
-}
-
-fn changes_of(batch: &[Pending]) -> usize {
-    batch.iter().filter(|p| matches!(p.entry, Some(Entry::Change(_)))).count()
 }
 
 /// SHA-256 of an entry's bytes as a head names it, zero where there is none.
