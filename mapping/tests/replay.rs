@@ -186,10 +186,15 @@ fn a_consent_holds_at_its_head_and_ends_with_a_month() {
 
 /// A log's last words, by this key.
 fn close(world: &World, by: &str, successor: &str) -> Entry {
+    let successor_open = if successor.is_empty() { Hash::ZERO } else { Hash::sha256(&[b"the next open entry"]) };
+    close_with(world, by, successor, successor_open)
+}
+
+fn close_with(world: &World, by: &str, successor: &str, successor_open: Hash) -> Entry {
     let mut close = Close {
         time: UnixMillis::new(world.now),
         successor: Opaque8::new(successor).unwrap(),
-        successor_open: Hash::ZERO,
+        successor_open,
         extensions: Extensions::NONE,
         sig: UNSIGNED,
     };
@@ -218,6 +223,75 @@ fn a_log_is_closed_once_by_its_own_key_and_nothing_follows() {
     w.publish(vec![closing]);
     w.publish(vec![]);
     assert!(findings(&w).iter().any(|f| matches!(f, Finding::AfterClose { .. })));
+}
+
+#[test]
+fn a_close_names_another_log_and_its_open_entry_or_neither() {
+    let (named, none) = (Hash::sha256(&[b"the next open entry"]), Hash::ZERO);
+    for (successor, open, good) in [
+        ("next.example/log", named, true),
+        ("", none, true),
+        ("next.example/log", none, false),
+        ("", named, false),
+        // It would go on from itself.
+        ("dp.example/log", named, false),
+    ] {
+        let mut w = world();
+        let closing = close_with(&w, "log", successor, open);
+        w.publish(vec![closing]);
+        let found = findings(&w);
+        assert!(if good { found.is_empty() } else { matches!(found[..], [Finding::Succession { .. }]) }, "{found:?}");
+    }
+}
+
+/// Entries that nobody can judge: of kind 2 with a key by algorithm 9, of kind 5 and too short, or of a kind that is skipped.
+fn not_judged(kind: u8, count: u32) -> Vec<Vec<u8>> {
+    let rest: &[u8] = if kind == 2 { &[&[0; 32][..], &[0, 9, 0, 1, 7]].concat() } else { &[] };
+    (0..count).map(|n| [&[1, kind], &n.to_be_bytes()[..], rest].concat()).collect()
+}
+
+/// The rules of a batch that are broken where these entries come before a head as they are.
+fn batch_of(entries: Vec<Vec<u8>>) -> Vec<&'static str> {
+    let mut w = World::new();
+    w.entries.extend(entries);
+    w.publish(vec![]);
+    let what = |f| if let Finding::Batch { what, .. } = f { Some(what) } else { None };
+    findings(&w).into_iter().filter_map(what).collect()
+}
+
+#[test]
+fn entries_that_cannot_be_judged_are_counted_and_ordered_like_all_others() {
+    let (order, count) = ("entries are not in ascending order", "more than 2,048 entries since the last head");
+    for kind in [2, 5, 200] {
+        let made = |count| not_judged(kind, count);
+        assert_eq!(batch_of(made(2048)), [""; 0]);
+        assert_eq!(batch_of(made(2049)), [count]);
+        assert_eq!(batch_of(made(3).into_iter().rev().collect()), [order]);
+        assert_eq!(batch_of([made(1), made(1)].concat()), [order]);
+        let reversed = made(2100).into_iter().rev().collect();
+        assert_eq!(batch_of(reversed), [count, order]);
+    }
+    // One among those that are judged stands in its place.
+    let mut w = world();
+    let at = w.entries.len() - 1;
+    w.entries.splice(at..at, not_judged(2, 1));
+    assert!(matches!(findings(&w)[..], [Finding::Batch { what, .. }] if what == order));
+    // An open entry that is none counts as well.
+    let open = World::new().entries[0].clone();
+    assert_eq!(batch_of([not_judged(2, 1), vec![open]].concat()), [order]);
+}
+
+#[test]
+fn nothing_follows_a_close_also_what_cannot_be_judged() {
+    for late in [not_judged(2, 1), not_judged(5, 1), not_judged(200, 1), vec![vec![2, 5, 0]]] {
+        let mut w = world();
+        let closing = close(&w, "log", "");
+        w.publish(vec![closing]);
+        let index = w.entries.len() as u64;
+        w.entries.extend(late);
+        let found = findings(&w);
+        assert_eq!(found, [Finding::AfterClose { index }, Finding::NoHead { size: index + 1 }]);
+    }
 }
 
 /// What this log goes on from, in the words of that log's key.
@@ -260,6 +334,24 @@ fn a_log_says_once_and_before_its_first_change_what_it_carries_on() {
     let late = carry(&w, "old.example/log", "the log before");
     w.publish(vec![late]);
     assert!(matches!(findings(&w)[..], [Finding::Succession { .. }]));
+}
+
+#[test]
+fn a_carry_comes_in_a_batch_before_that_of_the_first_change() {
+    for (apart, good) in [(true, true), (false, false)] {
+        let mut w = World::new();
+        let mut batch = vec![carry(&w, "old.example/log", "the log before")];
+        if apart {
+            w.publish(std::mem::take(&mut batch));
+        }
+        let a = w.visible("a", "wire.example");
+        w.issue(&["a"], &[a]);
+        // Behind the changes, in ascending order, as the bytes have it.
+        let head = w.entries.len() - 1;
+        w.entries.splice(head..head, batch.iter().map(Entry::encode));
+        let found = findings(&w);
+        assert!(if good { found.is_empty() } else { matches!(found[..], [Finding::Succession { .. }]) }, "{found:?}");
+    }
 }
 
 /// Logs of today are not convicted for what tomorrow's programs add where there is room for it, and for nothing else.
