@@ -13,7 +13,7 @@ use common::{
     until, with_consent,
 };
 use waymark::{
-    client::memory::{self, LogMemory},
+    client::memory::LogMemory,
     config::{Settings, names},
     dp,
 };
@@ -177,7 +177,7 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
 fn caught_at_the_command_line(root: &Path, twin: &Twin, remembered: &Remembered) {
     let (memory, trust) = (root.join("sender").join("memory"), twin.dir.join("dp").join(names::TRUST));
     fs::create_dir(root.join("sender")).unwrap();
-    memory::store(&memory, remembered).unwrap();
+    fs::write(&memory, remembered.format()).unwrap();
     let before = fs::read(&memory).unwrap();
     let waymark = |words: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waymark"));

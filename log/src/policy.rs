@@ -265,6 +265,18 @@ impl CosignedCheckpoint {
         self.quorum_time
     }
 
+    /// The same without the cosignatures of some witnesses, by their positions in the policy that judged it: `None` if the others do not
+    /// meet that policy.
+    pub fn without(&self, policy: &Policy, absent: &[usize]) -> Option<Self> {
+        let stays = |i: &usize| !absent.contains(i);
+        let times: Vec<_> = self.times.iter().enumerate().map(|(i, time)| time.filter(|_| stays(&i))).collect();
+        let quorum_time = policy.quorum_time(&times)?;
+        // There is a line for each time.
+        let counted = self.times.iter().enumerate().filter(|(_, time)| time.is_some()).map(|(i, _)| i);
+        let lines = counted.zip(&self.lines).filter(|(i, _)| stays(i)).map(|(_, line)| line.clone()).collect();
+        Some(Self { signed: self.signed.clone(), times, lines, quorum_time })
+    }
+
     /// The note with the log's lines and the cosignatures that counted.
     pub fn to_note(&self) -> String {
         self.signed.to_note(&self.lines)

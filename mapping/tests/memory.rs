@@ -24,7 +24,7 @@ use waymark_mapping::{
     evidence::{Evidence, Kind, Shown},
     facts::OpenKnown,
     identifier::Csi,
-    memory::{Consistency, Recall, Remembered, Unshown},
+    memory::{Apart, Consistency, Next, Recall, Remembered, Unshown},
     receipt::{ReceiptRefused, accept, open_current},
     trust::{Trust, pin_text},
     verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
@@ -52,16 +52,16 @@ fn tiles(leaves: &[Hash], wanted: Vec<Tile>) -> HashTiles {
 
 /// What is remembered after this, once the log of these leaves has shown what it must.
 fn settled(recall: &Recall, leaves: &[Hash]) -> Result<Remembered, Unshown> {
-    match recall {
-        Recall::Settled(remembered) => Ok(remembered.clone()),
-        Recall::ToShow(consistency) => {
+    match recall.next() {
+        Next::Settled(remembered) => Ok(remembered.clone()),
+        Next::ToShow(consistency) => {
             consistency.check(&tiles(leaves, consistency.tiles(leaves.len() as u64).expect("not less than remembered")))
         }
     }
 }
 
 fn to_show(recall: &Recall) -> &Consistency {
-    let Recall::ToShow(consistency) = recall else { panic!("nothing is to be shown") };
+    let Next::ToShow(consistency) = recall.next() else { panic!("nothing is to be shown") };
     consistency
 }
 
@@ -198,6 +198,66 @@ fn a_witness_that_dates_a_smaller_tree_later_has_gone_back() {
 }
 
 #[test]
+fn a_witness_that_contradicts_itself_is_taken_as_absent_where_the_others_are_a_quorum() {
+    let (small, large, t) = two_sizes();
+    let (trust, later) = (large.trust(), t + SKEW_S + 1);
+    let first = judged(&answer_at(&small, [later; 4]), &trust, None, later).unwrap();
+    let first = first.recall().settled().unwrap();
+    // The fourth dates the larger tree certainly before the smaller one.
+    let lying = answer_at(&large, [later, later, later, t]);
+    let verified = judged(&lying, &trust, Some(first), later).expect("one witness decides over all");
+    let without = judged(&answer_at(&large, [later, later, later, 0]), &trust, Some(first), later).unwrap();
+    assert_eq!(verified.get(), without.get(), "its line counts for nothing");
+    let [gone_back] = verified.recall().gone_back() else { panic!("nobody is told") };
+    assert_eq!((gone_back.witness.as_str(), without.recall().gone_back()), ("w4", &[][..]));
+    let shown = shown_by(&gone_back.evidence().unwrap(), &trust);
+    assert_eq!(shown, (Kind::Rollback, Shown::Witnesses(vec!["w4".to_owned()])));
+    // What is remembered is what it would be without the line: so it does not count the next time either.
+    let next = settled(verified.recall(), &large.leaves()).unwrap();
+    assert_eq!(Some(next.size()), settled(without.recall(), &large.leaves()).ok().map(|r| r.size()));
+    let again = judged(&lying, &trust, Some(&next), later).unwrap();
+    assert_eq!(again.recall().gone_back(), verified.recall().gone_back());
+    // A smaller tree is no exception, and must be a beginning all the same.
+    let lagging = judged(&answer_at(&small, [t, t, t, later]), &trust, Some(&remembered_at(&large, t)), later).unwrap();
+    assert_eq!(lagging.recall().gone_back().len(), 1);
+    assert_eq!(to_show(lagging.recall()).newer(), large.entries.len() as u64);
+
+    // Where it is needed, the answer is refused: with three lines of four, or with two that lie.
+    for times in [[later, later, 0, t], [later, later, t, t], [t; 4]] {
+        let refused = judged(&answer_at(&large, times), &trust, Some(first), later);
+        let Err(rejected @ Rejected::Rollback { .. }) = refused else { panic!("{times:?}: {refused:?}") };
+        assert_eq!(shown_by(&rejected.evidence().unwrap(), &trust).0, Kind::Rollback);
+    }
+}
+
+/// What is remembered of a log by somebody who has seen it once.
+fn remembered_at(world: &World, at: u64) -> Remembered {
+    judged(&answer_at(world, [at; 4]), &world.trust(), None, at).unwrap().recall().settled().unwrap().clone()
+}
+
+#[test]
+fn a_checkpoint_with_extension_lines_is_refused_whatever_is_remembered() {
+    let (small, large, t) = two_sizes();
+    let trust = large.trust();
+    let extended = |world: &World, line: &str, time: u64| {
+        let mut checkpoint = Checkpoint::new(ORIGIN.clone(), world.entries.len() as u64, naive_root(&world.leaves()));
+        checkpoint.extensions = vec![line.to_owned()];
+        let text = checkpoint.format();
+        let lines: Vec<_> = world.witnesses.iter().map(|w| w.cosign(&text, UnixSeconds::new(time))).collect();
+        let mut answer = world.answer(&csi(), None);
+        answer.checkpoint = Opaque16::new(SignedCheckpoint::sign(checkpoint, &world.log).to_note(&lines)).unwrap();
+        answer
+    };
+    // Else a note that is too long to be remembered of each witness would hide that all of them go back.
+    for line in ["x", &"x".repeat(8 << 10)] {
+        for (world, at, remembered) in [(&large, t, None), (&small, t + 60, Some(remembered_at(&large, t)))] {
+            let refused = judged(&extended(world, line, at), &trust, remembered.as_ref(), at);
+            assert!(matches!(refused, Err(Rejected::Malformed(_))), "{refused:?}");
+        }
+    }
+}
+
+#[test]
 fn a_witness_is_known_by_its_key_whatever_a_policy_calls_it() {
     let (small, large, t) = two_sizes();
     let (trust, at) = (large.trust(), t + SKEW_S + 1);
@@ -210,6 +270,41 @@ fn a_witness_is_known_by_its_key_whatever_a_policy_calls_it() {
     let back = judged(&answer_at(&small, [at, t, t, 0]), &renamed, known.recall().settled(), at);
     let Err(Rejected::Rollback { witness, .. }) = back else { panic!("{back:?}") };
     assert_eq!(witness, "w2");
+}
+
+#[test]
+fn two_memories_that_began_alike_become_one_only_if_they_are_of_one_log() {
+    let (small, large, t) = two_sizes();
+    let (trust, leaves) = (large.trust(), large.leaves());
+    let (of_small, of_large) = (remembered_at(&small, t), remembered_at(&large, t));
+    // Whichever was written first, the larger one is kept, once the tiles have shown that the smaller is its beginning.
+    for (there, ours) in [(&of_small, &of_large), (&of_large, &of_small)] {
+        let met = there.meet(ours, &trust).unwrap();
+        assert!(met.settled().is_none(), "joined before anything was shown");
+        assert_eq!(settled(&met, &leaves), Ok(of_large.clone()));
+    }
+    let later = remembered_at(&small, t + 1);
+    assert_eq!(of_small.meet(&later, &trust).unwrap().settled().map(Remembered::size), Some(of_small.size()));
+    // Another tree of the same size is a split view, also if it is not the largest.
+    let mut other = World { now: World::new().now + 1, ..World::new() };
+    while other.entries.len() < small.entries.len() {
+        other.publish(vec![]);
+    }
+    let split = remembered_at(&other, t);
+    let seen_both = judged(&answer_at(&large, [t, t, t, 0]), &trust, Some(&of_small), t).unwrap();
+    let seen_both = settled(seen_both.recall(), &leaves).unwrap();
+    for (there, ours) in [(&of_small, &split), (&split, &of_small), (&seen_both, &split), (&split, &seen_both)] {
+        let apart = there.meet(ours, &trust).unwrap_err();
+        assert!(matches!(apart, Apart::SplitView { .. }), "{apart:?}");
+        assert_eq!(shown_by(apart.evidence().unwrap(), &trust), (Kind::SplitView, Shown::Log));
+    }
+    // Of another size it is a fork: the tiles show another beginning.
+    let forked = settled(&of_large.meet(&split, &trust).unwrap(), &leaves);
+    assert!(matches!(forked, Err(Unshown::NotConsistent(_))), "{forked:?}");
+    // What one run saw of a witness can contradict what the other saw.
+    let back = of_large.meet(&remembered_at(&small, t + SKEW_S + 1), &trust).unwrap();
+    assert_eq!(back.gone_back().len(), 4);
+    assert_eq!(settled(&back, &leaves), Ok(of_large));
 }
 
 #[test]
@@ -340,6 +435,15 @@ fn a_receipt_shows_the_place_of_the_open_entry_and_moves_the_same_memory() {
     let now = UnixMillis::new(at * 1000);
     let refused = accept(&back, sent(&event, &mappings), &trust, Some(&knows_more), now, &mut Trail::default());
     assert!(matches!(refused, Err(ReceiptRefused::Rejected(Rejected::Rollback { .. }))), "{refused:?}");
+    // One witness that does so is taken as absent, and convicted.
+    let t = world.now / 1000;
+    back.now.checkpoint = Opaque16::new(world.checkpoint_at(world.entries.len(), [at, t, t, t])).unwrap();
+    let current =
+        accept(&back, sent(&event, &mappings), &trust, Some(&knows_more), now, &mut Trail::default()).unwrap();
+    assert_eq!(current.recall.gone_back().len(), 1);
+    let (by, asked) = (key_of("a"), question(csi()));
+    let opened = open_current(&back, &asked, &by, &trust, Some(&knows_more), now, &mut Trail::default()).unwrap();
+    assert_eq!(opened.unwrap().recall.gone_back(), current.recall.gone_back());
 }
 
 #[test]
