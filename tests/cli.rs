@@ -245,7 +245,7 @@ fn provide(scene: &Scene, adapter: &Adapter) {
 
     let msp = |words: &[&str]| waymark(&[&["msp", words[0], "--dir", &chat, "--dp", &scene.dp], &words[1..]].concat());
     let file = scene.path("people.jsonl");
-    std::fs::write(&file, "{\"change\":\"AA==\"}\n\nno JSON\n").unwrap();
+    std::fs::write(&file, "{\"change\":\"AQ==\"}\n\nno JSON\n").unwrap();
     let said = msp(&["import", "--file", &file, "--json"]);
     assert!(said.err.contains("line 1: malformed") && said.err.contains("line 3: line-malformed"), "{}", said.err);
     let summary: Value = serde_json::from_str(&said.with(1)).unwrap();
