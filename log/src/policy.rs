@@ -452,6 +452,20 @@ mod tests {
     }
 
     #[test]
+    fn without_some_witnesses_the_others_meet_the_policy_or_do_not() {
+        let policy = three_of_four();
+        let judge = |times| policy.judge(note(times).as_bytes(), UnixSeconds::new(10_000), FRESH).unwrap();
+        let all = judge([9_900, 9_950, 9_990, 9_980]);
+        assert_eq!(all.without(&policy, &[]), Some(all.clone()));
+        assert_eq!(all.without(&policy, &[1]), Some(judge([9_900, 0, 9_990, 9_980])));
+        assert_eq!(all.without(&policy, &[0, 1]), None);
+        // Not fresh, and so absent already.
+        let three = judge([9_399, 9_950, 9_990, 9_980]);
+        assert_eq!(three.without(&policy, &[0]), Some(three.clone()));
+        assert_eq!(three.without(&policy, &[3]), None);
+    }
+
+    #[test]
     fn a_minority_of_fresh_cosignatures_does_not_carry_an_old_quorum() {
         let policy = three_of_four();
         let judge = |times| policy.judge(note(times).as_bytes(), UnixSeconds::new(10_000), FRESH);

@@ -497,12 +497,16 @@ struct Town {
     grown: Vec<Grown>,
     leaves: Vec<Hash>,
     witnesses: Vec<Honest>,
-    /// Notes that some front of the DP may still answer with, and of which tree.
-    published: Vec<(usize, String)>,
+    /// Which witness says what it likes, if any does.
+    liar: Option<usize>,
+    /// Notes that some front of the DP may still answer with, of which tree, and the same without the liar's line.
+    published: Vec<(usize, String, String)>,
     senders: Vec<Option<Remembered>>,
     trust: Trust,
     believed: u64,
     lagging: u64,
+    gone_back: u64,
+    refused: u64,
 }
 
 impl Town {
@@ -530,10 +534,13 @@ impl Town {
             log: world.log.clone(),
             leaves: world.leaves(),
             trust: world.trust(),
+            liar: None,
             published: vec![],
             senders: vec![None; 4],
             believed: 0,
             lagging: 0,
+            gone_back: 0,
+            refused: 0,
             grown,
             rng,
         }
@@ -553,6 +560,9 @@ impl Town {
         let (i, newest) = (self.below(4) as usize, self.sizes() - 1);
         let (dice, asleep, set, delay) = (self.below(20), self.below(200), self.below(2 * OFF_S + 1), self.below(40));
         let up = self.below(3) as usize;
+        if self.liar == Some(i) {
+            return self.lie(i, newest);
+        }
         let (now_s, witness) = (self.now_s, &mut self.witnesses[i]);
         match dice {
             0 => witness.asleep_until_s = now_s + asleep,
@@ -568,22 +578,31 @@ impl Town {
         }
     }
 
+    /// Any tree, at any time that may count.
+    fn lie(&mut self, i: usize, newest: usize) {
+        let (tree, time) = (self.below(newest as u64 + 1) as usize, self.now_s - 500 + self.below(530));
+        let line = self.witnesses[i].cosigner.cosign(&self.grown[tree].checkpoint.format(), UnixSeconds::new(time));
+        self.witnesses[i].given.push((tree, self.now_s, line));
+    }
+
     /// Some front of the DP puts a note together from what it has, new or old, of three witnesses or all.
     fn publish(&mut self) {
         let tree = self.below(self.sizes() as u64) as usize;
         let left_out = self.below(5) as usize;
-        let mut lines = vec![];
+        let (mut lines, mut honest) = (vec![], vec![]);
         for i in (0..4).filter(|i| *i != left_out) {
             let has = |(of, from, _): &&(usize, u64, SignatureLine)| *of == tree && *from <= self.now_s;
             let of_tree: Vec<SignatureLine> =
                 self.witnesses[i].given.iter().filter(has).map(|(.., line)| line.clone()).collect();
             if !of_tree.is_empty() {
-                lines.push(of_tree[self.below(of_tree.len() as u64) as usize].clone());
+                let line = &of_tree[self.below(of_tree.len() as u64) as usize];
+                lines.push(line.clone());
+                honest.extend((self.liar != Some(i)).then(|| line.clone()));
             }
         }
         if lines.len() >= 3 {
-            let note = SignedCheckpoint::sign(self.grown[tree].checkpoint.clone(), &self.log).to_note(&lines);
-            self.published.push((tree, note));
+            let signed = SignedCheckpoint::sign(self.grown[tree].checkpoint.clone(), &self.log);
+            self.published.push((tree, signed.to_note(&lines), signed.to_note(&honest)));
         }
     }
 
@@ -594,15 +613,27 @@ impl Town {
         }
         let recent = self.published.len().saturating_sub(12);
         let chosen = recent + self.below((self.published.len() - recent) as u64) as usize;
-        let (sender, (tree, note)) = (self.below(4) as usize, self.published[chosen].clone());
+        let (sender, (tree, note, without)) = (self.below(4) as usize, self.published[chosen].clone());
         let mut answer = self.grown[tree].answer.clone();
         answer.checkpoint = Opaque16::new(note).unwrap();
         let remembered = self.senders[sender].as_ref();
         let verified = match judged(&answer, &self.trust, remembered, self.now_s) {
             // Too old by now: no fault of anybody's.
             Err(Rejected::Stale(_)) => return,
+            // "The other cosignatures meet the policy": else the line was needed, and a lie may be told by whatever it breaks.
+            Err(refused) if self.liar.is_some() => {
+                answer.checkpoint = Opaque16::new(without).unwrap();
+                let without = judged(&answer, &self.trust, remembered, self.now_s);
+                assert!(matches!(without, Err(Rejected::Stale(_))), "WAYMARK_MEMORY_SEED={seed}: {refused}");
+                self.refused += u64::from(matches!(refused, Rejected::Rollback { .. }));
+                return;
+            }
             verdict => verdict.unwrap_or_else(|e| panic!("WAYMARK_MEMORY_SEED={seed}: {e}")),
         };
+        let gone_back = verified.recall().gone_back();
+        assert!(gone_back.iter().all(|g| self.liar.is_some() && g.witness == "w4"), "WAYMARK_MEMORY_SEED={seed}");
+        assert!(gone_back.iter().all(|g| shown_by(&g.evidence().unwrap(), &self.trust).0 == Kind::Rollback));
+        self.gone_back += gone_back.len() as u64;
         let size = self.grown[tree].checkpoint.size;
         self.lagging += u64::from(remembered.is_some_and(|r| r.size() > size));
         self.believed += 1;
@@ -615,17 +646,18 @@ impl Town {
     }
 }
 
-#[test]
-fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
+/// The life of a town for each seed; the last of its four witnesses lies if it is said so.
+fn lives(has_liar: bool) -> [u64; 4] {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds: Vec<u64> = match number("WAYMARK_MEMORY_SEED") {
         Some(seed) => vec![seed],
         None => (1..=number("WAYMARK_MEMORY_RUNS").unwrap_or(40)).collect(),
     };
     println!("WAYMARK_MEMORY_SEED is one of {seeds:?}");
-    let (mut believed, mut lagging) = (0, 0);
+    let mut sums = [0; 4];
     for seed in seeds {
         let mut town = Town::new(seed);
+        town.liar = has_liar.then_some(3);
         let end = town.grown.last().unwrap().made_s + HEAD_S_MAX;
         while town.now_s < end {
             town.now_s += town.below(3);
@@ -635,12 +667,29 @@ fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
             town.publish();
             town.look_up(seed);
         }
-        believed += town.believed;
-        lagging += town.lagging;
+        for (sum, counted) in sums.iter_mut().zip([town.believed, town.lagging, town.gone_back, town.refused]) {
+            *sum += counted;
+        }
     }
+    sums
+}
+
+#[test]
+fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
+    let [believed, lagging, gone_back, refused] = lives(false);
     println!("{believed} answers believed, {lagging} of them smaller than what was remembered");
     // Else nothing was tried.
     assert!(believed > 100 && lagging > 10, "{believed} believed, {lagging} lagging");
+    assert_eq!((gone_back, refused), (0, 0));
+}
+
+#[test]
+fn a_line_of_a_witness_that_lies_has_no_answer_refused_that_is_believed_without_it() {
+    let [believed, lagging, gone_back, refused] = lives(true);
+    println!(
+        "{believed} answers believed, {lagging} smaller than what was remembered, {gone_back} with a lie; {refused} refused"
+    );
+    assert!(believed.min(lagging).min(gone_back).min(refused) > 10, "{believed}, {lagging}, {gone_back}, {refused}");
 }
 
 #[test]

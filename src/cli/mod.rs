@@ -9,6 +9,8 @@
 //! | 4 | nothing found |
 //! | 5 | policy or freshness not met |
 //! | 6 | alerts present |
+//!
+//! A witness that contradicts itself, where the others are a quorum, changes no code: it is not to decide over all. A line says so.
 
 mod copies;
 mod demo;
