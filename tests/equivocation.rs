@@ -197,8 +197,8 @@ fn caught_at_the_command_line(root: &Path, twin: &Twin, remembered: &Remembered)
     assert_eq!(said, "fork of dp.example/log: it speaks against the log, to anybody\n");
 }
 
-/// Two runs have begun without a memory. The second saw the larger tree of a twin: where the first saw the beginning of it, the log's
-/// tiles show so, and it is remembered; where the first saw the other twin, the second run is told.
+/// Two runs have begun without a memory. The second saw the larger tree of a twin: where the first saw the beginning of
+/// it, the log's tiles show so, and it is remembered; where the first saw the other twin, the second run is told.
 async fn two_runs_at_once(root: &Path, twin: &Twin, of_other: &Remembered, of_twin: &Remembered) {
     for (i, first) in [of_twin, of_other].into_iter().enumerate() {
         let asked = common::asked(&csi(BOB), None);
@@ -220,7 +220,8 @@ async fn two_runs_at_once(root: &Path, twin: &Twin, of_other: &Remembered, of_tw
     }
 }
 
-/// Where the policy is met without the witness that contradicts itself, the look-up ends well; what speaks against the witness is kept.
+/// Where the policy is met without the witness that contradicts itself, the look-up ends well; what speaks against the
+/// witness is kept.
 fn one_witness_does_not_decide(root: &Path, twin: &Twin, remembered: &Remembered) {
     let (folder, of_two) = (root.join("one of two"), twin.dir.join("dp").join(names::TRUST));
     fs::create_dir(&folder).unwrap();

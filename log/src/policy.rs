@@ -265,8 +265,8 @@ impl CosignedCheckpoint {
         self.quorum_time
     }
 
-    /// The same without the cosignatures of some witnesses, by their positions in the policy that judged it: `None` if the others do not
-    /// meet that policy.
+    /// The same without the cosignatures of some witnesses, by their positions in the policy that judged it: `None` if
+    /// the others do not meet that policy.
     pub fn without(&self, policy: &Policy, absent: &[usize]) -> Option<Self> {
         let stays = |i: &usize| !absent.contains(i);
         let times: Vec<_> = self.times.iter().enumerate().map(|(i, time)| time.filter(|_| stays(&i))).collect();

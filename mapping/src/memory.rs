@@ -3,7 +3,7 @@
 //! | the answer's tree | what follows |
 //! |---|---|
 //! | the same size, another root | split view: refused |
-//! | any size: a witness has dated its cosignature on the smaller of two trees certainly later | it is taken as absent; rollback, and so refused, if the policy is not met without it |
+//! | any size: a witness has dated its cosignature on the smaller of two trees certainly later | absent; rollback if it is needed: refused |
 //! | the same size and root | remembered at once |
 //! | smaller | the log's tiles must show that it is the beginning of the tree remembered, which stays |
 //! | larger | the log's tiles must show that the tree remembered is its beginning; then it is remembered |
@@ -44,8 +44,8 @@ use crate::{
 
 /// Most witness keys that are remembered: as many as a policy has. Those that a policy no longer names go first.
 pub const WITNESSES_MAX: usize = 256;
-/// Most bytes in a file: a note, and some 4 KiB for each witness key, which is a checkpoint with the log's line and one by ML-DSA-44. An
-/// answer's checkpoint has no extension lines, so that none is longer.
+/// Most bytes in a file: a note, and some 4 KiB for each witness key, which is a checkpoint with the log's line and one
+/// by ML-DSA-44. An answer's checkpoint has no extension lines, so that none is longer.
 pub const MEMORY_BYTES_MAX: usize = 4 << 20;
 
 const FIRST_LINE: &str = "waymark memory v1";
@@ -97,8 +97,8 @@ pub(crate) struct SplitView {
     pub(crate) theirs: String,
 }
 
-/// A witness has dated its cosignature on the smaller of two trees certainly later than the one on the larger. Both notes are evidence:
-/// keep them.
+/// A witness has dated its cosignature on the smaller of two trees certainly later than the one on the larger. Both
+/// notes are evidence: keep them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct GoneBack {
     /// The policy's name for it.
@@ -191,8 +191,8 @@ impl Sighted {
         Self { origin, tree: tree(String::from_utf8_lossy(note).into_owned()), witnesses, gone_back: vec![] }
     }
 
-    /// Takes the witnesses that contradict what is remembered of them as absent: what is remembered of them stays, so that the same line
-    /// does not count the next time either. Returns their positions in the policy.
+    /// Takes the witnesses that contradict what is remembered of them as absent: what is remembered of them stays, so
+    /// that the same line does not count the next time either. Returns their positions in the policy.
     pub(crate) fn leave_out_gone_back(&mut self, remembered: &Remembered, trust: &Trust) -> Vec<usize> {
         let (positions, gone_back): (Vec<usize>, _) = remembered.gone_back(self, trust).into_iter().unzip();
         self.witnesses.retain(|(position, _)| !positions.contains(position));
@@ -248,8 +248,8 @@ impl Remembered {
         &self.open
     }
 
-    /// All trees that are remembered. The whole note comes first: with all its cosignatures it says more than the one line kept for a
-    /// witness.
+    /// All trees that are remembered. The whole note comes first: with all its cosignatures it says more than the one
+    /// line kept for a witness.
     fn trees(&self) -> impl Iterator<Item = &Tree> {
         std::iter::once(&self.tree).chain(self.witnesses.iter().map(|w| &w.tree))
     }
@@ -279,8 +279,8 @@ impl Remembered {
         seen.witnesses.iter().filter_map(one).collect()
     }
 
-    /// What becomes of this memory when another of the same log meets it that does not come from it: two runs have begun with an older
-    /// one. The other one's tree is taken like an answer's.
+    /// What becomes of this memory when another of the same log meets it that does not come from it: two runs have
+    /// begun with an older one. The other one's tree is taken like an answer's.
     ///
     /// # Errors
     /// [`Apart`].
@@ -367,7 +367,8 @@ impl Recall {
         }
     }
 
-    /// The witnesses that have contradicted themselves. The answer is proved without their lines; what speaks against them is to be kept.
+    /// The witnesses that have contradicted themselves. The answer is proved without their lines; what speaks against
+    /// them is to be kept.
     pub fn gone_back(&self) -> &[GoneBack] {
         &self.gone_back
     }

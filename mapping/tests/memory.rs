@@ -620,7 +620,8 @@ impl Town {
         let verified = match judged(&answer, &self.trust, remembered, self.now_s) {
             // Too old by now: no fault of anybody's.
             Err(Rejected::Stale(_)) => return,
-            // "The other cosignatures meet the policy": else the line was needed, and a lie may be told by whatever it breaks.
+            // "The other cosignatures meet the policy": else the line was needed, and a lie may be told by whatever it
+            // breaks.
             Err(refused) if self.liar.is_some() => {
                 answer.checkpoint = Opaque16::new(without).unwrap();
                 let without = judged(&answer, &self.trust, remembered, self.now_s);
@@ -686,9 +687,7 @@ fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
 #[test]
 fn a_line_of_a_witness_that_lies_has_no_answer_refused_that_is_believed_without_it() {
     let [believed, lagging, gone_back, refused] = lives(true);
-    println!(
-        "{believed} answers believed, {lagging} smaller than what was remembered, {gone_back} with a lie; {refused} refused"
-    );
+    println!("{believed} answers believed, {lagging} of them smaller, {gone_back} with a lie; {refused} refused");
     assert!(believed.min(lagging).min(gone_back).min(refused) > 10, "{believed}, {lagging}, {gone_back}, {refused}");
 }
 

@@ -10,7 +10,8 @@
 //! | 5 | policy or freshness not met |
 //! | 6 | alerts present |
 //!
-//! A witness that contradicts itself, where the others are a quorum, changes no code: it is not to decide over all. A line says so.
+//! A witness that contradicts itself, where the others are a quorum, changes no code: it is not to decide over all. A
+//! line says so.
 
 mod copies;
 mod demo;

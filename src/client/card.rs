@@ -161,7 +161,7 @@ fn log_words(card: &mut String, log: &LogFacts) {
 pub fn gone_back_words(gone_back: &GoneBack) -> String {
     let GoneBack { witness, .. } = gone_back;
     format!(
-        "! witness {witness} has contradicted itself and is not counted: it cosigned a smaller tree later than a larger one"
+        "! witness {witness} has contradicted itself and is not counted (smaller tree cosigned later than a larger one)"
     )
 }
 

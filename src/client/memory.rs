@@ -160,8 +160,9 @@ impl LogMemory {
         Ok(())
     }
 
-    /// Writes what is remembered into its file, for its owner alone. What another run has written there meanwhile did not come from
-    /// what this one began with: the log must show that both have seen one log. If it cannot be read, the file stays as it is.
+    /// Writes what is remembered into its file, for its owner alone. What another run has written there meanwhile did
+    /// not come from what this one began with: the log must show that both have seen one log. If it cannot be read, the
+    /// file stays as it is.
     ///
     /// # Errors
     /// [`StoreError`]; unless it is of the file system, treat it as an attack.
@@ -193,8 +194,8 @@ pub fn load(path: &Path) -> io::Result<Option<Remembered>> {
     bytes.map(|bytes| Remembered::parse(&bytes).ok_or_else(damaged)).transpose()
 }
 
-/// Writes a memory over the one that it has grown from; gives what is there if that is another one. Between reading and writing no
-/// other run writes: the lock is a file of its own, since the memory's own is replaced.
+/// Writes a memory over the one that it has grown from; gives what is there if that is another one. Between reading and
+/// writing no other run writes: the lock is a file of its own, since the memory's own is replaced.
 fn write_over(path: &Path, from: Option<&Remembered>, ours: &Remembered) -> io::Result<Option<Remembered>> {
     let mut lock = path.to_owned().into_os_string();
     lock.push(".lock");

@@ -92,8 +92,8 @@ pub enum Rejected {
         /// The note in the answer.
         theirs: String,
     },
-    /// A witness has dated its cosignature on a smaller tree certainly later than the one on a larger tree, and the policy is not met
-    /// without such witnesses. Both notes are evidence: keep them.
+    /// A witness has dated its cosignature on a smaller tree certainly later than the one on a larger tree, and the
+    /// policy is not met without such witnesses. Both notes are evidence: keep them.
     #[error("rollback: witness {witness} has cosigned a smaller tree later than a larger one")]
     Rollback {
         /// The policy's name for it.
@@ -410,7 +410,8 @@ fn prove_checkpoint(
     if checkpoint.origin != *origin {
         return Err(Rejected::OtherLog);
     }
-    // "Our checkpoints have no extension lines": with them a log could make its notes too long to be remembered of every witness.
+    // "Our checkpoints have no extension lines": with them a log could make its notes too long to be remembered of
+    // every witness.
     if !checkpoint.extensions.is_empty() {
         return Err(Rejected::Malformed("the checkpoint has extension lines, which a DP's has not".to_owned()));
     }
@@ -424,8 +425,9 @@ fn prove_checkpoint(
     Ok(cosigned)
 }
 
-/// Compares what this answer shows of the log with what is remembered of it. A witness that contradicts itself is taken as absent: one
-/// that lies is not to decide over all. What is returned is the checkpoint without the lines of such witnesses.
+/// Compares what this answer shows of the log with what is remembered of it. A witness that contradicts itself is taken
+/// as absent: one that lies is not to decide over all. What is returned is the checkpoint without the lines of such
+/// witnesses.
 fn check_remembered(
     answer: &Answer,
     cosigned: CosignedCheckpoint,

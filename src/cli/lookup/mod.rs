@@ -213,8 +213,8 @@ async fn remember(path: &Path, memory: &mut LogMemory, verified: &Verified<Looku
     keep_what_speaks(path, memory, stored)
 }
 
-/// Keeps beside a memory what taking it in and writing it have shown against the log or a witness. A witness alone does not end the
-/// command otherwise than well: it would decide over all.
+/// Keeps beside a memory what taking it in and writing it have shown against the log or a witness. A witness alone does
+/// not end the command otherwise than well: it would decide over all.
 pub fn keep_what_speaks(path: &Path, memory: &LogMemory, stored: Result<(), StoreError>) -> Ended {
     for gone_back in memory.gone_back() {
         let Some(evidence) = gone_back.evidence() else { continue };

@@ -1,3 +1,5 @@
+//! Runs at once: what one has written is not forgotten by the next.
+
 use std::{fs, path::PathBuf, thread};
 
 use waymark_log::{
