@@ -42,7 +42,7 @@ use crate::{
     provider::{Judged, ProviderDirectory, ProviderRefused},
     signed::{AnyKey, SignedStruct},
     watch::Place,
-    wire::Undecoded,
+    wire::{FORMAT, Undecoded},
 };
 
 /// How much later than promised a head may come before it is worth a notice: one more interval.
@@ -457,8 +457,9 @@ impl Audited {
 
     fn take(&mut self, index: u64, bytes: &[u8], step: &mut Step) {
         match Entry::decode(bytes) {
-            // A kind below 128 that is unknown is a finding; an algorithm or value that is unknown is for a newer monitor.
-            Err(Undecoded::NotSupported { .. }) if bytes.get(1).is_some_and(|kind| (1..=8).contains(kind)) => {
+            // A kind below 128 and a format that are unknown are findings: what is new has a kind of its own. An algorithm or value
+            // that is unknown is for a newer monitor.
+            Err(Undecoded::NotSupported { .. }) if matches!(bytes[..], [FORMAT, 1..=8, ..]) => {
                 step.not_supported.push(index);
             }
             Err(e) => step.findings.push(Finding::Undecodable { index, what: e.to_string() }),

@@ -3,7 +3,7 @@
 //! ```text
 //! struct { uint32 version; opaque vrf_proof[80]; Hash commitment; Inclusion change; HeadAt head; }   LoggedVersion
 //! struct { LoggedVersion at; opaque opening[16]; Record record; }                                    OpenedVersion
-//! struct { OpenedVersion pending; OpenedVersion last<0..2^16-1>; HeadAt before; }                    Hold
+//! struct { OpenedVersion pending; OpenedVersion last?; HeadAt before; }                              Hold
 //! struct { opaque opening[16]; Record record; Salt contents_salt; Contents contents;
 //!          Cause cause; Salt cause_salt; }                                                           Released
 //! struct { uint8 passage; select (passage) { case 0: struct {}; case 1: Hold hold;

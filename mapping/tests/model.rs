@@ -229,6 +229,7 @@ fn why(refused: Refused) -> Why {
         | Refused::OtherMappings
         | Refused::NotThere
         | Refused::NotServed
+        | Refused::DatedAhead
         | Refused::Twice => Why::Invalid,
         Refused::Mapping(_) | Refused::Time => Why::Mapping,
         Refused::Signature => Why::Signature,

@@ -61,6 +61,18 @@ pub fn words(lookup: &Lookup, who: &str, now: UnixMillis) -> String {
         Some(Contest::ForeignRelease) => {
             let _ = writeln!(card, "  ! CONTESTED: taken back by an operator that your trust file does not know");
         }
+        Some(Contest::ShortHold { ground, until }) => {
+            let _ = writeln!(
+                card,
+                "  ! CONTESTED until {}: changed hands after 72 hours only, because the DP says that {}; nothing proves it",
+                date(*until),
+                if *ground == Ground::Recycled {
+                    "the number was given to somebody else"
+                } else {
+                    "the old entries had lapsed"
+                }
+            );
+        }
         Some(Contest::ForeignProver) => {
             let who = "a prover that your trust file does not know";
             let _ = writeln!(card, "  ! CONTESTED: changed hands after 72 hours only, on the word of {who}");
@@ -319,6 +331,9 @@ fn contest_json(contest: &Contest) -> Value {
         }),
         Contest::ForeignRelease => json!({"kind": "foreign-release"}),
         Contest::ForeignProver => json!({"kind": "foreign-prover"}),
+        Contest::ShortHold { ground, until } => {
+            json!({"kind": "short-hold", "ground": ground_code(*ground), "until_ms": until.get()})
+        }
     }
 }
 

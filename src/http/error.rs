@@ -297,6 +297,7 @@ fn rules(refused: Refused) -> Problem {
         | Refused::OtherMappings
         | Refused::NotThere
         | Refused::NotServed
+        | Refused::DatedAhead
         | Refused::Twice => CHANGE_INVALID,
     };
     Problem::new(kind, refused.to_string())

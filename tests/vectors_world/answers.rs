@@ -23,7 +23,7 @@ use crate::vectors_world::{
     trust_text,
 };
 
-const fn rejected_name(rejected: &Rejected) -> &'static str {
+pub(crate) const fn rejected_name(rejected: &Rejected) -> &'static str {
     match rejected {
         Rejected::Malformed(_) => "malformed",
         Rejected::NotSupported(_) => "not-supported",
@@ -74,6 +74,9 @@ fn contest(contest: Contest) -> Value {
         }),
         Contest::ForeignRelease => json!({ "by": "foreign-release" }),
         Contest::ForeignProver => json!({ "by": "foreign-prover" }),
+        Contest::ShortHold { ground, until } => {
+            json!({ "by": "short-hold", "ground": ground as u8, "until_ms": until.get() })
+        }
     }
 }
 
@@ -132,10 +135,22 @@ pub(crate) fn judge_answer(
 
 /// One answer: what was asked, when it is judged, what it proves.
 pub(crate) fn answer_case(name: &str, answer: &Answer, who: &str, tag: Option<&str>, now: UnixMillis) -> Value {
+    answer_case_by(&trust_text(), name, answer, who, tag, now)
+}
+
+/// The same by another trust file.
+pub(crate) fn answer_case_by(
+    trust: &str,
+    name: &str,
+    answer: &Answer,
+    who: &str,
+    tag: Option<&str>,
+    now: UnixMillis,
+) -> Value {
     let padded = answer.to_padded(0).unwrap();
     json!({
         "name": name, "csi": who, "tag": tag, "now_ms": now.get(), "unpadded_bytes": answer.tls_serialized_len(),
-        "answer": hex(&padded), "shown": judge_answer(&padded, who, tag, &trust_text(), now).unwrap(),
+        "answer": hex(&padded), "shown": judge_answer(&padded, who, tag, trust, now).unwrap(),
     })
 }
 

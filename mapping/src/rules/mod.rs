@@ -38,6 +38,8 @@ mod claim;
 mod recipient;
 mod statement;
 
+pub(crate) use self::recipient::standing_of_added;
+
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 
 use crate::{
@@ -161,6 +163,9 @@ pub enum Refused {
     /// An added mapping is over already, or its proof of possession has expired or lies in the future.
     #[error("a mapping or its proof of possession is not valid now")]
     Time,
+    /// A statement is dated so far ahead that readers would refuse the record.
+    #[error("the statement is dated more than 30 s ahead")]
+    DatedAhead,
     /// A signature under the event does not verify, one key signs twice, or the role is not the kind's.
     #[error("a signature under the change does not verify")]
     Signature,
@@ -353,7 +358,7 @@ pub(crate) const fn is_statement(kind: EventKind) -> bool {
     matches!(kind, EventKind::MspDetach | EventKind::DpUnserve)
 }
 
-fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
+pub(crate) fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
     let role = match event.tbs.kind {
         EventKind::Release => AuthorityRole::Csip,
         EventKind::MspDetach => AuthorityRole::Msp,
@@ -439,10 +444,8 @@ pub(crate) fn begin(
     let first = added.iter().find(|m| m.tags.as_exact().is_none()).or(added.first());
     let attestation = &first.ok_or(Refused::Shape)?.attestation;
     let start = TenureStart { version, time: now, how, domain: attestation.prover.clone().into() };
-    let mut held: Vec<Held> = added
-        .iter()
-        .map(|m| Held { standing: recipient::standing_of_added(None, m, version, now), mapping: m.clone() })
-        .collect();
+    let mut held: Vec<Held> =
+        added.iter().map(|m| Held { standing: standing_of_added(None, m, version, now), mapping: m.clone() }).collect();
     held.sort_by_key(Held::is_hidden);
     let (csi, state, closed) = (csi.clone(), RecordState::Standing, vec![]);
     Ok(State { csi, version, time: now, tenure, start, state, held, closed })

@@ -43,7 +43,7 @@ use crate::{
     memory::{GoneBack, Recall, Remembered, Sighted, SplitView, evidence_of},
     names::Tag,
     provider::ProviderLeaf,
-    record::{Ground, RecordState},
+    record::{Ground, HOLD_MS, RecordState, SHORT_HOLD_MS},
     rules::SKEW_MS,
     tenure::Ledger,
     trust::Trust,
@@ -315,6 +315,10 @@ pub(crate) fn prove(
             return Err(Rejected::NotProven("the past of nothing is shown".to_owned()));
         }
     }
+    // "None: there is nothing more to prove": one answer has one form.
+    if answer.full.0.as_ref().is_some_and(|full| full.open_path.is_empty() && !full.bears_a_past()) {
+        return Err(Rejected::NotProven("a proof is there that proves nothing".to_owned()));
+    }
     let log = log_facts(&cosigned, trust, (open_known, answer.head.time, interval_ms), now);
     let (vrf, head_time) = (open.vrf, answer.head.time);
     Ok(Proved { recall, tree, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
@@ -462,6 +466,14 @@ fn check_remembered(
     Ok((seen, cosigned))
 }
 
+/// An entry that the head names and that cannot be read: a later format is no attack.
+fn not_read(error: Undecoded) -> Rejected {
+    match error {
+        Undecoded::NotSupported { .. } => Rejected::NotSupported(error.to_string()),
+        Undecoded::Malformed { .. } => Rejected::NotProven(error.to_string()),
+    }
+}
+
 fn prove_head(
     answer: &Answer,
     cosigned: &CosignedCheckpoint,
@@ -478,18 +490,21 @@ fn prove_head(
     trail.held("head", format!("entry {last} of {}, {} changes", cosigned.size(), head.changes));
 
     let sha256 = |bytes: &[u8]| Hash::sha256(&[bytes]);
-    let open = match Entry::decode(answer.open.as_slice()) {
-        Ok(Entry::Open(open)) if sha256(answer.open.as_slice()) == head.open => open,
-        _ => return Err(not_proven("the open entry is not the one that the head names")),
+    if sha256(answer.open.as_slice()) != head.open {
+        return Err(not_proven("the open entry is not the one that the head names"));
+    }
+    let open = match Entry::decode(answer.open.as_slice()).map_err(not_read)? {
+        Entry::Open(open) => open,
+        _ => return Err(not_proven("the entry that the head names as open entry is another one")),
     };
     if open.origin.get() != cosigned.signed().checkpoint().origin {
         return Err(not_proven("the open entry is of another log"));
     }
     let config: Option<Config> = match (answer.config.as_slice(), head.config) {
         ([], Hash::ZERO) => None,
-        (bytes, digest) if sha256(bytes) == digest => match Entry::decode(bytes) {
-            Ok(Entry::Config(config)) => Some(config),
-            _ => return Err(not_proven("the config entry is none")),
+        (bytes, digest) if sha256(bytes) == digest => match Entry::decode(bytes).map_err(not_read)? {
+            Entry::Config(config) => Some(config),
+            _ => return Err(not_proven("the entry that the head names as config entry is another one")),
         },
         _ => return Err(not_proven("the config entry is not the one that the head names")),
     };
@@ -636,6 +651,15 @@ impl Proved {
         is_early && !self.mappings.iter().any(vouches)
     }
 
+    /// Grounds 3 and 4 are the DP's word: somebody who was evicted on it had 72 hours to notice, and senders are told of it for as long as
+    /// the hold would have gone on without it. The claim was put down at least a short hold before the tenure began.
+    fn short_hold(&self, now: UnixMillis) -> Option<Contest> {
+        let begun = self.changed_hands.as_ref()?;
+        let ground = begun.ground.filter(|g| matches!(g, Ground::Lapsed | Ground::Recycled))?;
+        let until = begun.time.plus_ms(HOLD_MS - SHORT_HOLD_MS);
+        (now < until).then_some(Contest::ShortHold { ground, until })
+    }
+
     fn into_lookup(self, now: UnixMillis) -> Lookup {
         let outcome = match &self.opened {
             None => Outcome::Absent,
@@ -659,6 +683,7 @@ impl Proved {
         let foreign = self.changed_hands.as_ref().and_then(|c| c.csip.as_ref()).is_some_and(|(_, pinned)| !pinned);
         let contest = foreign.then_some(Contest::ForeignRelease);
         let contest = contest.or(self.is_by_foreign_prover().then_some(Contest::ForeignProver));
+        let contest = contest.or_else(|| self.short_hold(now));
         Lookup {
             outcome,
             mappings: self.mappings,

@@ -801,6 +801,8 @@ impl<'a> Case<'a> {
         };
         // "Bound to the standing that it made": what was taken back is of another version.
         let stated_version = if again { 0 } else { self.version() };
+        // "Dated at most 30 s ahead."
+        self.refuse_if(self.bench.now + SKEW < ask.time, Why::Invalid);
         let told = |h: &Held| Held { status, stated_version, ..h.clone() };
         let tell = |h: &Held| if h.mapping == *named { told(h) } else { h.clone() };
         let held = before.held.iter().map(tell).collect();

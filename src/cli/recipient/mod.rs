@@ -368,7 +368,9 @@ fn keygen(dir: &Path, typed: &str, dp: String, trust: &Path, region: Option<&str
 async fn current(app: &App) -> Result<Current, End> {
     let current = current_if_any(app).await?;
     if current.is_none() {
-        println!("this key has no mapping under the identifier; `waymark lookup` shows what everybody sees");
+        println!(
+            "the DP says that this key has no mapping under the identifier; `waymark lookup` proves what everybody sees"
+        );
     }
     current.ok_or(End::Nothing)
 }
