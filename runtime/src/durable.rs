@@ -120,12 +120,26 @@ pub fn private_folder(path: &Path) -> io::Result<bool> {
 /// # Errors
 /// The operation that failed.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    let file = open_lock(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(e),
     }
+}
+
+/// The same, and waits for whoever has it: for what is held for a moment only.
+///
+/// # Errors
+/// The operation that failed.
+pub fn lock_in_turn(path: &Path) -> io::Result<File> {
+    let file = open_lock(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
 /// Puts a BLAKE3 checksum in front of bytes that are to be stored.

@@ -35,12 +35,12 @@ pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
     answer::{Answer, Full},
     entry::{Config, Entry, INTERVAL_MS_MAX, Open, ProviderRole, Untimely},
-    evidence::{Evidence, Kind, Seen},
+    evidence::{Evidence, Kind},
     facts::{ChangedHands, Contest, LogFacts, MappingFacts, OpenKnown, Withheld},
     identifier::Csi,
     label::{Label, verify_label},
     ladder,
-    memory::{Contradiction, Recall, Remembered, Sighted},
+    memory::{GoneBack, Recall, Remembered, Sighted, SplitView, evidence_of},
     names::Tag,
     provider::ProviderLeaf,
     record::{Ground, HOLD_MS, RecordState, SHORT_HOLD_MS},
@@ -92,8 +92,8 @@ pub enum Rejected {
         /// The note in the answer.
         theirs: String,
     },
-    /// A witness has dated its cosignature on a smaller tree certainly later than the one on a larger tree. Both notes are
-    /// evidence: keep them.
+    /// A witness has dated its cosignature on a smaller tree certainly later than the one on a larger tree, and the
+    /// policy is not met without such witnesses. Both notes are evidence: keep them.
     #[error("rollback: witness {witness} has cosigned a smaller tree later than a larger one")]
     Rollback {
         /// The policy's name for it.
@@ -108,25 +108,27 @@ pub enum Rejected {
 impl Rejected {
     /// What anybody can be shown, if two notes contradict each other.
     pub fn evidence(&self) -> Option<Evidence> {
-        let (kind, notes) = match self {
-            Self::SplitView { ours, theirs, .. } => (Kind::SplitView, [("remembered", ours), ("an answer", theirs)]),
-            Self::Rollback { smaller, larger, .. } => {
-                (Kind::Rollback, [("the smaller tree", smaller), ("the larger tree", larger)])
+        match self {
+            Self::SplitView { ours, theirs, .. } => {
+                evidence_of(Kind::SplitView, [("remembered", ours), ("an answer", theirs)])
             }
-            _ => return None,
-        };
-        let origin = Origin::new(notes[0].1.split('\n').next()?).ok()?;
-        let seen = |(place, note): (&str, &String)| Seen { place: place.to_owned(), note: note.clone().into_bytes() };
-        Some(Evidence { kind, origin, notes: notes.into_iter().map(seen).collect(), earlier: None })
+            Self::Rollback { smaller, larger, .. } => {
+                evidence_of(Kind::Rollback, [("the smaller tree", smaller), ("the larger tree", larger)])
+            }
+            _ => None,
+        }
     }
 }
 
-impl From<Contradiction> for Rejected {
-    fn from(contradiction: Contradiction) -> Self {
-        match contradiction {
-            Contradiction::SplitView { size, ours, theirs } => Self::SplitView { size, ours, theirs },
-            Contradiction::Rollback { witness, smaller, larger } => Self::Rollback { witness, smaller, larger },
-        }
+impl From<SplitView> for Rejected {
+    fn from(SplitView { size, ours, theirs }: SplitView) -> Self {
+        Self::SplitView { size, ours, theirs }
+    }
+}
+
+impl From<GoneBack> for Rejected {
+    fn from(GoneBack { witness, smaller, larger }: GoneBack) -> Self {
+        Self::Rollback { witness, smaller, larger }
     }
 }
 
@@ -281,7 +283,7 @@ pub(crate) fn prove(
     let Question { origin, csi, shown } = question;
     let cosigned = prove_checkpoint(answer, origin, trust, now, trail)?;
     let remembered = remembered.filter(|r| r.origin() == origin);
-    let seen = check_remembered(answer, &cosigned, remembered, trust, trail)?;
+    let (seen, cosigned) = check_remembered(answer, cosigned, remembered, trust, trail)?;
     let (open, interval_ms) = prove_head(answer, &cosigned, trust, trail)?;
     let (open_hash, open_known) = prove_open(answer, &cosigned, trust, remembered, trail)?;
     if matches!(shown, Shown::Recipient) && open_path(answer).is_empty() {
@@ -412,6 +414,11 @@ fn prove_checkpoint(
     if checkpoint.origin != *origin {
         return Err(Rejected::OtherLog);
     }
+    // "Our checkpoints have no extension lines": with them a log could make its notes too long to be remembered of
+    // every witness.
+    if !checkpoint.extensions.is_empty() {
+        return Err(Rejected::Malformed("the checkpoint has extension lines, which a DP's has not".to_owned()));
+    }
     trail.held("log signature", format!("{} at {} entries", checkpoint.origin, checkpoint.size));
     let witnesses = trust.policy().witnesses().len();
     let age = now.floor_seconds().since(cosigned.quorum_time());
@@ -422,26 +429,41 @@ fn prove_checkpoint(
     Ok(cosigned)
 }
 
-/// Compares what this answer shows of the log with what is remembered of it.
+/// Compares what this answer shows of the log with what is remembered of it. A witness that contradicts itself is taken
+/// as absent: one that lies is not to decide over all. What is returned is the checkpoint without the lines of such
+/// witnesses.
 fn check_remembered(
     answer: &Answer,
-    cosigned: &CosignedCheckpoint,
+    cosigned: CosignedCheckpoint,
     remembered: Option<&Remembered>,
     trust: &Trust,
     trail: &mut Trail,
-) -> Result<Sighted, Rejected> {
-    let seen = Sighted::of(answer.checkpoint.as_slice(), cosigned, trust.policy());
-    let Some(remembered) = remembered else { return Ok(seen) };
-    if let Some(contradiction) = remembered.contradiction(&seen, trust) {
-        return Err(contradiction.into());
+) -> Result<(Sighted, CosignedCheckpoint), Rejected> {
+    let mut seen = Sighted::of(answer.checkpoint.as_slice(), &cosigned, trust.policy());
+    let Some(remembered) = remembered else { return Ok((seen, cosigned)) };
+    if let Some(split) = remembered.split_view(&seen) {
+        return Err(split.into());
     }
+    let absent = seen.leave_out_gone_back(remembered, trust);
+    let cosigned = match (seen.gone_back(), cosigned.without(trust.policy(), &absent)) {
+        ([], _) => cosigned,
+        ([first, ..], None) => return Err(first.clone().into()),
+        (gone_back, Some(rest)) => {
+            let names: Vec<&str> = gone_back.iter().map(|g| g.witness.as_str()).collect();
+            trail.held("quorum without", format!("{}: gone back, and not needed", names.join(", ")));
+            rest
+        }
+    };
     if remembered.size() == cosigned.size() {
         trail.held("same view", "the tree remembered has the same size and root");
     } else {
-        let what = format!("no witness went back since {} entries; the tiles must show the rest", remembered.size());
+        let what = format!(
+            "no witness that counts went back since {} entries; the tiles must show the rest",
+            remembered.size()
+        );
         trail.held("memory", what);
     }
-    Ok(seen)
+    Ok((seen, cosigned))
 }
 
 /// An entry that the head names and that cannot be read: a later format is no attack.

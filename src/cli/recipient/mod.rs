@@ -44,7 +44,7 @@ use waymark_runtime::{clock::Clock, config, durable, keyfile, random};
 use self::{change::IssueArgs, possess::ProveArgs};
 use super::{End, Ended, fetcher, fetcher_for, origin_of, read_csi, read_trust};
 use crate::{
-    cli::lookup::keep,
+    cli::lookup::{keep, keep_what_speaks},
     client::{
         dp::DpClient,
         memory::{self, LogMemory},
@@ -267,15 +267,14 @@ impl App {
         let path = self.dir.join(MEMORY_FILE);
         let mut memory = LogMemory::new(memory::load(&path)?, Some(self.dp.log()));
         let result = run(&mut memory).await;
+        let stored = memory.store(&path, &self.trust).await;
         if let Some(why) = memory.unshown() {
             eprintln!("! NOT SHOWN that this is still the log seen before: {why}. Nothing speaks against it");
-        }
-        if let Some(remembered) = memory.remembered() {
-            memory::store(&path, remembered)?;
         }
         if let Some(evidence) = result.as_ref().err().and_then(RecipientError::evidence) {
             keep(&path, &evidence)?;
         }
+        keep_what_speaks(&path, &memory, stored)?;
         Ok(result?)
     }
 
