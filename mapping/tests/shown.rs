@@ -21,6 +21,11 @@ use world::{ORIGIN, World, csi, key_of, sent};
 
 const HOUR: u64 = 3_600_000;
 
+/// Makes an event in a world.
+type Make = fn(&mut World) -> Event;
+/// Alters a record.
+type Alter = fn(&mut State);
+
 fn tag() -> Tag {
     Tag::parse("soccer").unwrap()
 }
@@ -103,7 +108,7 @@ fn no_slot_that_is_shown_empty_bears_the_handle_of_a_tag() {
 /// take somebody else's change for its own, and claim it before its watchers.
 #[test]
 fn the_cause_that_is_shown_is_the_event_that_made_the_version() {
-    let cases: [(&str, fn(&mut World) -> Event); 3] = [
+    let cases: [(&str, Make); 3] = [
         ("of an earlier version", |world| world.versions[0].cause.event.clone()),
         ("signed by nobody", |world| {
             let mapping = world.visible("bob", "wire.example");
@@ -161,7 +166,7 @@ fn the_record_before_is_shown_whole_to_a_key_that_is_not_new() {
 /// Where what allowed a change is closed to the reader, the rest of the record is compared all the same.
 #[test]
 fn a_change_that_is_judged_by_what_it_names_brings_nothing_along() {
-    let cases: [(bool, fn(&mut State)); 3] = [
+    let cases: [(bool, Alter); 3] = [
         (true, |_| {}),
         (false, |state| {
             state.state = RecordState::Contested(Claim {
