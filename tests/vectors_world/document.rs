@@ -52,6 +52,8 @@ fn the_document_names_the_limits_of_the_code() {
         (trust::TRUST_BYTES_MAX as u64, 1 << 20, "| policy, trust file | 256 KiB, 1 MiB |"),
         (tlogproof::TLOG_PROOF_BYTES_MAX as u64, 256 << 10, "| tlog-proof | 256 KiB |"),
         (ladder::STEPS_MAX as u64, 64, "| ladder | 64 steps |"),
+        (u64::from(record::CLAIM_VERSIONS_MAX), 32, "| versions after a claim | 32 |"),
+        (tenure::STEPS_BYTES_MAX as u64, 106_496, "| steps of a tenure's proof | 106,496 bytes |"),
         (ANSWER_SIZES[0] as u64, 4 << 10, "| answer | 4, 8, 16, 32, 64, 128, 256 or 512 KiB |"),
         (ANSWER_SIZES[7] as u64, 512 << 10, "| answer | 4, 8, 16, 32, 64, 128, 256 or 512 KiB |"),
         (waymark_mapping::answer::RECEIPT_BYTES_MAX as u64, 960 << 10, "| receipt | 960 KiB |"),
