@@ -4,18 +4,20 @@ mod world;
 
 use waymark_log::{hash::Hash, time::UnixMillis};
 use waymark_mapping::{
-    answer::Answer,
+    answer::{Answer, Inclusion},
     compose::{Composed, compose},
     entry::{Change, Entry},
     event::{Cause, Event, EventKind},
     label::prove_label,
+    ladder::VERSION_MAX,
     mapping::{Mapping, Tags},
     receipt::accept,
     record::{Beginning, CLAIM_VERSIONS_MAX, Claim, HOLD_MS, RecordState},
     rules::{self, Known, Proposal, Refused, State},
-    tenure::{LoggedStep, Passage, TenureProof},
+    tenure::{Hold, LoggedStep, LoggedVersion, Passage, TenureProof},
     verify::{Lookup, Outcome, Rejected, Trail, verify},
-    wire::List24,
+    vrf::VrfProof,
+    wire::{List24, encode},
 };
 use world::{Kept, World, csi, key_of, question, secret, sent};
 
@@ -481,4 +483,46 @@ fn a_claim_is_void_once_more_versions_were_made_than_its_proof_may_show() {
     world.log_state(State { version: last.version + 1, state: contested, ..last }, event, vec![]);
     assert_eq!(look_up(&world).unwrap().contested, None);
     assert_eq!(take_up(&mut world), Err(Refused::NoClaim));
+}
+
+#[test]
+fn the_longest_proof_has_room_in_a_log_of_a_billion_entries() {
+    let mut answer = taken_over(|_, _| {}).answer(&csi(), None);
+    let TenureProof { start, passage, .. } = proof_of(&mut answer).clone();
+    let Passage::Hold(hold) = passage else { panic!("a hold") };
+    let far = |at: &mut LoggedVersion, version: u32| {
+        at.version = version;
+        (at.change.path, at.head.at.path) = (path_of_thirty(), path_of_thirty());
+    };
+    let opened = |version: u32| {
+        let mut opened = hold.pending.clone();
+        far(&mut opened.at, version);
+        opened
+    };
+    let mut most = 0;
+    let lasts = [40, 1000, (1 << 19) + 15, (1 << 20) - 2, 1 << 20, 0x5555_5555, 0x7fff_fffe, VERSION_MAX - 1];
+    for last in lasts.into_iter().chain((0..200).map(|i| (1 << 18) + i * 7919)) {
+        let pending = last - CLAIM_VERSIONS_MAX;
+        let between: Vec<_> = (pending..=last).skip(1).map(opened).collect();
+        let mut start = start.clone();
+        far(&mut start, last + 1);
+        let between = List24::new(between).unwrap();
+        let passage = Passage::Hold(Hold { pending: opened(pending), between, before: hold.before.clone() });
+        let proof = TenureProof { start, passage, steps: List24::empty() };
+        let steps: Vec<LoggedStep> = proof.steps_needed(VERSION_MAX).into_iter().map(far_step).collect();
+        most = most.max(steps.len());
+        let proof = TenureProof { steps: List24::new(steps).unwrap(), ..proof };
+        let longest = if last < 1 << 21 { 136 << 10 } else { 184 << 10 };
+        assert!(encode(&proof).len() <= longest, "{last}: {}", encode(&proof).len());
+    }
+    assert!(most <= 95, "{most}");
+}
+
+fn path_of_thirty() -> List24<Hash, 2048> {
+    List24::new(vec![Hash::ZERO; 30]).unwrap()
+}
+
+fn far_step(version: u32) -> LoggedStep {
+    let change = Inclusion { index: 0, path: path_of_thirty() };
+    LoggedStep { version, vrf_proof: VrfProof::new([0; 80]), commitment: Hash::ZERO, change }
 }
