@@ -21,7 +21,7 @@ use waymark_mapping::{
     },
     rules::{self, Held, Known, Proposal, State},
     signed::UNSIGNED,
-    tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
+    tenure::{Hold, LoggedStep, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     verify::since_versions,
     vrf::VrfProof,
     wire::{Format, List24, Opaque8, Optional24, encode},
@@ -671,7 +671,7 @@ impl Life {
                 let claim = self.versions[last as usize].state.state.claim().unwrap();
                 Passage::Hold(Hold {
                     pending: self.opened(claim.version),
-                    last: Optional24((claim.version != last).then(|| self.opened(last))),
+                    between: List24::new((claim.version + 1..=last).map(|v| self.opened(v)).collect()).unwrap(),
                     before: self.world.head_before(logged.change.index),
                 })
             }
@@ -688,7 +688,18 @@ impl Life {
             }
             _ => Passage::Vacancy(self.opened(last)),
         };
-        Some(TenureProof { start: logged, passage })
+        Some(self.with_steps(logged, passage))
+    }
+
+    /// The proof with the steps that it needs.
+    pub fn with_steps(&self, start: LoggedVersion, passage: Passage) -> TenureProof {
+        let proof = TenureProof { start, passage, steps: List24::empty() };
+        let step = |version| {
+            let LoggedVersion { version, vrf_proof, commitment, change, .. } = self.logged(version);
+            LoggedStep { version, vrf_proof, commitment, change }
+        };
+        let steps = proof.steps_needed(self.last().state.version).into_iter().map(step).collect();
+        TenureProof { steps: List24::new(steps).unwrap(), ..proof }
     }
 
     /// The receipt for the latest version.

@@ -125,8 +125,9 @@ impl State {
     }
 
     /// The claim that is open at a time: one that was not taken up in time is void, though it is written down until the next change.
+    /// So is one after which too many versions were made.
     pub fn claim_at(&self, now: UnixMillis) -> Option<&Claim> {
-        self.state.claim().filter(|c| !c.is_void_at(now))
+        self.state.claim().filter(|c| !c.is_void_at(self.version, now))
     }
 
     /// Whether a mapping may be removed by those who were there before it.
@@ -410,8 +411,8 @@ fn is_possession_of(p: &Attestation, key: &Key, csi: (&Csi, u32), origin: &Origi
 fn go_on(before: &State, version: u32, now: UnixMillis, state: RecordState, mut held: Vec<Held>) -> State {
     held.sort_by_key(Held::is_hidden);
     let state = match state {
-        // A claim that nobody took up in time goes with the next change.
-        RecordState::Contested(claim) if claim.is_void_at(now) => RecordState::Standing,
+        // A claim that nobody took up in time goes with the next change, or with the one that is too many.
+        RecordState::Contested(claim) if claim.is_void_at(version, now) => RecordState::Standing,
         state => state,
     };
     let state = match (held.is_empty() && before.closed.is_empty(), state) {

@@ -673,7 +673,7 @@ impl Proved {
         };
         let opened = self.opened.as_ref();
         let state = opened.map(|o| &o.state);
-        let claim = state.and_then(|s| s.state.claim()).filter(|c| !c.is_void_at(now)).map(|c| Contest::Claim {
+        let claim = state.and_then(|s| s.claim_at(now)).map(|c| Contest::Claim {
             since: c.time,
             until: c.until,
             ground: c.ground,

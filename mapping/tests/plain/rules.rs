@@ -25,6 +25,8 @@ pub const HOLD: Ms = 14 * DAY;
 pub const SHORT_HOLD: Ms = 72 * HOUR;
 /// "until + 14 days: void."
 pub const TAKE_UP: Ms = 14 * DAY;
+/// "Once more than 32 versions were made since its own": void.
+pub const CLAIM_VERSIONS: u32 = 32;
 /// "14 days or more after they lapsed."
 pub const LAPSED_KEPT: Ms = 14 * DAY;
 /// Hidden mappings of a record.
@@ -160,8 +162,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub fn is_void(&self, now: Ms) -> bool {
-        self.until + TAKE_UP <= now
+    /// In a record of this version, at this time.
+    pub fn is_void(&self, version: u32, now: Ms) -> bool {
+        version > self.version + CLAIM_VERSIONS || self.until + TAKE_UP <= now
     }
 }
 
@@ -200,7 +203,7 @@ pub struct State {
 
 impl State {
     pub fn live_claim(&self, now: Ms) -> Option<&Claim> {
-        self.claim.as_ref().filter(|c| !c.is_void(now))
+        self.claim.as_ref().filter(|c| !c.is_void(self.version, now))
     }
 
     /// "While a mapping is new": 72 hours, "and as long as its key claims the CSI".
@@ -662,7 +665,7 @@ impl<'a> Case<'a> {
         };
         let mut there = self.before.filter(|b| b.tenure == tenure).map_or(BTreeMap::new(), |b| b.there.clone());
         there.insert(version, held.iter().map(|h| h.mapping.key).collect());
-        let claim = claim.filter(|c| !held.is_empty() && !c.is_void(time));
+        let claim = claim.filter(|c| !held.is_empty() && !c.is_void(version, time));
         Some(State { version, time, tenure, start, claim, erased: false, held, there })
     }
 
