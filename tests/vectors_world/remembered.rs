@@ -11,7 +11,7 @@ use waymark_mapping::{
     answer::{Answer, Full},
     entry::{Entry, Open},
     evidence::{Evidence, Shown, Unshown},
-    memory::{Recall, Remembered, Unshown as NotShown},
+    memory::{Next, Recall, Remembered, Unshown as NotShown},
     trust::{Trust, pin_text},
     verify::{Asked, Rejected, Trail, Verified, verify},
     wire::{List24, Opaque16, Optional24},
@@ -103,12 +103,12 @@ fn memory_of(log: &World, later_s: u64) -> String {
 
 /// What becomes of the memory: at once, or once tiles have shown something.
 fn outcome(recall: &Recall, shown_by: Option<&[(Tile, Vec<u8>)]>) -> Value {
-    match (recall, shown_by) {
-        (Recall::Settled(remembered), _) => json!({ "verdict": "remembered", "memory": memory_text(remembered) }),
-        (Recall::ToShow(to_show), None) => {
+    match (recall.next(), shown_by) {
+        (Next::Settled(remembered), _) => json!({ "verdict": "remembered", "memory": memory_text(remembered) }),
+        (Next::ToShow(to_show), None) => {
             json!({ "verdict": "to-show", "older": to_show.older(), "newer": to_show.newer() })
         }
-        (Recall::ToShow(to_show), Some(read)) => {
+        (Next::ToShow(to_show), Some(read)) => {
             let mut tiles = HashTiles::default();
             for (tile, content) in read {
                 tiles.insert(*tile, content).unwrap();
