@@ -491,7 +491,7 @@ impl Named<'_> {
             (_, RecordState::Contested(claim)) if kind == EventKind::NewHolderPending => self.is_put_down(claim),
             (_, RecordState::Contested(_)) => before == shown,
             (RecordState::Contested(claim), RecordState::Standing) => {
-                let is_void = claim.is_void_at(self.shown.time);
+                let is_void = claim.is_void_at(self.shown.version, self.shown.time);
                 is_void || kind == EventKind::Objection || self.revoked() == Some(claim.key)
             }
             (_, RecordState::Erased) => kind == EventKind::Erase,

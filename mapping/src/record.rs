@@ -47,6 +47,9 @@ pub const TAKE_UP_MS: u64 = 14 * 24 * 3600 * 1000;
 /// How many versions may follow that of a claim before it is void. The proof that it was kept opens them all ([`crate::tenure`]), and must
 /// have an end: thirty-two are 74 KB.
 pub const CLAIM_VERSIONS_MAX: u32 = 32;
+/// How many versions after that of a claim ordinary changes may still make: then only what settles it, or ends a stolen key. Otherwise a
+/// former holder would end each claim by changing something often. So room is left for the revocation of sixteen keys.
+pub const CLAIM_CHANGES_MAX: u32 = 16;
 
 /// How long a mapping of another key stays after it has lapsed, also where a full record needs the room: as long as a claim waits.
 pub const LAPSED_KEPT_MS: u64 = HOLD_MS;

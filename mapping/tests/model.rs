@@ -236,7 +236,7 @@ fn why(refused: Refused) -> Why {
         Refused::NotAuthorised | Refused::Bystander | Refused::Lapsed | Refused::Weaker => Why::NotAllowed,
         Refused::Full => Why::Full,
         Refused::NothingToClaim => Why::NothingToClaim,
-        Refused::Claimed => Why::Claimed,
+        Refused::Claimed | Refused::Unsettled => Why::Claimed,
         Refused::NoClaim => Why::NoClaim,
         Refused::Held => Why::HoldNotOver,
         Refused::Objected => Why::Objected,

@@ -12,7 +12,7 @@ use waymark_mapping::{
     ladder::VERSION_MAX,
     mapping::{Mapping, Tags},
     receipt::accept,
-    record::{Beginning, CLAIM_VERSIONS_MAX, Claim, HOLD_MS, RecordState},
+    record::{Beginning, CLAIM_CHANGES_MAX, CLAIM_VERSIONS_MAX, Claim, HOLD_MS, RecordState},
     rules::{self, Known, Proposal, Refused, State},
     tenure::{Hold, LoggedStep, LoggedVersion, Passage, TenureProof},
     verify::{Lookup, Outcome, Rejected, Trail, verify},
@@ -148,7 +148,7 @@ fn take_up(world: &mut World) -> Result<(), Refused> {
 fn restatement(world: &mut World) -> Event {
     let held = &world.before().unwrap().0.held[0];
     let (digest, serves) = (held.mapping.digest(), held.standing.reason == 0);
-    world.statement(EventKind::MspDetach, Some(digest), u8::from(serves), "chat.example")
+    world.statement(EventKind::DpUnserve, Some(digest), u8::from(serves), "dp.example")
 }
 
 fn restate(world: &mut World) {
@@ -483,6 +483,22 @@ fn a_claim_is_void_once_more_versions_were_made_than_its_proof_may_show() {
     world.log_state(State { version: last.version + 1, state: contested, ..last }, event, vec![]);
     assert_eq!(look_up(&world).unwrap().contested, None);
     assert_eq!(take_up(&mut world), Err(Refused::NoClaim));
+}
+
+/// A former holder whose possession is gone does not end a claim by changing something often; what ends a stolen key still may come.
+#[test]
+fn a_claim_is_not_made_void_by_ordinary_changes() {
+    let (mut world, _) = bob();
+    claim(&mut world);
+    (0..CLAIM_CHANGES_MAX).for_each(|_| restate(&mut world));
+    let mapping = world.visible("bob", "wire.example");
+    let event = world.event(EventKind::Issue, std::slice::from_ref(&mapping), &[], &["bob"], false);
+    assert_eq!(world.judge(&event, &[mapping]), Err(Refused::Unsettled));
+    let objection = world.event(EventKind::Objection, &[], &[], &["bob"], false);
+    world.change(&objection, &[]).unwrap();
+    assert!(look_up(&world).unwrap().contested.is_some());
+    let token = world.token("bob");
+    assert!(world.judge(&token, &[]).is_ok());
 }
 
 #[test]

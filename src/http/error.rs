@@ -286,7 +286,7 @@ fn rules(refused: Refused) -> Problem {
         Refused::Signature => SIGNATURE_INVALID,
         Refused::NotAuthorised | Refused::Bystander | Refused::Lapsed | Refused::Weaker => NOT_ALLOWED,
         Refused::NothingToClaim => NOTHING_TO_CLAIM,
-        Refused::Claimed => CLAIMED,
+        Refused::Claimed | Refused::Unsettled => CLAIMED,
         Refused::NoClaim => NO_CLAIM,
         Refused::Held => HOLD_NOT_OVER,
         Refused::Objected => OBJECTED,

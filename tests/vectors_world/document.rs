@@ -57,6 +57,7 @@ fn the_document_names_the_limits_of_the_code() {
         (tlogproof::TLOG_PROOF_BYTES_MAX as u64, 256 << 10, "| tlog-proof | 256 KiB |"),
         (ladder::STEPS_MAX as u64, 64, "| ladder | 64 steps |"),
         (u64::from(record::CLAIM_VERSIONS_MAX), 32, "| versions after a claim | 32 |"),
+        (u64::from(record::CLAIM_CHANGES_MAX), 16, "| ordinary changes after a claim | the first 16 versions |"),
         (tenure::STEPS_BYTES_MAX as u64, 106_496, "| steps of a tenure's proof | 106,496 bytes |"),
         (ANSWER_SIZES[0] as u64, 4 << 10, "| answer | 4, 8, 16, 32, 64, 128, 256 or 512 KiB |"),
         (ANSWER_SIZES[7] as u64, 512 << 10, "| answer | 4, 8, 16, 32, 64, 128, 256 or 512 KiB |"),

@@ -48,8 +48,8 @@ use crate::{
     mapping::{Attestation, Mapping, MappingRefused, Purpose},
     names::Domain,
     record::{
-        Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Slot, Standing, TenureStart, VISIBLE_MAPPINGS_DEFAULT,
-        VISIBLE_SLOTS_MAX,
+        Beginning, CLAIM_CHANGES_MAX, Claim, Ground, HIDDEN_SLOTS, RecordState, Slot, Standing, TenureStart,
+        VISIBLE_MAPPINGS_DEFAULT, VISIBLE_SLOTS_MAX,
     },
 };
 
@@ -197,6 +197,11 @@ pub enum Refused {
     /// Somebody claims it already.
     #[error("the identifier is claimed already")]
     Claimed,
+    /// A claim is open, and as many changes were made over it as may be.
+    #[error(
+        "somebody claims the identifier, and no more changes are taken until that is settled: object, with possession, to end the claim"
+    )]
+    Unsettled,
     /// Nobody claims it, or somebody else does.
     #[error("there is no such claim")]
     NoClaim,
@@ -277,6 +282,7 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
     check_shape(event, proposal.added)?;
     check_signatures(event, proposal.origin)?;
     let before = before.map(|(state, _)| state);
+    check_settled(before, version, tbs.kind, proposal.now)?;
     let next = match tbs.kind {
         EventKind::Issue | EventKind::Replace | EventKind::Withdraw | EventKind::OptOut | EventKind::RotateKey => {
             recipient::change(before, version, proposal)?
@@ -299,6 +305,22 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
     }
     check_room(before, &next, proposal.known)?;
     Ok(next)
+}
+
+/// "While a claim is open, ordinary changes make at most the 16 versions after it": by more, a former holder would make it void.
+fn check_settled(before: Option<&State>, version: u32, kind: EventKind, now: UnixMillis) -> Result<(), Refused> {
+    let settles = matches!(
+        kind,
+        EventKind::KeyCompromise
+            | EventKind::Release
+            | EventKind::Objection
+            | EventKind::NewHolder
+            | EventKind::NewHolderPending
+            | EventKind::DpUnserve
+    );
+    let claim = before.and_then(|state| state.claim_at(now));
+    let is_one_too_many = claim.is_some_and(|c| version.saturating_sub(c.version) > CLAIM_CHANGES_MAX);
+    if is_one_too_many && !settles { Err(Refused::Unsettled) } else { Ok(()) }
 }
 
 /// Whether there is room for what stands. A document that allows less than stands takes nothing away, but no more may come.

@@ -27,6 +27,8 @@ pub const SHORT_HOLD: Ms = 72 * HOUR;
 pub const TAKE_UP: Ms = 14 * DAY;
 /// "Once more than 32 versions were made since its own": void.
 pub const CLAIM_VERSIONS: u32 = 32;
+/// "Ordinary changes make at most the 16 versions after it."
+pub const CLAIM_CHANGES: u32 = 16;
 /// "14 days or more after they lapsed."
 pub const LAPSED_KEPT: Ms = 14 * DAY;
 /// Hidden mappings of a record.
@@ -466,7 +468,25 @@ impl<'a> Case<'a> {
         self.refuse_if(signers.is_empty(), Why::NotAllowed);
     }
 
+    /// "Kinds 1 to 5, 11 and 13."
+    fn check_settled(&mut self) {
+        let claim = self.before.and_then(|b| b.live_claim(self.bench.now)).map(|c| c.version);
+        let late = claim.is_some_and(|version| self.version() > version + CLAIM_CHANGES);
+        let ordinary = matches!(
+            self.ask.kind,
+            Kind::Issue
+                | Kind::Replace
+                | Kind::Withdraw
+                | Kind::OptOut
+                | Kind::RotateKey
+                | Kind::MspDetach
+                | Kind::Erase
+        );
+        self.refuse_if(late && ordinary, Why::Claimed);
+    }
+
     fn next(&mut self) -> Option<State> {
+        self.check_settled();
         match self.ask.kind {
             Kind::Issue | Kind::Replace | Kind::Withdraw | Kind::OptOut => self.change(),
             Kind::RotateKey => self.rotate(),
