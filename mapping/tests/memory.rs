@@ -197,6 +197,17 @@ fn a_witness_that_dates_a_smaller_tree_later_has_gone_back() {
     assert_eq!(to_show(never.recall()).newer(), knows_large.size());
 }
 
+/// A witness whose clock is behind is like one that is away: what is missing then is a quorum, and nobody is accused.
+#[test]
+fn a_witness_whose_clock_is_behind_accuses_no_log() {
+    let (_, large, t) = two_sizes();
+    let (trust, behind) = (large.trust(), t - SKEW_S - 60);
+    let verdict = |times| judged(&answer_at(&large, times), &trust, None, t).map(drop);
+    assert!(verdict([t, t, t, behind]).is_ok());
+    assert!(matches!(verdict([t, t, behind, 0]), Err(Rejected::Stale(_))));
+    assert!(matches!(verdict([behind; 4]), Err(Rejected::NotProven(_))), "a head that nobody has seen by then");
+}
+
 #[test]
 fn a_witness_that_contradicts_itself_is_taken_as_absent_where_the_others_are_a_quorum() {
     let (small, large, t) = two_sizes();

@@ -26,7 +26,7 @@ use waymark_log::{
     note::NoteError,
     policy::{CosignedCheckpoint, Unmet},
     proof::verify_inclusion,
-    time::UnixMillis,
+    time::{UnixMillis, UnixSeconds},
 };
 
 use self::mappings::{Judge, no_providers, prove_providers};
@@ -514,12 +514,17 @@ fn prove_head(
         return Err(not_proven("the log promises a longer interval than any log may"));
     }
     trail.held("open entry", format!("{} runs the log", open.domain));
-    head.check_time(cosigned.quorum_time(), interval_ms, trust.freshness().skew_s).map_err(
-        |untimely| match untimely {
-            Untimely::After => not_proven("the head is dated after its cosignatures"),
-            Untimely::Overdue => Rejected::Stale("the head is much older than its cosignatures".to_owned()),
-        },
-    )?;
+    let skew_s = trust.freshness().skew_s;
+    // A witness whose clock is behind is no attack of the log's, if another one has cosigned the head after it was made.
+    let is_after = |time: &UnixSeconds| head.time.floor_seconds() <= time.plus_s(skew_s);
+    let some_after = cosigned.times().iter().flatten().any(is_after);
+    head.check_time(cosigned.quorum_time(), interval_ms, skew_s).map_err(|untimely| match untimely {
+        Untimely::After if some_after => {
+            Rejected::Stale("too few witnesses date the head after it was made".to_owned())
+        }
+        Untimely::After => not_proven("the head is dated after its cosignatures"),
+        Untimely::Overdue => Rejected::Stale("the head is much older than its cosignatures".to_owned()),
+    })?;
     trail.held("head time", format!("{} ms before the quorum", cosigned.quorum_time().to_millis().since(head.time)));
     Ok((open, interval_ms.into()))
 }
