@@ -11,7 +11,7 @@
 //! 4. the ladder: each version's label is proved, and the map root shows which are there
 //! 5. the record opens the commitment of the latest version; every visible slot is opened; hidden ones by the tag
 //! 6. the providers named are proved, present or absent
-//! 7. how the tenure began, if it is not the first: its place in the log, and for 30 days the hold that was kept
+//! 7. how the tenure began, if it is not the first: its place in the log, that look-ups led to it, and for 30 days the hold that was kept
 //! 8. each mapping: the recipient's signature, the prover's, the MSP's consent; each statement that one is not served
 //!
 //! What is left is for whoever can read the log's tiles: whether its trees, then and now, are one log ([`Recall`]).
