@@ -290,7 +290,7 @@ impl<'a> Opening<'a> {
         if matches!(self.shown, Shown::Recipient) && !self.empty.contains(&slot) {
             return Ok(());
         }
-        Err(not_proven("a slot bears the handle of the tag and holds nothing that is shown"))
+        Err(not_proven("a slot that bears a handle of the tag is not shown, or is empty"))
     }
 }
 
