@@ -289,17 +289,19 @@ impl Copy<'_> {
 
 /// Takes out of a CSI's records what is for other regions; `false` if it must be left out whole.
 ///
-/// Earlier records of the same tenure prove nothing that a stub would not. The latest is what answers are made of, and records of
-/// another tenure that are still whole are what proves that its hold was kept.
+/// Earlier records of the same tenure prove nothing that a stub would not, but for those since a claim that is still open: they will
+/// prove that its hold was kept. The latest is what answers are made of, and records of another tenure that are still whole are what
+/// proves that its hold was kept.
 fn leave_region(opened: &mut [(SealedRow, Kept)], region: &Region) -> bool {
     let Some((_, Kept::Whole(latest))) = opened.last() else { return false };
     let (version, tenure) = (latest.version, latest.record.tenure);
+    let claimed = latest.record.state.claim().map_or(version, |claim| claim.version);
     for (_, kept) in opened.iter_mut() {
         let Kept::Whole(row) = &*kept else { continue };
         if !is_elsewhere(row, region) {
             continue;
         }
-        if row.version == version || row.record.tenure != tenure {
+        if row.version >= claimed || row.record.tenure != tenure {
             return false;
         }
         *kept = Kept::Stub(kept.stub());

@@ -1,6 +1,6 @@
 //! Making a new DP: keys, configuration, and a log of two entries. An explicit command; a missing file never makes a log.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use waymark_log::{
     checkpoint::Origin,
@@ -76,7 +76,8 @@ pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
     }
     // What will not be read later is not written now.
     let (domain, origin, key_name) = new.file.check().map_err(InitError::Config)?;
-    fs::create_dir_all(dir.join(names::KEYS))?;
+    durable::private_folder(dir)?;
+    durable::private_folder(&dir.join(names::KEYS))?;
     let key = |name: &str| keyfile::create(&dir.join(names::KEYS).join(name));
     let signer = NoteSigner::new(key_name, SecretKey::from_seed(&*key("log.key")?));
     let vrf = VrfSecret::from_seed(&*key("vrf.key")?);
@@ -201,4 +202,29 @@ pub fn provider_entry(
     };
     entry.sign_by_key(origin, secret);
     entry
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use waymark_log::checkpoint::Origin;
+
+    use super::*;
+    use crate::{msp, possession::config::Codes, prover};
+
+    #[test]
+    fn a_folder_with_keys_is_its_owners_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let (origin, name) = (Origin::new("dp.example/log").unwrap(), Domain::parse("chat.example").unwrap());
+        let file: File =
+            toml::from_str("domain = \"dp.example\"\norigin = \"dp.example/log\"\ncodes = \"folder\"\n").unwrap();
+        let at = |name: &str| root.path().join(name);
+        init(&at("dp"), &NewDp { file, witnesses: vec![], quorum: 0 }, &Clock::System).unwrap();
+        msp::init(&at("msp"), &name, &origin, true, 1).unwrap();
+        prover::init(&at("prover"), &name, &origin, Codes::Folder).unwrap();
+        for folder in ["dp", "dp/keys", "msp", "prover"] {
+            assert_eq!(fs::metadata(at(folder)).unwrap().permissions().mode() & 0o777, 0o700, "{folder}");
+        }
+    }
 }

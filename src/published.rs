@@ -28,7 +28,7 @@ use waymark_mapping::{
     provider::{ProviderDirectory, leaf_place},
     record::{Beginning, RecordState, SlotStatus, Standing},
     rules::Held,
-    tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
+    tenure::{Hold, LoggedStep, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     verify::{named_providers, since_versions},
     vrf::VrfSecret,
     wire::{Format, List24, Opaque16, Optional24},
@@ -588,12 +588,7 @@ impl Answering {
             // What the DP withholds is closed to senders, and they are proved nothing of it.
             let open = shown(body).filter(|(_, content)| content.mapping().is_some());
             for version in since_versions(open.map(|(standing, _)| standing.since_version)) {
-                let stub = if version == row.version {
-                    Stub { commitment: row.commitment, place: row.place }
-                } else {
-                    self.stub(&row.csi, version)?
-                };
-                since.push(self.logged(&row.csi, version, stub, snapshot)?);
+                since.push(self.logged(&row.csi, version, self.stub_of(row, version)?, snapshot)?);
             }
         }
         let earlier = match record {
@@ -683,32 +678,54 @@ impl Answering {
         let Some(last) = start.version.checked_sub(1).filter(|_| start.how != Beginning::First) else {
             return Ok(None);
         };
-        let stub = if row.begins_tenure() {
-            Stub { commitment: row.commitment, place: row.place }
-        } else {
-            self.stub(csi, start.version)?
-        };
+        let stub = self.stub_of(row, start.version)?;
         let logged = self.logged(csi, start.version, stub, snapshot)?;
         // "If the record is erased, passage is 0": what would prove it is gone.
         let erased = row.record.state == RecordState::Erased;
         let recent = snapshot.head.time < logged.head.head.time.plus_ms(PASSAGE_MS) && !erased;
         let passage = match start.how {
             _ if !recent => Passage::Past,
-            Beginning::NewHolder => {
-                let at_end = self.whole(csi, last)?.ok_or(StoreError::Shredded)?;
-                let claim = at_end.record.state.claim().ok_or_else(damaged_index)?;
-                let opened = if claim.version == last { None } else { Some(self.opened_version(csi, last, snapshot)?) };
-                let pending = self.opened_version(csi, claim.version, snapshot)?;
-                Passage::Hold(Hold {
-                    pending,
-                    last: Optional24(opened),
-                    before: self.head_at(stub.place.before, snapshot)?,
-                })
-            }
+            Beginning::NewHolder => Passage::Hold(self.hold(csi, last, stub.place.before, snapshot)?),
             Beginning::Release => Passage::Release(self.released(row, start.version)?),
             Beginning::First | Beginning::Vacancy => Passage::Vacancy(self.opened_version(csi, last, snapshot)?),
         };
-        Ok(Some(TenureProof { start: logged, passage }))
+        let proof = TenureProof { start: logged, passage, steps: List24::empty() };
+        let steps = self.logged_steps(row, &proof.steps_needed(row.version), snapshot)?;
+        Ok(Some(TenureProof { steps: List24::new(steps).ok_or(AnswerError::TooLarge)?, ..proof }))
+    }
+
+    /// That a claim was kept up to version `last`: all rows since the claim are there as long as this is asked for
+    /// ([`crate::sequencer::purge`]).
+    fn hold(&self, csi: &Csi, last: u32, before: u64, snapshot: &Snapshot) -> Result<Hold, AnswerError> {
+        let at_end = self.whole(csi, last)?.ok_or(StoreError::Shredded)?;
+        let claim = at_end.record.state.claim().ok_or_else(damaged_index)?;
+        let open = |version| self.opened_version(csi, version, snapshot);
+        let between = (claim.version..=last).skip(1).map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(Hold {
+            pending: open(claim.version)?,
+            between: List24::new(between).ok_or(AnswerError::TooLarge)?,
+            before: self.head_at(before, snapshot)?,
+        })
+    }
+
+    /// Where versions on ladders were logged. Most are on the row's own ladder too, whose labels are proved already.
+    fn logged_steps(&self, row: &Row, versions: &[u32], snapshot: &Snapshot) -> Result<Vec<LoggedStep>, AnswerError> {
+        let step = |version: &u32| {
+            let kept = row.ladder.iter().find(|s| s.version == *version);
+            let vrf_proof = kept.map_or_else(|| prove_label(&self.vrf, &row.csi, *version).0, |s| s.step.vrf_proof);
+            let stub = self.stub_of(row, *version)?;
+            let change = self.inclusion(stub.place.change, snapshot)?;
+            Ok(LoggedStep { version: *version, vrf_proof, commitment: stub.commitment, change })
+        };
+        versions.iter().map(step).collect()
+    }
+
+    /// What the log's proofs need of a version up to that of the row.
+    fn stub_of(&self, row: &Row, version: u32) -> Result<Stub, AnswerError> {
+        if row.version == version {
+            return Ok(Stub { commitment: row.commitment, place: row.place });
+        }
+        self.stub(&row.csi, version)
     }
 
     fn released(&self, row: &Row, version: u32) -> Result<Released, AnswerError> {

@@ -10,7 +10,7 @@ use std::{
 
 use common::{QUIET, Stage, Witnesses, client, csi, key, request, shown, until, with_consent};
 use waymark::{
-    client::dp::DpClient,
+    client::{dp::DpClient, recipient::prove},
     config::{Settings, names},
     dp,
     init::open_rows,
@@ -22,7 +22,7 @@ use waymark_log::{checkpoint::Origin, hash::Hash};
 use waymark_mapping::{
     event::EventKind,
     identifier::Csi,
-    mapping::Mapping,
+    mapping::{Mapping, Purpose},
     names::{Account, Region},
     signed::SignedStruct,
     trust::Trust,
@@ -156,6 +156,16 @@ async fn remove(stage: &Stage, (name, who): (&str, &Csi), kind: EventKind, remov
     stage.client().change(&key(name), &change).await.unwrap();
 }
 
+/// Claims what somebody else has.
+async fn claim(stage: &Stage, (name, who): (&str, &Csi)) {
+    let codes = stage.root.path().join("dp").join(names::CODES);
+    let read = |id: String| async move { std::fs::read_to_string(codes.join(id)).ok() };
+    let proof = prove(&stage.client(), &key(name), who, 1, Purpose::Control, read).await.unwrap();
+    let (current, signers) = (stage.look_up(who, None).await, [(&key(name), Some(proof))]);
+    let change = request(&stage.origin, &current, who, EventKind::NewHolderPending, &[], &[], &signers);
+    stage.client().change(&key(name), &change).await.unwrap();
+}
+
 /// The code of the problem that a look-up ends in.
 async fn refusal(dp: &DpClient, who: &Csi) -> Option<String> {
     dp.look_up(who, None).await.err().and_then(|e| e.code().map(str::to_owned))
@@ -256,12 +266,20 @@ async fn a_copy_for_a_region_lacks_what_belongs_elsewhere_and_never_denies_it() 
         issue(&stage, (name, who), mappings).await.unwrap();
     }
     remove(&stage, ("carol", carol), EventKind::Withdraw, &withdrawn).await;
+    // Erin's was for the EU, too, while Frank claimed her address, and he still does: that version will prove that his hold was kept.
+    let erin = csi("mailto:erin@post.example");
+    let mappings =
+        vec![mapping(&stage, "dp", ("erin", &erin), "").await, mapping(&stage, "dp", ("erin", &erin), "EU").await];
+    let withdrawn = [mappings[1].digest()];
+    issue(&stage, ("erin", &erin), mappings).await.unwrap();
+    claim(&stage, ("frank", &erin)).await;
+    remove(&stage, ("erin", &erin), EventKind::Withdraw, &withdrawn).await;
     let rested = Rested::of(stage).await;
     rested.back_up("here", &["--with-keys", "--region", "EU"]).with(0);
     assert!(holds(&rested.unsealed("here").0, account("bob").as_bytes()), "it is for the EU");
     rested.back_up("nowhere", &["--region", "europe"]).with(2);
     let said = rested.back_up("there", &["--with-keys", "--region", "US"]).with(0);
-    assert!(said.out.contains("1 identifiers left out"), "{}", said.out);
+    assert!(said.out.contains("2 identifiers left out"), "{}", said.out);
     let (unsealed, stubs) = rested.unsealed("there");
     assert_eq!(stubs, 1, "Carol's first version");
     assert!(!holds(&unsealed, account("bob").as_bytes()) && !holds(&unsealed, bob.expose().as_bytes()));
@@ -272,6 +290,7 @@ async fn a_copy_for_a_region_lacks_what_belongs_elsewhere_and_never_denies_it() 
     let stage = rested.run("dp2").await;
     let elsewhere = Some("record-elsewhere".to_owned());
     assert_eq!(refusal(&stage.client(), bob).await, elsewhere);
+    assert_eq!(refusal(&stage.client(), &erin).await, elsewhere);
     assert_eq!(stage.look_up(carol, None).await.mappings.len(), 1);
     assert_eq!(stage.look_up(dave, None).await.mappings.len(), 1);
     assert_eq!(stage.look_up(&csi("mailto:nobody@post.example"), None).await.version, None);

@@ -245,7 +245,7 @@ fn provide(scene: &Scene, adapter: &Adapter) {
 
     let msp = |words: &[&str]| waymark(&[&["msp", words[0], "--dir", &chat, "--dp", &scene.dp], &words[1..]].concat());
     let file = scene.path("people.jsonl");
-    std::fs::write(&file, "{\"change\":\"AA==\"}\n\nno JSON\n").unwrap();
+    std::fs::write(&file, "{\"change\":\"AQ==\"}\n\nno JSON\n").unwrap();
     let said = msp(&["import", "--file", &file, "--json"]);
     assert!(said.err.contains("line 1: malformed") && said.err.contains("line 3: line-malformed"), "{}", said.err);
     let summary: Value = serde_json::from_str(&said.with(1)).unwrap();
@@ -334,7 +334,8 @@ fn overtake(scene: &Scene, adapter: &Adapter) {
     let shown = other(&issue).with(6);
     assert!(shown.contains("1 way found") && shown.contains("nothing was changed"), "{shown}");
     let made = other(&issue).with(0);
-    assert!(made.contains("there are 1 mappings of other keys"), "{made}");
+    assert!(made.contains("mappings of other keys in it: 1"), "{made}");
+    other(&["watch-list", "--send", &adapter.url]).with(0);
 
     // The first app is shown the second one's mapping before it removes its own.
     let shown = scene.app(&["withdraw"]).with(6);
@@ -342,9 +343,12 @@ fn overtake(scene: &Scene, adapter: &Adapter) {
     assert_eq!(scene.look_up(BOB, &["--json"]).with(0).matches("\"chat.example\"").count(), 2);
     // That it was shown is no claim that it was this person's doing.
     let said = scene.app(&["watch-list", "--send", &adapter.url]);
-    assert!(said.err.contains("Was that you?"), "{}", said.err);
+    assert!(said.err.contains("Was all of that you?"), "{}", said.err);
+    assert!(said.out.contains("mimi://chat.example/u/bob2"), "{}", said.out);
     said.with(6);
-    other(&["withdraw"]).with(0);
+    assert!(other(&["withdraw"]).with(0).contains("its watch-list ends"));
+    // Whoever leaves takes their list along, and claims that they left.
+    assert!(other(&["watch-list", "--send", &adapter.url]).with(0).contains("0 labels"));
     assert!(scene.app(&["history", "--all"]).with(6).contains("2 changes since"));
     scene.app(&["watch-list", "--send", &adapter.url, "--yes"]).with(0);
     scene.app(&["history"]).with(0);

@@ -1,5 +1,5 @@
 //! docs/CONFORMANCE.md is whole and true to itself: each requirement has its row, each row a test that exists and runs, no MUST is
-//! refused, the counts are right, and what waits is named in the README.
+//! refused, the counts are right, and what waits is named in the README. And docs/THREATS.md names, for each attack, tests that run.
 //!
 //! The page is read strictly: a table is one of two kinds, a cell has one form, and whatever else begins with a bar is an error.
 
@@ -26,7 +26,7 @@ enum State {
     Later,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     id: String,
     state: State,
@@ -303,6 +303,36 @@ fn the_page_is_whole_and_its_tests_exist() {
     for (family, [rows, met, not_built, later]) in parse(&page).unwrap().counts {
         println!("{family}: {rows} rows, {met} met, {not_built} not built on purpose, {later} later");
     }
+}
+
+/// The tests that a page names, wherever it does: `` `path::function` ``.
+fn named_tests(page: &str) -> Result<Vec<(String, String)>, String> {
+    let quoted = page.split('`').skip(1).step_by(2);
+    quoted.filter(|text| text.contains(".rs::")).map(|text| parse_tests(&format!("`{text}`"))).try_fold(
+        vec![],
+        |mut all, tests| {
+            all.extend(tests?);
+            Ok(all)
+        },
+    )
+}
+
+/// docs/THREATS.md says what stops or shows an attack. Each of its attacks names a test, and each test that it names exists and runs.
+#[test]
+fn every_attack_names_tests_that_exist_and_run() {
+    let page = read("docs/THREATS.md").unwrap();
+    let table = page.split("\n## Attacks\n").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|l| l.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 50, "the table has another form now");
+    let mut named: Vec<Row> = vec![];
+    for row in rows {
+        let [attack, _, tests] = cells(row).unwrap();
+        let tests = parse_tests(tests).unwrap_or_else(|why| panic!("{attack}: {why}"));
+        named.push(Row { id: attack.to_owned(), state: State::Met, tests });
+    }
+    let rest = Row { id: "the page".to_owned(), state: State::Met, tests: named_tests(&page).unwrap() };
+    let faults = tests_that_do_not_run(&[named, vec![rest]].concat(), read);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 const GOOD_TEST: &str = "`tests/x.rs::it_is_so`";

@@ -13,7 +13,7 @@ use common::{
     until, with_consent,
 };
 use waymark::{
-    client::memory::{self, LogMemory},
+    client::memory::LogMemory,
     config::{Settings, names},
     dp,
 };
@@ -145,7 +145,7 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
     let asked = common::asked(&csi(BOB), None);
     let now = Clock::System.now();
     let first = verify(&one.answer().await, &asked, &one.trust, None, now, &mut Trail::default()).unwrap();
-    verify(&two.answer().await, &asked, &two.trust, None, now, &mut Trail::default()).unwrap();
+    let of_two = verify(&two.answer().await, &asked, &two.trust, None, now, &mut Trail::default()).unwrap();
     let remembered = first.recall().settled();
     let second = verify(&two.answer().await, &asked, &two.trust, remembered, now, &mut Trail::default());
     assert!(matches!(second, Err(Rejected::SplitView { .. })), "{second:?}");
@@ -164,6 +164,9 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
     let fork = memory.take(grown.unwrap().recall()).await.unwrap_err();
     assert_eq!((fork.evidence().verify(&two.trust), memory.remembered()), (Ok(Shown::Log), remembered));
     caught_at_the_command_line(root.path(), &two, remembered.unwrap());
+    let of_two = of_two.recall().settled().unwrap();
+    two_runs_at_once(root.path(), &two, remembered.unwrap(), of_two).await;
+    one_witness_does_not_decide(root.path(), &two, of_two);
     one.add(QUIET).await;
     one.add(LOUD).await;
     let status = one.monitored(&folder("before"), &two.witnesses).await;
@@ -177,7 +180,7 @@ async fn two_logs_of_one_dp_are_caught_and_proved() {
 fn caught_at_the_command_line(root: &Path, twin: &Twin, remembered: &Remembered) {
     let (memory, trust) = (root.join("sender").join("memory"), twin.dir.join("dp").join(names::TRUST));
     fs::create_dir(root.join("sender")).unwrap();
-    memory::store(&memory, remembered).unwrap();
+    fs::write(&memory, remembered.format()).unwrap();
     let before = fs::read(&memory).unwrap();
     let waymark = |words: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waymark"));
@@ -192,6 +195,64 @@ fn caught_at_the_command_line(root: &Path, twin: &Twin, remembered: &Remembered)
     let ended = waymark(&["verify-evidence", kept[0].to_str().unwrap()]);
     let said = String::from_utf8(ended.stdout).unwrap();
     assert_eq!(said, "fork of dp.example/log: it speaks against the log, to anybody\n");
+}
+
+/// Two runs have begun without a memory. The second saw the larger tree of a twin: where the first saw the beginning of
+/// it, the log's tiles show so, and it is remembered; where the first saw the other twin, the second run is told.
+async fn two_runs_at_once(root: &Path, twin: &Twin, of_other: &Remembered, of_twin: &Remembered) {
+    for (i, first) in [of_twin, of_other].into_iter().enumerate() {
+        let asked = common::asked(&csi(BOB), None);
+        let answer = twin.answer().await;
+        let seen = verify(&answer, &asked, &twin.trust, None, Clock::System.now(), &mut Trail::default()).unwrap();
+        let mut second = LogMemory::new(None, Some(client(&twin.fetcher, &twin.dp.url()).log()));
+        second.take(seen.recall()).await.unwrap();
+        let memory = root.join(format!("memory of two runs {i}"));
+        fs::write(&memory, first.format()).unwrap();
+        let stored = second.store(&memory, &twin.trust).await;
+        let kept = Remembered::parse(&fs::read(&memory).unwrap()).unwrap();
+        if first == of_twin {
+            stored.unwrap();
+            assert!(kept.size() > first.size());
+            continue;
+        }
+        let told = stored.unwrap_err();
+        assert_eq!((told.evidence().unwrap().verify(&twin.trust), &kept), (Ok(Shown::Log), first));
+    }
+}
+
+/// Where the policy is met without the witness that contradicts itself, the look-up ends well; what speaks against the
+/// witness is kept.
+fn one_witness_does_not_decide(root: &Path, twin: &Twin, remembered: &Remembered) {
+    let (folder, of_two) = (root.join("one of two"), twin.dir.join("dp").join(names::TRUST));
+    fs::create_dir(&folder).unwrap();
+    let [memory, of_one] = ["memory", "trust.toml"].map(|name| folder.join(name));
+    let text = fs::read_to_string(&of_two).unwrap();
+    assert!(text.contains(" 2 w1 w2"), "{text}");
+    fs::write(&of_one, text.replace(" 2 w1 w2", " 1 w1 w2")).unwrap();
+    // A memory is its owner's own: here a witness has cosigned the smaller tree long after now.
+    let text = String::from_utf8(remembered.format()).unwrap();
+    let line = text.lines().find(|l| l.starts_with("witness ")).unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    let later = words[2].parse::<u64>().unwrap() + 100_000;
+    let text = text.replace(line, &format!("witness {} {later} {}", words[1], words[3]));
+    let look_up = |trust: &Path, more: &[&str]| {
+        fs::write(&memory, &text).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waymark"));
+        command.args(["lookup", BOB, "--dp", &twin.dp.url(), "--trust"]).arg(trust).arg("--remember").arg(&memory);
+        command.args(more).output().unwrap()
+    };
+    let ended = look_up(&of_one, &["--json"]);
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(said.lines().any(|l| l.contains("has contradicted itself") && l.contains("/evidence/rollback-")), "{said}");
+    let facts: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(facts["memory"]["gone_back"].as_array().unwrap().len(), 1);
+    assert_eq!((&facts["log"]["witnesses"], &facts["memory"]["shown"]), (&1.into(), &true.into()));
+    assert_eq!(fs::read_dir(folder.join("evidence")).unwrap().count(), 1);
+    let grown = Remembered::parse(&fs::read(&memory).unwrap()).unwrap();
+    assert!(grown.size() > remembered.size());
+    let ended = look_up(&of_two, &[]);
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(3), 0), "{ended:?}");
 }
 
 /// Every file that the monitor kept shows it to anybody, with the trust file alone.

@@ -78,7 +78,8 @@ fn write_lines(signers: &Signers, path: &Path) -> BTreeMap<u64, &'static str> {
         let (content, code) = match line {
             7 => ("{\"change\":\"not base64!\"}".to_owned(), Some("line-malformed")),
             8 => ("x".repeat(200_000), Some("line-malformed")),
-            100 => (format!("{{\"change\":\"{}\"}}", BASE64.encode(b"not a change")), Some("malformed")),
+            100 => (format!("{{\"change\":\"{}\"}}", BASE64.encode(b"\x01")), Some("malformed")),
+            101 => (format!("{{\"change\":\"{}\"}}", BASE64.encode(b"\x09 of a later format")), Some("not-supported")),
             // The same person again, with another key: the first one made version 0.
             1500 => (signers.line(1), Some("version-stale")),
             1700 => (forged(signers, line), Some("mapping-invalid")),

@@ -285,7 +285,7 @@ async fn a_dp_that_denies_a_hidden_mapping_to_who_presents_its_tag_is_refused() 
         body.hidden = List24::empty();
         body.tag_proofs = List24::new(vec![TagProof { ordinal: 0, ..handle }]).unwrap();
     });
-    refused(&denied, "the handles of a tag are not proved to their end");
+    refused(&denied, "a slot that bears a handle of the tag is not shown, or is empty");
     // It says nothing of the tag at all.
     let silent = tampered(&bytes, |_, body| {
         body.hidden = List24::empty();

@@ -26,6 +26,7 @@ use waymark::{
 };
 use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
+    answer::Answer,
     entry::{Entry, ProviderRole},
     event::{AuthorityRole, EventKind},
     facts::{Contest, Service},
@@ -34,7 +35,7 @@ use waymark_mapping::{
     names::{Account, Tag},
     receipt::Current,
     record::{Beginning, Ground, HOLD_MS, SHORT_HOLD_MS},
-    tenure::PASSAGE_MS,
+    tenure::{PASSAGE_MS, Passage},
     verify::{Outcome, Trail, verify},
     wire::encode,
 };
@@ -162,6 +163,48 @@ async fn a_number_changes_hands() {
     let dir = stage.root.path().join("dp");
     let report = purged(stage, 3).await;
     assert_eq!((report.records, report.deleted, report.faults.len()), (1, 3, 0), "{:?} {dir:?}", report.faults);
+}
+
+/// All the while that a claim waits the holder goes on; whoever looks the number up later is shown the claim in each of these versions, as
+/// long as the change of hands is proved. After that, nothing of them but where they were logged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_is_proved_through_every_change_since_the_claim() {
+    let stage = stage().await;
+    let (bob, bobs, _) = bob(&stage).await;
+    let carol = key("carol");
+    stage.pass(HOUR_MS).await;
+    let proof = attest(&stage, &carol, 1).await;
+    make(&stage, EventKind::NewHolderPending, &[], &[], &[(&carol, Some(proof))]).await.unwrap();
+    make(&stage, EventKind::Objection, &[], &[], &[(&bob, None)]).await.unwrap();
+    make(&stage, EventKind::Withdraw, &[], &[bobs[1].digest()], &[(&bob, None)]).await.unwrap();
+    let proof = attest(&stage, &bob, 0).await;
+    let again = say(&stage, &bob, &proof, LOUD, "mimi://loud.example/u/bob-again", shown("personal"));
+    make(&stage, EventKind::Issue, &[again], &[], &[(&bob, None)]).await.unwrap();
+    stage.pass(2 * HOLD_MS + HOUR_MS).await;
+    let proof = attest(&stage, &carol, 1).await;
+    let hers = say(&stage, &carol, &proof, QUIET, "mimi://quiet.example/u/carol", shown("default"));
+    let current = make(&stage, EventKind::NewHolder, &[hers], &[], &[(&carol, None)]).await.unwrap();
+    let digest = current.state.held[0].mapping.digest();
+    let shown_of = async || {
+        let answer = Answer::from_padded(&stage.client().look_up_full(&csi(BOB), None).await.unwrap()).unwrap();
+        let proof = answer.full.0.unwrap().tenure.0.unwrap();
+        let steps: Vec<u32> = proof.steps.iter().map(|s| s.version).collect();
+        let between = match proof.passage {
+            Passage::Hold(hold) => hold.between.iter().map(|v| v.at.version).collect(),
+            _ => vec![],
+        };
+        (stage.look_up(&csi(BOB), None).await.changed_hands.unwrap().recent, between, steps)
+    };
+    assert_eq!(shown_of().await, (true, vec![2, 3, 4], vec![0]));
+    stage.pass(PASSAGE_MS - HOUR_MS).await;
+    assert_eq!(shown_of().await, (true, vec![2, 3, 4], vec![0]));
+    stage.pass(3 * HOUR_MS).await;
+    assert_eq!(shown_of().await, (false, vec![], vec![0, 1, 3]));
+    // The steps are shown of what is deleted, too, and of what came after.
+    let slots = RowKeys::open(&stage.root.path().join("dp").join(names::ROW_KEYS)).unwrap();
+    until("a row key to be shredded", async || (0..2).any(|s| matches!(slots.get(s), Ok(None)))).await;
+    make(&stage, EventKind::Withdraw, &[], &[digest], &[(&carol, None)]).await.unwrap();
+    assert_eq!(shown_of().await, (false, vec![], vec![0, 1, 3]));
 }
 
 /// Stops the DP once so many versions are deleted, and checks its data.

@@ -9,6 +9,10 @@
 
 #[path = "vectors_world/answers.rs"]
 mod answers;
+#[path = "vectors_world/changes.rs"]
+mod changes;
+#[path = "vectors_world/dates.rs"]
+mod dates;
 #[path = "vectors_world/document.rs"]
 mod document;
 #[path = "vectors_world/events.rs"]
@@ -23,10 +27,24 @@ mod hand;
 mod logs;
 #[path = "vectors_world/maps.rs"]
 mod maps;
+#[path = "vectors_world/past.rs"]
+mod past;
+#[path = "vectors_world/quantum.rs"]
+mod quantum;
 #[path = "vectors_world/receipts.rs"]
 mod receipts;
 #[path = "vectors_world/records.rs"]
 mod records;
+#[path = "vectors_world/refused.rs"]
+mod refused;
+#[path = "vectors_world/remembered.rs"]
+mod remembered;
+#[path = "vectors_world/replayed.rs"]
+mod replayed;
+#[path = "vectors_world/tags.rs"]
+mod tags;
+#[path = "vectors_world/unknown.rs"]
+mod unknown;
 mod vectors_world;
 
 use std::fs;

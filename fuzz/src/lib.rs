@@ -25,8 +25,10 @@ use waymark_mapping::{
     answer::{Answer, Body, Pasts, Receipt},
     entry::Entry,
     event::{Cause, Event},
+    evidence::Evidence,
     identifier::Csi,
     mapping::{Attestation, Consent, Mapping},
+    memory::Remembered,
     names::{Account, Domain, Tag},
     record::{Contents, Record},
     trust::Trust,
@@ -42,7 +44,7 @@ pub const INPUT_BYTES_MAX: usize = 128 << 10;
 pub type Target = fn(&[u8]) -> bool;
 
 /// All that read bytes, by name.
-pub const TARGETS: [(&str, Target); 29] = [
+pub const TARGETS: [(&str, Target); 31] = [
     ("note", |b| same(b, Note::parse(b).ok().map(|n| n.format()))),
     ("signature line", |b| text(b, |t| SignatureLine::parse(t).ok().map(|s| s.to_string().trim_end().to_owned()))),
     ("vkey", |b| text(b, |t| Vkey::parse(t).ok().map(|k| k.to_string()))),
@@ -77,6 +79,8 @@ pub const TARGETS: [(&str, Target); 29] = [
     ("page of history", |b| same(b, decode::<Pasts>("page", b).ok().map(|p| encode(&p)))),
     ("requests", requests),
     ("watch-list", |b| same(b, WatchList::decode(b).ok().map(|l| l.encode()))),
+    ("memory of a log", |b| same(b, Remembered::parse(b).map(|r| r.format()))),
+    ("evidence", |b| same(b, Evidence::parse(b).ok().map(|e| e.format()))),
 ];
 
 /// Those that judge what they read, by name: some hundred signatures and proofs each.

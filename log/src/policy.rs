@@ -265,6 +265,18 @@ impl CosignedCheckpoint {
         self.quorum_time
     }
 
+    /// The same without the cosignatures of some witnesses, by their positions in the policy that judged it: `None` if
+    /// the others do not meet that policy.
+    pub fn without(&self, policy: &Policy, absent: &[usize]) -> Option<Self> {
+        let stays = |i: &usize| !absent.contains(i);
+        let times: Vec<_> = self.times.iter().enumerate().map(|(i, time)| time.filter(|_| stays(&i))).collect();
+        let quorum_time = policy.quorum_time(&times)?;
+        // There is a line for each time.
+        let counted = self.times.iter().enumerate().filter(|(_, time)| time.is_some()).map(|(i, _)| i);
+        let lines = counted.zip(&self.lines).filter(|(i, _)| stays(i)).map(|(_, line)| line.clone()).collect();
+        Some(Self { signed: self.signed.clone(), times, lines, quorum_time })
+    }
+
     /// The note with the log's lines and the cosignatures that counted.
     pub fn to_note(&self) -> String {
         self.signed.to_note(&self.lines)
@@ -437,6 +449,20 @@ mod tests {
         assert_eq!(judge([9_900, 9_950, 9_990, 10_001]).unwrap().quorum_time(), UnixSeconds::new(9_950));
         assert_eq!(judge([9_900, 9_950, 0, 0]), Err(Unmet::Quorum { have: 2 }));
         assert_eq!(policy.cosignatures_min(), 3);
+    }
+
+    #[test]
+    fn without_some_witnesses_the_others_meet_the_policy_or_do_not() {
+        let policy = three_of_four();
+        let judge = |times| policy.judge(note(times).as_bytes(), UnixSeconds::new(10_000), FRESH).unwrap();
+        let all = judge([9_900, 9_950, 9_990, 9_980]);
+        assert_eq!(all.without(&policy, &[]), Some(all.clone()));
+        assert_eq!(all.without(&policy, &[1]), Some(judge([9_900, 0, 9_990, 9_980])));
+        assert_eq!(all.without(&policy, &[0, 1]), None);
+        // Not fresh, and so absent already.
+        let three = judge([9_399, 9_950, 9_990, 9_980]);
+        assert_eq!(three.without(&policy, &[0]), Some(three.clone()));
+        assert_eq!(three.without(&policy, &[3]), None);
     }
 
     #[test]

@@ -114,6 +114,27 @@ fn policy_of(witness: &Vkey) -> Policy {
     Policy::parse(&format!("log {}\nwitness w {witness}\nquorum w\n", log().vkey())).unwrap()
 }
 
+/// The frozen checkpoint is judged as its file says, in builds that verify the algorithm and in those that do not.
+#[test]
+fn the_frozen_checkpoint_is_judged_as_this_build_can() {
+    let file = include_str!("../../tests/vectors/checkpoint-ml-dsa-44.json");
+    let file: serde_json::Value = serde_json::from_str(file).unwrap();
+    let column = if IS_VERIFIED { "verified" } else { "not_verified" };
+    for case in file["judged"].as_array().unwrap() {
+        for quorum in ["all", "any"] {
+            let policy = Policy::parse(file["policies"][quorum].as_str().unwrap()).unwrap();
+            let (note, now) = (case["note"].as_str().unwrap(), UnixSeconds::new(case["now_s"].as_u64().unwrap()));
+            let judged = match policy.judge(note.as_bytes(), now, FRESH) {
+                Ok(_) => "met",
+                Err(Unmet::Quorum { .. }) => "unmet",
+                Err(Unmet::Stale { .. }) => "stale",
+                Err(_) => "bad-signature",
+            };
+            assert_eq!(case[quorum][column], judged, "{}, {quorum}", case["why"]);
+        }
+    }
+}
+
 #[test]
 fn the_key_id_is_the_hash_of_name_type_and_key() {
     let key = MlDsaCosigner::new("w.example", 2).key();
@@ -185,6 +206,8 @@ fn sixteen_cosignatures_with_the_longest_names_fit_into_a_note() {
     let lines: Vec<_> = (0..16).map(line).collect();
     let note = SignedCheckpoint::sign(checkpoint, &log).to_note(&lines);
     assert!(note.len() <= REQUEST_NOTE_BYTES_MAX, "{} bytes", note.len());
+    // Whoever carries a note behind two length bytes has room for it, too.
+    assert!(note.len() <= usize::from(u16::MAX), "{} bytes", note.len());
     assert_eq!(Note::parse(note.as_bytes()).unwrap().lines().len(), 17);
 }
 

@@ -16,14 +16,14 @@
 //!          OpenedHidden hidden<0..229,376>; TagProof tag_proofs<0..2^11>; }                             Body
 //! struct { opaque vrf_proof[80]; optional<Hash> commitment; }                                        LadderStep
 //! struct { ProviderLeaf leaves<0..2^17>; PrefixProof proof; }                                        Providers
-//! struct { Hash open_path<0..2^11>; LoggedVersion since<0..2^15>; TenureProof tenure?; Earlier earlier<0..196,608>; }   Full
+//! struct { Hash open_path<0..2^11>; LoggedVersion since<0..2^17>; TenureProof tenure?; Earlier earlier<0..196,608>; }   Full
 //! struct { uint8 format = 1; opaque open<1..2^14>; opaque config<0..2^14>; Head head; Hash head_path<0..2^11>;
 //!          opaque checkpoint<1..2^16-1>; uint32 version; LadderStep ladder<0..2^13>; PrefixProof map;
 //!          Body body?; Providers providers; Full full?; }                        Answer
-//! Answer | uint24 length | zeros                                4, 8, 16, 32, 64, 128 or 256 KiB in all
+//! Answer | uint24 length | zeros                                4, 8, 16, 32, 64, 128, 256 or 512 KiB in all
 //! struct { Answer now; Cause cause?; Salt cause_salt; Body previous?; }          Receipt
 //! struct { Cause cause; Salt cause_salt; Body previous?; }                                 Past
-//! struct { Past steps<0..720,896>; }                                                                  Pasts
+//! struct { Past steps<0..983,040>; }                                                                  Pasts
 //! ```
 //!
 //! `open` and `config` are whole entries. Without a body the answer says "absent"; its version is then 0. A ladder step
@@ -63,8 +63,10 @@ use crate::{
     wire::{Flag, Format, List24, Opaque16, Opaque24, Optional24, Undecoded, decode, encode, refuse},
 };
 
-/// The sizes that answers have.
-pub const ANSWER_SIZES: [usize; 7] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10];
+/// The sizes that answers have. The greatest holds, in a log of a billion entries, forty mappings with what is said of them (some 64 KB),
+/// an earlier version for each (176 KB), when each was logged (88 KB), and the proof of a hold with its thirty-two versions and their
+/// steps (139 KB at version one million).
+pub const ANSWER_SIZES: [usize; 8] = [4 << 10, 8 << 10, 16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10];
 /// Media type of answers.
 pub const ANSWER_MEDIA_TYPE: &str = "application/vnd.waymark.answer";
 /// Media type of pages of a CSI's past.
@@ -72,11 +74,13 @@ pub const PAST_MEDIA_TYPE: &str = "application/vnd.waymark.past";
 /// Media type of receipts.
 pub const RECEIPT_MEDIA_TYPE: &str = "application/vnd.waymark.receipt";
 /// Most bytes in a receipt: an answer, an event and a body.
-pub const RECEIPT_BYTES_MAX: usize = 704 << 10;
+pub const RECEIPT_BYTES_MAX: usize = 960 << 10;
 /// Most bytes in the visible, and in the hidden, slots of a body: thirty-two mappings with consents and statements.
 pub const SLOTS_BYTES_MAX: usize = 224 << 10;
 /// Most bytes in the proofs of handles of a body: nine for each of eight tags would be 5,832, and eight slots leave at most sixteen.
 pub const TAG_PROOFS_BYTES_MAX: usize = 2048;
+/// Most bytes in the versions that the standings name: one for each of forty mappings, 2,204 bytes in a log of a billion entries.
+pub const SINCE_BYTES_MAX: usize = 1 << 17;
 /// Most bytes in an open or config entry.
 pub const PROMISE_BYTES_MAX: usize = 1 << 14;
 /// Most bytes in a checkpoint: its note with the cosignatures of some sixteen witnesses, ML-DSA-44 ones included.
@@ -271,7 +275,7 @@ pub struct Full {
     /// The open entry's path as leaf 0 of the checkpoint's tree; empty if it is not shown.
     pub open_path: List24<Hash, 2048>,
     /// The versions that the standings name, ascending: when each was logged.
-    pub since: List24<LoggedVersion, { 1 << 15 }>,
+    pub since: List24<LoggedVersion, SINCE_BYTES_MAX>,
     /// How the tenure began; none for the first.
     pub tenure: Optional24<TenureProof>,
     /// Earlier versions, ascending: what was in them that keys have signed which have retired since.
@@ -339,7 +343,7 @@ impl Answer {
         let needed = (bytes.len() + 3).max(bytes_min);
         let size = ANSWER_SIZES.into_iter().find(|s| *s >= needed)?;
         let zeros = size - bytes.len() - 3;
-        // The greatest size is 256 KiB: the length fits its three bytes.
+        // The greatest size is 512 KiB: the length fits its three bytes.
         bytes.extend_from_slice(&(zeros as u32).to_be_bytes()[1..]);
         bytes.resize(size, 0);
         Some(bytes)
@@ -425,7 +429,7 @@ impl Deserialize for HiddenValue {
 #[derive(TlsSize, TlsDeserialize)]
 struct Padded {
     answer: Answer,
-    zeros: Opaque24<0, { 256 << 10 }>,
+    zeros: Opaque24<0, { 512 << 10 }>,
 }
 
 impl Receipt {

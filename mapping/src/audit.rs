@@ -7,12 +7,13 @@
 //!
 //! - leaf 0 is the open entry of this log, and there is no other; the first head is leaf 1;
 //! - every checkpoint ends in a head; between heads at most 1,024 changes and 2,048 entries, in strictly ascending order of
-//!   their bytes; a batch with changes has at least 16;
+//!   their bytes, those that cannot be judged included; a batch with changes has at least 16;
 //! - no label occurs twice; a head's count, map root, provider root and links are those of the replay; its time advances;
 //! - provider entries follow from the directory, one for a domain between heads (a signature that cannot be checked is taken as
 //!   good); config entries are signed by the log's key;
 //! - the interval that is promised is at most 30 s;
-//! - nothing follows the head behind a close entry; a carry entry comes before the first change;
+//! - nothing follows the head behind a close entry, which names another log and its open entry, or neither; a carry entry comes
+//!   in a batch before that of the first change;
 //! - a consent is signed by a key that is valid for its MSP, is not over, and ends with a UTC month.
 //!
 //! There is no append-only proof of the map to get wrong: it is rebuilt.
@@ -42,7 +43,7 @@ use crate::{
     provider::{Judged, ProviderDirectory, ProviderRefused},
     signed::{AnyKey, SignedStruct},
     watch::Place,
-    wire::Undecoded,
+    wire::{FORMAT, Undecoded},
 };
 
 /// How much later than promised a head may come before it is worth a notice: one more interval.
@@ -228,8 +229,9 @@ pub struct Step {
     pub findings: Vec<Finding>,
     /// What is late, which proves nothing.
     pub notices: Vec<String>,
-    /// Entries with an algorithm or a value that this program does not know: hashed, and not judged. A provider entry whose signature is by
-    /// such an algorithm is applied all the same, so that the provider root stays comparable.
+    /// Entries with an algorithm or a value that this program does not know, in order: hashed, counted and ordered, and else not
+    /// judged. A provider entry whose signature is by such an algorithm is applied all the same, so that the provider root stays
+    /// comparable.
     pub not_supported: Vec<u64>,
     /// The changes, in order.
     pub changes: Vec<Replayed>,
@@ -260,7 +262,18 @@ pub struct Audited {
     carried: bool,
     closing: bool,
     closed: bool,
-    pending: Vec<Pending>,
+    pending: Batch,
+}
+
+/// The entries since the last head.
+#[derive(Clone, Debug, Default)]
+struct Batch {
+    /// Those that wait for the head that closes it.
+    entries: Vec<Pending>,
+    /// How many there are. Limits and order are about bytes, and hold also for what nobody can read.
+    count: usize,
+    last: Vec<u8>,
+    out_of_order: bool,
 }
 
 /// An entry that waits for the head that closes its batch.
@@ -269,6 +282,23 @@ struct Pending {
     index: u64,
     bytes: Vec<u8>,
     entry: Entry,
+}
+
+impl Batch {
+    /// Counts an entry, and keeps it if it takes effect at the head; `None` for one that cannot be judged.
+    fn add(&mut self, index: u64, bytes: &[u8], entry: Option<Entry>) {
+        self.out_of_order |= self.count > 0 && self.last[..] >= *bytes;
+        self.count += 1;
+        bytes.clone_into(&mut self.last);
+        // "Kinds from 128 on are hashed, ordered and skipped."
+        if let Some(entry) = entry.filter(|e| !matches!(e, Entry::Open(_) | Entry::Skipped(_))) {
+            self.entries.push(Pending { index, bytes: bytes.to_vec(), entry });
+        }
+    }
+
+    fn changes(&self) -> usize {
+        self.entries.iter().filter(|p| matches!(p.entry, Entry::Change(_))).count()
+    }
 }
 
 /// A log as a monitor replays it: judged, and with the place of each label.
@@ -356,7 +386,7 @@ impl Audited {
             carried: false,
             closing: false,
             closed: false,
-            pending: Vec::new(),
+            pending: Batch::default(),
         }
     }
 
@@ -452,33 +482,36 @@ impl Audited {
         if self.last_head.as_ref().is_none_or(|(index, _)| index + 1 != size) {
             step.findings.push(Finding::NoHead { size });
         }
+        // Those that could be read in part were judged at their heads.
+        step.not_supported.sort_unstable();
         step
     }
 
     fn take(&mut self, index: u64, bytes: &[u8], step: &mut Step) {
-        match Entry::decode(bytes) {
-            // A kind below 128 that is unknown is a finding; an algorithm or value that is unknown is for a newer monitor.
-            Err(Undecoded::NotSupported { .. }) if bytes.get(1).is_some_and(|kind| (1..=8).contains(kind)) => {
-                step.not_supported.push(index);
+        // Whatever it is: nothing has a place there, so there is nothing else to judge.
+        if self.closed {
+            return step.findings.push(Finding::AfterClose { index });
+        }
+        match read(index, bytes, step) {
+            Some(Entry::Open(open)) if index == 0 && open.origin.get() == self.origin => {
+                self.take_open(bytes, open, step);
             }
-            Err(e) => step.findings.push(Finding::Undecodable { index, what: e.to_string() }),
-            Ok(_) if self.closed => step.findings.push(Finding::AfterClose { index }),
-            Ok(Entry::Open(open)) => self.take_open(index, bytes, open, step),
-            Ok(Entry::Head(head)) => self.take_head(index, head, step),
-            Ok(entry) => self.pending.push(Pending { index, bytes: bytes.to_vec(), entry }),
+            Some(Entry::Head(head)) => self.take_head(index, head, step),
+            entry => {
+                if index > 0 && matches!(entry, Some(Entry::Open(_))) {
+                    step.findings.push(Finding::Open { index });
+                }
+                self.pending.add(index, bytes, entry);
+            }
         }
         if index == 0 && self.open.is_none() {
             step.findings.push(Finding::Open { index });
         }
     }
 
-    fn take_open(&mut self, index: u64, bytes: &[u8], open: Open, step: &mut Step) {
-        if index != 0 || open.origin.get() != self.origin {
-            step.findings.push(Finding::Open { index });
-            return;
-        }
+    fn take_open(&mut self, bytes: &[u8], open: Open, step: &mut Step) {
         bytes.clone_into(&mut self.open_bytes);
-        self.promise(index, open.interval_ms, step);
+        self.promise(0, open.interval_ms, step);
         self.open = Some(open);
     }
 
@@ -497,9 +530,10 @@ impl Audited {
         // What was promised while the time passed, also where this batch promises something else from here on.
         let promised_ms = self.interval_ms;
         self.check_batch(index, &batch, step);
+        let with_changes = batch.changes() > 0;
         let mut domains = BTreeSet::new();
         // Bytes are sorted, so configs come before providers, those before consents, those before changes.
-        for Pending { index: at, bytes, entry } in &batch {
+        for Pending { index: at, bytes, entry } in &batch.entries {
             match entry {
                 Entry::Config(config) => self.take_config(*at, bytes, config, step),
                 Entry::Provider(provider) => {
@@ -508,33 +542,32 @@ impl Audited {
                 }
                 Entry::Consent(consent) => self.take_consent(*at, consent, head.time, step),
                 Entry::Close(close) => self.take_close(*at, close, step),
-                Entry::Carry(carry) => self.take_carry(*at, carry, step),
-                // "Kinds from 128 on are hashed, ordered and skipped."
+                Entry::Carry(carry) => self.take_carry(*at, carry, with_changes, step),
                 Entry::Open(_) | Entry::Change(_) | Entry::Head(_) | Entry::Skipped(_) => {}
             }
         }
         if !domains.is_empty() {
             self.provider_tree = self.providers.tree();
         }
-        self.take_changes(&batch, head.time, step);
+        self.take_changes(&batch.entries, head.time, step);
         self.check_head(index, &head, promised_ms, step);
         self.closed = self.closing;
         self.last_head = Some((index, head));
     }
 
-    fn check_batch(&self, index: u64, batch: &[Pending], step: &mut Step) {
+    fn check_batch(&self, index: u64, batch: &Batch, step: &mut Step) {
         let mut broken = |what| step.findings.push(Finding::Batch { index, what });
-        let changes = batch.iter().filter(|p| matches!(p.entry, Entry::Change(_))).count();
+        let changes = batch.changes();
         if changes > CHANGES_PER_HEAD_MAX {
             broken("more than 1,024 changes since the last head");
         }
-        if batch.len() > ENTRIES_PER_HEAD_MAX {
+        if batch.count > ENTRIES_PER_HEAD_MAX {
             broken("more than 2,048 entries since the last head");
         }
         if (1..CHANGES_PER_BATCH_MIN).contains(&changes) {
             broken("a batch with changes has fewer than 16 of them");
         }
-        if batch.windows(2).any(|w| w[0].bytes >= w[1].bytes) {
+        if batch.out_of_order {
             broken("entries are not in ascending order");
         }
         if self.last_head.is_none() && index != 1 {
@@ -574,17 +607,23 @@ impl Audited {
 
     /// A log ends once, by the word of its own key.
     fn take_close(&mut self, index: u64, close: &Close, step: &mut Step) {
-        let named = OriginText::is_or_none(close.successor.as_slice());
+        let successor = close.successor.as_slice();
+        // Without its open entry a successor could be any log of that name, and no log goes on from itself.
+        let named = OriginText::is_or_none(successor)
+            && successor.is_empty() == (close.successor_open == Hash::ZERO)
+            && successor != self.origin.as_str().as_bytes();
         if self.closing || !named || close.verify_by(&self.origin, &self.log_key).is_err() {
             step.findings.push(Finding::Succession { index });
         }
         self.closing = true;
     }
 
-    /// A log says what it goes on from before it has any change, by the word of that log's key.
-    fn take_carry(&mut self, index: u64, carry: &Carry, step: &mut Step) {
+    /// A log says what it goes on from before it has any change, by the word of that log's key. In the order of bytes it comes
+    /// behind the changes of its own batch, so that must have none.
+    fn take_carry(&mut self, index: u64, carry: &Carry, with_changes: bool, step: &mut Step) {
         let by_predecessor = carry.verify_by(&self.origin, &carry.log_key).is_ok();
-        if self.carried || self.changes > 0 || carry.origin.get() == self.origin || !by_predecessor {
+        let late = with_changes || self.changes > 0;
+        if self.carried || late || carry.origin.get() == self.origin || !by_predecessor {
             step.findings.push(Finding::Succession { index });
         }
         self.carried = true;
@@ -640,6 +679,20 @@ impl Audited {
             step.notices.push(format!("head {index} came {gap} s after the one before"));
         }
     }
+}
+
+/// Reads an entry; `None` for what cannot be judged, which is said.
+fn read(index: u64, bytes: &[u8], step: &mut Step) -> Option<Entry> {
+    match Entry::decode(bytes) {
+        Ok(entry) => return Some(entry),
+        // A kind below 128 and a format that are unknown are findings: what is new has a kind of its own. An algorithm or value
+        // that is unknown is for a newer monitor.
+        Err(Undecoded::NotSupported { .. }) if matches!(bytes[..], [FORMAT, 1..=8, ..]) => {
+            step.not_supported.push(index);
+        }
+        Err(e) => step.findings.push(Finding::Undecodable { index, what: e.to_string() }),
+    }
+    None
 }
 
 /// SHA-256 of an entry's bytes as a head names it, zero where there is none.

@@ -34,6 +34,7 @@ use waymark_log::{
     checkpoint::Origin,
     hash::Hash,
     key::{Key, SecretKey, Signature},
+    note::KeyName,
     time::{UnixMillis, UnixSeconds},
 };
 
@@ -77,8 +78,13 @@ impl OriginText {
 impl OriginText {
     /// Whether these bytes are an origin, or none.
     pub fn is_or_none(bytes: &[u8]) -> bool {
-        bytes.is_empty() || std::str::from_utf8(bytes).is_ok_and(|text| Origin::new(text).is_ok())
+        bytes.is_empty() || std::str::from_utf8(bytes).is_ok_and(|text| parse_origin(text).is_some())
     }
+}
+
+/// A log's origin is the name of its key, so it has neither spaces nor a plus: no checkpoint of another one could be signed.
+fn parse_origin(text: &str) -> Option<Origin> {
+    Origin::new(text).ok().filter(|_| KeyName::new(text).is_ok())
 }
 
 impl From<&Origin> for OriginText {
@@ -87,7 +93,7 @@ impl From<&Origin> for OriginText {
     }
 }
 
-text_wire!(OriginText, 255, "not a log's origin", |t| Origin::new(t).ok().map(|o| OriginText::from(&o)));
+text_wire!(OriginText, 255, "not a log's origin", |t| parse_origin(t).map(|o| OriginText::from(&o)));
 
 /// Leaf 0: who runs this log and how.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]

@@ -128,6 +128,14 @@ pub enum Contest {
     /// Less than 30 days ago a claim was taken up after a short hold because of a stricter proof, and no mapping that is shown is
     /// attested by that prover with a key that the trust file pins.
     ForeignProver,
+    /// A claim was taken up after a short hold because of what the DP says and nothing proves: that the old mappings had lapsed, or that
+    /// the number was given to somebody else. For as long as a hold of the usual length would have gone on.
+    ShortHold {
+        /// What the DP says.
+        ground: Ground,
+        /// Until when the usual hold would have gone on at the latest.
+        until: UnixMillis,
+    },
 }
 
 /// How the tenure began, if it is not the first.

@@ -3,7 +3,7 @@
 //! | the answer's tree | what follows |
 //! |---|---|
 //! | the same size, another root | split view: refused |
-//! | any size: a witness has dated its cosignature on the smaller of two trees certainly later | rollback: refused |
+//! | any size: a witness has dated its cosignature on the smaller of two trees certainly later | absent; rollback if it is needed: refused |
 //! | the same size and root | remembered at once |
 //! | smaller | the log's tiles must show that it is the beginning of the tree remembered, which stays |
 //! | larger | the log's tiles must show that the tree remembered is its beginning; then it is remembered |
@@ -44,10 +44,8 @@ use crate::{
 
 /// Most witness keys that are remembered: as many as a policy has. Those that a policy no longer names go first.
 pub const WITNESSES_MAX: usize = 256;
-/// Most bytes in a checkpoint with the log's line and one witness's: some 3.7 KiB with ML-DSA-44. What is longer, because of
-/// extension lines, is not remembered of the witness: a log is not to fill its readers' disks.
-const SIGHTING_BYTES_MAX: usize = 8 << 10;
-/// Most bytes in a file: a note, and 8 KiB for each witness key.
+/// Most bytes in a file: a note, and some 4 KiB for each witness key, which is a checkpoint with the log's line and one
+/// by ML-DSA-44. An answer's checkpoint has no extension lines, so that none is longer.
 pub const MEMORY_BYTES_MAX: usize = 4 << 20;
 
 const FIRST_LINE: &str = "waymark memory v1";
@@ -85,22 +83,42 @@ pub struct Remembered {
 pub(crate) struct Sighted {
     origin: Origin,
     tree: Tree,
-    /// With the policy's names for them.
-    witnesses: Vec<(String, Sighting)>,
+    /// With their positions in the policy.
+    witnesses: Vec<(usize, Sighting)>,
+    /// Those whose line here contradicts an earlier one, and is taken as absent.
+    gone_back: Vec<GoneBack>,
 }
 
-/// Two notes that cannot both be honest.
+/// The notes of two trees of one size with two roots.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Contradiction {
-    /// One size, two roots.
-    SplitView { size: u64, ours: String, theirs: String },
-    /// A witness has cosigned the smaller tree certainly later.
-    Rollback { witness: String, smaller: String, larger: String },
+pub(crate) struct SplitView {
+    pub(crate) size: u64,
+    pub(crate) ours: String,
+    pub(crate) theirs: String,
 }
 
-/// What becomes of the memory after an answer that is proved.
+/// A witness has dated its cosignature on the smaller of two trees certainly later than the one on the larger. Both
+/// notes are evidence: keep them.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Recall {
+pub struct GoneBack {
+    /// The policy's name for it.
+    pub witness: String,
+    /// The note with the smaller tree.
+    pub smaller: String,
+    /// The note with the larger one.
+    pub larger: String,
+}
+
+/// What becomes of the memory after an answer that is proved, and what speaks against witnesses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recall {
+    next: Next,
+    gone_back: Vec<GoneBack>,
+}
+
+/// What becomes of the memory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Next {
     /// This is to be remembered.
     Settled(Remembered),
     /// Tiles must show something first. Until then the memory stays as it is.
@@ -127,6 +145,25 @@ pub struct NotConsistent {
     evidence: Box<Evidence>,
 }
 
+/// Why two memories are not of one log.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Apart {
+    /// They are of logs with other names.
+    #[error("the memory is of another log")]
+    OtherLog,
+    /// A log opens once: treat it as an attack.
+    #[error("the log has shown two open entries")]
+    OtherOpen,
+    /// The log has signed two trees of one size: treat it as an attack, and keep both notes.
+    #[error("split view: the log has signed two different trees of {size} entries")]
+    SplitView {
+        /// Their size.
+        size: u64,
+        /// Both notes.
+        evidence: Option<Box<Evidence>>,
+    },
+}
+
 /// Why tiles do not show what they were read for.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unshown {
@@ -147,12 +184,25 @@ impl Sighted {
         let parsed = Note::parse(note).ok();
         let one = |vkey: &Vkey, time: UnixSeconds| {
             let line = parsed.as_ref()?.line_by(vkey).ok()??.clone();
-            let note = Some(signed.to_note(&[line])).filter(|note| note.len() <= SIGHTING_BYTES_MAX)?;
-            Some(Sighting { key: key_of(vkey), time, tree: tree(note) })
+            Some(Sighting { key: key_of(vkey), time, tree: tree(signed.to_note(&[line])) })
         };
-        let dated = policy.witnesses().iter().zip(cosigned.times());
-        let witnesses = dated.filter_map(|(w, time)| Some((w.name.clone(), one(&w.vkey, (*time)?)?))).collect();
-        Self { origin, tree: tree(String::from_utf8_lossy(note).into_owned()), witnesses }
+        let dated = policy.witnesses().iter().zip(cosigned.times()).enumerate();
+        let witnesses = dated.filter_map(|(i, (w, time))| Some((i, one(&w.vkey, (*time)?)?))).collect();
+        Self { origin, tree: tree(String::from_utf8_lossy(note).into_owned()), witnesses, gone_back: vec![] }
+    }
+
+    /// Takes the witnesses that contradict what is remembered of them as absent: what is remembered of them stays, so
+    /// that the same line does not count the next time either. Returns their positions in the policy.
+    pub(crate) fn leave_out_gone_back(&mut self, remembered: &Remembered, trust: &Trust) -> Vec<usize> {
+        let (positions, gone_back): (Vec<usize>, _) = remembered.gone_back(self, trust).into_iter().unzip();
+        self.witnesses.retain(|(position, _)| !positions.contains(position));
+        self.gone_back = gone_back;
+        positions
+    }
+
+    /// Those that were left out.
+    pub(crate) fn gone_back(&self) -> &[GoneBack] {
+        &self.gone_back
     }
 
     pub(crate) const fn origin(&self) -> &Origin {
@@ -198,53 +248,129 @@ impl Remembered {
         &self.open
     }
 
-    /// Whether what is seen and what is remembered of the same log cannot both be honest.
-    pub(crate) fn contradiction(&self, seen: &Sighted, trust: &Trust) -> Option<Contradiction> {
-        // The whole note comes first: with all its cosignatures it says more than the one line kept for a witness.
-        let mut trees = std::iter::once(&self.tree).chain(self.witnesses.iter().map(|w| &w.tree));
-        if let Some(ours) = trees.find(|ours| ours.size == seen.tree.size && ours.root != seen.tree.root) {
-            let (ours, theirs) = (ours.note.clone(), seen.tree.note.clone());
-            return Some(Contradiction::SplitView { size: seen.tree.size, ours, theirs });
-        }
-        for (name, new) in &seen.witnesses {
-            let Some(old) = self.witnesses.iter().find(|old| old.key == new.key) else { continue };
+    /// All trees that are remembered. The whole note comes first: with all its cosignatures it says more than the one
+    /// line kept for a witness.
+    fn trees(&self) -> impl Iterator<Item = &Tree> {
+        std::iter::once(&self.tree).chain(self.witnesses.iter().map(|w| &w.tree))
+    }
+
+    /// Whether the log has signed another tree of this size before.
+    pub(crate) fn split_view(&self, seen: &Sighted) -> Option<SplitView> {
+        self.split_from(&seen.tree)
+    }
+
+    fn split_from(&self, theirs: &Tree) -> Option<SplitView> {
+        let ours = self.trees().find(|ours| ours.size == theirs.size && ours.root != theirs.root)?;
+        Some(SplitView { size: ours.size, ours: ours.note.clone(), theirs: theirs.note.clone() })
+    }
+
+    /// The witnesses that contradict what is remembered of them, with their positions in the policy.
+    fn gone_back(&self, seen: &Sighted, trust: &Trust) -> Vec<(usize, GoneBack)> {
+        let one = |(position, new): &(usize, Sighting)| {
+            let old = self.witnesses.iter().find(|old| old.key == new.key)?;
             let (smaller, larger) = if new.tree.size < old.tree.size { (new, old) } else { (old, new) };
             // "A witness that dates the smaller of two trees later than the larger one has gone back."
-            if smaller.tree.size < larger.tree.size && is_after(Some(smaller.time), Some(larger.time), trust) {
-                let (smaller, larger) = (smaller.tree.note.clone(), larger.tree.note.clone());
-                return Some(Contradiction::Rollback { witness: name.clone(), smaller, larger });
-            }
-        }
-        None
+            let is_back =
+                smaller.tree.size < larger.tree.size && is_after(Some(smaller.time), Some(larger.time), trust);
+            let witness = trust.policy().witnesses().get(*position).filter(|_| is_back)?.name.clone();
+            let (smaller, larger) = (smaller.tree.note.clone(), larger.tree.note.clone());
+            Some((*position, GoneBack { witness, smaller, larger }))
+        };
+        seen.witnesses.iter().filter_map(one).collect()
     }
+
+    /// What becomes of this memory when another of the same log meets it that does not come from it: two runs have
+    /// begun with an older one. The other one's tree is taken like an answer's.
+    ///
+    /// # Errors
+    /// [`Apart`].
+    pub fn meet(&self, other: &Self, trust: &Trust) -> Result<Recall, Apart> {
+        if self.origin != other.origin {
+            return Err(Apart::OtherLog);
+        }
+        if let Some(SplitView { size, ours, theirs }) = other.trees().find_map(|theirs| self.split_from(theirs)) {
+            let evidence = evidence_of(Kind::SplitView, [("remembered", &ours), ("an answer", &theirs)]);
+            return Err(Apart::SplitView { size, evidence: evidence.map(Box::new) });
+        }
+        if self.open != other.open {
+            return Err(Apart::OtherOpen);
+        }
+        let mut seen = other.as_sighted(trust);
+        seen.leave_out_gone_back(self, trust);
+        Ok(Recall::of(Some(self), seen, self.open))
+    }
+
+    /// What this shows to another memory.
+    fn as_sighted(&self, trust: &Trust) -> Sighted {
+        let keys = trust.policy().witnesses().iter().map(|w| key_of(&w.vkey)).enumerate();
+        let of = |key: Hash| self.witnesses.iter().find(|s| s.key == key).cloned();
+        let witnesses = keys.filter_map(|(position, key)| Some((position, of(key)?))).collect();
+        Sighted { origin: self.origin.clone(), tree: self.tree.clone(), witnesses, gone_back: vec![] }
+    }
+}
+
+impl GoneBack {
+    /// What anybody can be shown.
+    pub fn evidence(&self) -> Option<Evidence> {
+        evidence_of(Kind::Rollback, [("the smaller tree", &self.smaller), ("the larger tree", &self.larger)])
+    }
+}
+
+impl Apart {
+    /// What anybody can be shown, if two notes contradict each other.
+    pub fn evidence(&self) -> Option<&Evidence> {
+        match self {
+            Self::SplitView { evidence, .. } => evidence.as_deref(),
+            Self::OtherLog | Self::OtherOpen => None,
+        }
+    }
+}
+
+/// Two notes of one log, and where they were seen.
+pub(crate) fn evidence_of(kind: Kind, notes: [(&str, &str); 2]) -> Option<Evidence> {
+    let origin = Origin::new(notes[0].1.split('\n').next()?).ok()?;
+    let seen = |(place, note): (&str, &str)| Seen { place: place.to_owned(), note: note.as_bytes().to_vec() };
+    Some(Evidence { kind, origin, notes: notes.into_iter().map(seen).collect(), earlier: None })
 }
 
 impl Recall {
     /// What becomes of `remembered`, of the same log and not contradicted, after this.
     pub(crate) fn of(remembered: Option<&Remembered>, seen: Sighted, open: Hash) -> Self {
-        let Sighted { origin, tree, witnesses } = seen;
+        let Sighted { origin, tree, witnesses, gone_back } = seen;
         let witnesses = witnesses.into_iter().map(|(_, sighting)| sighting);
         let Some(before) = remembered else {
             let witnesses = merged(&[], witnesses);
-            return Self::Settled(Remembered { origin, open, tree, witnesses });
+            return Self { next: Next::Settled(Remembered { origin, open, tree, witnesses }), gone_back };
         };
         let witnesses = merged(&before.witnesses, witnesses);
         let is_smaller_answer = tree.size < before.tree.size;
         let kept = if is_smaller_answer { before.tree.clone() } else { tree.clone() };
         let next = Remembered { origin: origin.clone(), open, tree: kept, witnesses };
         if tree.size == before.tree.size {
-            return Self::Settled(next);
+            return Self { next: Next::Settled(next), gone_back };
         }
         let (older, newer) = if is_smaller_answer { (tree, before.tree.clone()) } else { (before.tree.clone(), tree) };
-        Self::ToShow(Box::new(Consistency { origin, older, newer, is_smaller_answer, next }))
+        let consistency = Consistency { origin, older, newer, is_smaller_answer, next };
+        Self { next: Next::ToShow(Box::new(consistency)), gone_back }
+    }
+
+    /// What becomes of the memory.
+    pub const fn next(&self) -> &Next {
+        &self.next
     }
 
     /// What is to be remembered, if nothing must be shown first.
     pub const fn settled(&self) -> Option<&Remembered> {
-        match self {
-            Self::Settled(remembered) => Some(remembered),
-            Self::ToShow(_) => None,
+        match &self.next {
+            Next::Settled(remembered) => Some(remembered),
+            Next::ToShow(_) => None,
         }
+    }
+
+    /// The witnesses that have contradicted themselves. The answer is proved without their lines; what speaks against
+    /// them is to be kept.
+    pub fn gone_back(&self) -> &[GoneBack] {
+        &self.gone_back
     }
 }
 

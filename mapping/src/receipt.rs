@@ -15,7 +15,9 @@
 //! was allowed is not judged, and the sum is drawn all the same.
 //!
 //! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
-//! of the record before.
+//! of the record before. An event is shown as the cause only if it is one: signed, made for that version over that record, and the
+//! record is what it makes of the one before. Otherwise a DP could show its reader an event of their own as the cause of somebody
+//! else's change, and the app would claim it.
 
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 
@@ -27,7 +29,7 @@ use crate::{
     label::Label,
     mapping::Mapping,
     memory::{Recall, Remembered},
-    record::{Beginning, Claim, Ground, RecordState, Slot, Standing},
+    record::{Beginning, Claim, Ground, RecordState, Slot, SlotStatus, Standing},
     rules::{self, Held, Known, Proposal, State},
     trust::Trust,
     verify::{Asked, Opened, Proved, Question, Rejected, Shown, Trail, open_body, prove},
@@ -45,7 +47,7 @@ pub struct Current {
     pub label: Label,
     /// The labels that must stay absent while this version is the latest.
     pub watched: Vec<Label>,
-    /// The event that made it, if it was shown.
+    /// The event that made it, if it was shown, and this reader sees enough to judge that it did.
     pub event: Option<Event>,
     /// From where its past can be read.
     pub anchor: Anchor,
@@ -97,15 +99,47 @@ pub fn open_current(
 ) -> Result<Option<Current>, ReceiptRefused> {
     let question = Question { origin: &asked.origin, csi: &asked.csi, shown: Shown::Recipient };
     let proved = prove(&receipt.now, question, trust, remembered, now, trail)?;
-    let cause = shown_cause(receipt, proved.opened.as_ref())?;
-    if let Some(opened) = &proved.opened {
-        check_complete(opened, by, proved.head_time)?;
+    let event = match &proved.opened {
+        Some(opened) => made_by(receipt, opened, by, &proved)?,
+        None if receipt.cause.0.is_none() && receipt.previous.0.is_none() => None,
+        None => return Err(ReceiptRefused::OtherPrevious),
+    };
+    Ok(current(proved, event))
+}
+
+/// The event that made the current version, as far as a key is shown it. One that is shown is judged like a change of one's own.
+fn made_by(receipt: &Receipt, opened: &Opened, by: &Key, proved: &Proved) -> Result<Option<Event>, ReceiptRefused> {
+    let established = is_established(opened, by, proved.head_time);
+    let Some(cause) = shown_cause(receipt, Some(opened))? else {
         // A key that may see everything is also told what made the version.
-        if cause.is_none() && is_established(opened, by, proved.head_time) {
-            return Err(ReceiptRefused::Incomplete);
+        let refused = if established { ReceiptRefused::Incomplete } else { ReceiptRefused::OtherPrevious };
+        return if established || receipt.previous.0.is_some() { Err(refused) } else { Ok(None) };
+    };
+    let previous = open_previous(receipt, &cause, opened, proved)?;
+    check_complete(opened, previous.as_ref(), by, proved.head_time)?;
+    let Some(added) = added_by(&cause.event, &opened.state) else {
+        return if established { Err(ReceiptRefused::Incomplete) } else { Ok(None) };
+    };
+    let sent = Sent { origin: &proved.origin, event: &cause.event, added: &added, by };
+    judge(sent, &cause, (&opened.state, opened.complete), previous.as_ref())?;
+    Ok(Some(cause.event))
+}
+
+/// The mappings that an event added and that are shown, if all the others are closed: one that was rotated is as old as the one that it
+/// took the place of.
+fn added_by(event: &Event, shown: &State) -> Option<Vec<Mapping>> {
+    if rules::is_statement(event.tbs.kind) {
+        return Some(vec![]);
+    }
+    let mut added = Vec::with_capacity(event.tbs.added.len());
+    for digest in event.tbs.added.iter() {
+        match shown.held.iter().find(|h| h.mapping.digest() == *digest) {
+            Some(held) => added.push(held.mapping.clone()),
+            None if shown.closed.iter().any(|slot| slot.mapping == *digest) => {}
+            None => return None,
         }
     }
-    Ok(current(proved, cause.map(|c| c.event)))
+    Some(added)
 }
 
 /// A change as it was sent.
@@ -133,48 +167,55 @@ pub fn accept(
     now: UnixMillis,
     trail: &mut Trail,
 ) -> Result<Current, ReceiptRefused> {
-    let Sent { origin, event: signed, added, by } = sent;
-    let tbs = &signed.tbs;
-    let question = Question { origin, csi: &tbs.csi, shown: Shown::Recipient };
+    let question = Question { origin: sent.origin, csi: &sent.event.tbs.csi, shown: Shown::Recipient };
     let proved = prove(&receipt.now, question, trust, remembered, now, trail)?;
     let Some(opened) = &proved.opened else { return Err(ReceiptRefused::OtherChange) };
-    let cause = shown_cause(receipt, Some(opened))?.filter(|c| c.event == *signed);
+    let cause = shown_cause(receipt, Some(opened))?.filter(|c| c.event == *sent.event);
     let cause = cause.ok_or(ReceiptRefused::OtherChange)?;
-    let (shown, in_advance) = (&opened.state, tbs.names_no_version());
-    if !in_advance && (shown.version != tbs.version || cause.previous != tbs.previous) {
-        return Err(ReceiptRefused::OtherChange);
-    }
-    check_complete(opened, by, proved.head_time)?;
     let previous = open_previous(receipt, &cause, opened, &proved)?;
-    if proved.head_time < shown.time {
+    check_complete(opened, previous.as_ref(), sent.by, proved.head_time)?;
+    if proved.head_time < opened.state.time {
         return Err(ReceiptRefused::NotTheChange);
     }
-    let whole = opened.complete && previous.as_ref().is_none_or(|p| p.complete);
-    let in_part = |p: &&Opened| (!p.complete && !opened.complete) || !p.state.closed.is_empty();
-    if let Some(previous) = previous.as_ref().filter(in_part)
+    judge(sent, &cause, (&opened.state, opened.complete), previous.as_ref())?;
+    current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange)
+}
+
+/// Whether an event made a record out of the one before: signed, for this version over that record, and nothing else was changed.
+fn judge(
+    sent: Sent<'_>,
+    cause: &Cause,
+    (shown, complete): (&State, bool),
+    previous: Option<&Opened>,
+) -> Result<(), ReceiptRefused> {
+    let Sent { origin, event: signed, added, .. } = sent;
+    let tbs = &signed.tbs;
+    let named = tbs.names_no_version() || (shown.version == tbs.version && cause.previous == tbs.previous);
+    if !named || shown.csi != tbs.csi || rules::check_signatures(signed, origin).is_err() {
+        return Err(ReceiptRefused::OtherChange);
+    }
+    let whole = complete && previous.is_none_or(|p| p.complete);
+    let in_part = |p: &&Opened| (!p.complete && !complete) || !p.state.closed.is_empty();
+    if let Some(previous) = previous.filter(in_part)
         && rests_on_closed(sent, &previous.state)
     {
-        check_named(sent, &previous.state, shown, whole)?;
-        return current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange);
+        return check_named(sent, &previous.state, shown, whole);
     }
-    let expected = match &previous {
+    let expected = match previous {
         Some(previous) => {
             // What the DP knew from elsewhere is in the record, where everybody sees it.
             let told = |c: &&Claim| matches!(c.ground, Ground::Recycled | Ground::Stricter) || !previous.complete;
             let ground = shown.state.claim().filter(told).map(|c| c.ground);
             // The limits of the DP's policy document are not the app's to know: what the event names is what its signers allowed.
             let (now, known) = (shown.time, Known { csip: None, ground, stricter: &[], visible_max: None });
-            let proposal = Proposal { event: signed, added, origin: &proved.origin, now, known };
+            let proposal = Proposal { event: signed, added, origin, now, known };
             let before = (&previous.state, cause.previous);
             rules::apply(Some(before), proposal).map_err(|_| ReceiptRefused::NotTheChange)?
         }
         None if shown.state == RecordState::Erased => tombstone(signed, shown)?,
         None => beginning(signed, added, shown)?,
     };
-    if !is_same(&expected, shown, whole) {
-        return Err(ReceiptRefused::NotTheChange);
-    }
-    current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange)
+    if is_same(&expected, shown, whole) { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 fn shown_cause(receipt: &Receipt, opened: Option<&Opened>) -> Result<Option<Cause>, Rejected> {
@@ -243,59 +284,88 @@ fn beginning(signed: &Event, added: &[Mapping], shown: &State) -> Result<State, 
 /// From where a CSI's past can be read: a record whose cause is not opened yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Anchor {
-    csi: Csi,
+    origin: Origin,
     vrf: Key,
-    version: u32,
-    tenure: u32,
-    begins: bool,
+    state: State,
+    complete: bool,
     cause: Hash,
 }
 
 impl Anchor {
     /// The version whose cause is next.
     pub const fn version(&self) -> u32 {
-        self.version
+        self.state.version
     }
 
-    fn of(opened: &Opened, vrf: Key) -> Self {
-        let State { csi, version, tenure, start, .. } = &opened.state;
-        let (csi, begins) = (csi.clone(), start.version == *version);
-        Self { csi, vrf, version: *version, tenure: *tenure, begins, cause: opened.contents.cause }
+    fn of(opened: &Opened, vrf: Key, origin: Origin) -> Self {
+        let (state, complete, cause) = (opened.state.clone(), opened.complete, opened.contents.cause);
+        Self { origin, vrf, state, complete, cause }
     }
 
     /// Takes one step back: the event that made the anchor's version, and the record before with the anchor for the next step.
-    /// That is `None` at the beginning of the tenure, or where the reader was not there yet.
+    /// That is `None` at the beginning of the tenure, or where the reader was not there yet: which version that is, the current record
+    /// says ([`Current::first_seen_by`]). `by` is the reader.
     ///
     /// # Errors
     /// [`ReceiptRefused`].
-    pub fn step(&self, past: &Past) -> Result<(Event, Option<(State, Self)>), ReceiptRefused> {
+    pub fn step(&self, past: &Past, by: &Key) -> Result<(Event, Option<(State, Self)>), ReceiptRefused> {
         if !opens(&self.cause, &past.cause_salt, &encode(&past.cause)) {
             return Err(ReceiptRefused::OtherChange);
         }
-        let event = past.cause.event.clone();
-        match (&past.previous.0, self.version.checked_sub(1)) {
-            (None, _) => Ok((event, None)),
-            (Some(body), Some(version)) if !self.begins => {
-                let opened = open_before(body, &self.csi, version, &self.vrf, past.cause.previous, self.tenure)?;
-                let anchor = Self::of(&opened, self.vrf);
-                Ok((event, Some((opened.state, anchor))))
+        let (event, State { csi, version, tenure, .. }) = (&past.cause.event, &self.state);
+        let tbs = &event.tbs;
+        let named = tbs.names_no_version() || (tbs.version == *version && tbs.previous == past.cause.previous);
+        if !named || tbs.csi != *csi || rules::check_signatures(event, &self.origin).is_err() {
+            return Err(ReceiptRefused::OtherChange);
+        }
+        let begins = self.state.start.version == *version;
+        match (&past.previous.0, version.checked_sub(1)) {
+            (None, _) => Ok((event.clone(), None)),
+            (Some(body), Some(version)) if !begins => {
+                let opened = open_before(body, csi, version, &self.vrf, past.cause.previous, *tenure)?;
+                self.judge(past, &opened, by)?;
+                let anchor = Self::of(&opened, self.vrf, self.origin.clone());
+                Ok((event.clone(), Some((opened.state, anchor))))
             }
             _ => Err(ReceiptRefused::OtherPrevious),
         }
     }
+
+    /// Whether the event made this version of the one before, where both are shown whole.
+    fn judge(&self, past: &Past, before: &Opened, by: &Key) -> Result<(), ReceiptRefused> {
+        let is_whole = |complete, state: &State| complete && state.closed.is_empty();
+        if !is_whole(self.complete, &self.state) || !is_whole(before.complete, &before.state) {
+            return Ok(());
+        }
+        let event = &past.cause.event;
+        let added = added_by(event, &self.state).ok_or(ReceiptRefused::NotTheChange)?;
+        let sent = Sent { origin: &self.origin, event, added: &added, by };
+        judge(sent, &past.cause, (&self.state, self.complete), Some(before))
+    }
+}
+
+impl Current {
+    /// The first version that a key may see, once it is no longer new: the one that first had a mapping of its own that stands, in this
+    /// tenure. `None` if it has none.
+    pub fn first_seen_by(&self, by: &Key) -> Option<u32> {
+        let own = self.state.held.iter().filter(|h| h.mapping.recipient == *by);
+        own.map(|h| h.standing.since_version).min().map(|first| first.max(self.state.start.version))
+    }
 }
 
 /// Only a receipt for a key whose mappings are all new may leave hidden slots unopened; and only mappings that are older than all
-/// of the key's own may be closed to it.
-fn check_complete(opened: &Opened, by: &Key, now: UnixMillis) -> Result<(), ReceiptRefused> {
-    if !is_established(opened, by, now) {
+/// of the key's own may be closed to it. Both records are judged alike, and by both: otherwise what is kept back of the one before
+/// could be dropped unseen, and a key that leaves is still judged by how it stood.
+fn check_complete(opened: &Opened, previous: Option<&Opened>, by: &Key, now: UnixMillis) -> Result<(), ReceiptRefused> {
+    let both = || std::iter::once(opened).chain(previous);
+    if !both().any(|o| is_established(o, by, now)) {
         return Ok(());
     }
-    let state = &opened.state;
-    let own = state.held.iter().filter(|h| h.mapping.recipient == *by);
+    let own = both().flat_map(|o| &o.state.held).filter(|h| h.mapping.recipient == *by);
     let first = own.map(|h| h.standing.since_version).min();
     let is_older = |slot: &Slot| first.is_some_and(|first| slot.standing.since_version < first);
-    if opened.complete && state.closed.iter().all(is_older) { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
+    let is_shown = |o: &Opened| o.complete && o.state.closed.iter().all(is_older);
+    if both().all(is_shown) { Ok(()) } else { Err(ReceiptRefused::Incomplete) }
 }
 
 /// Whether a key has a mapping here that is not new.
@@ -312,21 +382,135 @@ fn rests_on_closed(sent: Sent<'_>, previous: &State) -> bool {
 /// now = previous - removed + added among what such a key is shown, whoever allowed it. Where all slots were opened (`whole`), that
 /// is everything: what is closed is compared by standing and digest.
 fn check_named(sent: Sent<'_>, previous: &State, shown: &State, whole: bool) -> Result<(), ReceiptRefused> {
-    let tbs = &sent.event.tbs;
-    let stays = || previous.held.iter().filter(|h| !tbs.removed.contains(&h.mapping.digest()));
-    let is_expected = |s: &Held| stays().any(|h| h == s) || sent.added.contains(&s.mapping);
-    // Lists are compared as lists: what is visible in its order, and nothing twice.
-    let is_visible = |m: &&Mapping| m.tags.as_exact().is_none();
-    let visible = stays().map(|h| &h.mapping).chain(sent.added).filter(is_visible);
-    let same_visible = visible.eq(shown.held.iter().map(|h| &h.mapping).filter(is_visible));
-    let is_open = |m: &&Mapping| m.tags.as_exact().is_some() && (whole || m.recipient == *sent.by);
-    let mut must_show = stays().map(|h| &h.mapping).chain(sent.added).filter(is_open);
-    let all_shown = must_show.all(|m| shown.held.iter().any(|s| s.mapping == *m));
-    let closed = previous.closed.iter().filter(|slot| !tbs.removed.contains(&slot.mapping)).copied().collect();
-    let same_closed = !whole || is_same_closed(closed, &shown.closed);
-    let same_hidden = all_shown && same_closed;
-    let right = same_visible && same_hidden && is_distinct(&shown.held) && shown.held.iter().all(is_expected);
-    if right { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
+    let named = Named { sent, previous, shown, whole };
+    let right = named.has_right_frame() && named.shows_what_it_must() && named.closes_what_was_closed();
+    if right && is_distinct(&shown.held) && shown.held.iter().all(|h| named.is_expected(h)) {
+        Ok(())
+    } else {
+        Err(ReceiptRefused::NotTheChange)
+    }
+}
+
+/// A change that is judged by what its event names, since what allowed it is closed to the reader.
+struct Named<'a> {
+    sent: Sent<'a>,
+    previous: &'a State,
+    shown: &'a State,
+    whole: bool,
+}
+
+impl Named<'_> {
+    /// The mapping of which an event says that it is not served, or is again.
+    fn stated(&self) -> Option<&Hash> {
+        let tbs = &self.sent.event.tbs;
+        rules::is_statement(tbs.kind).then(|| tbs.removed.first().or(tbs.added.first())).flatten()
+    }
+
+    /// The key whose mappings all go.
+    fn revoked(&self) -> Option<Key> {
+        let is_revocation = self.sent.event.tbs.kind == EventKind::KeyCompromise;
+        self.sent.event.authorities.first().filter(|_| is_revocation).map(|a| a.key)
+    }
+
+    fn is_removed(&self, digest: &Hash) -> bool {
+        self.stated().is_none() && self.sent.event.tbs.removed.contains(digest)
+    }
+
+    /// What stays of what was shown.
+    fn stays(&self) -> impl Iterator<Item = &Held> {
+        let goes = |h: &Held| self.is_removed(&h.mapping.digest()) || self.revoked() == Some(h.mapping.recipient);
+        self.previous.held.iter().filter(move |h| !goes(h))
+    }
+
+    /// Whether a mapping stood before and stands as it did, but for what the event says of it, or is one that was added.
+    fn is_expected(&self, h: &Held) -> bool {
+        let is_stated = self.stated() == Some(&h.mapping.digest());
+        let stood = self.stays().any(|s| s.mapping == h.mapping && (is_stated || s.standing == h.standing));
+        let digest = h.mapping.digest();
+        let added = self.sent.event.tbs.added.iter().position(|added| *added == digest);
+        stood || added.is_some_and(|i| self.is_standing_of_added(i, h))
+    }
+
+    /// A mapping that was added stands as any would that is added now. Whether it is a newcomer depends on what is closed, too; and
+    /// one that was rotated stands as the one that it took the place of.
+    fn is_standing_of_added(&self, i: usize, h: &Held) -> bool {
+        let tbs = &self.sent.event.tbs;
+        let rotated = tbs.removed.get(i).filter(|_| tbs.kind == EventKind::RotateKey);
+        if let Some(digest) = rotated {
+            let old = self.previous.held.iter().find(|p| p.mapping.digest() == *digest);
+            return old.map_or(h.standing.status == SlotStatus::Served, |old| old.standing == h.standing);
+        }
+        let (version, time) = (self.shown.version, self.shown.time);
+        let expected = rules::standing_of_added(Some(self.previous), &h.mapping, version, time);
+        let sees_all = self.whole && self.previous.closed.is_empty();
+        let newcomer = if sees_all { expected.newcomer } else { h.standing.newcomer };
+        Standing { newcomer, ..expected } == h.standing
+    }
+
+    /// Lists are compared as lists: what is visible in its order. Of what is hidden, the reader's own is shown, and all if all is opened.
+    fn shows_what_it_must(&self) -> bool {
+        let is_visible = |m: &&Mapping| m.tags.as_exact().is_none();
+        let expected = || self.stays().map(|h| &h.mapping).chain(self.sent.added);
+        let same_visible =
+            expected().filter(is_visible).eq(self.shown.held.iter().map(|h| &h.mapping).filter(is_visible));
+        let is_open = |m: &&Mapping| !is_visible(m) && (self.whole || m.recipient == *self.sent.by);
+        same_visible && expected().filter(is_open).all(|m| self.shown.held.iter().any(|s| s.mapping == *m))
+    }
+
+    /// Where all slots were opened, what is closed is what was closed. Whose it is is not shown: a revocation may take any of it away.
+    fn closes_what_was_closed(&self) -> bool {
+        if !self.whole {
+            return true;
+        }
+        let tbs = &self.sent.event.tbs;
+        let stay = || self.previous.closed.iter().filter(|slot| !self.is_removed(&slot.mapping));
+        let is_stated = |slot: &Slot| self.stated() == Some(&slot.mapping);
+        let stood =
+            |slot: &Slot| stay().any(|s| s.mapping == slot.mapping && (is_stated(slot) || s.standing == slot.standing));
+        // A rotated mapping stands as the one that it took the place of, which was closed as well.
+        let old_of = |slot: &Slot| tbs.added.iter().position(|d| *d == slot.mapping).and_then(|i| tbs.removed.get(i));
+        let was_closed = |old: &Hash, slot: &Slot| {
+            self.previous.closed.iter().any(|s| s.mapping == *old && s.standing == slot.standing)
+        };
+        let rotated =
+            |slot: &Slot| tbs.kind == EventKind::RotateKey && old_of(slot).is_some_and(|old| was_closed(old, slot));
+        let came = self.shown.closed.iter().filter(|slot| rotated(slot)).count();
+        let (before, now) = (stay().count() + came, self.shown.closed.len());
+        let none_gone = before == now || (self.revoked().is_some() && now < before);
+        none_gone && self.shown.closed.iter().all(|s| stood(s) || rotated(s)) && is_distinct_slots(&self.shown.closed)
+    }
+
+    /// What a record says beside its mappings: nobody's claim is slipped in, and none ends but by what ends one.
+    fn has_right_frame(&self) -> bool {
+        let (before, shown, kind) = (&self.previous.state, &self.shown.state, self.sent.event.tbs.kind);
+        let same = self.shown.start == self.previous.start && self.previous.time <= self.shown.time;
+        same && match (before, shown) {
+            (RecordState::Contested(b), RecordState::Contested(c)) if kind == EventKind::Objection => {
+                (b.key, b.version, b.time, b.ground) == (c.key, c.version, c.time, c.ground)
+            }
+            (_, RecordState::Contested(claim)) if kind == EventKind::NewHolderPending => self.is_put_down(claim),
+            (_, RecordState::Contested(_)) => before == shown,
+            (RecordState::Contested(claim), RecordState::Standing) => {
+                let is_void = claim.is_void_at(self.shown.version, self.shown.time);
+                is_void || kind == EventKind::Objection || self.revoked() == Some(claim.key)
+            }
+            (_, RecordState::Erased) => kind == EventKind::Erase,
+            (_, RecordState::Standing | RecordState::Vacant) => true,
+        }
+    }
+
+    /// Whether a claim is the one that the event puts down.
+    fn is_put_down(&self, claim: &Claim) -> bool {
+        let is_signer = self.sent.event.authorities.iter().any(|a| a.key == claim.key);
+        let until = claim.time.plus_ms(claim.ground.hold_ms());
+        let is_now = (claim.version, claim.time) == (self.shown.version, self.shown.time);
+        is_signer && is_now && claim.until == until && !claim.objected.0
+    }
+}
+
+/// Whether no slot is there twice.
+fn is_distinct_slots(slots: &[Slot]) -> bool {
+    slots.iter().enumerate().all(|(i, s)| slots[..i].iter().all(|other| other.mapping != s.mapping))
 }
 
 /// Whether the same is closed, in whatever order: slots have none.
@@ -370,7 +554,7 @@ fn is_distinct(held: &[Held]) -> bool {
 
 fn current(proved: Proved, event: Option<Event>) -> Option<Current> {
     let opened = proved.opened?;
-    let anchor = Anchor::of(&opened, proved.vrf);
+    let anchor = Anchor::of(&opened, proved.vrf, proved.origin);
     Some(Current {
         anchor,
         state: opened.state,

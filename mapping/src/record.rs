@@ -44,6 +44,12 @@ pub const HOLD_MS: u64 = 14 * 24 * 3600 * 1000;
 pub const SHORT_HOLD_MS: u64 = 72 * 3600 * 1000;
 /// How long after its hold a claim may be taken up; then it is void. 14 days.
 pub const TAKE_UP_MS: u64 = 14 * 24 * 3600 * 1000;
+/// How many versions may follow that of a claim before it is void. The proof that it was kept opens them all ([`crate::tenure`]), and must
+/// have an end: thirty-two are 74 KB.
+pub const CLAIM_VERSIONS_MAX: u32 = 32;
+/// How many versions after that of a claim ordinary changes may still make: then only what settles it, or ends a stolen key. Otherwise a
+/// former holder would end each claim by changing something often. So room is left for the revocation of sixteen keys.
+pub const CLAIM_CHANGES_MAX: u32 = 16;
 
 /// How long a mapping of another key stays after it has lapsed, also where a full record needs the room: as long as a claim waits.
 pub const LAPSED_KEPT_MS: u64 = HOLD_MS;
@@ -179,9 +185,20 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether nobody took it up in time.
-    pub fn is_void_at(&self, now: UnixMillis) -> bool {
-        self.until.plus_ms(TAKE_UP_MS) <= now
+    /// A claim as it is put down.
+    pub fn new(key: Key, version: u32, time: UnixMillis, ground: Ground) -> Self {
+        Self { key, version, time, until: time.plus_ms(ground.hold_ms()), ground, objected: Flag(false) }
+    }
+
+    /// What an objection without possession makes of it. One does so once.
+    pub fn extended(&self) -> Option<Self> {
+        let until = self.until.plus_ms(self.ground.hold_ms());
+        (!self.objected.0).then_some(Self { until, objected: Flag(true), ..*self })
+    }
+
+    /// Whether it is void where a record of this version bears it: nobody took it up in time, or before too many versions were made.
+    pub fn is_void_at(&self, version: u32, now: UnixMillis) -> bool {
+        self.until.plus_ms(TAKE_UP_MS) <= now || version.saturating_sub(self.version) > CLAIM_VERSIONS_MAX
     }
 }
 

@@ -14,8 +14,8 @@ use waymark_mapping::{
     mapping::Mapping,
     names::Tag,
     receipt::{ReceiptRefused, Sent, accept},
-    record::NEW_MS,
-    rules::{Held, Refused},
+    record::{NEW_MS, VISIBLE_SLOTS_MAX},
+    rules::{Held, Known, Refused},
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
     wire::{Opaque16, decode, encode},
 };
@@ -33,6 +33,31 @@ fn check(world: &World, answer: &Answer, asked: &Asked) -> Result<Lookup, Reject
 
 fn is_not_proven(verdict: Result<Lookup, Rejected>) -> bool {
     matches!(verdict, Err(Rejected::NotProven(_)))
+}
+
+/// As many as a record has room for, each with its consent, detached by its MSP, and attested by a key that has retired since.
+#[test]
+fn a_record_with_thirty_two_visible_mappings_is_answered() {
+    let mut world = World::new();
+    let added: Vec<Mapping> = (0..33).map(|_| world.visible("a", "wire.example")).collect();
+    let known = Known { visible_max: Some(VISIBLE_SLOTS_MAX), ..Known::default() };
+    let event = world.event(EventKind::Issue, &added[..32], &[], &["a"], false);
+    let state = world.judge_knowing(&event, &added[..32], known).unwrap();
+    let consents = added[..32].iter().map(|m| world.consent(m)).collect();
+    world.log_state(state, event.clone(), consents);
+    accept(&world.receipt(), sent(&event, &added[..32]), &world.trust(), None, world.clock(), &mut Trail::default())
+        .unwrap();
+    let more = world.event(EventKind::Issue, &added[32..], &[], &["a"], false);
+    assert_eq!(world.judge_knowing(&more, &added[32..], known), Err(Refused::Full));
+    for mapping in &added[..32] {
+        let event = world.statement(EventKind::MspDetach, Some(mapping.digest()), 1, "wire.example");
+        world.change(&event, &[]).unwrap();
+    }
+    let prover = waymark_mapping::entry::ProviderRole::PROVER;
+    world.add_key("dp.example", prover, "the prover's next key");
+    world.retire_key("dp.example", prover, "dp.example", "the prover's next key");
+    let lookup = check(&world, &world.answer(&csi(), None), &asked(None)).unwrap();
+    assert_eq!(lookup.mappings.iter().filter(|m| m.holds).count(), 32);
 }
 
 #[test]

@@ -2,16 +2,17 @@
 
 mod world;
 
-use waymark_log::time::UnixMillis;
+use waymark_log::{proof::naive_root, time::UnixMillis};
 use waymark_mapping::{
     answer::{Answer, Content, Past, Receipt},
+    audit::{Finding, Replay},
     event::{Event, EventKind},
     facts::{Contest, Service},
     mapping::{Mapping, Tags},
     names::Tag,
     receipt::{Current, ReceiptRefused, accept, open_current},
     record::{Beginning, Ground, HOLD_MS, RecordState, SHORT_HOLD_MS, TAKE_UP_MS},
-    rules::{Known, Refused},
+    rules::{Known, Refused, State},
     tenure::{PASSAGE_MS, Passage},
     trust::Trust,
     verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
@@ -489,30 +490,50 @@ fn a_change_of_hands_on_a_stricter_proof_is_contested_unless_that_prover_is_pinn
     assert_eq!(seen(&world).contested, None);
 }
 
-#[test]
-fn a_dp_that_skips_the_hold_is_not_believed() {
+/// What a DP logs that lets Carol in a day after her claim. Its rules would not, so it makes the record by hand.
+fn let_in_early() -> (World, State, Event) {
     let (mut world, _) = bob();
     plain_claim(&mut world);
     world.wait(DAY);
-    // The DP lets Carol in thirteen days early. Its rules would not, so it makes the record by hand.
     let mapping = next_tenure_mapping(&mut world, "carol");
     let event = world.event(EventKind::NewHolder, std::slice::from_ref(&mapping), &[], &["carol"], false);
-    let mut early = world.before().unwrap().0.clone();
+    let (before, commitment) = world.before().unwrap();
+    let mut early = before.clone();
     let RecordState::Contested(claim) = &mut early.state else { panic!("contested") };
     claim.until = UnixMillis::new(world.now);
-    let proposal_state = {
-        let before = (&early, world.before().unwrap().1);
-        let now = UnixMillis::new(world.now + 200);
-        let proposal = waymark_mapping::rules::Proposal {
-            event: &event,
-            added: std::slice::from_ref(&mapping),
-            origin: &world.origin,
-            now,
-            known: Known::default(),
-        };
-        waymark_mapping::rules::apply(Some(before), proposal).unwrap()
+    let proposal = waymark_mapping::rules::Proposal {
+        event: &event,
+        added: std::slice::from_ref(&mapping),
+        origin: &world.origin,
+        now: UnixMillis::new(world.now + 200),
+        known: Known::default(),
     };
-    world.log_state(proposal_state, event, vec![]);
+    let state = waymark_mapping::rules::apply(Some((&early, commitment)), proposal).unwrap();
+    (world, state, event)
+}
+
+/// What is left to a DP: a sender sees no more of the past than a head that is dated back. Whoever follows the log sees it at once.
+#[test]
+fn a_head_that_is_dated_back_hides_a_skipped_hold_from_senders_and_from_no_monitor() {
+    let (mut world, state, event) = let_in_early();
+    let now = world.now;
+    world.now -= PASSAGE_MS + DAY;
+    world.log_state(state, event, vec![]);
+    world.now = now + HOUR;
+    world.publish(vec![]);
+    let lookup = seen(&world);
+    assert_eq!((lookup.outcome, lookup.contested), (Outcome::Listed, None));
+    assert!(!lookup.changed_hands.unwrap().recent);
+    let leaves = world.leaves();
+    let mut replay = Replay::new(world.origin.clone(), world.log.key());
+    let found = replay.extend(&world.entries, leaves.len() as u64, &naive_root(&leaves)).findings;
+    assert!(matches!(found[..], [Finding::Head { what: "the time", .. }]), "{found:?}");
+}
+
+#[test]
+fn a_dp_that_skips_the_hold_is_not_believed() {
+    let (mut world, state, event) = let_in_early();
+    world.log_state(state, event, vec![]);
     assert!(is_not_proven(check(&world, &world.answer(&csi(), None))));
     // Nor by calling it something else, leaving the proof away, or saying that it was long ago.
     let mut answer = world.answer(&csi(), None);
@@ -658,17 +679,17 @@ fn history_goes_back_to_the_beginning_of_the_tenure() {
         cause_salt: world.versions[version].composed.cause_salt,
         previous: Optional24(version.checked_sub(1).map(|v| world.bare_body(&world.versions[v]))),
     };
-    let (kind, step) = current.anchor.step(&past(2)).map(|(e, s)| (e.tbs.kind, s)).unwrap();
+    let (kind, step) = current.anchor.step(&past(2), &key_of("bob")).map(|(e, s)| (e.tbs.kind, s)).unwrap();
     let (state, anchor) = step.unwrap();
     assert_eq!((kind, state.version, state.held.len()), (EventKind::Withdraw, 1, 3));
-    assert!(anchor.step(&past(2)).is_err(), "another version's cause");
+    assert!(anchor.step(&past(2), &key_of("bob")).is_err(), "another version's cause");
     let mut other = past(1);
     other.previous = Optional24(Some(world.bare_body(&world.versions[1])));
-    assert!(anchor.step(&other).is_err(), "another record before");
-    let (event, step) = anchor.step(&past(1)).unwrap();
+    assert!(anchor.step(&other, &key_of("bob")).is_err(), "another record before");
+    let (event, step) = anchor.step(&past(1), &key_of("bob")).unwrap();
     let (state, anchor) = step.unwrap();
     assert_eq!((event.tbs.kind, state.version, state.held.len()), (EventKind::Issue, 0, 2));
-    assert!(anchor.step(&past(0)).unwrap().1.is_none());
+    assert!(anchor.step(&past(0), &key_of("bob")).unwrap().1.is_none());
 }
 
 /// Nobody is shown the history of somebody else, in either direction: no byte of an old mapping, key or consent stands in

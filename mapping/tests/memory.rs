@@ -24,7 +24,7 @@ use waymark_mapping::{
     evidence::{Evidence, Kind, Shown},
     facts::OpenKnown,
     identifier::Csi,
-    memory::{Consistency, Recall, Remembered, Unshown},
+    memory::{Apart, Consistency, Next, Recall, Remembered, Unshown},
     receipt::{ReceiptRefused, accept, open_current},
     trust::{Trust, pin_text},
     verify::{Asked, Lookup, Rejected, Trail, Verified, verify},
@@ -52,16 +52,16 @@ fn tiles(leaves: &[Hash], wanted: Vec<Tile>) -> HashTiles {
 
 /// What is remembered after this, once the log of these leaves has shown what it must.
 fn settled(recall: &Recall, leaves: &[Hash]) -> Result<Remembered, Unshown> {
-    match recall {
-        Recall::Settled(remembered) => Ok(remembered.clone()),
-        Recall::ToShow(consistency) => {
+    match recall.next() {
+        Next::Settled(remembered) => Ok(remembered.clone()),
+        Next::ToShow(consistency) => {
             consistency.check(&tiles(leaves, consistency.tiles(leaves.len() as u64).expect("not less than remembered")))
         }
     }
 }
 
 fn to_show(recall: &Recall) -> &Consistency {
-    let Recall::ToShow(consistency) = recall else { panic!("nothing is to be shown") };
+    let Next::ToShow(consistency) = recall.next() else { panic!("nothing is to be shown") };
     consistency
 }
 
@@ -197,6 +197,77 @@ fn a_witness_that_dates_a_smaller_tree_later_has_gone_back() {
     assert_eq!(to_show(never.recall()).newer(), knows_large.size());
 }
 
+/// A witness whose clock is behind is like one that is away: what is missing then is a quorum, and nobody is accused.
+#[test]
+fn a_witness_whose_clock_is_behind_accuses_no_log() {
+    let (_, large, t) = two_sizes();
+    let (trust, behind) = (large.trust(), t - SKEW_S - 60);
+    let verdict = |times| judged(&answer_at(&large, times), &trust, None, t).map(drop);
+    assert!(verdict([t, t, t, behind]).is_ok());
+    assert!(matches!(verdict([t, t, behind, 0]), Err(Rejected::Stale(_))));
+    assert!(matches!(verdict([behind; 4]), Err(Rejected::NotProven(_))), "a head that nobody has seen by then");
+}
+
+#[test]
+fn a_witness_that_contradicts_itself_is_taken_as_absent_where_the_others_are_a_quorum() {
+    let (small, large, t) = two_sizes();
+    let (trust, later) = (large.trust(), t + SKEW_S + 1);
+    let first = judged(&answer_at(&small, [later; 4]), &trust, None, later).unwrap();
+    let first = first.recall().settled().unwrap();
+    // The fourth dates the larger tree certainly before the smaller one.
+    let lying = answer_at(&large, [later, later, later, t]);
+    let verified = judged(&lying, &trust, Some(first), later).expect("one witness decides over all");
+    let without = judged(&answer_at(&large, [later, later, later, 0]), &trust, Some(first), later).unwrap();
+    assert_eq!(verified.get(), without.get(), "its line counts for nothing");
+    let [gone_back] = verified.recall().gone_back() else { panic!("nobody is told") };
+    assert_eq!((gone_back.witness.as_str(), without.recall().gone_back()), ("w4", &[][..]));
+    let shown = shown_by(&gone_back.evidence().unwrap(), &trust);
+    assert_eq!(shown, (Kind::Rollback, Shown::Witnesses(vec!["w4".to_owned()])));
+    // What is remembered is what it would be without the line: so it does not count the next time either.
+    let next = settled(verified.recall(), &large.leaves()).unwrap();
+    assert_eq!(Some(next.size()), settled(without.recall(), &large.leaves()).ok().map(|r| r.size()));
+    let again = judged(&lying, &trust, Some(&next), later).unwrap();
+    assert_eq!(again.recall().gone_back(), verified.recall().gone_back());
+    // A smaller tree is no exception, and must be a beginning all the same.
+    let lagging = judged(&answer_at(&small, [t, t, t, later]), &trust, Some(&remembered_at(&large, t)), later).unwrap();
+    assert_eq!(lagging.recall().gone_back().len(), 1);
+    assert_eq!(to_show(lagging.recall()).newer(), large.entries.len() as u64);
+
+    // Where it is needed, the answer is refused: with three lines of four, or with two that lie.
+    for times in [[later, later, 0, t], [later, later, t, t], [t; 4]] {
+        let refused = judged(&answer_at(&large, times), &trust, Some(first), later);
+        let Err(rejected @ Rejected::Rollback { .. }) = refused else { panic!("{times:?}: {refused:?}") };
+        assert_eq!(shown_by(&rejected.evidence().unwrap(), &trust).0, Kind::Rollback);
+    }
+}
+
+/// What is remembered of a log by somebody who has seen it once.
+fn remembered_at(world: &World, at: u64) -> Remembered {
+    judged(&answer_at(world, [at; 4]), &world.trust(), None, at).unwrap().recall().settled().unwrap().clone()
+}
+
+#[test]
+fn a_checkpoint_with_extension_lines_is_refused_whatever_is_remembered() {
+    let (small, large, t) = two_sizes();
+    let trust = large.trust();
+    let extended = |world: &World, line: &str, time: u64| {
+        let mut checkpoint = Checkpoint::new(ORIGIN.clone(), world.entries.len() as u64, naive_root(&world.leaves()));
+        checkpoint.extensions = vec![line.to_owned()];
+        let text = checkpoint.format();
+        let lines: Vec<_> = world.witnesses.iter().map(|w| w.cosign(&text, UnixSeconds::new(time))).collect();
+        let mut answer = world.answer(&csi(), None);
+        answer.checkpoint = Opaque16::new(SignedCheckpoint::sign(checkpoint, &world.log).to_note(&lines)).unwrap();
+        answer
+    };
+    // Else a note that is too long to be remembered of each witness would hide that all of them go back.
+    for line in ["x", &"x".repeat(8 << 10)] {
+        for (world, at, remembered) in [(&large, t, None), (&small, t + 60, Some(remembered_at(&large, t)))] {
+            let refused = judged(&extended(world, line, at), &trust, remembered.as_ref(), at);
+            assert!(matches!(refused, Err(Rejected::Malformed(_))), "{refused:?}");
+        }
+    }
+}
+
 #[test]
 fn a_witness_is_known_by_its_key_whatever_a_policy_calls_it() {
     let (small, large, t) = two_sizes();
@@ -210,6 +281,41 @@ fn a_witness_is_known_by_its_key_whatever_a_policy_calls_it() {
     let back = judged(&answer_at(&small, [at, t, t, 0]), &renamed, known.recall().settled(), at);
     let Err(Rejected::Rollback { witness, .. }) = back else { panic!("{back:?}") };
     assert_eq!(witness, "w2");
+}
+
+#[test]
+fn two_memories_that_began_alike_become_one_only_if_they_are_of_one_log() {
+    let (small, large, t) = two_sizes();
+    let (trust, leaves) = (large.trust(), large.leaves());
+    let (of_small, of_large) = (remembered_at(&small, t), remembered_at(&large, t));
+    // Whichever was written first, the larger one is kept, once the tiles have shown that the smaller is its beginning.
+    for (there, ours) in [(&of_small, &of_large), (&of_large, &of_small)] {
+        let met = there.meet(ours, &trust).unwrap();
+        assert!(met.settled().is_none(), "joined before anything was shown");
+        assert_eq!(settled(&met, &leaves), Ok(of_large.clone()));
+    }
+    let later = remembered_at(&small, t + 1);
+    assert_eq!(of_small.meet(&later, &trust).unwrap().settled().map(Remembered::size), Some(of_small.size()));
+    // Another tree of the same size is a split view, also if it is not the largest.
+    let mut other = World { now: World::new().now + 1, ..World::new() };
+    while other.entries.len() < small.entries.len() {
+        other.publish(vec![]);
+    }
+    let split = remembered_at(&other, t);
+    let seen_both = judged(&answer_at(&large, [t, t, t, 0]), &trust, Some(&of_small), t).unwrap();
+    let seen_both = settled(seen_both.recall(), &leaves).unwrap();
+    for (there, ours) in [(&of_small, &split), (&split, &of_small), (&seen_both, &split), (&split, &seen_both)] {
+        let apart = there.meet(ours, &trust).unwrap_err();
+        assert!(matches!(apart, Apart::SplitView { .. }), "{apart:?}");
+        assert_eq!(shown_by(apart.evidence().unwrap(), &trust), (Kind::SplitView, Shown::Log));
+    }
+    // Of another size it is a fork: the tiles show another beginning.
+    let forked = settled(&of_large.meet(&split, &trust).unwrap(), &leaves);
+    assert!(matches!(forked, Err(Unshown::NotConsistent(_))), "{forked:?}");
+    // What one run saw of a witness can contradict what the other saw.
+    let back = of_large.meet(&remembered_at(&small, t + SKEW_S + 1), &trust).unwrap();
+    assert_eq!(back.gone_back().len(), 4);
+    assert_eq!(settled(&back, &leaves), Ok(of_large));
 }
 
 #[test]
@@ -340,6 +446,15 @@ fn a_receipt_shows_the_place_of_the_open_entry_and_moves_the_same_memory() {
     let now = UnixMillis::new(at * 1000);
     let refused = accept(&back, sent(&event, &mappings), &trust, Some(&knows_more), now, &mut Trail::default());
     assert!(matches!(refused, Err(ReceiptRefused::Rejected(Rejected::Rollback { .. }))), "{refused:?}");
+    // One witness that does so is taken as absent, and convicted.
+    let t = world.now / 1000;
+    back.now.checkpoint = Opaque16::new(world.checkpoint_at(world.entries.len(), [at, t, t, t])).unwrap();
+    let current =
+        accept(&back, sent(&event, &mappings), &trust, Some(&knows_more), now, &mut Trail::default()).unwrap();
+    assert_eq!(current.recall.gone_back().len(), 1);
+    let (by, asked) = (key_of("a"), question(csi()));
+    let opened = open_current(&back, &asked, &by, &trust, Some(&knows_more), now, &mut Trail::default()).unwrap();
+    assert_eq!(opened.unwrap().recall.gone_back(), current.recall.gone_back());
 }
 
 #[test]
@@ -393,12 +508,16 @@ struct Town {
     grown: Vec<Grown>,
     leaves: Vec<Hash>,
     witnesses: Vec<Honest>,
-    /// Notes that some front of the DP may still answer with, and of which tree.
-    published: Vec<(usize, String)>,
+    /// Which witness says what it likes, if any does.
+    liar: Option<usize>,
+    /// Notes that some front of the DP may still answer with, of which tree, and the same without the liar's line.
+    published: Vec<(usize, String, String)>,
     senders: Vec<Option<Remembered>>,
     trust: Trust,
     believed: u64,
     lagging: u64,
+    gone_back: u64,
+    refused: u64,
 }
 
 impl Town {
@@ -426,10 +545,13 @@ impl Town {
             log: world.log.clone(),
             leaves: world.leaves(),
             trust: world.trust(),
+            liar: None,
             published: vec![],
             senders: vec![None; 4],
             believed: 0,
             lagging: 0,
+            gone_back: 0,
+            refused: 0,
             grown,
             rng,
         }
@@ -449,6 +571,9 @@ impl Town {
         let (i, newest) = (self.below(4) as usize, self.sizes() - 1);
         let (dice, asleep, set, delay) = (self.below(20), self.below(200), self.below(2 * OFF_S + 1), self.below(40));
         let up = self.below(3) as usize;
+        if self.liar == Some(i) {
+            return self.lie(i, newest);
+        }
         let (now_s, witness) = (self.now_s, &mut self.witnesses[i]);
         match dice {
             0 => witness.asleep_until_s = now_s + asleep,
@@ -464,22 +589,31 @@ impl Town {
         }
     }
 
+    /// Any tree, at any time that may count.
+    fn lie(&mut self, i: usize, newest: usize) {
+        let (tree, time) = (self.below(newest as u64 + 1) as usize, self.now_s - 500 + self.below(530));
+        let line = self.witnesses[i].cosigner.cosign(&self.grown[tree].checkpoint.format(), UnixSeconds::new(time));
+        self.witnesses[i].given.push((tree, self.now_s, line));
+    }
+
     /// Some front of the DP puts a note together from what it has, new or old, of three witnesses or all.
     fn publish(&mut self) {
         let tree = self.below(self.sizes() as u64) as usize;
         let left_out = self.below(5) as usize;
-        let mut lines = vec![];
+        let (mut lines, mut honest) = (vec![], vec![]);
         for i in (0..4).filter(|i| *i != left_out) {
             let has = |(of, from, _): &&(usize, u64, SignatureLine)| *of == tree && *from <= self.now_s;
             let of_tree: Vec<SignatureLine> =
                 self.witnesses[i].given.iter().filter(has).map(|(.., line)| line.clone()).collect();
             if !of_tree.is_empty() {
-                lines.push(of_tree[self.below(of_tree.len() as u64) as usize].clone());
+                let line = &of_tree[self.below(of_tree.len() as u64) as usize];
+                lines.push(line.clone());
+                honest.extend((self.liar != Some(i)).then(|| line.clone()));
             }
         }
         if lines.len() >= 3 {
-            let note = SignedCheckpoint::sign(self.grown[tree].checkpoint.clone(), &self.log).to_note(&lines);
-            self.published.push((tree, note));
+            let signed = SignedCheckpoint::sign(self.grown[tree].checkpoint.clone(), &self.log);
+            self.published.push((tree, signed.to_note(&lines), signed.to_note(&honest)));
         }
     }
 
@@ -490,15 +624,28 @@ impl Town {
         }
         let recent = self.published.len().saturating_sub(12);
         let chosen = recent + self.below((self.published.len() - recent) as u64) as usize;
-        let (sender, (tree, note)) = (self.below(4) as usize, self.published[chosen].clone());
+        let (sender, (tree, note, without)) = (self.below(4) as usize, self.published[chosen].clone());
         let mut answer = self.grown[tree].answer.clone();
         answer.checkpoint = Opaque16::new(note).unwrap();
         let remembered = self.senders[sender].as_ref();
         let verified = match judged(&answer, &self.trust, remembered, self.now_s) {
             // Too old by now: no fault of anybody's.
             Err(Rejected::Stale(_)) => return,
+            // "The other cosignatures meet the policy": else the line was needed, and a lie may be told by whatever it
+            // breaks.
+            Err(refused) if self.liar.is_some() => {
+                answer.checkpoint = Opaque16::new(without).unwrap();
+                let without = judged(&answer, &self.trust, remembered, self.now_s);
+                assert!(matches!(without, Err(Rejected::Stale(_))), "WAYMARK_MEMORY_SEED={seed}: {refused}");
+                self.refused += u64::from(matches!(refused, Rejected::Rollback { .. }));
+                return;
+            }
             verdict => verdict.unwrap_or_else(|e| panic!("WAYMARK_MEMORY_SEED={seed}: {e}")),
         };
+        let gone_back = verified.recall().gone_back();
+        assert!(gone_back.iter().all(|g| self.liar.is_some() && g.witness == "w4"), "WAYMARK_MEMORY_SEED={seed}");
+        assert!(gone_back.iter().all(|g| shown_by(&g.evidence().unwrap(), &self.trust).0 == Kind::Rollback));
+        self.gone_back += gone_back.len() as u64;
         let size = self.grown[tree].checkpoint.size;
         self.lagging += u64::from(remembered.is_some_and(|r| r.size() > size));
         self.believed += 1;
@@ -511,17 +658,18 @@ impl Town {
     }
 }
 
-#[test]
-fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
+/// The life of a town for each seed; the last of its four witnesses lies if it is said so.
+fn lives(has_liar: bool) -> [u64; 4] {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     let seeds: Vec<u64> = match number("WAYMARK_MEMORY_SEED") {
         Some(seed) => vec![seed],
         None => (1..=number("WAYMARK_MEMORY_RUNS").unwrap_or(40)).collect(),
     };
     println!("WAYMARK_MEMORY_SEED is one of {seeds:?}");
-    let (mut believed, mut lagging) = (0, 0);
+    let mut sums = [0; 4];
     for seed in seeds {
         let mut town = Town::new(seed);
+        town.liar = has_liar.then_some(3);
         let end = town.grown.last().unwrap().made_s + HEAD_S_MAX;
         while town.now_s < end {
             town.now_s += town.below(3);
@@ -531,12 +679,27 @@ fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
             town.publish();
             town.look_up(seed);
         }
-        believed += town.believed;
-        lagging += town.lagging;
+        for (sum, counted) in sums.iter_mut().zip([town.believed, town.lagging, town.gone_back, town.refused]) {
+            *sum += counted;
+        }
     }
+    sums
+}
+
+#[test]
+fn honest_witnesses_that_lag_and_catch_up_raise_no_rollback_at_any_sender() {
+    let [believed, lagging, gone_back, refused] = lives(false);
     println!("{believed} answers believed, {lagging} of them smaller than what was remembered");
     // Else nothing was tried.
     assert!(believed > 100 && lagging > 10, "{believed} believed, {lagging} lagging");
+    assert_eq!((gone_back, refused), (0, 0));
+}
+
+#[test]
+fn a_line_of_a_witness_that_lies_has_no_answer_refused_that_is_believed_without_it() {
+    let [believed, lagging, gone_back, refused] = lives(true);
+    println!("{believed} answers believed, {lagging} of them smaller, {gone_back} with a lie; {refused} refused");
+    assert!(believed.min(lagging).min(gone_back).min(refused) > 10, "{believed}, {lagging}, {gone_back}, {refused}");
 }
 
 #[test]

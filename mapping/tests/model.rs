@@ -229,13 +229,14 @@ fn why(refused: Refused) -> Why {
         | Refused::OtherMappings
         | Refused::NotThere
         | Refused::NotServed
+        | Refused::DatedAhead
         | Refused::Twice => Why::Invalid,
         Refused::Mapping(_) | Refused::Time => Why::Mapping,
         Refused::Signature => Why::Signature,
         Refused::NotAuthorised | Refused::Bystander | Refused::Lapsed | Refused::Weaker => Why::NotAllowed,
         Refused::Full => Why::Full,
         Refused::NothingToClaim => Why::NothingToClaim,
-        Refused::Claimed => Why::Claimed,
+        Refused::Claimed | Refused::Unsettled => Why::Claimed,
         Refused::NoClaim => Why::NoClaim,
         Refused::Held => Why::HoldNotOver,
         Refused::Objected => Why::Objected,

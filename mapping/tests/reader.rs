@@ -2,20 +2,25 @@
 
 mod world;
 
-use waymark_log::time::UnixMillis;
+use waymark_log::{hash::Hash, time::UnixMillis};
 use waymark_mapping::{
     answer::{Answer, HiddenValue, Receipt, TagProof},
     compose::Composed,
-    event::{ANY_VERSION, Event, EventKind},
-    label::prove_handle,
-    mapping::Mapping,
+    entry::{Change, Entry},
+    event::{ANY_VERSION, AuthorityRole, Event, EventKind},
+    facts::Service,
+    label::{prove_handle, prove_label},
+    ladder,
+    mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, MappingRefused, Method},
     names::Tag,
     receipt::{Current, ReceiptRefused, accept, open_current},
-    record::{HOLD_MS, HiddenSlot, NEW_MS},
-    signed::SignedStruct,
-    verify::{Asked, Lookup, Rejected, Trail, verify},
+    record::{Claim, Contents, Ground, HOLD_MS, HiddenSlot, NEW_MS, Record, RecordState, SlotStatus},
+    rules::{Refused, State},
+    signed::{SignedStruct, UNSIGNED},
+    verify::{Asked, Lookup, Outcome, Rejected, Trail, verify},
     vrf::VrfSecret,
-    wire::{List24, Optional24, Undecoded, decode, encode},
+    watch::{WatchId, WatchList},
+    wire::{Extensions, Flag, Format, List24, Optional24, Undecoded, decode, encode},
 };
 use world::{ORIGIN, World, csi, key_of, question, secret, sent};
 
@@ -156,16 +161,134 @@ fn a_record_is_not_dated_after_its_head() {
     assert!(is_not_proven(ask(&world, &world.answer(&csi(), None), None)));
 }
 
-#[test]
-fn the_number_for_any_version_is_no_version() {
-    let world = World::new();
-    let mut answer = world.answer(&csi(), None);
-    answer.version = ANY_VERSION;
-    assert!(is_not_proven(ask(&world, &answer, None)));
+/// A record whose times a DP has altered before it was logged.
+fn dated(alter: impl FnOnce(&mut State)) -> Result<Lookup, Rejected> {
+    let mut world = World::new();
+    let added = vec![world.visible("a", "chat.example")];
+    let event = world.event(EventKind::Issue, &added, &[], &["a"], false);
+    let mut state = world.judge(&event, &added).unwrap();
+    alter(&mut state);
+    world.log_state(state, event, vec![]);
+    ask(&world, &world.answer(&csi(), None), None)
 }
 
 #[test]
-fn a_statement_that_was_taken_back_is_not_shown_again() {
+fn nothing_in_a_record_is_dated_after_it() {
+    let claim = |time: UnixMillis| {
+        let (key, until) = (key_of("b"), time.plus_ms(HOLD_MS));
+        RecordState::Contested(Claim { key, version: 0, time, until, ground: Ground::Equal, objected: Flag(false) })
+    };
+    for (ahead, good) in [(0, true), (1, false)] {
+        for alter in [
+            &(|s: &mut State| s.start.time = s.time.plus_ms(ahead)) as &dyn Fn(&mut State),
+            &|s| s.held[0].standing.since = s.time.plus_ms(ahead),
+            &|s| s.state = claim(s.time.plus_ms(ahead)),
+        ] {
+            let verdict = dated(alter);
+            assert_eq!((verdict.is_ok(), is_not_proven(verdict)), (good, !good), "{ahead} ms");
+        }
+    }
+    // A statement is dated by who makes it, whose clock may be 30 s ahead.
+    for (kind, by, role) in [
+        (EventKind::MspDetach, "chat.example", AuthorityRole::Msp),
+        (EventKind::DpUnserve, "dp.example", AuthorityRole::Dp),
+    ] {
+        for (ahead, good) in [(30_000, true), (30_001, false)] {
+            let mut world = World::new();
+            let added = vec![world.visible("a", "chat.example")];
+            world.issue(&["a"], &added);
+            let mut event = world.statement(kind, Some(added[0].digest()), 1, by);
+            let state = world.judge(&event, &[]).unwrap();
+            event.tbs.time = state.time.plus_ms(ahead);
+            let authority = event.tbs.sign_as(role, &world.origin, &secret(by));
+            event.authorities = List24::new(vec![authority]).unwrap();
+            world.log_state(state, event, vec![]);
+            let verdict = ask(&world, &world.answer(&csi(), None), None);
+            assert_eq!((verdict.is_ok(), is_not_proven(verdict)), (good, !good), "{kind:?} {ahead} ms");
+        }
+    }
+}
+
+/// A time to the millisecond would link what one person says at several providers.
+#[test]
+fn a_mapping_ends_with_a_day_and_a_consent_with_a_month() {
+    let logged = |not_after: &dyn Fn(&Mapping) -> UnixMillis, expiry_off: u64| {
+        let mut world = World::new();
+        let honest = world.visible("a", "chat.example");
+        let mut mapping = honest.clone();
+        mapping.not_after = not_after(&honest);
+        mapping.sign(&world.origin.clone(), &secret("a"));
+        let event = world.event(EventKind::Issue, std::slice::from_ref(&mapping), &[], &["a"], false);
+        let judged = world.judge(&event, std::slice::from_ref(&mapping)).map(drop);
+        let event_of_honest = world.event(EventKind::Issue, std::slice::from_ref(&honest), &[], &["a"], false);
+        let mut state = world.judge(&event_of_honest, std::slice::from_ref(&honest)).unwrap();
+        state.held[0].mapping = mapping.clone();
+        let (digest, mut consent, salt) = world.consent(&mapping);
+        consent.expiry = consent.expiry.plus_ms(expiry_off);
+        consent.sign(&world.origin, &secret("chat.example"));
+        world.log_state(state, event, vec![(digest, consent, salt)]);
+        (mapping.verify(&world.origin), judged, ask(&world, &world.answer(&csi(), None), None))
+    };
+    let end = |m: &Mapping| m.attestation.time.plus_ms(MAPPING_LIFETIME_MS_MAX);
+    for good in [&(|m: &Mapping| m.not_after) as &dyn Fn(&Mapping) -> UnixMillis, &|m| end(m).floor_day()] {
+        let (verified, judged, seen) = logged(good, 0);
+        assert!(verified.is_ok() && judged.is_ok() && seen.is_ok());
+    }
+    let day = 24 * 60 * MINUTE_MS;
+    for bad in [
+        &(|m: &Mapping| m.not_after.plus_ms(1)) as &dyn Fn(&Mapping) -> UnixMillis,
+        &|m| UnixMillis::new(m.not_after.get() - 1),
+        &end,
+        &|m| end(m).floor_day().plus_ms(day),
+    ] {
+        let (verified, judged, seen) = logged(bad, 0);
+        assert_eq!(verified, Err(MappingRefused::Validity));
+        assert!(matches!(judged, Err(Refused::Mapping(MappingRefused::Validity))), "{judged:?}");
+        assert!(is_not_proven(seen));
+    }
+    for off in [1, day] {
+        assert!(is_not_proven(logged(&|m| m.not_after, off).2), "{off}");
+    }
+}
+
+#[test]
+fn how_strict_a_proof_is_follows_from_its_method() {
+    for (method, strength) in [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (0, 0), (6, 0), (255, 0)] {
+        assert_eq!(Method(method).strength(), strength);
+        let mut world = World::new();
+        let mut proof = world.attest("a", &csi());
+        proof.method = Method(method);
+        proof.sign(&world.origin.clone(), &secret("dp.example"));
+        let tags = waymark_mapping::mapping::Tags::shown(vec![]).unwrap();
+        let added = [world.mapping_by("a", "chat.example", tags, proof)];
+        world.issue(&["a"], &added);
+        let seen = ask(&world, &world.answer(&csi(), None), None).unwrap();
+        assert_eq!(seen.mappings[0].possession.strength, strength, "{method}");
+    }
+}
+
+#[test]
+fn the_number_for_any_version_is_no_version() {
+    // Each is logged with all versions that its ladder asks for.
+    let latest = |version: u32| {
+        let mut world = World::new();
+        let added = vec![world.visible("a", "chat.example")];
+        let event = world.event(EventKind::Issue, &added, &[], &["a"], false);
+        let mut state = world.judge(&event, &added).unwrap();
+        state.version = version;
+        world.log_state(state, event, vec![]);
+        let there = ladder::base(Some(version)).into_iter().filter(|v| *v < version);
+        let change = |v| Change { label: prove_label(&world.vrf, &csi(), v).1, commitment: Hash::sha256(&[b"any"]) };
+        let batch = there.map(|v| Entry::Change(change(v))).collect();
+        world.publish(batch);
+        ask(&world, &world.answer(&csi(), None), None)
+    };
+    assert_eq!(latest(ANY_VERSION - 1).unwrap().version, Some(ANY_VERSION - 1));
+    assert!(is_not_proven(latest(ANY_VERSION)));
+}
+
+#[test]
+fn a_statement_that_was_taken_back_does_not_make_a_new_standing() {
     let mut world = World::new();
     let added = vec![world.visible("a", "chat.example")];
     world.issue(&["a"], &added);
@@ -175,21 +298,26 @@ fn a_statement_that_was_taken_back_is_not_shown_again() {
     ask(&world, &world.answer(&csi(), None), None).unwrap();
     let mut back = world.statement(EventKind::MspDetach, None, 0, "chat.example");
     back.tbs.added = List24::new(vec![digest]).unwrap();
-    back.authorities = List24::new(vec![back.tbs.sign_as(
-        waymark_mapping::event::AuthorityRole::Msp,
-        &world.origin,
-        &secret("chat.example"),
-    )])
-    .unwrap();
+    back.authorities =
+        List24::new(vec![back.tbs.sign_as(AuthorityRole::Msp, &world.origin, &secret("chat.example"))]).unwrap();
     world.change(&back, &[]).unwrap();
     // The DP detaches it again by itself, with the old statement.
-    let mut state = world.versions.last().unwrap().state.clone();
-    state.version += 1;
-    state.held[0].standing.status = waymark_mapping::record::SlotStatus::Detached;
-    state.held[0].standing.reason = 1;
-    state.held[0].standing.stated_version = state.version;
-    world.log_state(state, first, vec![]);
+    let again = |world: &mut World, stated_version: u32| {
+        let mut state = world.versions.last().unwrap().state.clone();
+        state.version += 1;
+        let standing = &mut state.held[0].standing;
+        (standing.status, standing.reason, standing.stated_version) = (SlotStatus::Detached, 1, stated_version);
+        world.log_state(state, first.clone(), vec![]);
+    };
+    let watched = current(&world, &world.receipt(), "a").unwrap().unwrap().watched;
+    again(&mut world, 3);
     assert!(is_not_proven(ask(&world, &world.answer(&csi(), None), None)));
+    // With the old version, too, a sender takes it for what it was. It is a version that nobody asked for: the recipient's watch-list fires.
+    again(&mut world, 1);
+    let seen = ask(&world, &world.answer(&csi(), None), None).unwrap();
+    assert_eq!(seen.mappings[0].service, Service::Detached { reason: 1 });
+    let label = |version| prove_label(&world.vrf, &csi(), version).1;
+    assert!(watched.contains(&label(3)) && world.map.get(&label(3).0).is_some());
 }
 
 #[test]
@@ -212,10 +340,12 @@ fn a_list_with_something_twice_is_not_the_list_that_was_signed() {
         vec![honest.held[0].clone()],
     ] {
         let (mut world, event, added, honest) = made();
-        let state = waymark_mapping::rules::State { held, ..honest };
+        let state = State { held, ..honest };
         world.log_state(state, event.clone(), vec![]);
         let verdict = judge(&world, &world.receipt(), &event, &added);
-        assert_eq!(verdict.err(), Some(ReceiptRefused::NotTheChange));
+        // A mapping that is there twice is in no good record at all.
+        let refused = verdict.expect_err("another list");
+        assert!(matches!(refused, ReceiptRefused::NotTheChange | ReceiptRefused::Rejected(Rejected::NotProven(_))));
     }
 }
 
@@ -245,32 +375,33 @@ fn the_current_record_of_an_established_key_is_shown_whole_and_with_its_cause() 
 
 #[test]
 fn heads_that_are_shown_ascend_in_time_with_their_index() {
-    let mut world = World::new();
-    let added = vec![world.visible("a", "chat.example")];
-    world.issue(&["a"], &added);
-    // The head behind the change is dated in 1970: what it proves would look old. (A monitor finds the head.)
-    let mut state = world.versions.last().unwrap().state.clone();
-    let later = world.clock();
-    world.now = 1_000;
-    let event = world.versions.last().unwrap().cause.event.clone();
-    state.version += 1;
-    state.held[0].standing.since_version = 1;
-    state.held[0].standing.since = UnixMillis::new(0);
-    state.time = UnixMillis::new(0);
-    state.start.time = UnixMillis::new(0);
-    state.held[0].mapping.attestation.time = later;
-    world.log_state(state, event, vec![]);
-    world.now = later.get() + HOLD_MS;
-    world.publish(vec![]);
-    let mut answer = world.answer(&csi(), None);
-    let since = world.since(answer.body.0.as_ref().unwrap());
-    answer.full = Optional24(Some(waymark_mapping::answer::Full {
-        open_path: List24::empty(),
-        since: List24::new(since).unwrap(),
-        tenure: Optional24(None),
-        earlier: List24::empty(),
-    }));
-    assert!(is_not_proven(ask(&world, &answer, None)));
+    // Two mappings, and the head behind the second is dated so many milliseconds after the one behind the first.
+    let logged_by = |dated: u64| {
+        let mut world = World::new();
+        let first = vec![world.visible("a", "chat.example")];
+        world.issue(&["a"], &first);
+        let now = world.now;
+        let second = vec![world.visible("a", "wire.example")];
+        let event = world.event(EventKind::Issue, &second, &[], &["a"], false);
+        let state = world.judge(&event, &second).unwrap();
+        world.now = now + dated - 1000;
+        world.log_state(state, event, vec![]);
+        world.now = now + HOLD_MS;
+        world.publish(vec![]);
+        let mut answer = world.answer(&csi(), None);
+        answer.full = Optional24(Some(waymark_mapping::answer::Full {
+            open_path: List24::empty(),
+            since: List24::new(world.since(answer.body.0.as_ref().unwrap())).unwrap(),
+            tenure: Optional24(None),
+            earlier: List24::empty(),
+        }));
+        ask(&world, &answer, None)
+    };
+    assert_eq!(logged_by(1000).unwrap().mappings.len(), 2);
+    // What it proves would look as old as a DP likes, or younger than the answer's own head.
+    for dated in [0, HOLD_MS + 1000, HOLD_MS + 1001] {
+        assert!(is_not_proven(logged_by(dated)), "{dated} ms");
+    }
 }
 
 #[test]
@@ -286,6 +417,75 @@ fn possession_under_an_event_is_signed_with_it() {
     let mut other = authority.clone();
     other.possession = Optional24(Some(world.attest("a", &csi())));
     assert!(other.verify(&event.tbs, &world.origin).is_err());
+}
+
+/// What is left to a DP with a prover on its side, or to whoever holds an intercepted code at such a DP: without a change of hands the one
+/// mapping goes and another one comes. A sender who comes for the first time cannot tell; whoever watches, or knew the mapping, can.
+#[test]
+fn a_takeover_within_a_tenure_verifies_and_shows_to_those_who_watched() {
+    let mut world = World::new();
+    let bobs = vec![world.visible("bob", "chat.example")];
+    world.issue(&["bob"], &bobs);
+    let before = current(&world, &world.receipt(), "bob").unwrap().unwrap();
+    world.wait(NEW_MS);
+    let forged = [world.visible("mallory", "chat.example")];
+    let event = world.event(EventKind::Replace, &forged, &[bobs[0].digest()], &["mallory"], true);
+    assert_eq!(world.judge(&event, &forged), Err(Refused::NotAuthorised), "an honest DP does not");
+    let mut state = world.versions.last().unwrap().state.clone();
+    (state.version, state.time) = (1, world.clock());
+    state.held[0].mapping = forged[0].clone();
+    (state.held[0].standing.since_version, state.held[0].standing.since) = (1, state.time);
+    world.log_state(state, event, vec![]);
+
+    let seen = ask(&world, &world.answer(&csi(), None), None).unwrap();
+    assert_eq!((seen.outcome, seen.contested, seen.changed_hands), (Outcome::Listed, None, None));
+    let [found] = &seen.mappings[..] else { panic!("one mapping") };
+    assert!(found.holds && !found.change.is_new && found.recipient == key_of("mallory"));
+    // The label of the new version is one of those that Bob's watch-list holds, and his mapping is not among what everybody sees.
+    let label = prove_label(&world.vrf, &csi(), 1).1;
+    assert!(before.watched.contains(&label) && world.map.get(&label.0).is_some());
+    assert!(seen.mappings.iter().all(|m| m.digest != bobs[0].digest()));
+}
+
+/// Old records are opened inside newer answers, so each structure says itself of which format it is.
+#[test]
+fn every_structure_that_is_signed_or_committed_to_begins_with_its_format() {
+    fn only_format_1<T: tls_codec::Deserialize + tls_codec::Serialize + tls_codec::Size>(what: &T) {
+        let mut bytes = encode(what);
+        assert!(bytes[0] == 1 && decode::<T>("structure", &bytes).is_ok());
+        for other in [0, 2, 255] {
+            bytes[0] = other;
+            assert!(matches!(decode::<T>("structure", &bytes), Err(Undecoded::NotSupported { .. })), "{other}");
+        }
+    }
+    let mut world = World::new();
+    let added = vec![world.visible("a", "chat.example")];
+    let event = world.issue(&["a"], &added);
+    let (_, consent, _) = world.consent(&added[0]);
+    let composed = world.versions[0].composed.clone();
+    only_format_1::<Attestation>(&added[0].attestation);
+    only_format_1::<Mapping>(&added[0]);
+    only_format_1::<Consent>(&consent);
+    only_format_1::<Event>(&event);
+    only_format_1::<Contents>(&composed.contents);
+    only_format_1::<Record>(&composed.record);
+    only_format_1::<Answer>(&world.answer(&csi(), None));
+    let mut list = WatchList {
+        format: Format,
+        origin: (&*ORIGIN).into(),
+        id: WatchId([1; 16]),
+        holder: key_of("a's watcher"),
+        size: 1,
+        root: Hash::ZERO,
+        made: world.clock(),
+        expiry: world.clock(),
+        labels: List24::empty(),
+        renews: Optional24(None),
+        extensions: Extensions::NONE,
+        sig: UNSIGNED,
+    };
+    list.sign(&ORIGIN, &secret("a's watcher"));
+    only_format_1::<WatchList>(&list);
 }
 
 #[test]

@@ -2,14 +2,15 @@
 
 mod world;
 
-use waymark_log::{hash::Hash, key::algorithm, proof::naive_root, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, hash::Hash, key::algorithm, proof::naive_root, time::UnixMillis};
 use waymark_mapping::{
     audit::{Audited, Finding, Replay, Step},
-    entry::{Change, Config, Entry, Head, ProviderAction, ProviderRole},
+    entry::{Carry, Change, Close, Config, Entry, Head, ProviderAction, ProviderRole, Skipped},
     label::Label,
+    mapping::Consent,
     provider::UNSIGNED_WAIT_MS,
     signed::{AnyKey, AnySignature, SignedStruct, UNSIGNED},
-    wire::{Extensions, Optional24},
+    wire::{Extension, Extensions, Opaque8, Opaque16, Optional24},
 };
 use world::{World, domain, key_of, secret};
 
@@ -133,6 +134,248 @@ fn a_consent_by_an_unknown_key_is_found() {
     let (_, consent, _) = w.consent(&m);
     w.publish(vec![Entry::Consent(consent)]);
     assert!(matches!(findings(&w)[..], [Finding::Consent { .. }]));
+}
+
+/// The findings about a consent under a good mapping, with what was altered signed by its MSP all the same.
+fn consent_findings(alter: impl FnOnce(&mut World, &mut Consent)) -> Vec<Finding> {
+    let mut w = world();
+    let m = w.visible("c", "wire.example");
+    let (_, mut consent, _) = w.consent(&m);
+    alter(&mut w, &mut consent);
+    consent.sign(&w.origin, &secret("wire.example"));
+    w.publish(vec![Entry::Consent(consent)]);
+    findings(&w)
+}
+
+/// What a batch must judge again at its head, a monitor judges there as well.
+#[test]
+fn a_consent_holds_at_its_head_and_ends_with_a_month() {
+    let is_found = |found: Vec<Finding>| matches!(found[..], [Finding::Consent { .. }]);
+    assert_eq!(consent_findings(|_, _| {}), []);
+    // It is over when its head is made, be it by a millisecond.
+    let month = |w: &World| UnixMillis::new(w.now).month_after(1);
+    assert!(is_found(consent_findings(|w, consent| {
+        consent.expiry = month(w);
+        w.now = consent.expiry.get() - 1000;
+    })));
+    assert_eq!(
+        consent_findings(|w, consent| {
+            consent.expiry = month(w);
+            w.now = consent.expiry.get() - 1001;
+        }),
+        []
+    );
+    // Its key has retired, or is rotated in the same batch.
+    assert!(is_found(consent_findings(|w, _| {
+        w.add_key("wire.example", ProviderRole::MSP, "wire's next key");
+        w.retire_key("wire.example", ProviderRole::MSP, "wire.example", "wire's next key");
+    })));
+    let mut w = world();
+    let m = w.visible("c", "wire.example");
+    let (_, consent, _) = w.consent(&m);
+    let (role, by) = (ProviderRole::MSP, Some("wire.example"));
+    let rotation = w.provider(ProviderAction::Rotate, "wire.example", role, "wire's next key", by);
+    w.providers.apply(&rotation, &w.origin, UnixMillis::new(w.now + 1000)).unwrap();
+    w.publish(vec![Entry::Provider(rotation), Entry::Consent(consent)]);
+    assert!(is_found(findings(&w)));
+    // A time of its own would link what one person's providers sign.
+    for off in [1, 24 * 3_600_000] {
+        assert!(is_found(consent_findings(|_, consent| consent.expiry = consent.expiry.plus_ms(off))), "{off}");
+    }
+}
+
+/// A log's last words, by this key.
+fn close(world: &World, by: &str, successor: &str) -> Entry {
+    let successor_open = if successor.is_empty() { Hash::ZERO } else { Hash::sha256(&[b"the next open entry"]) };
+    close_with(world, by, successor, successor_open)
+}
+
+fn close_with(world: &World, by: &str, successor: &str, successor_open: Hash) -> Entry {
+    let mut close = Close {
+        time: UnixMillis::new(world.now),
+        successor: Opaque8::new(successor).unwrap(),
+        successor_open,
+        extensions: Extensions::NONE,
+        sig: UNSIGNED,
+    };
+    close.sign(&world.origin, &secret(by));
+    Entry::Close(close)
+}
+
+#[test]
+fn a_log_is_closed_once_by_its_own_key_and_nothing_follows() {
+    for (by, successor, good) in
+        [("log", "", true), ("log", "next.example/log", true), ("log", "no origin", false), ("stranger", "", false)]
+    {
+        let mut w = world();
+        let closing = close(&w, by, successor);
+        w.publish(vec![closing]);
+        let found = findings(&w);
+        assert!(if good { found.is_empty() } else { matches!(found[..], [Finding::Succession { .. }]) }, "{found:?}");
+    }
+    let mut w = world();
+    let twice = vec![close(&w, "log", ""), close(&w, "log", "next.example/log")];
+    w.publish(twice);
+    assert!(matches!(findings(&w)[..], [Finding::Succession { .. }]));
+    // A head that comes after the one behind it, too.
+    let mut w = world();
+    let closing = close(&w, "log", "");
+    w.publish(vec![closing]);
+    w.publish(vec![]);
+    assert!(findings(&w).iter().any(|f| matches!(f, Finding::AfterClose { .. })));
+}
+
+#[test]
+fn a_close_names_another_log_and_its_open_entry_or_neither() {
+    let (named, none) = (Hash::sha256(&[b"the next open entry"]), Hash::ZERO);
+    for (successor, open, good) in [
+        ("next.example/log", named, true),
+        ("", none, true),
+        ("next.example/log", none, false),
+        ("", named, false),
+        // It would go on from itself.
+        ("dp.example/log", named, false),
+    ] {
+        let mut w = world();
+        let closing = close_with(&w, "log", successor, open);
+        w.publish(vec![closing]);
+        let found = findings(&w);
+        assert!(if good { found.is_empty() } else { matches!(found[..], [Finding::Succession { .. }]) }, "{found:?}");
+    }
+}
+
+/// Entries that nobody can judge: of kind 2 with a key by algorithm 9, of kind 5 and too short, or of a kind that is skipped.
+fn not_judged(kind: u8, count: u32) -> Vec<Vec<u8>> {
+    let rest: &[u8] = if kind == 2 { &[&[0; 32][..], &[0, 9, 0, 1, 7]].concat() } else { &[] };
+    (0..count).map(|n| [&[1, kind], &n.to_be_bytes()[..], rest].concat()).collect()
+}
+
+/// The rules of a batch that are broken where these entries come before a head as they are.
+fn batch_of(entries: Vec<Vec<u8>>) -> Vec<&'static str> {
+    let mut w = World::new();
+    w.entries.extend(entries);
+    w.publish(vec![]);
+    let what = |f| if let Finding::Batch { what, .. } = f { Some(what) } else { None };
+    findings(&w).into_iter().filter_map(what).collect()
+}
+
+#[test]
+fn entries_that_cannot_be_judged_are_counted_and_ordered_like_all_others() {
+    let (order, count) = ("entries are not in ascending order", "more than 2,048 entries since the last head");
+    for kind in [2, 5, 200] {
+        let made = |count| not_judged(kind, count);
+        assert_eq!(batch_of(made(2048)), [""; 0]);
+        assert_eq!(batch_of(made(2049)), [count]);
+        assert_eq!(batch_of(made(3).into_iter().rev().collect()), [order]);
+        assert_eq!(batch_of([made(1), made(1)].concat()), [order]);
+        let reversed = made(2100).into_iter().rev().collect();
+        assert_eq!(batch_of(reversed), [count, order]);
+    }
+    // One among those that are judged stands in its place.
+    let mut w = world();
+    let at = w.entries.len() - 1;
+    w.entries.splice(at..at, not_judged(2, 1));
+    assert!(matches!(findings(&w)[..], [Finding::Batch { what, .. }] if what == order));
+    // An open entry that is none counts as well.
+    let open = World::new().entries[0].clone();
+    assert_eq!(batch_of([not_judged(2, 1), vec![open]].concat()), [order]);
+}
+
+#[test]
+fn nothing_follows_a_close_also_what_cannot_be_judged() {
+    for late in [not_judged(2, 1), not_judged(5, 1), not_judged(200, 1), vec![vec![2, 5, 0]]] {
+        let mut w = world();
+        let closing = close(&w, "log", "");
+        w.publish(vec![closing]);
+        let index = w.entries.len() as u64;
+        w.entries.extend(late);
+        let found = findings(&w);
+        assert_eq!(found, [Finding::AfterClose { index }, Finding::NoHead { size: index + 1 }]);
+    }
+}
+
+/// What this log goes on from, in the words of that log's key.
+fn carry(world: &World, from: &str, by: &str) -> Entry {
+    let mut carry = Carry {
+        origin: (&Origin::new(from).unwrap()).into(),
+        size: 5,
+        root: Hash::ZERO,
+        open: Hash::ZERO,
+        close: Hash::ZERO,
+        log_key: key_of("the log before"),
+        extensions: Extensions::NONE,
+        sig: UNSIGNED,
+    };
+    carry.sign(&world.origin, &secret(by));
+    Entry::Carry(carry)
+}
+
+#[test]
+fn a_log_says_once_and_before_its_first_change_what_it_carries_on() {
+    for (from, by, good) in [
+        ("old.example/log", "the log before", true),
+        ("old.example/log", "log", false),
+        ("dp.example/log", "the log before", false),
+    ] {
+        let mut w = World::new();
+        let carried = carry(&w, from, by);
+        w.publish(vec![carried]);
+        let found = findings(&w);
+        assert!(if good { found.is_empty() } else { matches!(found[..], [Finding::Succession { .. }]) }, "{found:?}");
+    }
+    // Not twice, and not where something was logged already.
+    let mut w = World::new();
+    for from in ["old.example/log", "older.example/log"] {
+        let carried = carry(&w, from, "the log before");
+        w.publish(vec![carried]);
+    }
+    assert!(matches!(findings(&w)[..], [Finding::Succession { .. }]));
+    let mut w = world();
+    let late = carry(&w, "old.example/log", "the log before");
+    w.publish(vec![late]);
+    assert!(matches!(findings(&w)[..], [Finding::Succession { .. }]));
+}
+
+#[test]
+fn a_carry_comes_in_a_batch_before_that_of_the_first_change() {
+    for (apart, good) in [(true, true), (false, false)] {
+        let mut w = World::new();
+        let mut batch = vec![carry(&w, "old.example/log", "the log before")];
+        if apart {
+            w.publish(std::mem::take(&mut batch));
+        }
+        let a = w.visible("a", "wire.example");
+        w.issue(&["a"], &[a]);
+        // Behind the changes, in ascending order, as the bytes have it.
+        let head = w.entries.len() - 1;
+        w.entries.splice(head..head, batch.iter().map(Entry::encode));
+        let found = findings(&w);
+        assert!(if good { found.is_empty() } else { matches!(found[..], [Finding::Succession { .. }]) }, "{found:?}");
+    }
+}
+
+/// Logs of today are not convicted for what tomorrow's programs add where there is room for it, and for nothing else.
+#[test]
+fn what_later_versions_add_in_its_place_is_hashed_ordered_and_skipped() {
+    let extensions = || Extensions::new(vec![Extension { kind: 77, value: Opaque16::new(b"new").unwrap() }]).unwrap();
+    let mut w = world();
+    let skipped = [128, 255].map(|kind| Entry::Skipped(Skipped::new(kind, b"whatever".to_vec()).unwrap()));
+    w.publish(skipped.to_vec());
+    w.head.extensions = extensions();
+    *w.entries.last_mut().unwrap() = Entry::Head(w.head.clone()).encode();
+    assert_eq!(findings(&w), []);
+    // Ordered like any other.
+    let head = w.entries.len() - 1;
+    w.entries.swap(head - 1, head - 2);
+    assert!(matches!(findings(&w)[..], [Finding::Batch { .. }]));
+    for bytes in [vec![1, 0], vec![1, 9, 1], vec![1, 127], vec![2, 5, 0], vec![2, 128], vec![0, 200]] {
+        let mut w = world();
+        w.entries.push(bytes.clone());
+        w.publish(vec![]);
+        let (_, step) = replay(&w);
+        assert!(matches!(step.findings[..], [Finding::Undecodable { .. }]), "{bytes:?}: {:?}", step.findings);
+        assert_eq!(step.not_supported, []);
+    }
 }
 
 #[test]

@@ -73,10 +73,13 @@ fn forge(world: &mut World, app: &str, time: UnixMillis, version: u32) -> Mappin
     let mut mapping = visible(world, app, "forged");
     mapping.attestation.time = time;
     mapping.attestation.sign(&world.origin, &secret("dp.example"));
+    mapping.not_after = time.plus_ms(MAPPING_LIFETIME_MS_MAX).floor_day();
     mapping.sign(&world.origin, &secret(app));
+    mapping.verify(&world.origin).unwrap();
     let event = world.event(EventKind::Issue, std::slice::from_ref(&mapping), &[], &[app], false);
     let mut state = world.before().unwrap().0.clone();
     state.version += 1;
+    state.time = UnixMillis::new(world.now);
     let standing = Standing { since_version: version, since: time, ..state.held[0].standing };
     state.held.push(Held { standing, mapping: mapping.clone() });
     world.log_state(state, event, vec![]);
@@ -149,6 +152,10 @@ fn a_retired_key_attests_only_what_was_in_the_log_before() {
             assert!(is_not_proven(&judged(&world, &with_earlier(&world, earlier.clone()), None, trust)));
         }
     }
+    // All is flawless but for the time by when the version was logged.
+    let verdict = check(&world, &with_earlier(&world, late.to_vec()));
+    let Err(Rejected::NotProven(why)) = verdict else { panic!("{verdict:?}") };
+    assert!(why.contains("had retired"), "{why}");
 }
 
 #[test]
@@ -267,6 +274,30 @@ fn a_retired_key_states_only_what_was_in_the_log_before() {
     for earlier in [vec![], vec![world.earlier_version(1, &[], true)], vec![world.earlier_version(2, &[], true)]] {
         assert!(is_not_proven(&check(&world, &with_earlier(&world, earlier))));
     }
+    // And to have made the version that it has made: flawless, but for the time by when that was logged.
+    let said = |retire: bool| {
+        let mut world = World::new();
+        let mapping = visible(&mut world, "bob", "default");
+        world.issue(&["bob"], std::slice::from_ref(&mapping));
+        let time = UnixMillis::new(world.now);
+        world.add_key("chat.example", ProviderRole::MSP, "chat's next key");
+        let retires = |world: &mut World| {
+            world.retire_key("chat.example", ProviderRole::MSP, "chat.example", "chat's next key");
+        };
+        if retire {
+            retires(&mut world);
+        }
+        let mut event = world.statement(EventKind::MspDetach, Some(mapping.digest()), 1, "chat.example");
+        event.tbs.time = time;
+        let authority = event.tbs.sign_as(role, &world.origin, &secret("chat.example"));
+        event.authorities = List24::new(vec![authority]).unwrap();
+        world.change(&event, &[]).unwrap();
+        if !retire {
+            retires(&mut world);
+        }
+        check(&world, &with_earlier(&world, vec![world.earlier_version(1, &[], true)]))
+    };
+    assert!(said(false).is_ok() && is_not_proven(&said(true)));
 }
 
 #[test]
@@ -288,10 +319,13 @@ fn a_release_outlives_the_key_that_signed_it_and_none_is_made_after() {
         if !retire_first {
             world.retire_key("csip.example", ProviderRole::CSIP, "csip.example", "csip's next key");
         }
-        check(&world, &world.answer(&csi(), None))
+        let key = key_of("csip.example").to_hex();
+        let pin = format!("[[provider]]\nrole = \"csip\"\ndomain = \"csip.example\"\nkey = \"{key}\"\n");
+        let pinned = Trust::parse(&(world.trust_text() + &pin)).unwrap();
+        [world.trust(), pinned].map(|trust| judged(&world, &world.answer(&csi(), None), None, &trust))
     };
-    assert_eq!(released(false).unwrap().outcome, Outcome::NoneListed);
-    assert!(is_not_proven(&released(true)));
+    assert!(released(false).iter().all(|seen| seen.as_ref().is_ok_and(|seen| seen.outcome == Outcome::NoneListed)));
+    assert!(released(true).iter().all(is_not_proven));
 }
 
 /// The first key of every role has gone from the directory.

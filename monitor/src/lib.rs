@@ -14,7 +14,7 @@
 //! | `journal`, `watching` | watch-lists: what happened to them, who is to be told |
 //! | [`evidence`] | checkpoints that speak against whoever signed them, in a file |
 //! | `store` | what is remembered, in transactions |
-//! | `notices`, `desk` | what stands, what is told |
+//! | `unjudged`, `notices`, `desk` | what could not be judged, what stands, what is told |
 //! | `settings` | what is to be followed |
 //! | `state`, `past`, `findings`, `views` | one log: as it is believed, as it was, what it did wrong, as others see it |
 //! | `hub` | all logs and the directory they are kept in |
@@ -42,6 +42,7 @@ mod settings;
 mod state;
 mod store;
 mod tree;
+mod unjudged;
 mod views;
 mod watching;
 
@@ -54,5 +55,6 @@ pub use report::{AlertRecord, Status};
 pub use settings::{FollowedLog, Settings};
 pub use state::{FINDINGS_MAX, STEP_BYTES_MAX, STEP_ENTRIES_MAX};
 pub use store::{STORE_FILE, StoreError};
+pub use unjudged::UNJUDGED_NAMED_MAX;
 pub use views::{BEYOND_MAX, WITHHELD_POLLS};
 pub use watching::{RENEWALS_OPEN_MAX, WATCH_LISTS_MAX};

@@ -22,6 +22,8 @@ pub(crate) enum Subject {
     Behind,
     /// More findings than are recorded.
     Findings,
+    /// Entries that were not judged.
+    Unjudged,
     /// A witness's copy cannot be read or is none.
     Copy(String),
     /// The log withholds what a witness has seen.
@@ -43,6 +45,12 @@ impl Notices {
         if self.standing.insert(subject, text.clone()).is_none() {
             self.news.push((text, now));
         }
+    }
+
+    /// There is more of something: `all` stands, and `more` is news, whatever stood before.
+    pub(crate) fn grow(&mut self, subject: Subject, all: String, more: String, now: UnixMillis) {
+        self.standing.insert(subject, all);
+        self.news.push((more, now));
     }
 
     /// It no longer is.
@@ -87,6 +95,12 @@ mod tests {
         assert_eq!(notices.texts().count(), 0);
         notices.set(Subject::Stale, "again".to_owned(), now);
         assert_eq!(notices.take_news().len(), 1);
+        for (all, more) in [("one", "one"), ("one and two", "two")] {
+            notices.grow(Subject::Unjudged, all.to_owned(), more.to_owned(), now);
+        }
+        assert_eq!(notices.take_news(), [("one".to_owned(), now), ("two".to_owned(), now)]);
+        assert_eq!(notices.texts().collect::<Vec<_>>(), ["again", "one and two"]);
+        notices.clear(&Subject::Unjudged);
         for i in 0..2 * LATE_HEADS_MAX {
             notices.late_head(format!("head {i}"), now);
         }

@@ -9,7 +9,7 @@ use waymark_log::{
     time::UnixSeconds,
 };
 use waymark_mapping::{
-    audit::{Finding, Replay},
+    audit::{Finding, Replay, Step},
     entry::Entry,
 };
 
@@ -21,6 +21,7 @@ use crate::{
     state::{Claim, LogState, STEP_ENTRIES_MAX, last_head},
     store::{Batch, Store, StoreError, StoredHead},
     tree::Tree,
+    unjudged::Unjudged,
     views::View,
     watching::Watches,
 };
@@ -57,6 +58,7 @@ impl LogState {
             largest: target.trust.policy().witnesses().iter().map(|_| None).collect(),
             behind: None,
             notices: Notices::default(),
+            unjudged: Unjudged::default(),
             found,
             target,
         };
@@ -79,10 +81,11 @@ impl LogState {
         Ok(())
     }
 
-    /// Replays the local copy of the entries. Its hits and notices were dealt with when it was stored.
+    /// Replays the local copy of the entries. Its hits and late heads were dealt with when it was stored; what this program could
+    /// not judge still stands, unless it is a newer one.
     fn replay_stored(&mut self, desk: &Desk<'_>, head: &StoredHead) -> Result<(), StoreError> {
         let mut entries: Vec<Vec<u8>> = Vec::new();
-        let mut findings = Vec::new();
+        let (mut findings, mut not_supported) = (Vec::new(), Vec::new());
         for n in 0..head.size.div_ceil(TILE_WIDTH) {
             let bytes = stored_bundle(desk.store, &self.target.origin, n)?;
             let bundle = split_bundle(&bytes, n, head.size)?;
@@ -91,27 +94,28 @@ impl LogState {
             if last || entries.len() >= STEP_ENTRIES_MAX {
                 let cut = if last { entries.len() } else { last_head(&entries).unwrap_or(entries.len()) };
                 let rest = entries.split_off(cut);
-                findings.extend(self.replay_again(&entries, head.size));
+                let step = self.replay_again(&entries);
+                // Where the copy is cut is no checkpoint.
+                let counts = |f: &&Finding| last || !matches!(f, Finding::NoHead { .. });
+                findings.extend(step.findings.iter().filter(counts).map(Finding::to_string));
+                not_supported.extend(step.not_supported);
                 entries = rest;
             }
         }
         if self.tree.size() != head.size || self.tree.root() != head.root()? {
             return Err(StoreError::Damaged("the stored entries do not lead to the stored root".to_owned()));
         }
+        self.not_judged(&not_supported, desk.now);
         // A later version of this program may find what an earlier one did not.
         let findings = self.unrecorded(findings, desk.now);
         desk.commit(&self.target.origin, Batch { findings, ..Batch::default() })
     }
 
-    fn replay_again(&mut self, entries: &[Vec<u8>], size_max: u64) -> Vec<String> {
+    fn replay_again(&mut self, entries: &[Vec<u8>]) -> Step {
         for entry in entries {
             self.append(entry, |_, _| {});
         }
-        let size = self.tree.size();
-        let step = self.replay.extend(entries, size, &self.tree.root());
-        // Where the copy is cut is no checkpoint.
-        let counts = |f: &Finding| size == size_max || !matches!(f, Finding::NoHead { .. });
-        step.findings.iter().filter(|f| counts(f)).map(Finding::to_string).collect()
+        self.replay.extend(entries, self.tree.size(), &self.tree.root())
     }
 
     /// The root that the replay had at a size; `None` beyond it.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | alert | a watch fired, or nobody watches any more | stored, told once under its number |
 //! | finding | a log, or a witness of it, did what it must not | stored, told once under its number |
-//! | notice | something is late or missing, which proves nothing | while it lasts |
+//! | notice | something is late, missing or not judged, which proves nothing | while it lasts |
 //!
 //! Nothing here names an identifier: a monitor knows none.
 
@@ -162,7 +162,7 @@ pub struct FindingRecord {
 pub struct Notice {
     /// The log.
     pub origin: String,
-    /// What is late or missing.
+    /// What is late, missing or not judged.
     pub text: String,
     /// Since when.
     pub since_ms: u64,
@@ -176,7 +176,7 @@ pub enum News {
     Alert(AlertRecord),
     /// A log misbehaved.
     Finding(FindingRecord),
-    /// Something is late or missing.
+    /// Something is late, missing or not judged.
     Notice(Notice),
 }
 

@@ -33,6 +33,7 @@ use crate::{
     settings::Target,
     store::{Batch, StoreError, StoredHead},
     tree::Tree,
+    unjudged::Unjudged,
     views::{Beyond, View},
     watching::{ImportRefused, Plan, Watches},
 };
@@ -114,6 +115,7 @@ pub(crate) struct LogState {
     /// The pass since which the log shows less than it has shown before.
     pub(crate) behind: Option<u64>,
     pub(crate) notices: Notices,
+    pub(crate) unjudged: Unjudged,
     /// Texts of the findings that are stored.
     pub(crate) found: HashSet<String>,
 }
@@ -225,7 +227,19 @@ impl LogState {
         for notice in step.notices {
             self.notices.late_head(notice, desk.now);
         }
+        self.not_judged(&step.not_supported, desk.now);
         Ok(())
+    }
+
+    /// These entries, too, could not be judged. What is new of them is told each time; what stands counts them all.
+    pub(crate) fn not_judged(&mut self, entries: &[u64], now: UnixMillis) {
+        let mut more = Unjudged::default();
+        more.add(entries);
+        if more.is_empty() {
+            return;
+        }
+        self.unjudged.add(entries);
+        self.notices.grow(Subject::Unjudged, self.unjudged.to_string(), more.to_string(), now);
     }
 
     /// The log shows as much as it ever did.

@@ -618,3 +618,56 @@ async fn settings_that_contradict_themselves_are_refused() {
     beyond.listen = "0.0.0.0:0".parse().unwrap();
     assert!(matches!(start(beyond, Clock::manual(NOW)).await, Err(StartError::Io { .. })));
 }
+
+/// A config entry with a key by algorithm 9, which leads nowhere.
+fn not_judged(n: u32) -> Vec<u8> {
+    [&[1, 2], &n.to_be_bytes()[..], &[0; 32], &[0, 9, 0, 1, 7]].concat()
+}
+
+/// Of the notices that wait to be told, which entries are said not to be judged.
+fn told_not_judged(monitor: &Running) -> Vec<String> {
+    let words = " not judged, since this program does not know an algorithm or a value there";
+    let told = monitor.untold().into_iter().filter_map(|n| if let News::Notice(n) = n { Some(n.text) } else { None });
+    told.filter(|text| text.contains("not judged")).map(|text| text.replace(words, "")).collect()
+}
+
+/// "Whoever follows a log says which entry it has not judged" (FORMATS, section 11).
+#[tokio::test]
+async fn entries_that_were_not_judged_are_named_as_long_as_they_are_not_and_are_no_finding() {
+    let mut world = World::new().await;
+    let why = "since this program does not know an algorithm or a value there";
+    let all =
+        |count: usize, named: &str| vec![format!("dp.example/log: {count} entries are not judged, {why}: {named}")];
+    let show = |world: &mut World, batch: Vec<Vec<u8>>| {
+        world.log.close(batch);
+        world.clock.advance(1000);
+        world.web.publish("log", &world.log);
+        world.web.put_copies(&world.log);
+    };
+    show(&mut world, vec![not_judged(1), not_judged(2)]);
+    let monitor = world.start().await;
+    let status = caught_up(&monitor, &world.log).await;
+    assert_eq!((&status.notices, status.logs[0].notices), (&all(2, "2, 3"), 1));
+    assert_eq!(told_not_judged(&monitor), ["2 entries are: 2, 3"]);
+    // What comes later is told by itself, once, and stands with the rest.
+    show(&mut world, vec![not_judged(3)]);
+    let status = caught_up(&monitor, &world.log).await;
+    assert_eq!(status.notices, all(3, "2, 3, 5"));
+    assert_eq!((told_not_judged(&monitor), told_not_judged(&monitor)), (vec!["1 entry is: 5".to_owned()], vec![]));
+    show(&mut world, (10..30).map(not_judged).collect());
+    let status = caught_up(&monitor, &world.log).await;
+    let many = all(23, "2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19 and 7 more");
+    assert_eq!(status.notices, many);
+    // The log did nothing wrong.
+    assert_eq!((status.findings.len(), status.verdict(), status.verdict().exit_code()), (0, Verdict::Content, 0));
+    monitor.stop().await;
+    // After a restart they are read from the disk, and are not judged any more than before.
+    let monitor = world.start().await;
+    let status = caught_up(&monitor, &world.log).await;
+    assert_eq!((status.notices.clone(), told_not_judged(&monitor).len()), (many.clone(), 1));
+    assert_eq!(status.verdict(), Verdict::Content);
+    monitor.stop().await;
+    let status = once(world.settings(), world.clock.clone()).await.unwrap();
+    assert_eq!((&status.notices, status.verdict()), (&many, Verdict::Content));
+    assert!(status.to_string().contains(&format!("notice: {}", many[0])), "{status}");
+}

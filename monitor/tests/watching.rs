@@ -304,9 +304,15 @@ async fn lists_that_are_not_taken_are_problems_with_codes() {
     stolen.sign(&world.log.origin, &thief);
     assert_eq!(refused(&stolen).await, problem(409, "watch-list-superseded"));
 
-    for body in [vec![], vec![0; 100], good.encode()[1..].to_vec(), [good.encode(), vec![0]].concat()] {
+    let cut = good.encode()[..50].to_vec();
+    for body in [vec![], vec![1; 100], cut, [good.encode(), vec![0]].concat()] {
         let answer = post(&monitor, WATCH_LIST_MEDIA_TYPE, body).await;
         assert_eq!((answer.status, code(&answer)), problem(400, "malformed"));
+    }
+    // Of another format version.
+    for body in [vec![0; 100], [&[2], &good.encode()[1..]].concat()] {
+        let answer = post(&monitor, WATCH_LIST_MEDIA_TYPE, body).await;
+        assert_eq!((answer.status, code(&answer)), problem(422, "not-supported"));
     }
     let answer = post(&monitor, "application/octet-stream", good.encode()).await;
     assert_eq!((answer.status, code(&answer)), problem(415, "content-type"));

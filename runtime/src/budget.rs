@@ -23,6 +23,12 @@ impl<K: Eq + Hash> Budget<K> {
         Self { window_ms, max, keys_max, counts: Mutex::new((0, HashMap::new())) }
     }
 
+    /// Whether this key is counted already in this window, or there is room for it.
+    pub fn has_room_for(&self, key: &K, now: UnixMillis) -> bool {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.0 != now.get() / self.window_ms || counts.1.len() < self.keys_max || counts.1.contains_key(key)
+    }
+
     /// Counts one more.
     ///
     /// # Errors
@@ -63,6 +69,8 @@ mod tests {
         assert_eq!(budget.count("a", at(3000)), Err(57));
         assert_eq!(budget.count("b", at(3000)), Ok(()));
         assert_eq!(budget.count("c", at(3000)), Err(57), "no room for a third key");
+        assert!(budget.has_room_for(&"a", at(3000)) && !budget.has_room_for(&"c", at(3000)));
+        assert!(budget.has_room_for(&"c", at(60_000)));
         assert_eq!(budget.count("a", at(60_000)), Ok(()));
         assert_eq!(Budget::new(60_000, 0, 2).count("a", at(0)), Err(60));
     }

@@ -120,12 +120,26 @@ pub fn private_folder(path: &Path) -> io::Result<bool> {
 /// # Errors
 /// The operation that failed.
 pub fn lock(path: &Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    let file = open_lock(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(e)) => Err(e),
     }
+}
+
+/// The same, and waits for whoever has it: for what is held for a moment only.
+///
+/// # Errors
+/// The operation that failed.
+pub fn lock_in_turn(path: &Path) -> io::Result<File> {
+    let file = open_lock(path)?;
+    file.lock()?;
+    Ok(file)
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
 }
 
 /// Puts a BLAKE3 checksum in front of bytes that are to be stored.
@@ -156,8 +170,14 @@ fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Ok((folder.to_owned(), folder.join(temporary)))
 }
 
+/// Writes a file that is new. What a process that was killed has left under the name goes; a link that somebody has put there goes, too,
+/// and is not followed.
 fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -185,6 +205,30 @@ mod tests {
         write_once(&deep, b"deep").unwrap();
         assert_eq!(read(&deep, 10).unwrap(), Some(b"deep".to_vec()));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("x"), folder.path().join("somebody's"));
+        fs::write(&victim, "theirs").unwrap();
+        let next = TEMPORARY.load(Ordering::Relaxed);
+        // Links under the names that come next, as whoever may write to the folder can guess them; and one under the target.
+        for number in next..next + 64 {
+            let guessed = folder.path().join(format!("x.tmp{}-{number}", std::process::id()));
+            std::os::unix::fs::symlink(&victim, guessed).unwrap();
+        }
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        replace_private(&path, b"ours").unwrap();
+        assert_eq!(
+            (read(&victim, 9).unwrap(), read(&path, 9).unwrap()),
+            (Some(b"theirs".into()), Some(b"ours".into()))
+        );
+        let there = fs::symlink_metadata(&path).unwrap();
+        assert!(there.is_file() && there.permissions().mode() & 0o777 == 0o600);
+        // And what a killed process has left stands in nobody's way.
+        write_synced(&victim, b"new", PRIVATE_MODE).unwrap();
+        assert_eq!(read(&victim, 9).unwrap(), Some(b"new".into()));
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //! | 4 | nothing found |
 //! | 5 | policy or freshness not met |
 //! | 6 | alerts present |
+//!
+//! A witness that contradicts itself, where the others are a quorum, changes no code: it is not to decide over all. A
+//! line says so.
 
 mod copies;
 mod demo;
@@ -29,7 +32,7 @@ use clap::{Parser, Subcommand};
 use waymark_mapping::{
     evidence::{Evidence, Seen},
     identifier::Csi,
-    memory::NotConsistent,
+    memory::{Apart, NotConsistent},
     receipt::ReceiptRefused,
     trust::{TRUST_BYTES_MAX, Trust},
     typed::parse_typed,
@@ -41,7 +44,7 @@ use waymark_runtime::{
     telemetry,
 };
 
-use crate::client::recipient::RecipientError;
+use crate::client::{memory::StoreError, recipient::RecipientError};
 
 /// How a command ends when it does not end well.
 #[derive(Debug, thiserror::Error)]
@@ -100,8 +103,19 @@ impl From<NotConsistent> for End {
     }
 }
 
+impl From<StoreError> for End {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::File(error) => error.into(),
+            StoreError::Apart(Apart::OtherLog) => Self::Could(error.into()),
+            StoreError::Apart(ref apart) => Self::Failed(with_notes(apart, apart.evidence())),
+            StoreError::NotConsistent(fork) => fork.into(),
+        }
+    }
+}
+
 /// What is wrong, and the notes that show it.
-fn with_notes(what: &dyn std::error::Error, evidence: Option<&Evidence>) -> String {
+fn with_notes(what: &dyn std::fmt::Display, evidence: Option<&Evidence>) -> String {
     let mut text = what.to_string();
     for Seen { place, note } in evidence.iter().flat_map(|e| &e.notes) {
         text += &format!("\n--- {place} ---\n{}", String::from_utf8_lossy(note));

@@ -12,7 +12,7 @@ use waymark_mapping::{
 };
 use waymark_runtime::{clock::Clock, durable, keyfile};
 
-use super::{End, Ended, fetcher_for, origin_of, read_csi, read_trust};
+use super::{End, Ended, fetcher_for, origin_of, read_csi, read_trust, with_notes};
 use crate::{
     client::{
         card,
@@ -75,6 +75,10 @@ async fn say(about: &About, role: AuthorityRole, secret: &SecretKey, statement: 
     let dp = DpClient::new(fetcher_for(STATEMENT_S_MAX)?, &about.dp, origin_of(&trust)?, Clock::System);
     let seen = state(&dp, secret, role, &csi, statement, &trust).await?;
     print!("{}", card::words(seen.get(), &mask(&csi), Clock::System.now()));
+    for gone_back in seen.recall().gone_back() {
+        // No memory is kept here, so that the notes are shown: whoever sees this must be able to keep them.
+        eprintln!("{}", with_notes(&card::gone_back_words(gone_back), gone_back.evidence().as_ref()));
+    }
     Ok(())
 }
 

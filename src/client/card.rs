@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use waymark_log::time::UnixMillis;
 use waymark_mapping::{
     facts::{ChangedHands, Contest, LogFacts, MappingFacts, OpenKnown, Service},
-    memory::Remembered,
+    memory::{GoneBack, Remembered},
     record::{Beginning, Ground},
     verify::{Check, Lookup, Outcome},
 };
@@ -60,6 +60,18 @@ pub fn words(lookup: &Lookup, who: &str, now: UnixMillis) -> String {
         }
         Some(Contest::ForeignRelease) => {
             let _ = writeln!(card, "  ! CONTESTED: taken back by an operator that your trust file does not know");
+        }
+        Some(Contest::ShortHold { ground, until }) => {
+            let _ = writeln!(
+                card,
+                "  ! CONTESTED until {}: changed hands after 72 hours only, because the DP says that {}; nothing proves it",
+                date(*until),
+                if *ground == Ground::Recycled {
+                    "the number was given to somebody else"
+                } else {
+                    "the old entries had lapsed"
+                }
+            );
         }
         Some(Contest::ForeignProver) => {
             let who = "a prover that your trust file does not know";
@@ -157,6 +169,14 @@ fn log_words(card: &mut String, log: &LogFacts) {
     );
 }
 
+/// A witness that was taken as absent.
+pub fn gone_back_words(gone_back: &GoneBack) -> String {
+    let GoneBack { witness, .. } = gone_back;
+    format!(
+        "! witness {witness} has contradicted itself and is not counted (smaller tree cosigned later than a larger one)"
+    )
+}
+
 /// What the log has shown of its past to somebody who remembers.
 pub fn memory_words(memory: &LogMemory) -> String {
     let size = memory.remembered().map_or(0, Remembered::size);
@@ -175,6 +195,7 @@ pub fn memory_json(memory: &LogMemory) -> Value {
         "size": memory.remembered().map(Remembered::size),
         "shown": memory.unshown().is_none(),
         "why": memory.unshown().map(ToString::to_string),
+        "gone_back": memory.gone_back().iter().map(|g| g.witness.as_str()).collect::<Vec<_>>(),
     })
 }
 
@@ -310,6 +331,9 @@ fn contest_json(contest: &Contest) -> Value {
         }),
         Contest::ForeignRelease => json!({"kind": "foreign-release"}),
         Contest::ForeignProver => json!({"kind": "foreign-prover"}),
+        Contest::ShortHold { ground, until } => {
+            json!({"kind": "short-hold", "ground": ground_code(*ground), "until_ms": until.get()})
+        }
     }
 }
 

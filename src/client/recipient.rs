@@ -322,7 +322,8 @@ pub struct Step {
     pub before: Option<State>,
 }
 
-/// The history that the holder of a key may see, newest first: each step is proved to lead to the one after it.
+/// The history that the holder of a key may see, newest first: each step is proved to lead to the one after it. It should reach back to
+/// [`Current::first_seen_by`]; a DP that was restored from a copy for a region may not have all of it.
 ///
 /// # Errors
 /// [`RecipientError`].
@@ -333,7 +334,7 @@ pub async fn past(dp: &DpClient, secret: &SecretKey, current: &Current) -> Resul
         anchor = Some(at);
         for past in page.steps.iter() {
             let Some(at) = anchor.take() else { break };
-            let (event, before) = at.step(past)?;
+            let (event, before) = at.step(past, &secret.public())?;
             let (state, next) = before.unzip();
             steps.push(Step { version: at.version(), event, before: state });
             anchor = next;

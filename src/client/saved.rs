@@ -17,6 +17,7 @@ use waymark_mapping::{
     verify::Asked,
     wire::{Opaque8, Undecoded, encode},
 };
+use waymark_runtime::durable;
 
 const MAGIC: &[u8; 16] = b"waymark-answer/1";
 
@@ -75,14 +76,12 @@ impl SavedAnswer {
         Ok(Self { asked, fetched: wire.fetched, answer })
     }
 
-    /// Writes the file, readable by its owner only.
+    /// Writes the file, readable by its owner only, in place of whatever was there.
     ///
     /// # Errors
     /// What the file system said.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt};
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        file.write_all(&self.encode())
+        durable::replace_private(path, &self.encode())
     }
 }
 
@@ -105,5 +104,32 @@ mod tests {
             assert!(SavedAnswer::decode(&saved.encode()[1..]).is_err());
             assert!(SavedAnswer::decode(&[saved.encode(), vec![0]].concat()).is_err());
         }
+    }
+
+    #[test]
+    fn whatever_was_there_the_file_is_its_owners_alone() {
+        use std::{fs, os::unix::fs::PermissionsExt};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, others) = (folder.path().join("answer"), folder.path().join("somebody's"));
+        let asked = Asked {
+            origin: Origin::new("dp.example/log").unwrap(),
+            csi: Csi::parse("tel:+4915112345642").unwrap(),
+            tag: None,
+        };
+        let saved = SavedAnswer { asked, fetched: UnixMillis::new(5), answer: vec![7; 99] };
+        fs::write(&others, "theirs").unwrap();
+        fs::set_permissions(&others, fs::Permissions::from_mode(0o644)).unwrap();
+        let make: [fn(&Path, &Path) -> std::io::Result<()>; 3] = [
+            |_, _| Ok(()),
+            |path, _| fs::set_permissions(path, fs::Permissions::from_mode(0o644)),
+            |path, others| fs::remove_file(path).and_then(|()| std::os::unix::fs::symlink(others, path)),
+        ];
+        for before in make {
+            before(&path, &others).unwrap();
+            saved.write(&path).unwrap();
+            assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(SavedAnswer::decode(&fs::read(&path).unwrap()), Ok(saved.clone()));
+        }
+        assert_eq!(fs::read(&others).unwrap(), b"theirs");
     }
 }

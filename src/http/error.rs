@@ -286,7 +286,7 @@ fn rules(refused: Refused) -> Problem {
         Refused::Signature => SIGNATURE_INVALID,
         Refused::NotAuthorised | Refused::Bystander | Refused::Lapsed | Refused::Weaker => NOT_ALLOWED,
         Refused::NothingToClaim => NOTHING_TO_CLAIM,
-        Refused::Claimed => CLAIMED,
+        Refused::Claimed | Refused::Unsettled => CLAIMED,
         Refused::NoClaim => NO_CLAIM,
         Refused::Held => HOLD_NOT_OVER,
         Refused::Objected => OBJECTED,
@@ -297,6 +297,7 @@ fn rules(refused: Refused) -> Problem {
         | Refused::OtherMappings
         | Refused::NotThere
         | Refused::NotServed
+        | Refused::DatedAhead
         | Refused::Twice => CHANGE_INVALID,
     };
     Problem::new(kind, refused.to_string())

@@ -17,13 +17,26 @@ const MSPS_MAX: usize = 100_000;
 /// All MSPs together may relay as much as so many of them: a thousand made-up MSPs get no further than sixteen.
 const MSPS_TOGETHER: u32 = 16;
 
-/// Counts look-ups by address.
-pub struct LookupLimit(Budget<IpAddr>);
+/// Where there is no room for more addresses, a wider network may look up as often as so many addresses.
+const ADDRESSES_OF_A_WIDER_NETWORK: u32 = 64;
+
+/// Counts look-ups by address. Whoever has addresses enough to take all places does not keep others out: those who come then are counted
+/// with their neighbours.
+pub struct LookupLimit {
+    each: Budget<IpAddr>,
+    wider: Budget<IpAddr>,
+}
 
 impl LookupLimit {
     /// So many a minute for each address.
     pub fn new(per_minute: u32) -> Self {
-        Self(Budget::new(WINDOW_MS, per_minute, ADDRESSES_MAX))
+        Self::with_room(per_minute, ADDRESSES_MAX)
+    }
+
+    fn with_room(per_minute: u32, addresses_max: usize) -> Self {
+        let together = per_minute.saturating_mul(ADDRESSES_OF_A_WIDER_NETWORK);
+        let each = Budget::new(WINDOW_MS, per_minute, addresses_max);
+        Self { each, wider: Budget::new(WINDOW_MS, together, ADDRESSES_MAX) }
     }
 
     /// Counts a look-up.
@@ -31,7 +44,12 @@ impl LookupLimit {
     /// # Errors
     /// Seconds until the next window, if it is one too many.
     pub fn count(&self, address: IpAddr, now: UnixMillis) -> Result<(), u64> {
-        self.0.count(network(address), now)
+        let network = network(address);
+        if self.each.has_room_for(&network, now) {
+            self.each.count(network, now)
+        } else {
+            self.wider.count(wider(network), now)
+        }
     }
 }
 
@@ -69,6 +87,21 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The first 16 bits of an IPv4 address, the first 32 of an IPv6 one: what a registry gives to one provider of connections, or less.
+fn wider(network: IpAddr) -> IpAddr {
+    match network {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            [a, b, 0, 0].into()
+        }
+        IpAddr::V6(v6) => {
+            let mut octets = v6.octets();
+            octets[4..].fill(0);
+            octets.into()
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +123,21 @@ mod tests {
             (mapped("::ffff:192.0.2.1"), mapped("2001:db8::1")),
             ("192.0.2.1".to_owned(), "2001:db8::".to_owned())
         );
+    }
+
+    #[test]
+    fn whoever_takes_all_places_keeps_nobody_else_out() {
+        let limit = LookupLimit::with_room(2, 3);
+        let ask = |address: &str| limit.count(address.parse().unwrap(), UnixMillis::new(0)).is_ok();
+        let many = (0..1000).filter(|i| ask(&format!("2001:db8:{i:x}::1"))).count();
+        // Three places, and as much again as a wider network gets.
+        assert_eq!(many, 3 + 2 * ADDRESSES_OF_A_WIDER_NETWORK as usize);
+        for others in ["192.0.2.1", "192.0.2.1", "192.0.3.1", "198.51.100.1", "2001:db9::1"] {
+            assert!(ask(others), "{others}");
+        }
+        assert!(ask("2001:db8::1") && !ask("2001:db8::1"), "who has a place keeps it");
+        // Who shares a wider network shares what it gets.
+        assert_eq!((0..1000).filter(|i| ask(&format!("203.0.{}.{}", i / 250, i % 250))).count(), 128);
     }
 
     #[test]

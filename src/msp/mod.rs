@@ -154,7 +154,7 @@ pub struct Settings {
 /// # Errors
 /// In words.
 pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class: u8) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(dir)?;
+    durable::private_folder(dir)?;
     let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(keys::KEY))?);
     let file = MspFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned() };
     durable::replace(&dir.join("msp.toml"), toml::to_string_pretty(&file)?.as_bytes())?;

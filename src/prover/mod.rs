@@ -94,7 +94,7 @@ pub enum StartError {
 /// # Errors
 /// In words.
 pub fn init(dir: &Path, domain: &Domain, origin: &Origin, codes: Codes) -> anyhow::Result<PathBuf> {
-    std::fs::create_dir_all(dir)?;
+    durable::private_folder(dir)?;
     let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(names::KEY))?);
     let file = ProverFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned(), codes };
     durable::replace(&dir.join(names::CONFIG), toml::to_string_pretty(&file)?.as_bytes())?;

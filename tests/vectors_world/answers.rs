@@ -23,7 +23,7 @@ use crate::vectors_world::{
     trust_text,
 };
 
-const fn rejected_name(rejected: &Rejected) -> &'static str {
+pub(crate) const fn rejected_name(rejected: &Rejected) -> &'static str {
     match rejected {
         Rejected::Malformed(_) => "malformed",
         Rejected::NotSupported(_) => "not-supported",
@@ -74,6 +74,9 @@ fn contest(contest: Contest) -> Value {
         }),
         Contest::ForeignRelease => json!({ "by": "foreign-release" }),
         Contest::ForeignProver => json!({ "by": "foreign-prover" }),
+        Contest::ShortHold { ground, until } => {
+            json!({ "by": "short-hold", "ground": ground as u8, "until_ms": until.get() })
+        }
     }
 }
 
@@ -132,10 +135,22 @@ pub(crate) fn judge_answer(
 
 /// One answer: what was asked, when it is judged, what it proves.
 pub(crate) fn answer_case(name: &str, answer: &Answer, who: &str, tag: Option<&str>, now: UnixMillis) -> Value {
+    answer_case_by(&trust_text(), name, answer, who, tag, now)
+}
+
+/// The same by another trust file.
+pub(crate) fn answer_case_by(
+    trust: &str,
+    name: &str,
+    answer: &Answer,
+    who: &str,
+    tag: Option<&str>,
+    now: UnixMillis,
+) -> Value {
     let padded = answer.to_padded(0).unwrap();
     json!({
         "name": name, "csi": who, "tag": tag, "now_ms": now.get(), "unpadded_bytes": answer.tls_serialized_len(),
-        "answer": hex(&padded), "shown": judge_answer(&padded, who, tag, &trust_text(), now).unwrap(),
+        "answer": hex(&padded), "shown": judge_answer(&padded, who, tag, trust, now).unwrap(),
     })
 }
 
@@ -155,10 +170,10 @@ pub(crate) fn check_answer(case: &Value, trust: &Value) {
     let answer = bytes(&case["answer"]);
     let (who, tag, now) = (text(&case["csi"]), case["tag"].as_str(), millis(&case["now_ms"]));
     assert_eq!(judge_answer(&answer, who, tag, text(trust), now), Ok(case["shown"].clone()), "{}", case["name"]);
-    // The frame by hand: a size of seven, the structure, how many zeros in three bytes, the zeros.
+    // The frame by hand: a size of eight, the structure, how many zeros in three bytes, the zeros.
     let unpadded = number(&case["unpadded_bytes"]) as usize;
     let zeros = answer.len() - unpadded - 3;
-    let sizes = [4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144];
+    let sizes = [4096, 8192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288];
     assert!(sizes.contains(&answer.len()) && ANSWER_SIZES == sizes);
     assert_eq!(answer[unpadded..unpadded + 3], (zeros as u32).to_be_bytes()[1..]);
     assert!(answer[unpadded + 3..].iter().all(|b| *b == 0));
@@ -322,7 +337,8 @@ fn with_first_slot(life: &Life, change: impl Fn(&mut OpenedVisible)) -> Answer {
 /// An answer about a tenure whose proof says something else.
 fn with_passage(life: &Life, passage: Passage) -> Answer {
     let mut full = life.full(false).unwrap();
-    full.tenure.0.as_mut().unwrap().passage = passage;
+    let start = full.tenure.0.take().unwrap().start;
+    full.tenure = Optional24(Some(life.with_steps(start, passage)));
     life.answer_with(Shows::Visible, Some(full))
 }
 
@@ -414,7 +430,7 @@ fn holds_by_hand(good: &[Value], bad: &[Value]) {
         let full = Answer::from_padded(&bytes(&case["answer"])).unwrap().full.0?;
         let Passage::Hold(hold) = full.tenure.0?.passage else { return None };
         let claim = *hold.pending.record.state.claim()?;
-        let until = hold.last.0.as_ref().map_or(Some(claim), |last| last.record.state.claim().copied())?.until;
+        let until = hold.between.last().map_or(Some(claim), |last| last.record.state.claim().copied())?.until;
         let least_days = if claim.ground == Ground::Equal { 14 } else { 3 };
         let over = (hold.pending.at.head.head.time.get() + least_days * DAY_MS).max(until.get());
         Some(over <= hold.before.head.time.get())

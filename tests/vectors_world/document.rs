@@ -3,7 +3,10 @@
 use std::{fs, path::PathBuf};
 
 use waymark_log::hash::Hash;
-use waymark_mapping::{answer::ANSWER_SIZES, ladder};
+use waymark_mapping::{
+    answer::{ANSWER_SIZES, CHECKPOINT_BYTES_MAX, RECEIPT_BYTES_MAX, SLOTS_BYTES_MAX},
+    ladder,
+};
 
 fn document() -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/FORMATS.md")).unwrap()
@@ -15,6 +18,7 @@ fn the_document_names_the_limits_of_the_code() {
     use waymark::{api, possession};
     use waymark_log::{checkpoint, note, policy, proof, tile, tlogproof, witness as w};
     use waymark_mapping::{entry, event, identifier, mapping, names, prefix, provider, record, tenure, trust, watch};
+    use waymark_runtime::listen;
     let hours = |h: u64| h * 3600 * 1000;
     let same = [
         (identifier::CSI_BYTES_MAX as u64, 255, "| CSI | 255 bytes |"),
@@ -52,9 +56,12 @@ fn the_document_names_the_limits_of_the_code() {
         (trust::TRUST_BYTES_MAX as u64, 1 << 20, "| policy, trust file | 256 KiB, 1 MiB |"),
         (tlogproof::TLOG_PROOF_BYTES_MAX as u64, 256 << 10, "| tlog-proof | 256 KiB |"),
         (ladder::STEPS_MAX as u64, 64, "| ladder | 64 steps |"),
-        (ANSWER_SIZES[0] as u64, 4 << 10, "| answer | 4, 8, 16, 32, 64, 128 or 256 KiB |"),
-        (ANSWER_SIZES[6] as u64, 256 << 10, "| answer | 4, 8, 16, 32, 64, 128 or 256 KiB |"),
-        (waymark_mapping::answer::RECEIPT_BYTES_MAX as u64, 704 << 10, "| receipt | 704 KiB |"),
+        (u64::from(record::CLAIM_VERSIONS_MAX), 32, "| versions after a claim | 32 |"),
+        (u64::from(record::CLAIM_CHANGES_MAX), 16, "| ordinary changes after a claim | the first 16 versions |"),
+        (tenure::STEPS_BYTES_MAX as u64, 106_496, "| steps of a tenure's proof | 106,496 bytes |"),
+        (ANSWER_SIZES[0] as u64, 4 << 10, "| answer | 4, 8, 16, 32, 64, 128, 256 or 512 KiB |"),
+        (ANSWER_SIZES[7] as u64, 512 << 10, "| answer | 4, 8, 16, 32, 64, 128, 256 or 512 KiB |"),
+        (RECEIPT_BYTES_MAX as u64, 960 << 10, "| receipt | 960 KiB |"),
         (watch::WATCH_LIST_BYTES_MAX as u64, 4096, "| watch-list | 4,096 bytes, 64 labels, 180 days |"),
         (watch::WATCH_LIFETIME_MS_MAX, hours(180 * 24), "| watch-list | 4,096 bytes, 64 labels, 180 days |"),
         (api::JSON_BYTES_MAX as u64, 4 << 10, "| JSON or history request | 4 KiB |"),
@@ -64,6 +71,23 @@ fn the_document_names_the_limits_of_the_code() {
         (u64::from(possession::CHECKS_MAX), 5, "| challenge | 10 minutes, 5 sends, 5 checks |"),
         (possession::ATTESTATION_MS, hours(1), "| attestation | serves 60 minutes |"),
         (api::REQUEST_WINDOW_MS, 300_000, "| request's time | 5 minutes off |"),
+        (listen::HEADERS_MAX as u64, 64, "| request's headers | 64, 16 KiB, within 5 s |"),
+        (listen::HEADER_BYTES_MAX as u64, 16 << 10, "| request's headers | 64, 16 KiB, within 5 s |"),
+        (listen::HEADER_S_MAX, 5, "| request's headers | 64, 16 KiB, within 5 s |"),
+        (listen::BODY_S_MAX, 6, "| request's body | within 6 s |"),
+        (RECEIPT_BYTES_MAX as u64, 960 << 10, "| page of history | 960 KiB; the DP ends one after 24 KiB |"),
+        (event::EVENT_BYTES_MAX as u64, 196 << 10, "an Event of kind 6 (section 14), at most 196 KiB"),
+        (event::AUTHORITIES_BYTES_MAX as u64, 196_608, "Authority authorities<0..196,608>;"),
+        (SLOTS_BYTES_MAX as u64, 229_376, "OpenedVisible visible<0..229,376>;"),
+        (CHECKPOINT_BYTES_MAX as u64, 65_535, "opaque checkpoint<1..65,535>;"),
+        (waymark_mapping::earlier::EARLIER_BYTES_MAX as u64, 196_608, "Earlier earlier<0..196,608>;"),
+        (RECEIPT_BYTES_MAX as u64, 983_040, "struct { Past steps<0..983,040>; } Pasts;"),
+        (
+            record::LAPSED_KEPT_MS,
+            hours(14 * 24),
+            "| a mapping that lapsed stays | 14 days, also where room is needed |",
+        ),
+        (entry::INTERVAL_MS_MAX.into(), 30_000, "| interval_ms | 30,000 |"),
         (w::REQUEST_BYTES_MAX as u64, 125_824, "A request has at most 125,824 bytes"),
     ];
     let document = document();
@@ -72,6 +96,41 @@ fn the_document_names_the_limits_of_the_code() {
         assert!(document.contains(row), "{row}");
     }
     assert_eq!(prefix::EMPTY, Hash::ZERO);
+}
+
+/// The bytes of fixed structures, as the document counts them.
+#[test]
+fn the_document_counts_the_bytes_of_the_code() {
+    use waymark_log::{key::SecretKey, time::UnixMillis};
+    use waymark_mapping::{
+        entry::{Change, Entry, Head},
+        label::Label,
+        provider::ProviderKey,
+        record::{Claim, Ground, Record, RecordState, Slot, SlotStatus, Standing},
+        wire::{Extensions, Flag, Format, encode},
+    };
+    let (zero, time, key) = (Hash::ZERO, UnixMillis::new(0), SecretKey::from_seed(&[1; 32]).public());
+    let (status, newcomer) = (SlotStatus::Served, Flag(false));
+    let standing = Standing { status, reason: 0, stated_version: 0, newcomer, since_version: 0, since: time };
+    let claim = Claim { key, version: 0, time, until: time, ground: Ground::Equal, objected: Flag(false) };
+    let record = |state| encode(&Record { format: Format, time, tenure: 0, state, contents: zero }).len();
+    let extensions = Extensions::NONE;
+    let head = Head { time, changes: 0, map_root: zero, open: zero, config: zero, provider_root: zero, extensions };
+    let provider = ProviderKey { class: 0, publishes: Flag(false), key: key.into(), due: time, retired: time };
+    let document = document();
+    for (bytes, says) in [
+        (encode(&standing).len(), (19, "Ms since; } Standing;  /* 19 bytes */")),
+        (encode(&Slot { standing, mapping: zero }).len(), (51, "mapping = SHA-256(Mapping); 51 bytes */")),
+        (encode(&claim).len(), (58, "uint8 objected; } Claim; /* 58 bytes */")),
+        (record(RecordState::Standing), (46, "Hash contents; } Record;  /* 46 or 104 bytes */")),
+        (record(RecordState::Contested(claim)), (104, "/* 46 or 104 bytes */")),
+        (encode(&provider).len(), (54, "/* 54 bytes with Ed25519 */")),
+        (Entry::Head(head).encode().len(), (149, "/* 149 bytes without extensions */")),
+        (Entry::Change(Change { label: Label(zero), commitment: zero }).encode().len(), (66, "/* 66 bytes in all */")),
+    ] {
+        assert_eq!(bytes, says.0, "{}", says.1);
+        assert!(document.contains(says.1), "{}", says.1);
+    }
 }
 
 #[test]

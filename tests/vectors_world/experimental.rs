@@ -23,12 +23,13 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED, message},
     typed::parse_typed,
     watch::{Alert, Place, WatchBook, WatchId, WatchList},
-    wire::{Extensions, Format, List24, Optional24, decode, encode},
+    wire::{Extensions, Format, List24, Optional24, Undecoded, decode, encode},
 };
 
 use crate::{
     files::{bytes, hash, hex, key, list, millis, number, settle, text},
     hand,
+    unknown::{self, formatted},
     vectors_world::{ANN, START_MS, World, csi, life::Life, origin, secret, seed, signed, vrf},
 };
 
@@ -106,14 +107,26 @@ fn watch_lists() {
         case("version 1 is ours", &make(Some(1), false)),
         case("retired", &make(Some(1), true)),
     ];
+    let renewed = make(Some(1), false);
+    let refused = formatted("WatchList", renewed.encode())
+        .of_algorithm_2("a holder's key", renewed.holder.as_bytes(), unknown::KEY)
+        .of_algorithm_2("a signature", renewed.sig.as_bytes(), unknown::SIG)
+        .cut()
+        .refused;
     let file = settle(
         "experimental-watch-lists",
         "Watch-lists of one name: made, renewed twice with the claim of an entry, retired; and the log that they watch.",
         &json!({
             "origin": origin().as_str(), "holder": secret("watcher").public().to_hex(), "seed": hex(seed("watcher")),
             "renew_within_ms": 600_000, "lists": lists, "entries": life.world.entries.iter().map(hex).collect::<Vec<_>>(),
+            "refused": refused,
         }),
     );
+    for case in list(&file["refused"]) {
+        let not_supported = matches!(WatchList::decode(&bytes(&case["bytes"])), Err(Undecoded::NotSupported { .. }));
+        assert_eq!(not_supported, text(&case["verdict"]) == "not-supported", "{}", case["why"]);
+        assert!(WatchList::decode(&bytes(&case["bytes"])).is_err(), "{}", case["why"]);
+    }
     let lists = list(&file["lists"]);
     for case in lists {
         let list = WatchList::decode(&bytes(&case["bytes"])).unwrap();

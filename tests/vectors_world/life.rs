@@ -21,13 +21,16 @@ use waymark_mapping::{
     },
     rules::{self, Held, Known, Proposal, State},
     signed::UNSIGNED,
-    tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
+    tenure::{Hold, LoggedStep, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     verify::since_versions,
     vrf::VrfProof,
     wire::{Format, List24, Opaque8, Optional24, encode},
 };
 
 use super::{ANN, DAY_MS, TAG, World, csi, domain, half, opening, origin, salt, secret, seed, signed, slots_of, vrf};
+
+pub mod disputed;
+pub mod wrong;
 
 /// A prover that the policy document calls stricter.
 const STRICT: &str = "strict.example";
@@ -85,21 +88,31 @@ pub enum Shows {
 
 /// A mapping to be made: whose, where, found how.
 #[derive(Clone)]
-struct Wish {
+pub struct Wish {
     name: &'static str,
     app: &'static str,
     msp: &'static str,
     tags: Tags,
     prover: &'static str,
+    /// The name of the key that attests: the prover's first one, unless said otherwise.
+    key: &'static str,
+    /// How far ahead of the log's clock the prover's is.
+    ahead_ms: u64,
 }
 
 fn shown(name: &'static str, app: &'static str, msp: &'static str, tags: &[&str]) -> Wish {
     let tags = Tags::shown(tags.iter().map(|t| Tag::parse(t).unwrap()).collect()).unwrap();
-    Wish { name, app, msp, tags, prover: "dp.example" }
+    Wish { name, app, msp, tags, ..at_the_dp() }
 }
 
 fn hidden(name: &'static str, app: &'static str, msp: &'static str) -> Wish {
-    Wish { name, app, msp, tags: Tags::Exact(Tag::parse(TAG).unwrap()), prover: "dp.example" }
+    Wish { name, app, msp, tags: Tags::Exact(Tag::parse(TAG).unwrap()), ..at_the_dp() }
+}
+
+/// Nobody's mapping, attested by the DP itself.
+fn at_the_dp() -> Wish {
+    let tags = Tags::shown(vec![]).unwrap();
+    Wish { name: "", app: "", msp: "", tags, prover: "dp.example", key: "dp.example", ahead_ms: 0 }
 }
 
 // The stories.
@@ -221,7 +234,7 @@ impl Life {
     }
 
     fn take_up(&mut self, prover: &'static str) {
-        let wish = Wish { prover, ..shown("new holder", "carol phone", "chat.example", &["default"]) };
+        let wish = Wish { prover, key: prover, ..shown("new holder", "carol phone", "chat.example", &["default"]) };
         self.add(EventKind::NewHolder, &[wish], &[], &["carol phone"]);
     }
 
@@ -314,7 +327,11 @@ impl Life {
     }
 
     fn attestation(&self, name: &str, app: &str, tenure: u32, prover: &str) -> Attestation {
-        let attestation = Attestation {
+        signed(self.unsigned_attestation(name, app, tenure, prover), prover)
+    }
+
+    fn unsigned_attestation(&self, name: &str, app: &str, tenure: u32, prover: &str) -> Attestation {
+        Attestation {
             format: Format,
             csi: csi(ANN),
             recipient: secret(app).public(),
@@ -327,8 +344,7 @@ impl Life {
             expiry: self.now().plus_ms(3_600_000),
             nonce: half(&format!("attestation {name}")),
             sig: UNSIGNED,
-        };
-        signed(attestation, prover)
+        }
     }
 
     fn mapping(&self, wish: &Wish, tenure: u32) -> Mapping {
@@ -337,6 +353,11 @@ impl Life {
         } else {
             let account = Account::parse(&format!("mimi://{}/u/ann", wish.msp)).unwrap();
             (domain(wish.msp).into(), Opaque8::new(seed(&format!("fingerprint {}", wish.name))), account)
+        };
+        let attestation = Attestation {
+            prover_key: secret(wish.key).public(),
+            time: self.now().plus_ms(wish.ahead_ms),
+            ..self.unsigned_attestation(wish.name, wish.app, tenure, wish.prover)
         };
         let mapping = Mapping {
             format: Format,
@@ -350,7 +371,7 @@ impl Life {
             not_before: self.now(),
             not_after: self.now().plus_ms(100 * DAY_MS).floor_day(),
             region: Region::parse("EU").unwrap(),
-            attestation: self.attestation(wish.name, wish.app, tenure, wish.prover),
+            attestation: signed(attestation, wish.key),
             sig: UNSIGNED,
         };
         signed(mapping, wish.app)
@@ -422,6 +443,11 @@ impl Life {
         }
         let cause = Cause { previous: self.versions.last().map_or(Hash::ZERO, |v| v.commitment), event };
         let contents = contents(&state, &cause);
+        self.log_as(state, cause, added, contents);
+    }
+
+    /// Logs a version with these contents, whatever they say.
+    fn log_as(&mut self, state: State, cause: Cause, added: Vec<Mapping>, contents: Contents) {
         let sealed = blind(&contents_salt(state.version), &encode(&contents));
         let record =
             Record { format: Format, time: state.time, tenure: state.tenure, state: state.state, contents: sealed };
@@ -645,7 +671,7 @@ impl Life {
                 let claim = self.versions[last as usize].state.state.claim().unwrap();
                 Passage::Hold(Hold {
                     pending: self.opened(claim.version),
-                    last: Optional24((claim.version != last).then(|| self.opened(last))),
+                    between: List24::new((claim.version + 1..=last).map(|v| self.opened(v)).collect()).unwrap(),
                     before: self.world.head_before(logged.change.index),
                 })
             }
@@ -662,7 +688,18 @@ impl Life {
             }
             _ => Passage::Vacancy(self.opened(last)),
         };
-        Some(TenureProof { start: logged, passage })
+        Some(self.with_steps(logged, passage))
+    }
+
+    /// The proof with the steps that it needs.
+    pub fn with_steps(&self, start: LoggedVersion, passage: Passage) -> TenureProof {
+        let proof = TenureProof { start, passage, steps: List24::empty() };
+        let step = |version| {
+            let LoggedVersion { version, vrf_proof, commitment, change, .. } = self.logged(version);
+            LoggedStep { version, vrf_proof, commitment, change }
+        };
+        let steps = proof.steps_needed(self.last().state.version).into_iter().map(step).collect();
+        TenureProof { steps: List24::new(steps).unwrap(), ..proof }
     }
 
     /// The receipt for the latest version.

@@ -123,7 +123,7 @@ pub struct World {
     config: Vec<u8>,
     changes: u64,
     fillers: u64,
-    now_ms: u64,
+    pub now_ms: u64,
 }
 
 impl World {
@@ -196,7 +196,7 @@ impl World {
     }
 
     /// A change whose value is no record but a few bytes.
-    fn opaque_change(&self, who: &str, version: u32) -> Entry {
+    pub fn opaque_change(&self, who: &str, version: u32) -> Entry {
         let csi = csi(who);
         let (opening, value) = opaque_value(version);
         let commitment = commit(&opening, &csi, version, &value);
@@ -204,7 +204,7 @@ impl World {
     }
 
     #[allow(clippy::too_many_arguments, reason = "the fields of one entry, named at each call")]
-    fn provider(
+    pub fn provider(
         &self,
         name: &str,
         role: ProviderRole,
@@ -245,6 +245,15 @@ impl World {
             sig: UNSIGNED,
         };
         signed(consent, msp)
+    }
+
+    /// Logs a provider entry that a DP would not log, and a head that says what follows from it: nothing, if it is refused.
+    pub fn publish_unjudged(&mut self, entry: Provider) {
+        let time = UnixMillis::new(self.now_ms + 1000);
+        // Refused or not: a monitor says.
+        let _ = self.providers.follow(&entry, &origin(), time);
+        self.entries.push(Entry::Provider(entry).encode());
+        self.publish(vec![]);
     }
 
     /// Logs a batch in order and the head that closes it, one second later.

@@ -21,17 +21,22 @@ use crate::{
 };
 
 fn case(name: &str, life: &Life, shows: Shows) -> Value {
+    case_of(name, life, shows, &life.receipt(shows))
+}
+
+/// A receipt, and the event and mappings of the app that gets it.
+pub(crate) fn case_of(name: &str, life: &Life, shows: Shows, receipt: &Receipt) -> Value {
     let last = life.last();
     json!({
         "name": name, "version": last.state.version, "now_ms": life.world.clock().get(),
-        "receipt": hex(life.receipt(shows).encode()), "signed_event": hex(encode(&last.cause.event)),
+        "receipt": hex(receipt.encode()), "signed_event": hex(encode(&last.cause.event)),
         "added": last.added.iter().map(|m| hex(encode(m))).collect::<Vec<_>>(),
-        "complete": shows == Shows::All, "has_previous": life.receipt(shows).previous.0.is_some(),
+        "complete": shows == Shows::All, "has_previous": receipt.previous.0.is_some(),
     })
 }
 
 /// What an app that signed the event of one case makes of the receipt of another.
-fn judge(receipt: &Value, signed: &Value, trust: &str) -> Result<Current, ReceiptRefused> {
+pub(crate) fn judge(receipt: &Value, signed: &Value, trust: &str) -> Result<Current, ReceiptRefused> {
     let event: Event = decode("event", &bytes(&signed["signed_event"])).unwrap();
     let mapping = |m: &Value| decode::<Mapping>("mapping", &bytes(m)).unwrap();
     let added: Vec<Mapping> = signed["added"].as_array().unwrap().iter().map(mapping).collect();
@@ -93,6 +98,8 @@ fn history() {
     let (steps, receipt) = (list(&file["steps"]), &file["receipt"]);
     assert_eq!(page.steps.len(), steps.len());
     let current = judge(receipt, receipt, text(&file["trust"])).unwrap();
+    let signed: Event = decode("event", &bytes(&receipt["signed_event"])).unwrap();
+    let by = signed.authorities[0].key;
     let (mut anchor, mut commitment) = (Some(current.anchor), current.commitment);
     for (past, step) in page.steps.iter().zip(steps) {
         let at = anchor.take().unwrap();
@@ -100,9 +107,9 @@ fn history() {
         assert_eq!(encode(&past.cause), bytes(&step["cause"]));
         // Another step's cause does not open this version.
         for other in page.steps.iter().filter(|o| *o != past) {
-            assert!(at.step(other).is_err());
+            assert!(at.step(other, &by).is_err());
         }
-        let (event, before) = at.step(past).unwrap();
+        let (event, before) = at.step(past, &by).unwrap();
         assert_eq!(event.tbs.kind as u64, number(&step["kind"]));
         commitment = past.cause.previous;
         anchor = before.map(|(_, anchor)| anchor);

@@ -6,6 +6,8 @@
 //!                       │  ▲ Objection: extends once
 //!                       └──┴ Objection with fresh possession: Standing
 //! ```
+//!
+//! It is void as well once more than 32 versions were made since its own: senders are shown all of them.
 
 use waymark_log::time::UnixMillis;
 
@@ -13,7 +15,6 @@ use super::{Held, Known, Proposal, Refused, SKEW_MS, State, begin, check_added, 
 use crate::{
     mapping::Attestation,
     record::{Beginning, Claim, Ground, RecordState, TenureStart},
-    wire::Flag,
 };
 
 /// NewHolderPending: somebody shows possession for the next tenure. Nothing else changes yet.
@@ -32,14 +33,7 @@ pub(super) fn pending(before: &State, version: u32, proposal: Proposal<'_>) -> R
     let proof =
         proof.filter(|p| is_possession_of(p, &claimant.key, next, origin, now)).ok_or(Refused::NotAuthorised)?;
     let ground = ground_of(before, proof, proposal);
-    let claim = Claim {
-        key: claimant.key,
-        version,
-        time: now,
-        until: now.plus_ms(ground.hold_ms()),
-        ground,
-        objected: Flag(false),
-    };
+    let claim = Claim::new(claimant.key, version, now, ground);
     Ok(go_on(before, version, now, RecordState::Contested(claim), before.held.clone()))
 }
 
@@ -84,10 +78,8 @@ pub(super) fn objection(before: &State, version: u32, proposal: Proposal<'_>) ->
         Some(_) => Err(Refused::NotAuthorised),
         None if !event.tbs.removed.is_empty() => Err(Refused::NotAuthorised),
         // "An objection extends once; after that only fresh possession by the objector stops it."
-        None if claim.objected.0 => Err(Refused::Objected),
         None => {
-            let until = claim.until.plus_ms(claim.ground.hold_ms());
-            let state = RecordState::Contested(Claim { until, objected: Flag(true), ..claim });
+            let state = RecordState::Contested(claim.extended().ok_or(Refused::Objected)?);
             Ok(go_on(before, version, now, state, before.held.clone()))
         }
     }

@@ -38,6 +38,8 @@ mod claim;
 mod recipient;
 mod statement;
 
+pub(crate) use self::recipient::standing_of_added;
+
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 
 use crate::{
@@ -46,8 +48,8 @@ use crate::{
     mapping::{Attestation, Mapping, MappingRefused, Purpose},
     names::Domain,
     record::{
-        Beginning, Claim, Ground, HIDDEN_SLOTS, RecordState, Slot, Standing, TenureStart, VISIBLE_MAPPINGS_DEFAULT,
-        VISIBLE_SLOTS_MAX,
+        Beginning, CLAIM_CHANGES_MAX, Claim, Ground, HIDDEN_SLOTS, RecordState, Slot, Standing, TenureStart,
+        VISIBLE_MAPPINGS_DEFAULT, VISIBLE_SLOTS_MAX,
     },
 };
 
@@ -123,8 +125,9 @@ impl State {
     }
 
     /// The claim that is open at a time: one that was not taken up in time is void, though it is written down until the next change.
+    /// So is one after which too many versions were made.
     pub fn claim_at(&self, now: UnixMillis) -> Option<&Claim> {
-        self.state.claim().filter(|c| !c.is_void_at(now))
+        self.state.claim().filter(|c| !c.is_void_at(self.version, now))
     }
 
     /// Whether a mapping may be removed by those who were there before it.
@@ -161,6 +164,9 @@ pub enum Refused {
     /// An added mapping is over already, or its proof of possession has expired or lies in the future.
     #[error("a mapping or its proof of possession is not valid now")]
     Time,
+    /// A statement is dated so far ahead that readers would refuse the record.
+    #[error("the statement is dated more than 30 s ahead")]
+    DatedAhead,
     /// A signature under the event does not verify, one key signs twice, or the role is not the kind's.
     #[error("a signature under the change does not verify")]
     Signature,
@@ -191,6 +197,11 @@ pub enum Refused {
     /// Somebody claims it already.
     #[error("the identifier is claimed already")]
     Claimed,
+    /// A claim is open, and as many changes were made over it as may be.
+    #[error(
+        "somebody claims the identifier, and no more changes are taken until that is settled: object, with possession, to end the claim"
+    )]
+    Unsettled,
     /// Nobody claims it, or somebody else does.
     #[error("there is no such claim")]
     NoClaim,
@@ -271,6 +282,7 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
     check_shape(event, proposal.added)?;
     check_signatures(event, proposal.origin)?;
     let before = before.map(|(state, _)| state);
+    check_settled(before, version, tbs.kind, proposal.now)?;
     let next = match tbs.kind {
         EventKind::Issue | EventKind::Replace | EventKind::Withdraw | EventKind::OptOut | EventKind::RotateKey => {
             recipient::change(before, version, proposal)?
@@ -293,6 +305,22 @@ pub fn apply(before: Option<(&State, Hash)>, proposal: Proposal<'_>) -> Result<S
     }
     check_room(before, &next, proposal.known)?;
     Ok(next)
+}
+
+/// "While a claim is open, ordinary changes make at most the 16 versions after it": by more, a former holder would make it void.
+fn check_settled(before: Option<&State>, version: u32, kind: EventKind, now: UnixMillis) -> Result<(), Refused> {
+    let settles = matches!(
+        kind,
+        EventKind::KeyCompromise
+            | EventKind::Release
+            | EventKind::Objection
+            | EventKind::NewHolder
+            | EventKind::NewHolderPending
+            | EventKind::DpUnserve
+    );
+    let claim = before.and_then(|state| state.claim_at(now));
+    let is_one_too_many = claim.is_some_and(|c| version.saturating_sub(c.version) > CLAIM_CHANGES_MAX);
+    if is_one_too_many && !settles { Err(Refused::Unsettled) } else { Ok(()) }
 }
 
 /// Whether there is room for what stands. A document that allows less than stands takes nothing away, but no more may come.
@@ -353,7 +381,7 @@ pub(crate) const fn is_statement(kind: EventKind) -> bool {
     matches!(kind, EventKind::MspDetach | EventKind::DpUnserve)
 }
 
-fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
+pub(crate) fn check_signatures(event: &Event, origin: &Origin) -> Result<(), Refused> {
     let role = match event.tbs.kind {
         EventKind::Release => AuthorityRole::Csip,
         EventKind::MspDetach => AuthorityRole::Msp,
@@ -405,8 +433,8 @@ fn is_possession_of(p: &Attestation, key: &Key, csi: (&Csi, u32), origin: &Origi
 fn go_on(before: &State, version: u32, now: UnixMillis, state: RecordState, mut held: Vec<Held>) -> State {
     held.sort_by_key(Held::is_hidden);
     let state = match state {
-        // A claim that nobody took up in time goes with the next change.
-        RecordState::Contested(claim) if claim.is_void_at(now) => RecordState::Standing,
+        // A claim that nobody took up in time goes with the next change, or with the one that is too many.
+        RecordState::Contested(claim) if claim.is_void_at(version, now) => RecordState::Standing,
         state => state,
     };
     let state = match (held.is_empty() && before.closed.is_empty(), state) {
@@ -439,10 +467,8 @@ pub(crate) fn begin(
     let first = added.iter().find(|m| m.tags.as_exact().is_none()).or(added.first());
     let attestation = &first.ok_or(Refused::Shape)?.attestation;
     let start = TenureStart { version, time: now, how, domain: attestation.prover.clone().into() };
-    let mut held: Vec<Held> = added
-        .iter()
-        .map(|m| Held { standing: recipient::standing_of_added(None, m, version, now), mapping: m.clone() })
-        .collect();
+    let mut held: Vec<Held> =
+        added.iter().map(|m| Held { standing: standing_of_added(None, m, version, now), mapping: m.clone() }).collect();
     held.sort_by_key(Held::is_hidden);
     let (csi, state, closed) = (csi.clone(), RecordState::Standing, vec![]);
     Ok(State { csi, version, time: now, tenure, start, state, held, closed })

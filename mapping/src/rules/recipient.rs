@@ -129,7 +129,7 @@ fn authority_to_remove(state: &State, target: &Held, proposal: Proposal<'_>) -> 
 /// A visible one stands by what is visible beside it, as long as that decides: its standing is shown to everybody, and must
 /// not tell whether its app, or another, has something hidden. Where nothing else is visible, whoever has something hidden is
 /// still to have their say.
-pub(super) fn standing_of_added(before: Option<&State>, added: &Mapping, version: u32, now: UnixMillis) -> Standing {
+pub(crate) fn standing_of_added(before: Option<&State>, added: &Mapping, version: u32, now: UnixMillis) -> Standing {
     let held = before.map_or(&[][..], |s| &s.held);
     let is_hidden = added.tags.as_exact().is_some();
     // What is closed to an app is other keys'.

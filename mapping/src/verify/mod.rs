@@ -11,7 +11,7 @@
 //! 4. the ladder: each version's label is proved, and the map root shows which are there
 //! 5. the record opens the commitment of the latest version; every visible slot is opened; hidden ones by the tag
 //! 6. the providers named are proved, present or absent
-//! 7. how the tenure began, if it is not the first: its place in the log, and for 30 days the hold that was kept
+//! 7. how the tenure began, if it is not the first: its place in the log, that look-ups led to it, and for 30 days the hold that was kept
 //! 8. each mapping: the recipient's signature, the prover's, the MSP's consent; each statement that one is not served
 //!
 //! What is left is for whoever can read the log's tiles: whether its trees, then and now, are one log ([`Recall`]).
@@ -26,7 +26,7 @@ use waymark_log::{
     note::NoteError,
     policy::{CosignedCheckpoint, Unmet},
     proof::verify_inclusion,
-    time::UnixMillis,
+    time::{UnixMillis, UnixSeconds},
 };
 
 use self::mappings::{Judge, no_providers, prove_providers};
@@ -35,15 +35,15 @@ pub(crate) use self::record::{Opened, Shown, open_body};
 use crate::{
     answer::{Answer, Full},
     entry::{Config, Entry, INTERVAL_MS_MAX, Open, ProviderRole, Untimely},
-    evidence::{Evidence, Kind, Seen},
+    evidence::{Evidence, Kind},
     facts::{ChangedHands, Contest, LogFacts, MappingFacts, OpenKnown, Withheld},
     identifier::Csi,
     label::{Label, verify_label},
     ladder,
-    memory::{Contradiction, Recall, Remembered, Sighted},
+    memory::{GoneBack, Recall, Remembered, Sighted, SplitView, evidence_of},
     names::Tag,
     provider::ProviderLeaf,
-    record::{Ground, RecordState},
+    record::{Ground, HOLD_MS, RecordState, SHORT_HOLD_MS},
     rules::SKEW_MS,
     tenure::Ledger,
     trust::Trust,
@@ -92,8 +92,8 @@ pub enum Rejected {
         /// The note in the answer.
         theirs: String,
     },
-    /// A witness has dated its cosignature on a smaller tree certainly later than the one on a larger tree. Both notes are
-    /// evidence: keep them.
+    /// A witness has dated its cosignature on a smaller tree certainly later than the one on a larger tree, and the
+    /// policy is not met without such witnesses. Both notes are evidence: keep them.
     #[error("rollback: witness {witness} has cosigned a smaller tree later than a larger one")]
     Rollback {
         /// The policy's name for it.
@@ -108,25 +108,27 @@ pub enum Rejected {
 impl Rejected {
     /// What anybody can be shown, if two notes contradict each other.
     pub fn evidence(&self) -> Option<Evidence> {
-        let (kind, notes) = match self {
-            Self::SplitView { ours, theirs, .. } => (Kind::SplitView, [("remembered", ours), ("an answer", theirs)]),
-            Self::Rollback { smaller, larger, .. } => {
-                (Kind::Rollback, [("the smaller tree", smaller), ("the larger tree", larger)])
+        match self {
+            Self::SplitView { ours, theirs, .. } => {
+                evidence_of(Kind::SplitView, [("remembered", ours), ("an answer", theirs)])
             }
-            _ => return None,
-        };
-        let origin = Origin::new(notes[0].1.split('\n').next()?).ok()?;
-        let seen = |(place, note): (&str, &String)| Seen { place: place.to_owned(), note: note.clone().into_bytes() };
-        Some(Evidence { kind, origin, notes: notes.into_iter().map(seen).collect(), earlier: None })
+            Self::Rollback { smaller, larger, .. } => {
+                evidence_of(Kind::Rollback, [("the smaller tree", smaller), ("the larger tree", larger)])
+            }
+            _ => None,
+        }
     }
 }
 
-impl From<Contradiction> for Rejected {
-    fn from(contradiction: Contradiction) -> Self {
-        match contradiction {
-            Contradiction::SplitView { size, ours, theirs } => Self::SplitView { size, ours, theirs },
-            Contradiction::Rollback { witness, smaller, larger } => Self::Rollback { witness, smaller, larger },
-        }
+impl From<SplitView> for Rejected {
+    fn from(SplitView { size, ours, theirs }: SplitView) -> Self {
+        Self::SplitView { size, ours, theirs }
+    }
+}
+
+impl From<GoneBack> for Rejected {
+    fn from(GoneBack { witness, smaller, larger }: GoneBack) -> Self {
+        Self::Rollback { witness, smaller, larger }
     }
 }
 
@@ -281,7 +283,7 @@ pub(crate) fn prove(
     let Question { origin, csi, shown } = question;
     let cosigned = prove_checkpoint(answer, origin, trust, now, trail)?;
     let remembered = remembered.filter(|r| r.origin() == origin);
-    let seen = check_remembered(answer, &cosigned, remembered, trust, trail)?;
+    let (seen, cosigned) = check_remembered(answer, cosigned, remembered, trust, trail)?;
     let (open, interval_ms) = prove_head(answer, &cosigned, trust, trail)?;
     let (open_hash, open_known) = prove_open(answer, &cosigned, trust, remembered, trail)?;
     if matches!(shown, Shown::Recipient) && open_path(answer).is_empty() {
@@ -312,6 +314,10 @@ pub(crate) fn prove(
         if answer.full.0.as_ref().is_some_and(Full::bears_a_past) {
             return Err(Rejected::NotProven("the past of nothing is shown".to_owned()));
         }
+    }
+    // "None: there is nothing more to prove": one answer has one form.
+    if answer.full.0.as_ref().is_some_and(|full| full.open_path.is_empty() && !full.bears_a_past()) {
+        return Err(Rejected::NotProven("a proof is there that proves nothing".to_owned()));
     }
     let log = log_facts(&cosigned, trust, (open_known, answer.head.time, interval_ms), now);
     let (vrf, head_time) = (open.vrf, answer.head.time);
@@ -408,6 +414,11 @@ fn prove_checkpoint(
     if checkpoint.origin != *origin {
         return Err(Rejected::OtherLog);
     }
+    // "Our checkpoints have no extension lines": with them a log could make its notes too long to be remembered of
+    // every witness.
+    if !checkpoint.extensions.is_empty() {
+        return Err(Rejected::Malformed("the checkpoint has extension lines, which a DP's has not".to_owned()));
+    }
     trail.held("log signature", format!("{} at {} entries", checkpoint.origin, checkpoint.size));
     let witnesses = trust.policy().witnesses().len();
     let age = now.floor_seconds().since(cosigned.quorum_time());
@@ -418,26 +429,49 @@ fn prove_checkpoint(
     Ok(cosigned)
 }
 
-/// Compares what this answer shows of the log with what is remembered of it.
+/// Compares what this answer shows of the log with what is remembered of it. A witness that contradicts itself is taken
+/// as absent: one that lies is not to decide over all. What is returned is the checkpoint without the lines of such
+/// witnesses.
 fn check_remembered(
     answer: &Answer,
-    cosigned: &CosignedCheckpoint,
+    cosigned: CosignedCheckpoint,
     remembered: Option<&Remembered>,
     trust: &Trust,
     trail: &mut Trail,
-) -> Result<Sighted, Rejected> {
-    let seen = Sighted::of(answer.checkpoint.as_slice(), cosigned, trust.policy());
-    let Some(remembered) = remembered else { return Ok(seen) };
-    if let Some(contradiction) = remembered.contradiction(&seen, trust) {
-        return Err(contradiction.into());
+) -> Result<(Sighted, CosignedCheckpoint), Rejected> {
+    let mut seen = Sighted::of(answer.checkpoint.as_slice(), &cosigned, trust.policy());
+    let Some(remembered) = remembered else { return Ok((seen, cosigned)) };
+    if let Some(split) = remembered.split_view(&seen) {
+        return Err(split.into());
     }
+    let absent = seen.leave_out_gone_back(remembered, trust);
+    let cosigned = match (seen.gone_back(), cosigned.without(trust.policy(), &absent)) {
+        ([], _) => cosigned,
+        ([first, ..], None) => return Err(first.clone().into()),
+        (gone_back, Some(rest)) => {
+            let names: Vec<&str> = gone_back.iter().map(|g| g.witness.as_str()).collect();
+            trail.held("quorum without", format!("{}: gone back, and not needed", names.join(", ")));
+            rest
+        }
+    };
     if remembered.size() == cosigned.size() {
         trail.held("same view", "the tree remembered has the same size and root");
     } else {
-        let what = format!("no witness went back since {} entries; the tiles must show the rest", remembered.size());
+        let what = format!(
+            "no witness that counts went back since {} entries; the tiles must show the rest",
+            remembered.size()
+        );
         trail.held("memory", what);
     }
-    Ok(seen)
+    Ok((seen, cosigned))
+}
+
+/// An entry that the head names and that cannot be read: a later format is no attack.
+fn not_read(error: Undecoded) -> Rejected {
+    match error {
+        Undecoded::NotSupported { .. } => Rejected::NotSupported(error.to_string()),
+        Undecoded::Malformed { .. } => Rejected::NotProven(error.to_string()),
+    }
 }
 
 fn prove_head(
@@ -456,18 +490,21 @@ fn prove_head(
     trail.held("head", format!("entry {last} of {}, {} changes", cosigned.size(), head.changes));
 
     let sha256 = |bytes: &[u8]| Hash::sha256(&[bytes]);
-    let open = match Entry::decode(answer.open.as_slice()) {
-        Ok(Entry::Open(open)) if sha256(answer.open.as_slice()) == head.open => open,
-        _ => return Err(not_proven("the open entry is not the one that the head names")),
+    if sha256(answer.open.as_slice()) != head.open {
+        return Err(not_proven("the open entry is not the one that the head names"));
+    }
+    let open = match Entry::decode(answer.open.as_slice()).map_err(not_read)? {
+        Entry::Open(open) => open,
+        _ => return Err(not_proven("the entry that the head names as open entry is another one")),
     };
     if open.origin.get() != cosigned.signed().checkpoint().origin {
         return Err(not_proven("the open entry is of another log"));
     }
     let config: Option<Config> = match (answer.config.as_slice(), head.config) {
         ([], Hash::ZERO) => None,
-        (bytes, digest) if sha256(bytes) == digest => match Entry::decode(bytes) {
-            Ok(Entry::Config(config)) => Some(config),
-            _ => return Err(not_proven("the config entry is none")),
+        (bytes, digest) if sha256(bytes) == digest => match Entry::decode(bytes).map_err(not_read)? {
+            Entry::Config(config) => Some(config),
+            _ => return Err(not_proven("the entry that the head names as config entry is another one")),
         },
         _ => return Err(not_proven("the config entry is not the one that the head names")),
     };
@@ -477,12 +514,17 @@ fn prove_head(
         return Err(not_proven("the log promises a longer interval than any log may"));
     }
     trail.held("open entry", format!("{} runs the log", open.domain));
-    head.check_time(cosigned.quorum_time(), interval_ms, trust.freshness().skew_s).map_err(
-        |untimely| match untimely {
-            Untimely::After => not_proven("the head is dated after its cosignatures"),
-            Untimely::Overdue => Rejected::Stale("the head is much older than its cosignatures".to_owned()),
-        },
-    )?;
+    let skew_s = trust.freshness().skew_s;
+    // A witness whose clock is behind is no attack of the log's, if another one has cosigned the head after it was made.
+    let is_after = |time: &UnixSeconds| head.time.floor_seconds() <= time.plus_s(skew_s);
+    let some_after = cosigned.times().iter().flatten().any(is_after);
+    head.check_time(cosigned.quorum_time(), interval_ms, skew_s).map_err(|untimely| match untimely {
+        Untimely::After if some_after => {
+            Rejected::Stale("too few witnesses date the head after it was made".to_owned())
+        }
+        Untimely::After => not_proven("the head is dated after its cosignatures"),
+        Untimely::Overdue => Rejected::Stale("the head is much older than its cosignatures".to_owned()),
+    })?;
     trail.held("head time", format!("{} ms before the quorum", cosigned.quorum_time().to_millis().since(head.time)));
     Ok((open, interval_ms.into()))
 }
@@ -614,6 +656,15 @@ impl Proved {
         is_early && !self.mappings.iter().any(vouches)
     }
 
+    /// Grounds 3 and 4 are the DP's word: somebody who was evicted on it had 72 hours to notice, and senders are told of it for as long as
+    /// the hold would have gone on without it. The claim was put down at least a short hold before the tenure began.
+    fn short_hold(&self, now: UnixMillis) -> Option<Contest> {
+        let begun = self.changed_hands.as_ref()?;
+        let ground = begun.ground.filter(|g| matches!(g, Ground::Lapsed | Ground::Recycled))?;
+        let until = begun.time.plus_ms(HOLD_MS - SHORT_HOLD_MS);
+        (now < until).then_some(Contest::ShortHold { ground, until })
+    }
+
     fn into_lookup(self, now: UnixMillis) -> Lookup {
         let outcome = match &self.opened {
             None => Outcome::Absent,
@@ -627,7 +678,7 @@ impl Proved {
         };
         let opened = self.opened.as_ref();
         let state = opened.map(|o| &o.state);
-        let claim = state.and_then(|s| s.state.claim()).filter(|c| !c.is_void_at(now)).map(|c| Contest::Claim {
+        let claim = state.and_then(|s| s.claim_at(now)).map(|c| Contest::Claim {
             since: c.time,
             until: c.until,
             ground: c.ground,
@@ -637,6 +688,7 @@ impl Proved {
         let foreign = self.changed_hands.as_ref().and_then(|c| c.csip.as_ref()).is_some_and(|(_, pinned)| !pinned);
         let contest = foreign.then_some(Contest::ForeignRelease);
         let contest = contest.or(self.is_by_foreign_prover().then_some(Contest::ForeignProver));
+        let contest = contest.or_else(|| self.short_hold(now));
         Lookup {
             outcome,
             mappings: self.mappings,

@@ -39,6 +39,13 @@ pub(crate) struct NotServed {
     pub(crate) statement: Event,
 }
 
+impl NotServed {
+    /// The mapping, if it is closed to this reader.
+    fn closed(&self) -> Option<Hash> {
+        self.shown.is_none().then_some(self.mapping)
+    }
+}
+
 /// A record, opened.
 pub(crate) struct Opened {
     pub(crate) state: State,
@@ -72,7 +79,8 @@ pub(crate) fn open_body(
     if body.visible.len() != contents.visible.len() {
         return Err(not_proven("a visible mapping is not opened"));
     }
-    let mut opening = Opening { shown, bare, held: vec![], closed: vec![], not_served: vec![], kept_closed: false };
+    let mut opening =
+        Opening { shown, bare, held: vec![], closed: vec![], not_served: vec![], kept_closed: false, empty: vec![] };
     for (opened, digest) in body.visible.iter().zip(contents.visible.iter()) {
         let slot = Slot { standing: opened.standing, mapping: opened.content.digest() };
         let hidden = opened.content.mapping().is_some_and(|m| m.tags.as_exact().is_some());
@@ -85,6 +93,16 @@ pub(crate) fn open_body(
     let Opening { held, closed, not_served, kept_closed, .. } = opening;
     if held.iter().any(|h| h.mapping.csi != *csi || h.mapping.tenure != record.tenure) {
         return Err(not_proven("a mapping is of another identifier or tenure"));
+    }
+    let standings = held.iter().map(|h| &h.standing).chain(closed.iter().map(|slot: &Slot| &slot.standing));
+    if standings.into_iter().any(|s| s.since_version > version) {
+        return Err(not_proven("a mapping stands since a version that is not there yet"));
+    }
+    let mut digests: Vec<Hash> = held.iter().map(|h| h.mapping.digest()).collect();
+    digests.extend(closed.iter().map(|slot| slot.mapping).chain(not_served.iter().filter_map(NotServed::closed)));
+    digests.sort_unstable();
+    if digests.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(not_proven("a mapping is there twice"));
     }
     // Somebody who withholds everything has not shown that nothing stands.
     if record.state.is_empty() && !(held.is_empty() && closed.is_empty() && not_served.is_empty()) {
@@ -114,6 +132,8 @@ struct Opening<'a> {
     not_served: Vec<NotServed>,
     /// Whether a mapping was left closed because the DP withholds it.
     kept_closed: bool,
+    /// Hidden slots that were opened and are empty.
+    empty: Vec<u8>,
 }
 
 impl<'a> Opening<'a> {
@@ -131,7 +151,8 @@ impl<'a> Opening<'a> {
             return Err(not_proven("a mapping is closed that should be shown, or shown though it is withheld"));
         }
         match (standing.status, statement) {
-            (SlotStatus::Served, None) if standing.reason == 0 => {}
+            // "Zero while it is served": nothing was stated.
+            (SlotStatus::Served, None) if standing.reason == 0 && standing.stated_version == 0 => {}
             (SlotStatus::Detached | SlotStatus::Unserved, None) if self.bare => {}
             (SlotStatus::Detached | SlotStatus::Unserved, Some(statement)) if !self.bare => {
                 let (mapping, shown, statement) = (content.digest(), content.mapping().cloned(), statement.clone());
@@ -171,6 +192,7 @@ impl<'a> Opening<'a> {
             }
             let Some((standing, content)) = inside else {
                 self.bare_slot(opened)?;
+                self.empty.push(opened.slot);
                 continue;
             };
             // "Of older hidden mappings by other keys only standing and digest": a handle's proof would let the reader try tags.
@@ -192,7 +214,7 @@ impl<'a> Opening<'a> {
         if self.bare {
             tags.clear();
         }
-        check_tags(body, csi, version, vrf, &tags)
+        self.check_tags(body, (csi, version, vrf), &tags)
     }
 
     /// Only the recipient is shown a slot that is empty or closed, and nothing rides along.
@@ -225,36 +247,51 @@ impl<'a> Opening<'a> {
             tag.ok_or_else(|| not_proven("a hidden mapping is opened to somebody who did not present its tag"))?;
         Ok((tag, proof))
     }
-}
 
-/// For each tag, the DP proves the handles of ordinals 0, 1, … up to the first that no slot bears: those of opened slots there, the others
-/// in `tag_proofs`. A sender presents one tag. A recipient is shown the same for each tag of what is opened to it: without
-/// that, a DP could give a mapping an ordinal that no sender ever comes to, and deny it with proof after its receipt was
-/// accepted.
-fn check_tags(body: &Body, csi: &Csi, version: u32, vrf: &Key, tags: &BTreeMap<&Tag, Vec<u8>>) -> Result<(), Rejected> {
-    let mut proofs = body.tag_proofs.iter();
-    for (tag, opened) in tags {
-        let mut end = 0;
-        loop {
-            if !opened.contains(&end) {
-                let proof = proofs.next().filter(|p| p.ordinal == end);
-                let proof = proof.ok_or_else(|| not_proven("the handles of a tag are not proved to their end"))?;
-                let handle = verify_handle(vrf, csi, version, tag, end, &proof.vrf_proof)
-                    .map_err(|_| not_proven("a handle of a tag is not proved"))?;
-                if body.contents.hidden.0.iter().all(|s| s.handle != handle) {
-                    break;
+    /// For each tag, the DP proves the handles of ordinals 0, 1, … up to the first that no slot bears: those of opened slots there, the
+    /// others in `tag_proofs`. A sender presents one tag, and is shown every slot before that end. A recipient is shown the same for each
+    /// tag of what is opened to it: without that, a DP could give a mapping an ordinal that no sender ever comes to, and deny it with
+    /// proof after its receipt was accepted.
+    fn check_tags(
+        &self,
+        body: &Body,
+        (csi, version, vrf): (&Csi, u32, &Key),
+        tags: &BTreeMap<&Tag, Vec<u8>>,
+    ) -> Result<(), Rejected> {
+        let mut proofs = body.tag_proofs.iter();
+        for (tag, opened) in tags {
+            let mut end = 0;
+            loop {
+                if !opened.contains(&end) {
+                    let proof = proofs.next().filter(|p| p.ordinal == end);
+                    let proof = proof.ok_or_else(|| not_proven("the handles of a tag are not proved to their end"))?;
+                    let handle = verify_handle(vrf, csi, version, tag, end, &proof.vrf_proof)
+                        .map_err(|_| not_proven("a handle of a tag is not proved"))?;
+                    match (0u8..).zip(&body.contents.hidden.0).find(|(_, s)| s.handle == handle) {
+                        None => break,
+                        Some((slot, _)) => self.check_unseen(slot)?,
+                    }
                 }
+                // At most eight slots bear handles, so that the ninth is absent.
+                end += 1;
             }
-            // At most eight slots bear handles, so that the ninth is absent.
-            end += 1;
+            // Ordinals of opened slots are distinct, and each lies before the end.
+            let distinct = opened.iter().enumerate().all(|(i, n)| !opened[..i].contains(n));
+            if !distinct || opened.iter().any(|n| *n >= end) {
+                return Err(not_proven("a hidden mapping lies behind the end of its tag, where no sender finds it"));
+            }
         }
-        // Ordinals of opened slots are distinct, and each lies before the end.
-        let distinct = opened.iter().enumerate().all(|(i, n)| !opened[..i].contains(n));
-        if !distinct || opened.iter().any(|n| *n >= end) {
-            return Err(not_proven("a hidden mapping lies behind the end of its tag, where no sender finds it"));
-        }
+        if proofs.next().is_none() { Ok(()) } else { Err(not_proven("handles are proved of a tag that is not opened")) }
     }
-    if proofs.next().is_none() { Ok(()) } else { Err(not_proven("handles are proved of a tag that is not opened")) }
+
+    /// Whether a slot that bears the handle of a tag may be left unopened: not before a sender who presents the tag, and it is not one
+    /// that was opened and is empty. A mapping behind such a slot would be found by nobody.
+    fn check_unseen(&self, slot: u8) -> Result<(), Rejected> {
+        if matches!(self.shown, Shown::Recipient) && !self.empty.contains(&slot) {
+            return Ok(());
+        }
+        Err(not_proven("a slot that bears a handle of the tag is not shown, or is empty"))
+    }
 }
 
 pub(super) fn describe(opened: &Opened, trail: &mut Trail) {

@@ -25,6 +25,10 @@ pub const HOLD: Ms = 14 * DAY;
 pub const SHORT_HOLD: Ms = 72 * HOUR;
 /// "until + 14 days: void."
 pub const TAKE_UP: Ms = 14 * DAY;
+/// "Once more than 32 versions were made since its own": void.
+pub const CLAIM_VERSIONS: u32 = 32;
+/// "Ordinary changes make at most the 16 versions after it."
+pub const CLAIM_CHANGES: u32 = 16;
 /// "14 days or more after they lapsed."
 pub const LAPSED_KEPT: Ms = 14 * DAY;
 /// Hidden mappings of a record.
@@ -160,8 +164,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    pub fn is_void(&self, now: Ms) -> bool {
-        self.until + TAKE_UP <= now
+    /// In a record of this version, at this time.
+    pub fn is_void(&self, version: u32, now: Ms) -> bool {
+        version > self.version + CLAIM_VERSIONS || self.until + TAKE_UP <= now
     }
 }
 
@@ -200,7 +205,7 @@ pub struct State {
 
 impl State {
     pub fn live_claim(&self, now: Ms) -> Option<&Claim> {
-        self.claim.as_ref().filter(|c| !c.is_void(now))
+        self.claim.as_ref().filter(|c| !c.is_void(self.version, now))
     }
 
     /// "While a mapping is new": 72 hours, "and as long as its key claims the CSI".
@@ -463,7 +468,25 @@ impl<'a> Case<'a> {
         self.refuse_if(signers.is_empty(), Why::NotAllowed);
     }
 
+    /// "Kinds 1 to 5, 11 and 13."
+    fn check_settled(&mut self) {
+        let claim = self.before.and_then(|b| b.live_claim(self.bench.now)).map(|c| c.version);
+        let late = claim.is_some_and(|version| self.version() > version + CLAIM_CHANGES);
+        let ordinary = matches!(
+            self.ask.kind,
+            Kind::Issue
+                | Kind::Replace
+                | Kind::Withdraw
+                | Kind::OptOut
+                | Kind::RotateKey
+                | Kind::MspDetach
+                | Kind::Erase
+        );
+        self.refuse_if(late && ordinary, Why::Claimed);
+    }
+
     fn next(&mut self) -> Option<State> {
+        self.check_settled();
         match self.ask.kind {
             Kind::Issue | Kind::Replace | Kind::Withdraw | Kind::OptOut => self.change(),
             Kind::RotateKey => self.rotate(),
@@ -662,7 +685,7 @@ impl<'a> Case<'a> {
         };
         let mut there = self.before.filter(|b| b.tenure == tenure).map_or(BTreeMap::new(), |b| b.there.clone());
         there.insert(version, held.iter().map(|h| h.mapping.key).collect());
-        let claim = claim.filter(|c| !held.is_empty() && !c.is_void(time));
+        let claim = claim.filter(|c| !held.is_empty() && !c.is_void(version, time));
         Some(State { version, time, tenure, start, claim, erased: false, held, there })
     }
 
@@ -801,6 +824,8 @@ impl<'a> Case<'a> {
         };
         // "Bound to the standing that it made": what was taken back is of another version.
         let stated_version = if again { 0 } else { self.version() };
+        // "Dated at most 30 s ahead."
+        self.refuse_if(self.bench.now + SKEW < ask.time, Why::Invalid);
         let told = |h: &Held| Held { status, stated_version, ..h.clone() };
         let tell = |h: &Held| if h.mapping == *named { told(h) } else { h.clone() };
         let held = before.held.iter().map(tell).collect();

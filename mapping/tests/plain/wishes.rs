@@ -570,7 +570,8 @@ impl Wisher {
         let by_stranger = self.dice.chance(50);
         let stranger = self.dice.pick(&[Prover::Elsewhere, Prover::Nobody]).unwrap();
         if is_statement(ask.kind) {
-            ask.time = self.dice.pick(&[now - STATEMENT_WINDOW - MINUTE, now + STATEMENT_WINDOW + MINUTE]).unwrap();
+            let off = [now - STATEMENT_WINDOW - MINUTE, now + STATEMENT_WINDOW + MINUTE, now + SKEW + MINUTE];
+            ask.time = self.dice.pick(&off).unwrap();
             return;
         }
         if let Some(p) = ask.signers.iter_mut().find_map(|s| s.proof.as_mut()).filter(|_| by_stranger) {

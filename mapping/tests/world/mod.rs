@@ -35,7 +35,7 @@ use waymark_mapping::{
     record::{Beginning, RecordState, SlotStatus},
     rules::{self, Held, Known, Proposal, Refused, State},
     signed::{SignedStruct, UNSIGNED},
-    tenure::{Hold, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
+    tenure::{Hold, LoggedStep, LoggedVersion, OpenedVersion, PASSAGE_MS, Passage, Released, TenureProof},
     trust::Trust,
     verify::{Asked, named_providers},
     vrf::VrfSecret,
@@ -625,10 +625,10 @@ impl World {
             _ if !recent => Passage::Past,
             Beginning::NewHolder => {
                 let claim = before.state.state.claim().unwrap();
-                let last = (claim.version != start.version - 1).then(|| self.opened(start.version - 1));
+                let between = (claim.version + 1..start.version).map(|v| self.opened(v)).collect();
                 let first = self.versions[start.version as usize].first;
                 let (pending, before) = (self.opened(claim.version), self.head_at(first - 1));
-                Passage::Hold(Hold { pending, last: Optional24(last), before })
+                Passage::Hold(Hold { pending, between: List24::new(between).unwrap(), before })
             }
             Beginning::Release => {
                 let kept = &self.versions[start.version as usize];
@@ -643,7 +643,29 @@ impl World {
             }
             _ => Passage::Vacancy(self.opened(start.version - 1)),
         };
-        Some(TenureProof { start: logged, passage })
+        let steps = List24::new(self.steps(&passage, start.version)).unwrap();
+        Some(TenureProof { start: logged, passage, steps })
+    }
+
+    /// What exists of the ladders of the versions of a tenure's proof below them, and for a hold what exists of the ladder of the last
+    /// version before `start` above that one; the proof's own versions left out.
+    pub fn steps(&self, passage: &Passage, start: u32) -> Vec<LoggedStep> {
+        let (since, hold) = match passage {
+            Passage::Past | Passage::Release(_) => (start, false),
+            Passage::Hold(hold) => (hold.pending.at.version, true),
+            Passage::Vacancy(_) => (start - 1, false),
+        };
+        let own: Vec<u32> = (since..=start).collect();
+        let on_ladder = |m: u32| own.iter().any(|v| m < *v && ladder::base(Some(*v)).contains(&m));
+        let ahead = |m: u32| hold && m >= start && ladder::base(Some(start - 1)).contains(&m);
+        let all = (0..self.versions.len() as u32).filter(|m| !own.contains(m) && (on_ladder(*m) || ahead(*m)));
+        all.map(|m| self.step(m)).collect()
+    }
+
+    /// Where a version was logged.
+    pub fn step(&self, version: u32) -> LoggedStep {
+        let LoggedVersion { version, vrf_proof, commitment, change, .. } = self.logged(version);
+        LoggedStep { version, vrf_proof, commitment, change }
     }
 
     /// The versions that the standings of a body name, proved.

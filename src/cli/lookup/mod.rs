@@ -25,7 +25,7 @@ use crate::client::{
     dp::DpClient,
     key_text::KeyText,
     mask::shown,
-    memory::{self, LogMemory},
+    memory::{self, LogMemory, StoreError},
     msp::MspClient,
     policy::Policy,
     saved::SavedAnswer,
@@ -178,7 +178,7 @@ pub async fn look_up(args: LookupArgs) -> Ended {
     }
     let verified = verified?;
     if let (Some(path), Some(memory)) = (&args.remember, &mut memory) {
-        remember(path, memory, &verified).await?;
+        remember(path, memory, &verified, &trust).await?;
     }
     let choosing = choices.as_mut().map(|choices| (choices, args.again));
     let shown = Context { asked: &asked, memory: memory.as_ref(), view: &args.view, now };
@@ -205,15 +205,26 @@ fn open_memory(args: &LookupArgs, path: &Path, asked: &Asked) -> Result<LogMemor
 }
 
 /// Has the log show that it is still the one remembered, and remembers.
-async fn remember(path: &Path, memory: &mut LogMemory, verified: &Verified<Lookup>) -> Ended {
-    if let Err(fork) = memory.take(verified.recall()).await {
-        keep(path, fork.evidence())?;
-        return Err(fork.into());
+async fn remember(path: &Path, memory: &mut LogMemory, verified: &Verified<Lookup>, trust: &Trust) -> Ended {
+    let stored = match memory.take(verified.recall()).await {
+        Ok(()) => memory.store(path, trust).await,
+        Err(fork) => Err(fork.into()),
+    };
+    keep_what_speaks(path, memory, stored)
+}
+
+/// Keeps beside a memory what taking it in and writing it have shown against the log or a witness. A witness alone does
+/// not end the command otherwise than well: it would decide over all.
+pub fn keep_what_speaks(path: &Path, memory: &LogMemory, stored: Result<(), StoreError>) -> Ended {
+    for gone_back in memory.gone_back() {
+        let Some(evidence) = gone_back.evidence() else { continue };
+        let file = memory::keep_evidence(path, &evidence)?;
+        eprintln!("{}; the evidence is in {}", card::gone_back_words(gone_back), file.display());
     }
-    match memory.remembered() {
-        Some(remembered) => Ok(memory::store(path, remembered)?),
-        None => Ok(()),
+    if let Some(evidence) = stored.as_ref().err().and_then(StoreError::evidence) {
+        keep(path, evidence)?;
     }
+    Ok(stored?)
 }
 
 /// Keeps evidence beside a memory.

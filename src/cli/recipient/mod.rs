@@ -44,7 +44,7 @@ use waymark_runtime::{clock::Clock, config, durable, keyfile, random};
 use self::{change::IssueArgs, possess::ProveArgs};
 use super::{End, Ended, fetcher, fetcher_for, origin_of, read_csi, read_trust};
 use crate::{
-    cli::lookup::keep,
+    cli::lookup::{keep, keep_what_speaks},
     client::{
         dp::DpClient,
         memory::{self, LogMemory},
@@ -267,15 +267,14 @@ impl App {
         let path = self.dir.join(MEMORY_FILE);
         let mut memory = LogMemory::new(memory::load(&path)?, Some(self.dp.log()));
         let result = run(&mut memory).await;
+        let stored = memory.store(&path, &self.trust).await;
         if let Some(why) = memory.unshown() {
             eprintln!("! NOT SHOWN that this is still the log seen before: {why}. Nothing speaks against it");
-        }
-        if let Some(remembered) = memory.remembered() {
-            memory::store(&path, remembered)?;
         }
         if let Some(evidence) = result.as_ref().err().and_then(RecipientError::evidence) {
             keep(&path, &evidence)?;
         }
+        keep_what_speaks(&path, &memory, stored)?;
         Ok(result?)
     }
 
@@ -367,11 +366,17 @@ fn keygen(dir: &Path, typed: &str, dp: String, trust: &Path, region: Option<&str
 
 /// The record as this app may see it; ends with "nothing" if this key has no mapping in it.
 async fn current(app: &App) -> Result<Current, End> {
-    let current = current_if_any(app).await?;
-    if current.is_none() {
-        println!("this key has no mapping under the identifier; `waymark lookup` shows what everybody sees");
+    match current_if_any(app).await? {
+        Some(current) => Ok(current),
+        None => nothing_here(),
     }
-    current.ok_or(End::Nothing)
+}
+
+fn nothing_here<T>() -> Result<T, End> {
+    println!(
+        "the DP says that this key has no mapping under the identifier; `waymark lookup` proves what everybody sees"
+    );
+    Err(End::Nothing)
 }
 
 /// The record as this app may see it, if this key has a mapping in it.
@@ -421,13 +426,17 @@ async fn try_to_make(by: &App, wish: Wish<'_>) -> Result<Option<Current>, End> {
 fn finish(app: &App, current: &Current) -> Ended {
     app.remember_claimed(current.state.version)?;
     println!(
-        "version {} is in the log and cosigned; it is the version before it and what you signed",
+        "version {} is in the log and cosigned; it holds what stood before and what you signed, and nothing else",
         current.state.version
     );
     let own = app.keys.recipient.public();
     let others = current.state.held.iter().filter(|h| h.mapping.recipient != own).count();
+    if others == current.state.held.len() {
+        println!("this app has no mapping in it any more; its watch-list ends with the next that is sent");
+        watch::keep_last(app, current)?;
+    }
     if others > 0 {
-        println!("beside this app's there are {others} mappings of other keys in it; see `waymark recipient history`");
+        println!("mappings of other keys in it: {others}; `waymark lookup` shows what everybody sees of them");
     }
     if !current.complete {
         println!("your key is new here: hidden mappings of other keys, if any, are not shown to it for 72 hours");

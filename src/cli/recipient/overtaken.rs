@@ -10,12 +10,18 @@ use crate::client::{card, mask::shown};
 
 /// Shows the record and what has changed it since the person last saw it, remembers that they saw it, and gives its version.
 pub(super) async fn show(app: &App) -> Result<u32, End> {
-    println!("! the record is not the one that this app last showed you. It is now:");
+    let shown_before = app.seen()?.map(|seen| seen.shown);
+    match shown_before {
+        Some(version) => {
+            println!("! the record was changed since this app showed it to you (version {version}). It is now:")
+        }
+        None => println!("! there is a record already, which this app has not shown you yet:"),
+    }
     let version = match current_if_any(app).await? {
         Some(current) => {
             show::print_record(app, &current, false);
-            if let Some(seen) = app.seen()? {
-                show::print_steps(app, &current, Some(seen.shown)).await?;
+            if shown_before.is_some() {
+                show::print_steps(app, &current, shown_before).await?;
             }
             current.state.version
         }

@@ -59,6 +59,8 @@ pub(super) async fn print_steps(app: &App, current: &Current, after: Option<u32>
         }
         steps => steps?,
     };
+    let reached = steps.last().map(|step| step.version);
+    let first = current.first_seen_by(&app.keys.recipient.public()).filter(|first| reached.is_none_or(|r| *first < r));
     for step in steps {
         if after.is_some_and(|seen| step.version <= seen) {
             break;
@@ -67,6 +69,9 @@ pub(super) async fn print_steps(app: &App, current: &Current, after: Option<u32>
         let by = if by { "this app" } else { "another key" };
         let before = step.before.map_or(String::new(), |s| format!(", {} mappings before", s.held.len()));
         println!("  version {}: {} by {by}{before}", step.version, step.event.tbs.kind.describe());
+    }
+    if let Some(first) = first {
+        println!("! the DP shows nothing earlier, though this app's mappings stand since version {first}");
     }
     Ok(())
 }
