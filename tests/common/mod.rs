@@ -141,14 +141,9 @@ pub fn store() -> StoreKind {
     }
 }
 
-/// Makes a DP that these witnesses know, with two MSPs to be logged.
-pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
-    make_dp_with(dir, witnesses, |_| {})
-}
-
-/// The same, with another configuration.
-pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut File)) -> Vkey {
-    let mut file = File {
+/// The configuration of a DP in tests.
+pub fn dp_file() -> File {
+    File {
         domain: "dp.example".to_owned(),
         origin: "dp.example/log".to_owned(),
         listen: loopback(),
@@ -165,7 +160,17 @@ pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut 
         prover: vec![],
         recycling: vec![],
         tls: None,
-    };
+    }
+}
+
+/// Makes a DP that these witnesses know, with two MSPs to be logged.
+pub fn make_dp(dir: &Path, witnesses: &Witnesses) -> Vkey {
+    make_dp_with(dir, witnesses, |_| {})
+}
+
+/// The same, with another configuration.
+pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut File)) -> Vkey {
+    let mut file = dp_file();
     adjust(&mut file);
     let lines = witnesses.lines();
     let quorum = lines.len();

@@ -1,0 +1,296 @@
+//! Publishing goes on whatever some of the witnesses do: away, silent, lying, answering hugely, with a wrong clock. What stops it is proof that
+//! our own key has signed what our log does not continue, or too few witnesses that are left.
+//!
+//! The witnesses here are stand-ins that cosign whatever they are given, by the test's clock, unless they are told to do something else.
+
+mod common;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use common::{key, loopback, until};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use waymark::{
+    config::{Settings, names},
+    dp, init,
+};
+use waymark_log::{
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    cosignature::Cosigner,
+    hash::Hash,
+    key::SecretKey,
+    note::{KeyName, Note, NoteSigner, Role, Vkey},
+    time::UnixSeconds,
+    witness::AddCheckpoint,
+};
+use waymark_runtime::{clock::Clock, keyfile};
+
+/// How soon publishing goes on once there is a quorum again.
+const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a stand-in does when it is asked for a cosignature.
+#[derive(Clone, Debug)]
+enum Does {
+    /// Cosigns, with this many seconds between its clock and the test's.
+    Cosign(i64),
+    /// Answers with this status and body.
+    Answer(u16, String),
+    /// Says first one size and then the other.
+    Alternate,
+    /// Takes the request and never answers.
+    Hang,
+    /// Answers with a megabyte.
+    Flood,
+}
+
+struct StandIn {
+    cosigner: Cosigner,
+    clock: Clock,
+    does: Mutex<Does>,
+    /// What it shows as its copy, if anything.
+    copy: Mutex<Option<String>>,
+    asked: Mutex<Vec<Instant>>,
+}
+
+impl StandIn {
+    fn cosign(&self, body: &[u8], off_s: i64) -> Response {
+        let Ok(request) = AddCheckpoint::parse(body) else { return StatusCode::BAD_REQUEST.into_response() };
+        let time = self.clock.now().floor_seconds().get().saturating_add_signed(off_s);
+        self.cosigner.cosign(request.note.text(), UnixSeconds::new(time)).to_string().into_response()
+    }
+}
+
+async fn add_checkpoint(State(w): State<Arc<StandIn>>, body: Bytes) -> Response {
+    w.asked.lock().unwrap().push(Instant::now());
+    let does = w.does.lock().unwrap().clone();
+    match does {
+        Does::Cosign(off_s) => w.cosign(&body, off_s),
+        Does::Answer(status, body) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
+        Does::Alternate => {
+            let odd = w.asked.lock().unwrap().len() % 2;
+            (StatusCode::CONFLICT, format!("{odd}\n")).into_response()
+        }
+        Does::Hang => std::future::pending().await,
+        Does::Flood => "x".repeat(1 << 20).into_response(),
+    }
+}
+
+async fn checkpoint(State(w): State<Arc<StandIn>>) -> Response {
+    let copy = w.copy.lock().unwrap().clone();
+    copy.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
+}
+
+/// A DP with four stand-ins, three of which are a quorum.
+struct Scene {
+    root: TempDir,
+    witnesses: Vec<(Arc<StandIn>, JoinHandle<()>)>,
+    dp: Option<dp::Running>,
+    clock: Clock,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let (root, clock) = (tempfile::tempdir().unwrap(), Clock::shifted());
+        let (mut witnesses, mut lines) = (vec![], vec![]);
+        for i in 1..=4 {
+            let (name, secret) = (KeyName::new(&format!("w{i}.example")).unwrap(), key(&format!("w{i}")));
+            let vkey = Vkey::new(name.clone(), Role::Witness, secret.public());
+            let stand_in = Arc::new(StandIn {
+                cosigner: Cosigner::new(name, secret),
+                clock: clock.clone(),
+                does: Mutex::new(Does::Cosign(0)),
+                copy: Mutex::default(),
+                asked: Mutex::default(),
+            });
+            let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let router = Router::new()
+                .route("/add-checkpoint", post(add_checkpoint))
+                .route("/{hash}/checkpoint", get(checkpoint))
+                .with_state(Arc::clone(&stand_in));
+            witnesses.push((stand_in, tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })));
+            lines.push((format!("w{i}"), vkey, url));
+        }
+        let dir = root.path().join("dp");
+        init::init(&dir, &init::NewDp { file: common::dp_file(), witnesses: lines, quorum: 3 }, &clock).unwrap();
+        let mut scene = Self { root, witnesses, dp: None, clock };
+        scene.run().await;
+        scene
+    }
+
+    async fn run(&mut self) {
+        let settings = Settings::load(&self.dir()).unwrap();
+        self.dp = Some(dp::start(settings, self.clock.clone()).await.unwrap());
+        until("a first checkpoint", async || self.size() > 0).await;
+    }
+
+    fn dir(&self) -> std::path::PathBuf {
+        self.root.path().join("dp")
+    }
+
+    fn size(&self) -> u64 {
+        self.dp.as_ref().unwrap().published_size()
+    }
+
+    fn tell(&self, which: &[usize], does: &Does) {
+        for i in which {
+            *self.witnesses[*i].0.does.lock().unwrap() = does.clone();
+        }
+    }
+
+    /// Makes a head fall due.
+    fn next_head(&self) {
+        self.clock.advance(61_000);
+    }
+
+    /// Waits until something more is published, and says how long that took.
+    async fn publishes(&self, before: u64) -> Duration {
+        let began = Instant::now();
+        until("another checkpoint", async || self.size() > before).await;
+        began.elapsed()
+    }
+
+    async fn stop(mut self) {
+        self.dp.take().unwrap().stop().await.unwrap();
+        self.witnesses.iter().for_each(|(_, task)| task.abort());
+    }
+
+    /// Why the sequencer has stopped.
+    async fn stopped(&self) -> String {
+        let stopped = self.dp.as_ref().unwrap().stopped();
+        tokio::time::timeout(BACK_WITHIN, stopped).await.expect("it goes on")
+    }
+}
+
+fn log_signer(dir: &Path) -> NoteSigner {
+    let seed = keyfile::load(&dir.join(names::KEYS).join("log.key")).unwrap();
+    NoteSigner::new(KeyName::new("dp.example/log").unwrap(), SecretKey::from_seed(&seed))
+}
+
+/// After any outage of any witnesses, of any length, publishing goes on within ten seconds of a quorum being back, without a restart: whoever
+/// cosigned before is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quorum_that_is_back_publishes_whenever_each_of_it_was_away() {
+    let scene = Scene::start().await;
+    let away = Does::Answer(503, String::new());
+    for which in [&[2, 3][..], &[1, 2, 3], &[0, 1, 2, 3]] {
+        for outage_s in [60, 601, 86_400] {
+            scene.tell(which, &away);
+            let before = scene.size();
+            scene.next_head();
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            assert_eq!(scene.size(), before, "without a quorum");
+            scene.clock.advance(outage_s * 1000);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            scene.tell(which, &Does::Cosign(0));
+            let took = scene.publishes(before).await;
+            assert!(took < BACK_WITHIN, "{which:?} away for {outage_s} s: {took:?}");
+        }
+    }
+    scene.stop().await;
+}
+
+/// One witness too many in the policy, whatever it does, holds nothing up and is not asked in a storm.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_witness_that_misbehaves_holds_nobody_up() {
+    let scene = Scene::start().await;
+    let larger = |size: u64| Does::Answer(409, format!("{size}\n"));
+    let cases = [
+        larger(5_000),
+        larger(u64::MAX),
+        Does::Answer(409, "99999999999999999999999\n".to_owned()),
+        Does::Answer(422, String::new()),
+        Does::Alternate,
+        Does::Answer(200, "\u{2014} w4.example AAAA\n".to_owned()),
+        Does::Answer(500, "\u{1b}[2J".to_owned()),
+        Does::Cosign(365 * 86_400),
+        Does::Cosign(-30 * 86_400),
+        Does::Hang,
+        Does::Flood,
+    ];
+    for does in cases {
+        scene.tell(&[3], &does);
+        scene.witnesses[3].0.asked.lock().unwrap().clear();
+        let began = Instant::now();
+        for _ in 0..5 {
+            let before = scene.size();
+            scene.next_head();
+            let took = scene.publishes(before).await;
+            assert!(took < Duration::from_secs(3), "{does:?}: {took:?}");
+        }
+        let asked = scene.witnesses[3].0.asked.lock().unwrap().len();
+        // Each new checkpoint may be tried twice at once; and then pauses grow.
+        assert!(asked <= 15 + 2 * began.elapsed().as_secs() as usize, "{does:?} was asked {asked} times");
+    }
+    // And it is taken back as soon as it behaves.
+    scene.tell(&[3], &Does::Cosign(0));
+    scene.tell(&[0], &Does::Hang);
+    let before = scene.size();
+    scene.next_head();
+    assert!(scene.publishes(before).await < BACK_WITHIN);
+    scene.stop().await;
+}
+
+/// A checkpoint by our own key that our log does not continue is proof: an old head was restored, or two programs sign. Nothing more is signed,
+/// and the proof is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_our_own_key_has_signed_and_our_log_does_not_continue_stops_it() {
+    for (size, status) in [(1_000_000, 409), (3, 422)] {
+        let scene = Scene::start().await;
+        let checkpoint =
+            Checkpoint { origin: "dp.example/log".parse().unwrap(), size, root: Hash::sha256(&[b"another"]), extensions: vec![] };
+        let note = SignedCheckpoint::sign(checkpoint, &log_signer(&scene.dir())).to_note(&[]);
+        *scene.witnesses[3].0.copy.lock().unwrap() = Some(note.clone());
+        scene.tell(&[3], &Does::Answer(status, format!("{size}\n")));
+        scene.next_head();
+        let why = scene.stopped().await;
+        assert!(why.contains("our own key has signed") && why.contains(&note), "{why}");
+    }
+}
+
+/// A copy that somebody else has signed, or that our log does continue, is no proof: the witness's word alone stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_not_by_our_key_or_that_our_log_continues_proves_nothing() {
+    let scene = Scene::start().await;
+    let checkpoint =
+        Checkpoint { origin: "dp.example/log".parse().unwrap(), size: 77, root: Hash::sha256(&[b"x"]), extensions: vec![] };
+    let other = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), key("somebody else"));
+    let own = std::fs::read_to_string(scene.dir().join("log/checkpoint")).unwrap();
+    for copy in [SignedCheckpoint::sign(checkpoint, &other).to_note(&[]), own, "no note".to_owned(), String::new()] {
+        *scene.witnesses[3].0.copy.lock().unwrap() = Some(copy);
+        scene.tell(&[3], &Does::Answer(409, "5000\n".to_owned()));
+        let before = scene.size();
+        scene.next_head();
+        scene.publishes(before).await;
+    }
+    scene.stop().await;
+}
+
+/// Where so many witnesses say that they are ahead that no quorum is left, nothing could be published anyway.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_refusals_that_no_quorum_is_left_stop_it() {
+    let scene = Scene::start().await;
+    scene.tell(&[2, 3], &Does::Answer(409, "5000\n".to_owned()));
+    scene.next_head();
+    let why = scene.stopped().await;
+    assert!(why.contains("w3") && why.contains("w4") && why.contains("no quorum"), "{why}");
+}
+
+#[test]
+fn a_note_of_a_stand_in_is_a_note() {
+    let signer = Cosigner::new(KeyName::new("w.example").unwrap(), key("w"));
+    let line = signer.cosign("dp.example/log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n", UnixSeconds::new(1));
+    assert!(Note::new("a\n".to_owned(), vec![line]).is_ok());
+}
