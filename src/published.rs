@@ -336,7 +336,7 @@ impl Answering {
             || (authored && erased)
             || (authored && previous.as_ref().is_some_and(|p| is_established(p, keys, now)));
         let both: Vec<&Row> = std::iter::once(row).chain(&previous).collect();
-        let shows = if whole { Shows::Seen(keys, self.seen_by(&both, keys)?) } else { Shows::Own(keys) };
+        let shows = if whole { Shows::Seen(keys, self.seen_by(&both, &both, keys)?) } else { Shows::Own(keys) };
         let body = self.body(row, snapshot, &shows)?;
         let previous = previous.filter(|_| whole || authored);
         let previous = previous.map(|p| self.bare_body(&p, snapshot, &shows)).transpose()?;
@@ -399,22 +399,30 @@ impl Answering {
 
     /// A record of the past as a key sees it that is no longer new.
     fn past_body(&self, row: &Row, latest: &Latest, key: Key) -> Result<Body, AnswerError> {
-        let seen = self.seen_by(&[&latest.row, row], &[key])?;
+        let seen = self.seen_in_past(row, latest, key)?;
         self.bare_body(row, &latest.snapshot, &Shows::Seen(&[key], seen))
+    }
+
+    /// What the holder of a key sees the content of in a version of the past: what it sees in the latest one, so that no two versions
+    /// contradict each other.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn seen_in_past(&self, row: &Row, latest: &Latest, key: Key) -> Result<Seen, AnswerError> {
+        let previous = self.previous(&latest.row)?;
+        let came: Vec<&Row> = std::iter::once(&latest.row).chain(&previous).collect();
+        self.seen_by(&[&latest.row, row], &came, &[key])
     }
 
     /// What holders of these keys see the content of, of the mappings in these versions of one tenure: hidden ones that are their
     /// own, or were added when a mapping of theirs stood already or was added, too. "A code that was intercepted opens nothing of
-    /// what was hidden before."
-    ///
-    /// # Errors
-    /// [`AnswerError`].
-    pub fn seen_by(&self, rows: &[&Row], keys: &[Key]) -> Result<Seen, AnswerError> {
+    /// what was hidden before." When they came is the least that their own mappings in `came` say, the latest version and the one before:
+    /// one that was rotated and then renewed stands for a later version than its key's first.
+    fn seen_by(&self, rows: &[&Row], came: &[&Row], keys: &[Key]) -> Result<Seen, AnswerError> {
         let held: Vec<Held> = rows.iter().flat_map(|row| row.state().held).collect();
         let is_own = |h: &Held| keys.contains(&h.mapping.recipient);
         let oldest = |row: &&Row| row.state().held.iter().filter(|h| is_own(h)).map(|h| h.standing.since_version).min();
-        // Who has left is judged by the record before.
-        let since = rows.iter().find_map(oldest);
+        let since = came.iter().filter_map(oldest).min();
         let mut seen = Seen { since, versions: BTreeSet::new() };
         let Some(csi) = rows.first().map(|row| &row.csi) else { return Ok(seen) };
         let others = held.iter().filter(|h| h.is_hidden() && !is_own(h));
@@ -631,16 +639,27 @@ impl Answering {
         versions.into_iter().map(open).collect()
     }
 
-    /// The first version that had a mapping which the row has, and which stands since `since`. After a rotation that is a later one. What
-    /// was added stays until it is removed, so it is found by halves.
+    /// The first version whose record is here and that had a mapping which the row has, and which stands since `since`. After a rotation
+    /// that is a later one. What was added stays until it is removed, so it is found by halves. In a DP that was restored from a copy for
+    /// a region some records are not here.
     fn first_with(&self, row: &Row, mapping: &Hash, since: u32) -> Result<u32, AnswerError> {
-        let (mut without, mut with) = (since, row.version);
-        while without < with {
-            let middle = without + (with - without) / 2;
-            let whole = self.whole(&row.csi, middle)?.ok_or(StoreError::Shredded)?;
-            if whole.state().digests().contains(mapping) { with = middle } else { without = middle + 1 }
+        let (mut from, mut to, mut found) = (since, row.version, row.version);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            let mut next = None;
+            for version in middle..to {
+                next = self.whole(&row.csi, version)?;
+                if next.is_some() {
+                    break;
+                }
+            }
+            match next {
+                Some(whole) if !whole.state().digests().contains(mapping) => from = whole.version + 1,
+                Some(whole) => (found, to) = (whole.version, middle),
+                None => to = middle,
+            }
         }
-        Ok(with)
+        Ok(found)
     }
 
     fn earlier_version(

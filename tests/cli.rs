@@ -332,7 +332,7 @@ fn overtake(scene: &Scene, adapter: &Adapter) {
         ["issue", "--msp", "chat.example", "--msp-url", &adapter.url, "--account", "mimi://chat.example/u/bob2"];
     // A new app has seen nothing yet: it is shown what is there.
     let shown = other(&issue).with(6);
-    assert!(shown.contains("1 way found") && shown.contains("nothing was changed"), "{shown}");
+    assert!(shown.contains("1 way found") && shown.contains("no change was made"), "{shown}");
     let made = other(&issue).with(0);
     assert!(made.contains("mappings of other keys in it: 1"), "{made}");
     other(&["watch-list", "--send", &adapter.url]).with(0);

@@ -332,6 +332,8 @@ fn check_times(opened: &Opened, head: UnixMillis) -> Result<(), Rejected> {
         || state.start.time > state.time
         || state.state.claim().is_some_and(|claim| claim.time > state.time)
         || state.held.iter().any(|h| h.standing.since > state.time || h.mapping.attestation.time > latest)
+        // A mapping is added before its proof of possession expires: one that stands since later was dated anew, to make its key new.
+        || state.held.iter().any(|h| h.mapping.attestation.expiry <= h.standing.since)
         || opened.not_served.iter().any(|n| n.statement.tbs.time > latest);
     if dated_ahead {
         Err(Rejected::NotProven("something is dated after the head it is logged under".to_owned()))

@@ -45,8 +45,14 @@ pub(super) fn print_record(app: &App, current: &Current, in_full: bool) {
         println!("  {msp}  {}  by {mine}{new}{hidden}, since {}", m.account.expose(), card::date(held.standing.since));
         println!("    {}", m.digest().to_hex());
     }
+    match (current.complete, state.closed.len()) {
+        (true, 0) => {}
+        (true, closed) => println!("  and hidden mappings of other keys from before this app came: {closed}"),
+        (false, _) => println!("  what other keys hide is not shown: this app's key is new here"),
+    }
     if let Some(claim) = state.state.claim() {
-        println!("! CONTESTED: another key claims the identifier, until {}", card::date(claim.until));
+        let who = if claim.key == app.keys.recipient.public() { "this app" } else { "another key" };
+        println!("! CONTESTED: {who} claims the identifier, until {}", card::date(claim.until));
     }
 }
 
