@@ -314,7 +314,7 @@ impl Anchor {
 
     /// Takes one step back: the event that made the anchor's version, and the record before with the anchor for the next step.
     /// That is `None` at the beginning of the tenure, or where the reader was not there yet: which version that is, the current record
-    /// says ([`Current::first_seen_by`]). `by` is the reader.
+    /// says ([`State::first_seen_by`]). `by` is the reader.
     ///
     /// # Errors
     /// [`ReceiptRefused`].
@@ -348,15 +348,6 @@ impl Anchor {
         let added = added_by(event, &self.state).ok_or(ReceiptRefused::NotTheChange)?;
         let sent = Sent { origin: &self.origin, event, added: &added, by };
         judge(sent, &past.cause, (&self.state, self.complete), Some(before))
-    }
-}
-
-impl Current {
-    /// The first version that a key may see, once it is no longer new: the one that first had a mapping of its own that stands, in this
-    /// tenure. `None` if it has none.
-    pub fn first_seen_by(&self, by: &Key) -> Option<u32> {
-        let own = self.state.held.iter().filter(|h| h.mapping.recipient == *by);
-        own.map(|h| h.standing.since_version).min().map(|first| first.max(self.state.start.version))
     }
 }
 
@@ -394,11 +385,7 @@ fn check_named(sent: Sent<'_>, previous: &State, shown: &State, whole: bool) -> 
         && named.may_remove_what_is_shown()
         && named.shows_what_it_must()
         && named.closes_what_was_closed();
-    if right && is_distinct(&shown.held) && shown.held.iter().all(|h| named.is_expected(h)) {
-        Ok(())
-    } else {
-        Err(ReceiptRefused::NotTheChange)
-    }
+    if right && shown.held.iter().all(|h| named.is_expected(h)) { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// A change that is judged by what its event names, since what allowed it is closed to the reader.
@@ -448,10 +435,9 @@ impl Named<'_> {
     /// seen.
     fn may_remove_what_is_shown(&self) -> bool {
         let (previous, now) = (self.previous, self.shown.time);
-        let signs = |key: &Key| self.sent.event.authorities.iter().any(|a| a.key == *key);
         let may_go = |h: &Held| {
             let lapsed = h.mapping.not_after.plus_ms(LAPSED_KEPT_MS) <= now;
-            signs(&h.mapping.recipient) || previous.is_new_at(h, now) || lapsed
+            self.sent.event.is_signed_by(&h.mapping.recipient) || previous.is_new_at(h, now) || lapsed
         };
         previous.held.iter().filter(|h| self.is_removed(&h.mapping.digest())).all(may_go)
     }
@@ -510,7 +496,7 @@ impl Named<'_> {
         let came = self.shown.closed.iter().filter(|slot| rotated(slot)).count();
         let (before, now) = (stay().count() + came, self.shown.closed.len());
         let none_gone = before == now || (self.revoked().is_some() && now < before);
-        none_gone && self.shown.closed.iter().all(|s| stood(s) || rotated(s)) && is_distinct_slots(&self.shown.closed)
+        none_gone && self.shown.closed.iter().all(|s| stood(s) || rotated(s))
     }
 
     /// What a record says beside its mappings: nobody's claim is slipped in, and none ends but by what ends one.
@@ -535,17 +521,10 @@ impl Named<'_> {
 
     /// Whether a claim is the one that the event puts down.
     fn is_put_down(&self, claim: &Claim) -> bool {
-        let is_signer = self.sent.event.authorities.iter().any(|a| a.key == claim.key);
-        let until = claim.time.plus_ms(claim.ground.hold_ms());
-        let is_now = (claim.version, claim.time) == (self.shown.version, self.shown.time);
         let none_before = self.previous.claim_at(self.shown.time).is_none();
-        none_before && is_signer && is_now && claim.until == until && !claim.objected.0
+        let new = Claim::new(claim.key, self.shown.version, self.shown.time, claim.ground);
+        none_before && *claim == new && self.sent.event.is_signed_by(&claim.key)
     }
-}
-
-/// Whether no slot is there twice.
-fn is_distinct_slots(slots: &[Slot]) -> bool {
-    slots.iter().enumerate().all(|(i, s)| slots[..i].iter().all(|other| other.mapping != s.mapping))
 }
 
 /// Whether the same is closed, in whatever order: slots have none.
@@ -579,12 +558,7 @@ fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
     let same_number = !whole || expected.held.len() == shown.held.len();
     let same_closed = is_same_closed(expected.closed.clone(), &shown.closed);
     let same_hidden = same_number && same_closed && shown.held.iter().all(is_expected);
-    same_frame && same_visible && same_hidden && is_distinct(&shown.held)
-}
-
-/// Whether no mapping is there twice.
-fn is_distinct(held: &[Held]) -> bool {
-    held.iter().enumerate().all(|(i, h)| held[..i].iter().all(|other| other.mapping != h.mapping))
+    same_frame && same_visible && same_hidden
 }
 
 fn current(proved: Proved, event: Option<Event>) -> Option<Current> {

@@ -323,7 +323,7 @@ pub struct Step {
 }
 
 /// The history that the holder of a key may see, newest first: each step is proved to lead to the one after it. It should reach back to
-/// [`Current::first_seen_by`]; a DP that was restored from a copy for a region may not have all of it.
+/// [`State::first_seen_by`]; a DP that was restored from a copy for a region may not have all of it.
 ///
 /// # Errors
 /// [`RecipientError`].
