@@ -347,7 +347,7 @@ fn overtake(scene: &Scene, adapter: &Adapter) {
     assert!(said.out.contains("mimi://chat.example/u/bob2"), "{}", said.out);
     said.with(6);
     assert!(other(&["withdraw"]).with(0).contains("its watch-list ends"));
-    // Whoever leaves takes their list along, and claims that they left.
+    // An app that leaves ends its watch-list, and claims that change.
     assert!(other(&["watch-list", "--send", &adapter.url]).with(0).contains("0 labels"));
     assert!(scene.app(&["history", "--all"]).with(6).contains("2 changes since"));
     scene.app(&["watch-list", "--send", &adapter.url, "--yes"]).with(0);

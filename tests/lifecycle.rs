@@ -512,7 +512,7 @@ async fn eight_apps_at_once() {
     Arc::try_unwrap(stage).ok().unwrap().stop().await;
 }
 
-/// A change is made over no version that the person was not shown: whoever signs over it takes on what is in it.
+/// A change is made only over a version that the person was shown, since a signature over a version accepts what is in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_over_a_version_that_was_not_shown() {
     let stage = stage().await;

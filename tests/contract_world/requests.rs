@@ -207,6 +207,7 @@ pub async fn busy_imports(scene: &Scene<'_>) {
             stream.write_all(&call.head("content-length: 100")).await.unwrap();
             open.push(stream);
         }
+        // Nothing tells a client that its head was read; a try that comes too early is made again.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let call = signed(scene, "import", join_import([&b"x"[..]]).unwrap());
         let answer = scene.send(call).await;
