@@ -413,7 +413,7 @@ impl Answering {
 
     /// What holders of these keys see the content of, of the mappings in these versions of one tenure: hidden ones that are their
     /// own, or were added when a mapping of theirs stood already or was added, too. "A code that was intercepted opens nothing of
-    /// what was hidden before." They came with version `since` ([`came_with`]).
+    /// what was hidden before." They came with version `since` (`came_with`).
     ///
     /// # Errors
     /// [`AnswerError`].

@@ -190,7 +190,9 @@ fn look_up_and_verify(scene: &Scene, adapter: &Adapter) {
         bytes[at] ^= 1;
         std::fs::write(&forged, bytes).unwrap();
         let ended = verify(&forged, &[]);
-        assert!([3, 5].contains(&ended.code), "byte {at}: {}", ended.code);
+        // The byte may be one of a number that says how something is signed or built: then it is a number without a meaning yet.
+        let unknown = ended.code == 1 && ended.err.contains("not supported by this program");
+        assert!(unknown || [3, 5].contains(&ended.code), "byte {at}: {} {}", ended.code, ended.err);
         assert!(ended.out.is_empty(), "nothing is shown of what did not verify");
     }
     std::fs::write(&forged, &bytes[..bytes.len() - 1]).unwrap();
