@@ -289,19 +289,22 @@ impl Copy<'_> {
 
 /// Takes out of a CSI's records what is for other regions; `false` if it must be left out whole.
 ///
-/// Earlier records of the same tenure prove nothing that a stub would not, but for those since a claim that is still open: they will
-/// prove that its hold was kept. The latest is what answers are made of, and records of another tenure that are still whole are what
-/// proves that its hold was kept.
+/// The latest is what answers are made of; the one before it is in each receipt; those that a statement made show that it was made before
+/// its key retired; those since a claim that is still open will prove that its hold was kept, as records of another tenure do that are
+/// still whole. What other records of the tenure prove, stubs or later records prove as well.
 fn leave_region(opened: &mut [(SealedRow, Kept)], region: &Region) -> bool {
     let Some((_, Kept::Whole(latest))) = opened.last() else { return false };
     let (version, tenure) = (latest.version, latest.record.tenure);
     let claimed = latest.record.state.claim().map_or(version, |claim| claim.version);
+    let stated: Vec<u32> = latest.state().held.iter().map(|h| h.standing.stated_version).filter(|v| *v != 0).collect();
+    let before = version.checked_sub(1).filter(|_| !latest.begins_tenure());
     for (_, kept) in opened.iter_mut() {
         let Kept::Whole(row) = &*kept else { continue };
         if !is_elsewhere(row, region) {
             continue;
         }
-        if row.version >= claimed || row.record.tenure != tenure {
+        let is_needed = row.version >= claimed || Some(row.version) == before || stated.contains(&row.version);
+        if is_needed || row.record.tenure != tenure {
             return false;
         }
         *kept = Kept::Stub(kept.stub());

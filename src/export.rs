@@ -25,7 +25,8 @@ pub const VERSIONS_MAX: usize = 256;
 /// [`AnswerError`].
 pub fn whole(answering: &Answering, latest: &Latest, key: Key) -> Result<Value, AnswerError> {
     let rows = answering.rows_of(latest, key, VERSIONS_MAX)?;
-    let version = |row: &Row| Ok(version_json(row, key, &answering.seen_by(&[&latest.row, row], &[key])?));
+    let came = answering.came(latest, key)?;
+    let version = |row: &Row| Ok(version_json(row, key, &answering.seen_by(&[&latest.row, row], came, &[key])?));
     let versions = rows.iter().map(version).collect::<Result<Vec<Value>, AnswerError>>()?;
     Ok(document(latest, &versions))
 }

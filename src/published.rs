@@ -336,7 +336,8 @@ impl Answering {
             || (authored && erased)
             || (authored && previous.as_ref().is_some_and(|p| is_established(p, keys, now)));
         let both: Vec<&Row> = std::iter::once(row).chain(&previous).collect();
-        let shows = if whole { Shows::Seen(keys, self.seen_by(&both, keys)?) } else { Shows::Own(keys) };
+        let came = came_with(both.iter().copied(), keys);
+        let shows = if whole { Shows::Seen(keys, self.seen_by(&both, came, keys)?) } else { Shows::Own(keys) };
         let body = self.body(row, snapshot, &shows)?;
         let previous = previous.filter(|_| whole || authored);
         let previous = previous.map(|p| self.bare_body(&p, snapshot, &shows)).transpose()?;
@@ -363,14 +364,12 @@ impl Answering {
     /// [`AnswerError`].
     pub fn past(&self, latest: &Latest, key: Key, version: u32) -> Result<Pasts, AnswerError> {
         let row = &latest.row;
-        let own =
-            row.state().held.iter().filter(|h| h.mapping.recipient == key).map(|h| h.standing.since_version).min();
-        let first = own.unwrap_or(row.version).max(row.contents.start.version);
+        let (first, came) = (first_seen_by(row, key), self.came(latest, key)?);
         let (mut steps, mut bytes, mut at) = (Vec::new(), 0, version.min(row.version));
         while at >= first {
             let Some(row) = self.whole(&row.csi, at)? else { break };
             let previous = if at > first { self.previous(&row)? } else { None };
-            let previous = previous.map(|p| self.past_body(&p, latest, key)).transpose()?;
+            let previous = previous.map(|p| self.past_body(&p, latest, key, came)).transpose()?;
             let step = Past { cause: row.cause.clone(), cause_salt: row.cause_salt, previous: Optional24(previous) };
             bytes += tls_codec::Size::tls_serialized_len(&step);
             if bytes > PAST_BYTES_MAX && !steps.is_empty() {
@@ -398,23 +397,29 @@ impl Answering {
     }
 
     /// A record of the past as a key sees it that is no longer new.
-    fn past_body(&self, row: &Row, latest: &Latest, key: Key) -> Result<Body, AnswerError> {
-        let seen = self.seen_by(&[&latest.row, row], &[key])?;
+    fn past_body(&self, row: &Row, latest: &Latest, key: Key, came: Option<u32>) -> Result<Body, AnswerError> {
+        let seen = self.seen_by(&[&latest.row, row], came, &[key])?;
         self.bare_body(row, &latest.snapshot, &Shows::Seen(&[key], seen))
+    }
+
+    /// With which version a key came, as it counts for all that it is shown of the past: so no two versions contradict each other.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub fn came(&self, latest: &Latest, key: Key) -> Result<Option<u32>, AnswerError> {
+        let previous = self.previous(&latest.row)?;
+        Ok(came_with(std::iter::once(&latest.row).chain(&previous), &[key]))
     }
 
     /// What holders of these keys see the content of, of the mappings in these versions of one tenure: hidden ones that are their
     /// own, or were added when a mapping of theirs stood already or was added, too. "A code that was intercepted opens nothing of
-    /// what was hidden before."
+    /// what was hidden before." They came with version `since` (`came_with`).
     ///
     /// # Errors
     /// [`AnswerError`].
-    pub fn seen_by(&self, rows: &[&Row], keys: &[Key]) -> Result<Seen, AnswerError> {
+    pub fn seen_by(&self, rows: &[&Row], since: Option<u32>, keys: &[Key]) -> Result<Seen, AnswerError> {
         let held: Vec<Held> = rows.iter().flat_map(|row| row.state().held).collect();
         let is_own = |h: &Held| keys.contains(&h.mapping.recipient);
-        let oldest = |row: &&Row| row.state().held.iter().filter(|h| is_own(h)).map(|h| h.standing.since_version).min();
-        // Who has left is judged by the record before.
-        let since = rows.iter().find_map(oldest);
         let mut seen = Seen { since, versions: BTreeSet::new() };
         let Some(csi) = rows.first().map(|row| &row.csi) else { return Ok(seen) };
         let others = held.iter().filter(|h| h.is_hidden() && !is_own(h));
@@ -631,16 +636,20 @@ impl Answering {
         versions.into_iter().map(open).collect()
     }
 
-    /// The first version that had a mapping which the row has, and which stands since `since`. After a rotation that is a later one. What
-    /// was added stays until it is removed, so it is found by halves.
+    /// The first version whose record is here and that had a mapping which the row has, and which stands since `since`. After a rotation
+    /// that is a later one. What was added stays until it is removed, so it is found by halves. In a DP that was restored from a copy for
+    /// a region some records are not here.
     fn first_with(&self, row: &Row, mapping: &Hash, since: u32) -> Result<u32, AnswerError> {
-        let (mut without, mut with) = (since, row.version);
-        while without < with {
-            let middle = without + (with - without) / 2;
-            let whole = self.whole(&row.csi, middle)?.ok_or(StoreError::Shredded)?;
-            if whole.state().digests().contains(mapping) { with = middle } else { without = middle + 1 }
+        let (mut from, mut to, mut found) = (since, row.version, row.version);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match (middle..to).find_map(|version| self.whole(&row.csi, version).transpose()).transpose()? {
+                Some(whole) if !whole.state().digests().contains(mapping) => from = whole.version + 1,
+                Some(whole) => (found, to) = (whole.version, middle),
+                None => to = middle,
+            }
         }
-        Ok(with)
+        Ok(found)
     }
 
     fn earlier_version(
@@ -757,9 +766,14 @@ impl Answering {
 
 /// The version that first had a mapping of this key, of those that stand, in this tenure.
 fn first_seen_by(row: &Row, key: Key) -> u32 {
-    let own =
-        row.state().held.into_iter().filter(|h| h.mapping.recipient == key).map(|h| h.standing.since_version).min();
-    own.unwrap_or(row.version).max(row.contents.start.version)
+    row.state().first_seen_by(&key).unwrap_or(row.version)
+}
+
+/// With which version the holders of these keys came, as the latest version and the one before say: the least. A mapping that was
+/// rotated and then renewed stands for a later version than its key's first.
+fn came_with<'a>(rows: impl Iterator<Item = &'a Row>, keys: &[Key]) -> Option<u32> {
+    let held = rows.flat_map(|row| row.state().held);
+    held.filter(|h| keys.contains(&h.mapping.recipient)).map(|h| h.standing.since_version).min()
 }
 
 fn damaged_index() -> StoreError {

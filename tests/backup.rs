@@ -10,7 +10,7 @@ use std::{
 
 use common::{QUIET, Stage, Witnesses, client, csi, key, request, shown, until, with_consent};
 use waymark::{
-    client::{dp::DpClient, recipient::prove},
+    client::{dp::DpClient, memory::LogMemory, recipient, recipient::prove},
     config::{Settings, names},
     dp,
     init::open_rows,
@@ -266,6 +266,9 @@ async fn a_copy_for_a_region_lacks_what_belongs_elsewhere_and_never_denies_it() 
         issue(&stage, (name, who), mappings).await.unwrap();
     }
     remove(&stage, ("carol", carol), EventKind::Withdraw, &withdrawn).await;
+    // The record right before the latest is in every receipt: so there is one more.
+    let another = mapping(&stage, "dp", ("carol", carol), "").await;
+    issue(&stage, ("carol", carol), vec![another]).await.unwrap();
     // Erin's was for the EU, too, while Frank claimed her address, and he still does: that version will prove that his hold was kept.
     let erin = csi("mailto:erin@post.example");
     let mappings =
@@ -291,7 +294,11 @@ async fn a_copy_for_a_region_lacks_what_belongs_elsewhere_and_never_denies_it() 
     let elsewhere = Some("record-elsewhere".to_owned());
     assert_eq!(refusal(&stage.client(), bob).await, elsewhere);
     assert_eq!(refusal(&stage.client(), &erin).await, elsewhere);
-    assert_eq!(stage.look_up(carol, None).await.mappings.len(), 1);
+    assert_eq!(stage.look_up(carol, None).await.mappings.len(), 2);
+    // Whose record is here can go on with it: what their app is shown is whole.
+    let mut memory = LogMemory::default();
+    let shown = recipient::history(&stage.client(), &key("carol"), carol, &stage.trust, &mut memory).await;
+    assert_eq!(shown.unwrap().unwrap().state.version, 2);
     assert_eq!(stage.look_up(dave, None).await.mappings.len(), 1);
     assert_eq!(stage.look_up(&csi("mailto:nobody@post.example"), None).await.version, None);
     // Nobody, not even Bob, can begin anew over what is kept elsewhere; and the sequencer does not stop over it.

@@ -190,7 +190,9 @@ fn look_up_and_verify(scene: &Scene, adapter: &Adapter) {
         bytes[at] ^= 1;
         std::fs::write(&forged, bytes).unwrap();
         let ended = verify(&forged, &[]);
-        assert!([3, 5].contains(&ended.code), "byte {at}: {}", ended.code);
+        // The byte may be one of a number that says how something is signed or built: then it is a number without a meaning yet.
+        let unknown = ended.code == 1 && ended.err.contains("not supported by this program");
+        assert!(unknown || [3, 5].contains(&ended.code), "byte {at}: {} {}", ended.code, ended.err);
         assert!(ended.out.is_empty(), "nothing is shown of what did not verify");
     }
     std::fs::write(&forged, &bytes[..bytes.len() - 1]).unwrap();
@@ -332,7 +334,7 @@ fn overtake(scene: &Scene, adapter: &Adapter) {
         ["issue", "--msp", "chat.example", "--msp-url", &adapter.url, "--account", "mimi://chat.example/u/bob2"];
     // A new app has seen nothing yet: it is shown what is there.
     let shown = other(&issue).with(6);
-    assert!(shown.contains("1 way found") && shown.contains("nothing was changed"), "{shown}");
+    assert!(shown.contains("1 way found") && shown.contains("no change was made"), "{shown}");
     let made = other(&issue).with(0);
     assert!(made.contains("mappings of other keys in it: 1"), "{made}");
     other(&["watch-list", "--send", &adapter.url]).with(0);
@@ -347,7 +349,7 @@ fn overtake(scene: &Scene, adapter: &Adapter) {
     assert!(said.out.contains("mimi://chat.example/u/bob2"), "{}", said.out);
     said.with(6);
     assert!(other(&["withdraw"]).with(0).contains("its watch-list ends"));
-    // Whoever leaves takes their list along, and claims that they left.
+    // An app that leaves ends its watch-list, and claims that change.
     assert!(other(&["watch-list", "--send", &adapter.url]).with(0).contains("0 labels"));
     assert!(scene.app(&["history", "--all"]).with(6).contains("2 changes since"));
     scene.app(&["watch-list", "--send", &adapter.url, "--yes"]).with(0);

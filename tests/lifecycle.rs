@@ -512,7 +512,7 @@ async fn eight_apps_at_once() {
     Arc::try_unwrap(stage).ok().unwrap().stop().await;
 }
 
-/// A change is made over no version that the person was not shown: whoever signs over it takes on what is in it.
+/// A change is made only over a version that the person was shown, since a signature over a version accepts what is in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_signed_over_a_version_that_was_not_shown() {
     let stage = stage().await;
@@ -539,6 +539,43 @@ async fn nothing_is_signed_over_a_version_that_was_not_shown() {
         assert!(is_told, "{refused}");
     }
     assert_eq!(stage.look_up(&who, None).await.version, Some(current));
+    stage.stop().await;
+}
+
+/// A key that took over what another said, and renews it, is shown the same in the record now and in the one before: what came while the
+/// other key was there is open in both.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rotated_key_renews_is_a_change_that_it_can_judge() {
+    let stage = stage().await;
+    let (bob, tablet, phone, who) = (key("bob"), key("tablet"), key("phone"), csi(BOB));
+    let account = "mimi://quiet.example/u/bob";
+    let proof = attest(&stage, &bob, 0).await;
+    let first = say(&stage, &bob, &proof, QUIET, account, shown("a"));
+    make(&stage, EventKind::Issue, std::slice::from_ref(&first), &[], &[(&bob, None)]).await.unwrap();
+    let proof = attest(&stage, &tablet, 0).await;
+    let hidden = say(
+        &stage,
+        &tablet,
+        &proof,
+        QUIET,
+        "mimi://quiet.example/u/tablet",
+        Tags::Exact(Tag::parse("soccer-7f3a").unwrap()),
+    );
+    make(&stage, EventKind::Issue, &[hidden], &[], &[(&tablet, None)]).await.unwrap();
+    stage.pass(73 * HOUR_MS).await;
+    let proof = attest(&stage, &phone, 0).await;
+    let rotated = say(&stage, &phone, &proof, QUIET, account, shown("a"));
+    let gone = [first.mapping.digest()];
+    let signers = [(&phone, None), (&bob, None)];
+    make(&stage, EventKind::RotateKey, std::slice::from_ref(&rotated), &gone, &signers).await.unwrap();
+    let proof = attest(&stage, &phone, 0).await;
+    let renewed = say(&stage, &phone, &proof, QUIET, account, shown("a"));
+    let gone = [rotated.mapping.digest()];
+    let current = make(&stage, EventKind::Replace, &[renewed], &gone, &[(&phone, None)]).await.unwrap();
+    assert!(current.complete);
+    let current =
+        history(&stage.client(), &phone, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
+    past(&stage.client(), &phone, &current).await.unwrap();
     stage.stop().await;
 }
 

@@ -394,7 +394,11 @@ impl Person {
             let found: BTreeSet<Hash> = current.state.closed.iter().map(|slot| slot.mapping).collect();
             assert_eq!(found, closed, "what {key:?} is not shown of what was hidden before it came");
             let steps = past(&world.stage.client(), self.forge.secret(key), &current).await.unwrap();
-            assert_eq!(steps.last().map(|s| s.version), current.first_seen_by(&public), "how far back {key:?} sees");
+            assert_eq!(
+                steps.last().map(|s| s.version),
+                current.state.first_seen_by(&public),
+                "how far back {key:?} sees"
+            );
         } else if established == [false, false]
             && !self.made_by.as_ref().is_some_and(|(_, e, _)| e.authorities.iter().any(|a| a.key == public))
         {

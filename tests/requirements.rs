@@ -204,8 +204,10 @@ async fn r4_f27_a_full_answer_is_passed_on_and_verified_with_nobody_there() {
     let (code, card) = waymark(&["verify", &carried, "--trust", &trust, "--json"]);
     assert!(code == 0 && card.contains(QUIET), "{card}");
     for saved in altered {
+        // The bit may be one of a number that says how something is signed or built: then it is a number without a meaning yet.
+        let unknown = matches!(proved(&saved.answer), Err(Rejected::NotSupported(_)));
         saved.write(std::path::Path::new(&forged)).unwrap();
-        assert_eq!(waymark(&["verify", &forged, "--trust", &trust]), (3, String::new()));
+        assert_eq!(waymark(&["verify", &forged, "--trust", &trust]), (if unknown { 1 } else { 3 }, String::new()));
         std::fs::remove_file(&forged).unwrap();
     }
     drop(root);

@@ -206,7 +206,7 @@ fn sixteen_cosignatures_with_the_longest_names_fit_into_a_note() {
     let lines: Vec<_> = (0..16).map(line).collect();
     let note = SignedCheckpoint::sign(checkpoint, &log).to_note(&lines);
     assert!(note.len() <= REQUEST_NOTE_BYTES_MAX, "{} bytes", note.len());
-    // Whoever carries a note behind two length bytes has room for it, too.
+    // A structure that carries a note behind two length bytes has room for it, too.
     assert!(note.len() <= usize::from(u16::MAX), "{} bytes", note.len());
     assert_eq!(Note::parse(note.as_bytes()).unwrap().lines().len(), 17);
 }

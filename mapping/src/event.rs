@@ -167,6 +167,13 @@ pub struct Event {
     pub authorities: List24<Authority, AUTHORITIES_BYTES_MAX>,
 }
 
+impl Event {
+    /// Whether a key is among its signers. That its signature verifies is judged elsewhere.
+    pub fn is_signed_by(&self, key: &Key) -> bool {
+        self.authorities.iter().any(|a| a.key == *key)
+    }
+}
+
 /// What made a version, and over what: opens a record's `cause`. A chain of them is a CSI's history.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct Cause {

@@ -29,7 +29,7 @@ use crate::{
     label::Label,
     mapping::Mapping,
     memory::{Recall, Remembered},
-    record::{Beginning, Claim, Ground, RecordState, Slot, SlotStatus, Standing},
+    record::{Beginning, Claim, Ground, LAPSED_KEPT_MS, RecordState, Slot, SlotStatus, Standing},
     rules::{self, Held, Known, Proposal, State},
     trust::Trust,
     verify::{Asked, Opened, Proved, Question, Rejected, Shown, Trail, open_body, prove},
@@ -190,12 +190,12 @@ fn judge(
 ) -> Result<(), ReceiptRefused> {
     let Sent { origin, event: signed, added, .. } = sent;
     let tbs = &signed.tbs;
-    let named = tbs.names_no_version() || (shown.version == tbs.version && cause.previous == tbs.previous);
-    if !named || shown.csi != tbs.csi || rules::check_signatures(signed, origin).is_err() {
+    let is_of_tenure = previous.is_none_or(|p| p.state.tenure == tbs.tenure);
+    if !is_for(signed, shown, cause) || !is_of_tenure || rules::check_signatures(signed, origin).is_err() {
         return Err(ReceiptRefused::OtherChange);
     }
     let whole = complete && previous.is_none_or(|p| p.complete);
-    let in_part = |p: &&Opened| (!p.complete && !complete) || !p.state.closed.is_empty();
+    let in_part = |p: &&Opened| !p.complete || !p.state.closed.is_empty();
     if let Some(previous) = previous.filter(in_part)
         && rests_on_closed(sent, &previous.state)
     {
@@ -216,6 +216,16 @@ fn judge(
         None => beginning(signed, added, shown)?,
     };
     if is_same(&expected, shown, whole) { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
+}
+
+/// Whether an event is about this CSI and for this version over that record. Only a revocation, prepared in advance, names none.
+fn is_for(event: &Event, shown: &State, cause: &Cause) -> bool {
+    let tbs = &event.tbs;
+    let named = match tbs.kind {
+        EventKind::KeyCompromise => tbs.names_no_version(),
+        _ => shown.version == tbs.version && cause.previous == tbs.previous,
+    };
+    named && shown.csi == tbs.csi
 }
 
 fn shown_cause(receipt: &Receipt, opened: Option<&Opened>) -> Result<Option<Cause>, Rejected> {
@@ -304,7 +314,7 @@ impl Anchor {
 
     /// Takes one step back: the event that made the anchor's version, and the record before with the anchor for the next step.
     /// That is `None` at the beginning of the tenure, or where the reader was not there yet: which version that is, the current record
-    /// says ([`Current::first_seen_by`]). `by` is the reader.
+    /// says ([`State::first_seen_by`]). `by` is the reader.
     ///
     /// # Errors
     /// [`ReceiptRefused`].
@@ -313,9 +323,7 @@ impl Anchor {
             return Err(ReceiptRefused::OtherChange);
         }
         let (event, State { csi, version, tenure, .. }) = (&past.cause.event, &self.state);
-        let tbs = &event.tbs;
-        let named = tbs.names_no_version() || (tbs.version == *version && tbs.previous == past.cause.previous);
-        if !named || tbs.csi != *csi || rules::check_signatures(event, &self.origin).is_err() {
+        if !is_for(event, &self.state, &past.cause) || rules::check_signatures(event, &self.origin).is_err() {
             return Err(ReceiptRefused::OtherChange);
         }
         let begins = self.state.start.version == *version;
@@ -331,25 +339,15 @@ impl Anchor {
         }
     }
 
-    /// Whether the event made this version of the one before, where both are shown whole.
+    /// Whether the event made this version of the one before, where all slots of both are opened.
     fn judge(&self, past: &Past, before: &Opened, by: &Key) -> Result<(), ReceiptRefused> {
-        let is_whole = |complete, state: &State| complete && state.closed.is_empty();
-        if !is_whole(self.complete, &self.state) || !is_whole(before.complete, &before.state) {
+        if !self.complete || !before.complete {
             return Ok(());
         }
         let event = &past.cause.event;
         let added = added_by(event, &self.state).ok_or(ReceiptRefused::NotTheChange)?;
         let sent = Sent { origin: &self.origin, event, added: &added, by };
         judge(sent, &past.cause, (&self.state, self.complete), Some(before))
-    }
-}
-
-impl Current {
-    /// The first version that a key may see, once it is no longer new: the one that first had a mapping of its own that stands, in this
-    /// tenure. `None` if it has none.
-    pub fn first_seen_by(&self, by: &Key) -> Option<u32> {
-        let own = self.state.held.iter().filter(|h| h.mapping.recipient == *by);
-        own.map(|h| h.standing.since_version).min().map(|first| first.max(self.state.start.version))
     }
 }
 
@@ -383,12 +381,11 @@ fn rests_on_closed(sent: Sent<'_>, previous: &State) -> bool {
 /// is everything: what is closed is compared by standing and digest.
 fn check_named(sent: Sent<'_>, previous: &State, shown: &State, whole: bool) -> Result<(), ReceiptRefused> {
     let named = Named { sent, previous, shown, whole };
-    let right = named.has_right_frame() && named.shows_what_it_must() && named.closes_what_was_closed();
-    if right && is_distinct(&shown.held) && shown.held.iter().all(|h| named.is_expected(h)) {
-        Ok(())
-    } else {
-        Err(ReceiptRefused::NotTheChange)
-    }
+    let right = named.has_right_frame()
+        && named.may_remove_what_is_shown()
+        && named.shows_what_it_must()
+        && named.closes_what_was_closed();
+    if right && shown.held.iter().all(|h| named.is_expected(h)) { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// A change that is judged by what its event names, since what allowed it is closed to the reader.
@@ -422,11 +419,34 @@ impl Named<'_> {
         self.previous.held.iter().filter(move |h| !goes(h))
     }
 
-    /// Whether a mapping stood before and stands as it did, but for what the event says of it, or is one that was added.
+    /// How a mapping stands that stood so before: the same, but for what the event states of it.
+    fn standing_after(&self, mapping: &Hash, before: Standing) -> Standing {
+        let (tbs, version) = (&self.sent.event.tbs, self.shown.version);
+        if self.stated() != Some(mapping) {
+            return before;
+        }
+        let stopped = if tbs.kind == EventKind::MspDetach { SlotStatus::Detached } else { SlotStatus::Unserved };
+        let (status, stated_version) =
+            if tbs.removed.is_empty() { (SlotStatus::Served, 0) } else { (stopped, version) };
+        Standing { status, reason: tbs.reason, stated_version, ..before }
+    }
+
+    /// Whether of what is shown nothing goes without its key that is neither new nor lapsed long ago: whatever else is closed, that can be
+    /// seen.
+    fn may_remove_what_is_shown(&self) -> bool {
+        let (previous, now) = (self.previous, self.shown.time);
+        let may_go = |h: &Held| {
+            let lapsed = h.mapping.not_after.plus_ms(LAPSED_KEPT_MS) <= now;
+            self.sent.event.is_signed_by(&h.mapping.recipient) || previous.is_new_at(h, now) || lapsed
+        };
+        previous.held.iter().filter(|h| self.is_removed(&h.mapping.digest())).all(may_go)
+    }
+
+    /// Whether a mapping stood before and stands as it did, but for what the event states of it, or is one that was added.
     fn is_expected(&self, h: &Held) -> bool {
-        let is_stated = self.stated() == Some(&h.mapping.digest());
-        let stood = self.stays().any(|s| s.mapping == h.mapping && (is_stated || s.standing == h.standing));
         let digest = h.mapping.digest();
+        let stood =
+            self.stays().any(|s| s.mapping == h.mapping && self.standing_after(&digest, s.standing) == h.standing);
         let added = self.sent.event.tbs.added.iter().position(|added| *added == digest);
         stood || added.is_some_and(|i| self.is_standing_of_added(i, h))
     }
@@ -464,9 +484,8 @@ impl Named<'_> {
         }
         let tbs = &self.sent.event.tbs;
         let stay = || self.previous.closed.iter().filter(|slot| !self.is_removed(&slot.mapping));
-        let is_stated = |slot: &Slot| self.stated() == Some(&slot.mapping);
-        let stood =
-            |slot: &Slot| stay().any(|s| s.mapping == slot.mapping && (is_stated(slot) || s.standing == slot.standing));
+        let stands = |s: &Slot| Slot { standing: self.standing_after(&s.mapping, s.standing), ..*s };
+        let stood = |slot: &Slot| stay().any(|s| stands(s) == *slot);
         // A rotated mapping stands as the one that it took the place of, which was closed as well.
         let old_of = |slot: &Slot| tbs.added.iter().position(|d| *d == slot.mapping).and_then(|i| tbs.removed.get(i));
         let was_closed = |old: &Hash, slot: &Slot| {
@@ -477,7 +496,7 @@ impl Named<'_> {
         let came = self.shown.closed.iter().filter(|slot| rotated(slot)).count();
         let (before, now) = (stay().count() + came, self.shown.closed.len());
         let none_gone = before == now || (self.revoked().is_some() && now < before);
-        none_gone && self.shown.closed.iter().all(|s| stood(s) || rotated(s)) && is_distinct_slots(&self.shown.closed)
+        none_gone && self.shown.closed.iter().all(|s| stood(s) || rotated(s))
     }
 
     /// What a record says beside its mappings: nobody's claim is slipped in, and none ends but by what ends one.
@@ -486,13 +505,14 @@ impl Named<'_> {
         let same = self.shown.start == self.previous.start && self.previous.time <= self.shown.time;
         same && match (before, shown) {
             (RecordState::Contested(b), RecordState::Contested(c)) if kind == EventKind::Objection => {
-                (b.key, b.version, b.time, b.ground) == (c.key, c.version, c.time, c.ground)
+                b.extended().as_ref() == Some(c)
             }
             (_, RecordState::Contested(claim)) if kind == EventKind::NewHolderPending => self.is_put_down(claim),
             (_, RecordState::Contested(_)) => before == shown,
             (RecordState::Contested(claim), RecordState::Standing) => {
                 let is_void = claim.is_void_at(self.shown.version, self.shown.time);
-                is_void || kind == EventKind::Objection || self.revoked() == Some(claim.key)
+                let bears_proof = self.sent.event.authorities.iter().any(|a| a.possession.0.is_some());
+                is_void || (kind == EventKind::Objection && bears_proof) || self.revoked() == Some(claim.key)
             }
             (_, RecordState::Erased) => kind == EventKind::Erase,
             (_, RecordState::Standing | RecordState::Vacant) => true,
@@ -501,16 +521,10 @@ impl Named<'_> {
 
     /// Whether a claim is the one that the event puts down.
     fn is_put_down(&self, claim: &Claim) -> bool {
-        let is_signer = self.sent.event.authorities.iter().any(|a| a.key == claim.key);
-        let until = claim.time.plus_ms(claim.ground.hold_ms());
-        let is_now = (claim.version, claim.time) == (self.shown.version, self.shown.time);
-        is_signer && is_now && claim.until == until && !claim.objected.0
+        let none_before = self.previous.claim_at(self.shown.time).is_none();
+        let new = Claim::new(claim.key, self.shown.version, self.shown.time, claim.ground);
+        none_before && *claim == new && self.sent.event.is_signed_by(&claim.key)
     }
-}
-
-/// Whether no slot is there twice.
-fn is_distinct_slots(slots: &[Slot]) -> bool {
-    slots.iter().enumerate().all(|(i, s)| slots[..i].iter().all(|other| other.mapping != s.mapping))
 }
 
 /// Whether the same is closed, in whatever order: slots have none.
@@ -544,12 +558,7 @@ fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
     let same_number = !whole || expected.held.len() == shown.held.len();
     let same_closed = is_same_closed(expected.closed.clone(), &shown.closed);
     let same_hidden = same_number && same_closed && shown.held.iter().all(is_expected);
-    same_frame && same_visible && same_hidden && is_distinct(&shown.held)
-}
-
-/// Whether no mapping is there twice.
-fn is_distinct(held: &[Held]) -> bool {
-    held.iter().enumerate().all(|(i, h)| held[..i].iter().all(|other| other.mapping != h.mapping))
+    same_frame && same_visible && same_hidden
 }
 
 fn current(proved: Proved, event: Option<Event>) -> Option<Current> {

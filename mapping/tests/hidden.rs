@@ -3,7 +3,7 @@
 mod world;
 
 use waymark_mapping::{
-    answer::{Body, Content, HiddenValue, Receipt},
+    answer::{Body, Content, HiddenValue, Past, Receipt},
     event::{Event, EventKind},
     mapping::Mapping,
     receipt::{Current, ReceiptRefused, accept, open_current},
@@ -115,6 +115,39 @@ fn nothing_is_slipped_in_behind_a_closed_slot() {
     world.log_state(state, scene.event.clone(), vec![]);
     let receipt = scene.world.receipt_since("mallory", 1);
     assert_eq!(scene.accept(&receipt).unwrap_err(), ReceiptRefused::NotTheChange);
+}
+
+/// Nor one version back: a history is compared like a receipt, closed slots included.
+#[test]
+fn nothing_is_slipped_in_behind_a_closed_slot_of_a_version_of_the_past() {
+    for slips in [false, true] {
+        let mut world = scene().world;
+        let slipped = world.hidden("dave", "chat.example", "work");
+        let added = world.visible("bob", "wire.example");
+        let event = world.event(EventKind::Issue, std::slice::from_ref(&added), &[], &["bob"], false);
+        let mut state = world.judge(&event, std::slice::from_ref(&added)).unwrap();
+        if slips {
+            let mut held = state.held.last().unwrap().clone();
+            (held.standing.since_version, held.mapping) = (0, slipped);
+            state.held.push(held);
+        }
+        world.log_state(state, event, vec![]);
+        let added = world.visible("bob", "chat.example");
+        let event = world.event(EventKind::Issue, std::slice::from_ref(&added), &[], &["bob"], false);
+        world.change(&event, std::slice::from_ref(&added)).unwrap();
+        let (receipt, mallory, trust) = (world.receipt_since("mallory", 1), key_of("mallory"), world.trust());
+        let trail = &mut Trail::default();
+        let current =
+            open_current(&receipt, &question(csi()), &mallory, &trust, None, world.clock(), trail).unwrap().unwrap();
+        let past = |version: u32| {
+            let (kept, before) = (&world.versions[version as usize], &world.versions[version as usize - 1]);
+            let previous = world.body_since(world.bare_body(before), version - 1, "mallory", 1);
+            let (cause, cause_salt) = (kept.cause.clone(), kept.composed.cause_salt);
+            Past { cause, cause_salt, previous: Optional24(Some(previous)) }
+        };
+        let (_, anchor) = current.anchor.step(&past(4), &mallory).unwrap().1.unwrap();
+        assert_eq!(anchor.step(&past(3), &mallory).is_err(), slips);
+    }
 }
 
 /// Who leaves is not told that nothing stands any more while something closed does; and may not have all erased.

@@ -512,7 +512,7 @@ fn let_in_early() -> (World, State, Event) {
     (world, state, event)
 }
 
-/// What is left to a DP: a sender sees no more of the past than a head that is dated back. Whoever follows the log sees it at once.
+/// What is left to a DP: a sender sees no more of the past than a head that is dated back. A monitor that follows the log sees it at once.
 #[test]
 fn a_head_that_is_dated_back_hides_a_skipped_hold_from_senders_and_from_no_monitor() {
     let (mut world, state, event) = let_in_early();

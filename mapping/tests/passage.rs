@@ -221,7 +221,7 @@ fn a_tenure_that_is_logged_before_what_leads_to_it_did_not_begin_then() {
 fn a_claim_past_which_look_ups_were_led_has_not_waited() {
     let (mut world, _) = bob();
     let (s0, c0) = current(&world);
-    // With the claim, version 3 is logged, in which Bob stands alone: whoever looks is led to that one.
+    // With the claim, version 3 is logged, in which Bob stands alone: every look-up is led to that one.
     let v1 = claim_over(&mut world, (&s0, c0));
     let (s3, e3) = (State { version: 3, ..s0 }, world.versions[0].cause.event.clone());
     let v3 = Unlogged::new(&mut world, s3, e3, c0);

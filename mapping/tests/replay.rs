@@ -276,7 +276,7 @@ fn entries_that_cannot_be_judged_are_counted_and_ordered_like_all_others() {
     let at = w.entries.len() - 1;
     w.entries.splice(at..at, not_judged(2, 1));
     assert!(matches!(findings(&w)[..], [Finding::Batch { what, .. }] if what == order));
-    // An open entry that is none counts as well.
+    // An open entry in a wrong place is counted as well.
     let open = World::new().entries[0].clone();
     assert_eq!(batch_of([not_judged(2, 1), vec![open]].concat()), [order]);
 }

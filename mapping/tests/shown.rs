@@ -203,6 +203,22 @@ fn a_change_that_is_judged_by_what_it_names_brings_nothing_along() {
     }
 }
 
+/// A key that came long ago is not made new by another date: it would be owed nothing, and anybody could remove what it says.
+#[test]
+fn a_mapping_does_not_stand_since_a_time_after_its_proof_of_possession() {
+    let mut world = bob();
+    world.wait(NEW_MS);
+    let added = vec![world.visible("mallory", "chat.example")];
+    let event = world.event(EventKind::Issue, &added, &[], &["mallory"], false);
+    let mut state = world.judge(&event, &added).unwrap();
+    let (version, time) = (state.version, state.time);
+    let own = &mut state.held[0].standing;
+    (own.newcomer, own.since, own.since_version) = (Flag(true), time, version);
+    world.log_state(state, event, vec![]);
+    assert!(matches!(ask(&world, &world.answer(&csi(), None), None), Err(Rejected::NotProven(_))));
+    assert!(matches!(opened(&world, &world.receipt()), Err(ReceiptRefused::Rejected(_))));
+}
+
 /// A hold of 72 hours rests on the DP's word wherever no prover is pinned for it: the sender is told.
 #[test]
 fn a_short_hold_that_nothing_proves_is_shown_as_contested() {

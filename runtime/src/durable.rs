@@ -128,7 +128,7 @@ pub fn lock(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// The same, and waits for whoever has it: for what is held for a moment only.
+/// The same, and waits until the process that holds it lets it go: only for locks that are held for a moment.
 ///
 /// # Errors
 /// The operation that failed.
@@ -213,7 +213,7 @@ mod tests {
         let (path, victim) = (folder.path().join("x"), folder.path().join("somebody's"));
         fs::write(&victim, "theirs").unwrap();
         let next = TEMPORARY.load(Ordering::Relaxed);
-        // Links under the names that come next, as whoever may write to the folder can guess them; and one under the target.
+        // Links under the names that come next, which anybody who may write to the folder can guess; and one under the target.
         for number in next..next + 64 {
             let guessed = folder.path().join(format!("x.tmp{}-{number}", std::process::id()));
             std::os::unix::fs::symlink(&victim, guessed).unwrap();

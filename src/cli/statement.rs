@@ -76,7 +76,7 @@ async fn say(about: &About, role: AuthorityRole, secret: &SecretKey, statement: 
     let seen = state(&dp, secret, role, &csi, statement, &trust).await?;
     print!("{}", card::words(seen.get(), &mask(&csi), Clock::System.now()));
     for gone_back in seen.recall().gone_back() {
-        // No memory is kept here, so that the notes are shown: whoever sees this must be able to keep them.
+        // No memory is kept here, so the notes are printed: the person must be able to keep them.
         eprintln!("{}", with_notes(&card::gone_back_words(gone_back), gone_back.evidence().as_ref()));
     }
     Ok(())

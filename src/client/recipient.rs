@@ -242,7 +242,7 @@ pub async fn change(
     let asked = Asked { origin: dp.origin().clone(), csi: wish.csi.clone(), tag: None };
     let (looked_up, _) = look_up(dp, &asked, trust, memory.remembered(), &mut Trail::default()).await?;
     memory.take(looked_up.recall()).await?;
-    // Somebody who signs over a version takes on what is in it.
+    // A signature over a version accepts what is in it.
     if let Some(current) = looked_up.get().version.filter(|current| wish.over.is_none_or(|shown| shown < *current)) {
         return Err(RecipientError::Overtaken { shown: wish.over, current });
     }
@@ -323,7 +323,7 @@ pub struct Step {
 }
 
 /// The history that the holder of a key may see, newest first: each step is proved to lead to the one after it. It should reach back to
-/// [`Current::first_seen_by`]; a DP that was restored from a copy for a region may not have all of it.
+/// [`State::first_seen_by`]; a DP that was restored from a copy for a region may not have all of it.
 ///
 /// # Errors
 /// [`RecipientError`].

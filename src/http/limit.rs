@@ -20,7 +20,7 @@ const MSPS_TOGETHER: u32 = 16;
 /// Where there is no room for more addresses, a wider network may look up as often as so many addresses.
 const ADDRESSES_OF_A_WIDER_NETWORK: u32 = 64;
 
-/// Counts look-ups by address. Whoever has addresses enough to take all places does not keep others out: those who come then are counted
+/// Counts look-ups by address. A client with enough addresses to take all places does not keep others out: those who come then are counted
 /// with their neighbours.
 pub struct LookupLimit {
     each: Budget<IpAddr>,

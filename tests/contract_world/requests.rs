@@ -1,6 +1,6 @@
 //! What is wrong with a request before anybody looks at what stands: its form, its signature, its key, its name.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 use waymark::{
@@ -198,14 +198,17 @@ pub async fn retries(scene: &Scene<'_>) {
 
 /// Two imports whose bodies take their time: there is no place for a third.
 pub async fn busy_imports(scene: &Scene<'_>) {
-    let mut open = vec![];
-    for _ in 0..waymark::http::IMPORTS_MAX {
-        let call = signed(scene, "import", join_import([&b"x"[..]]).unwrap());
-        let mut stream = TcpStream::connect(scene.to()).await.unwrap();
-        stream.write_all(&call.head("content-length: 100")).await.unwrap();
-        open.push(stream);
-    }
     until("both places to be taken", async || {
+        // Anew each time: who asks whether there is a place may have taken one before these came to it.
+        let mut open = vec![];
+        for _ in 0..waymark::http::IMPORTS_MAX {
+            let call = signed(scene, "import", join_import([&b"x"[..]]).unwrap());
+            let mut stream = TcpStream::connect(scene.to()).await.unwrap();
+            stream.write_all(&call.head("content-length: 100")).await.unwrap();
+            open.push(stream);
+        }
+        // Nothing tells a client that its head was read; a try that comes too early is made again.
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let call = signed(scene, "import", join_import([&b"x"[..]]).unwrap());
         let answer = scene.send(call).await;
         answer.status == 503 && answer.code() == "busy"

@@ -118,6 +118,13 @@ impl State {
         self.held.iter().map(|h| h.mapping.digest()).chain(self.closed.iter().map(|slot| slot.mapping)).collect()
     }
 
+    /// The first version that a key may see, once it is no longer new: the one that first had a mapping of its own that stands, in this
+    /// tenure. `None` if it has none. DP and reader must agree on it, so both ask here.
+    pub fn first_seen_by(&self, key: &Key) -> Option<u32> {
+        let own = self.held.iter().filter(|h| h.mapping.recipient == *key);
+        own.map(|h| h.standing.since_version).min().map(|first| first.max(self.start.version))
+    }
+
     /// How many visible and how many hidden mappings stand.
     pub fn counts(&self) -> (usize, usize) {
         let visible = self.held.iter().filter(|h| !h.is_hidden()).count();
@@ -331,7 +338,7 @@ fn check_room(before: Option<&State>, next: &State, known: Known<'_>) -> Result<
     if visible > most || hidden > HIDDEN_SLOTS { Err(Refused::Full) } else { Ok(()) }
 }
 
-fn has_twice(digests: &[Hash]) -> bool {
+pub(crate) fn has_twice(digests: &[Hash]) -> bool {
     (1..digests.len()).any(|i| digests[..i].contains(&digests[i]))
 }
 

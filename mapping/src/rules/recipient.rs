@@ -91,8 +91,7 @@ fn check_cleared(
     if cleared.is_empty() {
         return Ok(());
     }
-    let signs = |key: &Key| event.authorities.iter().any(|a| a.key == *key);
-    let established = state.held.iter().any(|h| signs(&h.mapping.recipient) && !state.is_new_at(h, now));
+    let established = state.held.iter().any(|h| event.is_signed_by(&h.mapping.recipient) && !state.is_new_at(h, now));
     let long_ago = |h: &Held| h.mapping.not_after.plus_ms(LAPSED_KEPT_MS) <= now;
     let hidden = next.iter().filter(|h| h.is_hidden()).count() + state.closed.len();
     let visible = next.len() + state.closed.len() - hidden;
@@ -165,7 +164,7 @@ fn rotate(before: Option<&State>, proposal: Proposal<'_>) -> Result<Vec<Standing
     }
     let (old, new) = keys.ok_or(Refused::Shape)?;
     // "Both keys." Who may remove a new mapping does not come into its standing.
-    if !proposal.event.authorities.iter().any(|a| a.key == old) {
+    if !proposal.event.is_signed_by(&old) {
         return Err(Refused::NotAuthorised);
     }
     let left = state.held.iter().filter(|h| h.mapping.recipient == old).count() != removed.len();

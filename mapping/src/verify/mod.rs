@@ -40,11 +40,12 @@ use crate::{
     identifier::Csi,
     label::{Label, verify_label},
     ladder,
+    mapping::Mapping,
     memory::{GoneBack, Recall, Remembered, Sighted, SplitView, evidence_of},
     names::Tag,
     provider::ProviderLeaf,
     record::{Ground, HOLD_MS, RecordState, SHORT_HOLD_MS},
-    rules::SKEW_MS,
+    rules::{Held, SKEW_MS},
     tenure::Ledger,
     trust::Trust,
     wire::Undecoded,
@@ -331,7 +332,10 @@ fn check_times(opened: &Opened, head: UnixMillis) -> Result<(), Rejected> {
     let dated_ahead = state.time > head
         || state.start.time > state.time
         || state.state.claim().is_some_and(|claim| claim.time > state.time)
-        || state.held.iter().any(|h| h.standing.since > state.time || h.mapping.attestation.time > latest)
+        || state.held.iter().any(|Held { standing, mapping: Mapping { attestation, .. } }| {
+            // A mapping is added before its proof expires: one that stands since later was dated anew, to make its key new.
+            standing.since > state.time || attestation.time > latest || attestation.expiry <= standing.since
+        })
         || opened.not_served.iter().any(|n| n.statement.tbs.time > latest);
     if dated_ahead {
         Err(Rejected::NotProven("something is dated after the head it is logged under".to_owned()))

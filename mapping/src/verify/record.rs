@@ -7,7 +7,7 @@ use waymark_log::{hash::Hash, key::Key};
 
 use super::{Rejected, Trail};
 use crate::{
-    answer::{Body, Content, HiddenValue, OpenedHidden},
+    answer::{Body, Content, HiddenValue, OpenedHidden, TagProof},
     commitment::{commit, opens},
     event::Event,
     identifier::Csi,
@@ -15,7 +15,7 @@ use crate::{
     mapping::Mapping,
     names::Tag,
     record::{Contents, HIDDEN_SLOTS, Slot, SlotStatus, Standing, hidden_bytes},
-    rules::{Held, State},
+    rules::{Held, State, has_twice},
     wire::encode,
 };
 
@@ -37,13 +37,6 @@ pub(crate) struct NotServed {
     /// Whose MSP must have said so; none if the mapping is closed.
     pub(crate) shown: Option<Mapping>,
     pub(crate) statement: Event,
-}
-
-impl NotServed {
-    /// The mapping, if it is closed to this reader.
-    fn closed(&self) -> Option<Hash> {
-        self.shown.is_none().then_some(self.mapping)
-    }
 }
 
 /// A record, opened.
@@ -94,14 +87,15 @@ pub(crate) fn open_body(
     if held.iter().any(|h| h.mapping.csi != *csi || h.mapping.tenure != record.tenure) {
         return Err(not_proven("a mapping is of another identifier or tenure"));
     }
-    let standings = held.iter().map(|h| &h.standing).chain(closed.iter().map(|slot: &Slot| &slot.standing));
-    if standings.into_iter().any(|s| s.since_version > version) {
+    let mut standings = held.iter().map(|h| &h.standing).chain(closed.iter().map(|slot: &Slot| &slot.standing));
+    if standings.any(|s| s.since_version > version) {
         return Err(not_proven("a mapping stands since a version that is not there yet"));
     }
     let mut digests: Vec<Hash> = held.iter().map(|h| h.mapping.digest()).collect();
-    digests.extend(closed.iter().map(|slot| slot.mapping).chain(not_served.iter().filter_map(NotServed::closed)));
-    digests.sort_unstable();
-    if digests.windows(2).any(|pair| pair[0] == pair[1]) {
+    digests.extend(closed.iter().map(|slot| slot.mapping));
+    // What is not served and shown is among those that are held.
+    digests.extend(not_served.iter().filter(|n| n.shown.is_none()).map(|n| n.mapping));
+    if has_twice(&digests) {
         return Err(not_proven("a mapping is there twice"));
     }
     // Somebody who withholds everything has not shown that nothing stands.
@@ -227,12 +221,7 @@ impl<'a> Opening<'a> {
     }
 
     /// The tag of the `i`-th opened hidden mapping and its handle's proof.
-    fn tag_of<'b>(
-        &self,
-        opened: &'b OpenedHidden,
-        content: &'b Content,
-        i: u8,
-    ) -> Result<(&'b Tag, crate::answer::TagProof), Rejected>
+    fn tag_of<'b>(&self, opened: &'b OpenedHidden, content: &'b Content, i: u8) -> Result<(&'b Tag, TagProof), Rejected>
     where
         'a: 'b,
     {
@@ -259,20 +248,22 @@ impl<'a> Opening<'a> {
         tags: &BTreeMap<&Tag, Vec<u8>>,
     ) -> Result<(), Rejected> {
         let mut proofs = body.tag_proofs.iter();
+        let handle_of = |tag: &Tag, ordinal: u8, proof: Option<&TagProof>| {
+            let proof = proof.filter(|p| p.ordinal == ordinal);
+            let proof = proof.ok_or_else(|| not_proven("the handles of a tag are not proved to their end"))?;
+            let handle = verify_handle(vrf, csi, version, tag, ordinal, &proof.vrf_proof);
+            handle.map_err(|_| not_proven("a handle of a tag is not proved"))
+        };
         for (tag, opened) in tags {
+            // At most eight slots bear handles, so that the ninth is absent.
             let mut end = 0;
             loop {
                 if !opened.contains(&end) {
-                    let proof = proofs.next().filter(|p| p.ordinal == end);
-                    let proof = proof.ok_or_else(|| not_proven("the handles of a tag are not proved to their end"))?;
-                    let handle = verify_handle(vrf, csi, version, tag, end, &proof.vrf_proof)
-                        .map_err(|_| not_proven("a handle of a tag is not proved"))?;
-                    match (0u8..).zip(&body.contents.hidden.0).find(|(_, s)| s.handle == handle) {
-                        None => break,
-                        Some((slot, _)) => self.check_unseen(slot)?,
-                    }
+                    let handle = handle_of(tag, end, proofs.next())?;
+                    let bearer = (0u8..).zip(&body.contents.hidden.0).find(|(_, s)| s.handle == handle);
+                    let Some((slot, _)) = bearer else { break };
+                    self.check_unseen(slot)?;
                 }
-                // At most eight slots bear handles, so that the ninth is absent.
                 end += 1;
             }
             // Ordinals of opened slots are distinct, and each lies before the end.

@@ -408,7 +408,7 @@ async fn make_by(app: &App, by: &App, wish: Wish<'_>) -> Ended {
         }
         println!("the record was changed once more meanwhile");
     }
-    println!("nothing was changed. If the record is as it should be, give the command again");
+    println!("no change was made over what you had not seen. If the record is as it should be, give the command again");
     Err(End::Alerts)
 }
 

@@ -1,6 +1,6 @@
 //! What is shown before a change is made over it: what others made since the person last looked.
 //!
-//! A change names the version that it is made over, and so takes on what is in it. The version is read from the DP at the last moment;
+//! A change names the version that it is made over, and so accepts what is in it. The version is read from the DP at the last moment;
 //! if it is later than the one that the person was shown (`seen.json`), they are shown what happened before anything is signed over it.
 
 use waymark_runtime::clock::Clock;

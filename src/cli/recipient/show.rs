@@ -45,8 +45,14 @@ pub(super) fn print_record(app: &App, current: &Current, in_full: bool) {
         println!("  {msp}  {}  by {mine}{new}{hidden}, since {}", m.account.expose(), card::date(held.standing.since));
         println!("    {}", m.digest().to_hex());
     }
+    match (current.complete, state.closed.len()) {
+        (true, 0) => {}
+        (true, closed) => println!("  and hidden mappings of other keys from before this app came: {closed}"),
+        (false, _) => println!("  what other keys hide is not shown: this app's key is new here"),
+    }
     if let Some(claim) = state.state.claim() {
-        println!("! CONTESTED: another key claims the identifier, until {}", card::date(claim.until));
+        let who = if claim.key == app.keys.recipient.public() { "this app" } else { "another key" };
+        println!("! CONTESTED: {who} claims the identifier, until {}", card::date(claim.until));
     }
 }
 
@@ -60,13 +66,13 @@ pub(super) async fn print_steps(app: &App, current: &Current, after: Option<u32>
         steps => steps?,
     };
     let reached = steps.last().map(|step| step.version);
-    let first = current.first_seen_by(&app.keys.recipient.public()).filter(|first| reached.is_none_or(|r| *first < r));
+    let own = app.keys.recipient.public();
+    let first = current.state.first_seen_by(&own).filter(|first| reached.is_none_or(|r| *first < r));
     for step in steps {
         if after.is_some_and(|seen| step.version <= seen) {
             break;
         }
-        let by = step.event.authorities.iter().any(|a| a.key == app.keys.recipient.public());
-        let by = if by { "this app" } else { "another key" };
+        let by = if step.event.is_signed_by(&own) { "this app" } else { "another key" };
         let before = step.before.map_or(String::new(), |s| format!(", {} mappings before", s.held.len()));
         println!("  version {}: {} by {by}{before}", step.version, step.event.tbs.kind.describe());
     }

@@ -31,8 +31,7 @@ pub(super) async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes:
         let Some(last) = last.and_then(|bytes| WatchList::decode(&bytes).ok()) else { return nothing_here() };
         return hand_out(&last, send, out).await;
     };
-    let own =
-        current.event.as_ref().is_some_and(|e| e.authorities.iter().any(|a| a.key == app.keys.recipient.public()));
+    let own = current.event.as_ref().is_some_and(|e| e.is_signed_by(&app.keys.recipient.public()));
     let claimed = app.seen()?.and_then(|seen| seen.claimed);
     if claimed != Some(current.state.version) && !own && !yes {
         println!("! another key changed your record. It is now:");
