@@ -333,6 +333,8 @@ pub mod names {
     pub const CODES: &str = "codes";
     /// Held by the running DP.
     pub const LOCK: &str = "lock";
+    /// Says in which folder the DP was last run.
+    pub const INSTANCE: &str = "instance";
 }
 
 fn policy_of(dir: &Path) -> Result<Policy, ConfigError> {

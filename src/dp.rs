@@ -17,6 +17,7 @@ use crate::{
     config::{Settings, names},
     http::{self, App, challenges},
     init::open_rows,
+    instance::{self, InstanceError},
     onboarding,
     operations::{BatchMetrics, Parts, count_requests},
     policy::{
@@ -49,6 +50,9 @@ pub enum StartError {
     /// Another one runs on this data.
     #[error("another DP is running on this data folder")]
     Locked,
+    /// The folder is a copy.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// It must not go on with what is on the disk.
     #[error(transparent)]
     Recover(#[from] RecoverError),
@@ -96,6 +100,7 @@ pub struct Running {
 /// [`StartError`].
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
     let lock = lock(&settings.dir)?;
+    instance::check(&settings.dir)?;
     if settings.policy.is_without_quorum() {
         return Err(StartError::NoQuorum);
     }
@@ -127,13 +132,14 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     });
     let pool = Arc::new(Pool::default());
     let vkey = settings.signer.vkey().clone();
-    let (tell, stopped) = watch::channel(None);
+    let ((tell, stopped), (untimed, waits)) = (watch::channel(None), watch::channel(None));
     let parts = Arc::new(Parts {
         clock: clock.clone(),
         answering: Arc::clone(&answering),
         pool: Arc::clone(&pool),
         policy: settings.policy.clone(),
         stopped: stopped.clone(),
+        untimed: waits,
         interval_ms: settings.interval_ms,
     });
     parts.show(&meter);
@@ -153,6 +159,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         interval: Duration::from_millis(u64::from(interval_ms)),
         refresh: REFRESH,
         metrics: BatchMetrics::new(&meter),
+        untimed,
     };
     let Recovered { state, signed, head_note, head_path, .. } = recovered;
     let writer = Writer { state, signed, head_note, head_path, make: batch };

@@ -19,6 +19,7 @@
 //! | [`backup`] | a copy of what a restore needs, and the restore |
 //! | [`export`] | everything kept about a CSI, for its recipient |
 //! | [`operations`] | readiness and metrics |
+//! | [`instance`] | whether a data folder is the one that was run last, or a copy |
 //! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
 //! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
@@ -35,6 +36,7 @@ pub mod fsck;
 pub mod http;
 pub mod httpsig;
 pub mod init;
+pub mod instance;
 pub mod msp;
 pub mod onboarding;
 pub mod operations;

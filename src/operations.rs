@@ -24,7 +24,7 @@ use waymark_runtime::{
 use crate::{
     dp::REFRESH,
     published::{Answering, Snapshot},
-    sequencer::pool::Pool,
+    sequencer::{dating::Untimed, pool::Pool},
 };
 
 /// How much later than promised the last head may be, in milliseconds: what a batch and its witnesses take, with much to
@@ -68,6 +68,8 @@ pub struct Parts {
     pub policy: Policy,
     /// Why the sequencer stopped, if it did.
     pub stopped: watch::Receiver<Option<String>>,
+    /// Why no head is signed now, if none is.
+    pub untimed: watch::Receiver<Option<Untimed>>,
     /// Time between batches, milliseconds.
     pub interval_ms: u32,
 }
@@ -79,6 +81,9 @@ impl Parts {
         if self.stopped.borrow().is_some() {
             let what = "The log takes no changes; look-ups go on. Start it again: its log says why it stopped.";
             reasons.push(Reason::new("sequencer-stopped", what));
+        }
+        if let Some(why) = *self.untimed.borrow() {
+            reasons.push(Reason::new("clock", format!("{why}. Set the clock right: the log then goes on by itself.")));
         }
         match self.answering.published.snapshot() {
             None => {
@@ -102,6 +107,10 @@ impl Parts {
             let what = format!("The last published head is older than the {} s that are promised.", promised_ms / 1000);
             reasons.push(Reason::new("checkpoint-old", what));
         }
+        if snapshot.head.time > self.clock.now().plus_ms(SKEW_S_DEFAULT * 1000) {
+            let what = "The published head is dated after the clock of this machine. Set the clock right.";
+            reasons.push(Reason::new("head-of-the-future", what));
+        }
         let freshness = Freshness { max_age_s: 2 * REFRESH.as_secs(), skew_s: SKEW_S_DEFAULT };
         if self.policy.judge(snapshot.checkpoint.as_bytes(), self.clock.now().floor_seconds(), freshness).is_err() {
             let what =
@@ -123,8 +132,16 @@ impl Parts {
         };
         let size = |parts: &Self| Some(parts.answering.published.snapshot()?.size as f64);
         meter.gauge("log_size", "Entries in the published log", read(size));
-        let age = |parts: &Self| Some(parts.age_ms(&*parts.answering.published.snapshot()?) as f64 / 1000.0);
-        meter.gauge("checkpoint_age_seconds", "Age of the head that is published", read(age));
+        // Not saturating: a head of the future has an age below zero.
+        let age = |parts: &Self| {
+            let head = parts.answering.published.snapshot()?.head.time;
+            Some((parts.clock.now().get() as f64 - head.get() as f64) / 1000.0)
+        };
+        meter.gauge(
+            "checkpoint_age_seconds",
+            "Age of the head that is published; below zero if it is of the future",
+            read(age),
+        );
         let pending = |parts: &Self| Some(parts.pool.waiting() as f64);
         meter.gauge("pool_pending", "Changes that wait for a batch", read(pending));
         let parts = Arc::clone(self);

@@ -15,10 +15,11 @@ use common::{
 use waymark::{
     client::memory::LogMemory,
     config::{Settings, names},
-    dp,
+    dp, init, onboarding,
 };
 use waymark_log::checkpoint::Origin;
 use waymark_mapping::{
+    entry::ProviderRole,
     event::EventKind,
     memory::Remembered,
     trust::Trust,
@@ -125,6 +126,8 @@ async fn twins(root: &Path) -> Origin {
     honest.add(QUIET).await;
     honest.stop().await;
     copy_folder(&one, &root.join("two"));
+    // Who forks a log on purpose says yes to the question.
+    waymark::instance::adopt(&root.join("two/dp")).unwrap();
     origin
 }
 
@@ -294,4 +297,46 @@ async fn a_twin_does_not_get_past_honest_witnesses() {
     assert_eq!(two.published_size(), before, "a fork was published");
     assert!(two.stop().await.is_err());
     one.stop().await;
+}
+
+/// A DP on a copy of the folder, with the same witnesses: it is asked about at the start; and when its operator says yes, it signs nothing that
+/// would fork the log, because it has its last head confirmed before it signs another.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_program_on_a_copy_stops_before_it_signs() {
+    let (root, clock) = (tempfile::tempdir().unwrap(), Clock::shifted());
+    let at = |name: &str| root.path().join(name);
+    let witnesses = Witnesses::start_at(root.path(), 3, &clock).await;
+    make_dp(&at("dp"), &witnesses);
+    let start = async |name: &str| dp::start(Settings::load(&at(name)).unwrap(), clock.clone()).await;
+    let first = start("dp").await.unwrap();
+    until("the providers", async || [LOUD, "dp.example"].iter().all(|d| first.knows_provider(&domain(d)))).await;
+    first.stop().await.unwrap();
+    copy_folder(&at("dp"), &at("copy"));
+    let why = start("copy").await.err().expect("a copy does not start unasked").to_string();
+    assert!(why.contains("is a copy") && why.contains("waymark-dp adopt"), "{why}");
+    waymark::instance::adopt(&at("copy")).unwrap();
+
+    // Both run, and so far both have signed the same.
+    let (first, second) = (start("dp").await.unwrap(), start("copy").await.unwrap());
+    until("both to publish", async || first.published_size() > 0 && second.published_size() == first.published_size())
+        .await;
+    let head = |name: &str| fs::read(at(name).join(names::HEAD)).unwrap();
+    let before = head("copy");
+    assert_eq!(head("dp"), before);
+    // One of them is earlier with the next head; the other asks before it signs.
+    let third = domain("third.example");
+    let entry = init::provider_entry(&third, ProviderRole::MSP, false, 1, &common::origin(), &key("third"));
+    onboarding::submit(&at("dp"), &entry).unwrap();
+    until("the next head", async || first.knows_provider(&third)).await;
+    clock.advance(61_000);
+    let why = tokio::time::timeout(Duration::from_secs(20), second.stopped()).await.expect("it goes on");
+    assert!(why.contains("our own key has signed"), "{why}");
+    assert_eq!(head("copy"), before, "nothing was signed on the copy");
+    // Nobody has anything against the log, which goes on.
+    let published = first.published_size();
+    clock.advance(61_000);
+    until("another head", async || first.published_size() > published).await;
+    first.stop().await.unwrap();
+    let _ = second.stop().await;
+    witnesses.stop().await;
 }

@@ -37,7 +37,8 @@ impl Clock {
         match self {
             Self::System => system_now(),
             Self::Manual(ms) => UnixMillis::new(ms.load(Ordering::SeqCst)),
-            Self::Shifted(by_ms) => system_now().plus_ms(by_ms.load(Ordering::SeqCst)),
+            // Wrapping: what was set back further than on lies below zero.
+            Self::Shifted(by_ms) => UnixMillis::new(system_now().get().wrapping_add(by_ms.load(Ordering::SeqCst))),
         }
     }
 
@@ -45,6 +46,13 @@ impl Clock {
     pub fn advance(&self, by_ms: u64) {
         if let Self::Manual(ms) | Self::Shifted(ms) = self {
             ms.fetch_add(by_ms, Ordering::SeqCst);
+        }
+    }
+
+    /// Sets a manual or shifted clock back; does nothing to the system's.
+    pub fn set_back(&self, by_ms: u64) {
+        if let Self::Manual(ms) | Self::Shifted(ms) = self {
+            ms.fetch_sub(by_ms, Ordering::SeqCst);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     dp,
     fsck::{fsck, missing_policies},
     init::{NewDp, init, open_rows},
-    onboarding,
+    instance, onboarding,
     policy::shelf::Shelf,
     published::ANSWER_BYTES_MIN_DEFAULT,
     sequencer::{
@@ -98,6 +98,13 @@ enum Command {
     },
     /// Read everything back and recompute it. The DP must not be running.
     Fsck {
+        /// The data folder.
+        #[arg(long, env = "WAYMARK_DP_DIR")]
+        dir: PathBuf,
+    },
+    /// Say that this folder, a copy, is from now on the one that the DP runs in. Only when no other program runs on the original, and
+    /// never will: two programs that sign with one key fork the log.
+    Adopt {
         /// The data folder.
         #[arg(long, env = "WAYMARK_DP_DIR")]
         dir: PathBuf,
@@ -247,6 +254,7 @@ pub fn run() -> ExitCode {
                 serves(&about, AuthorityRole::Dp, &load(&dir)?.prover, &serving).await
             }
             Command::Fsck { dir } => run_fsck(&dir),
+            Command::Adopt { dir } => adopt(&dir),
             Command::AcceptFindings { dir, yes } => accept_findings(&dir, yes),
             Command::Openapi => {
                 print!("{}", crate::http::openapi::json());
@@ -359,6 +367,19 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
         println!("fault: {fault}");
     }
     if faults.is_empty() { Ok(()) } else { Err(End::Failed(format!("{} faults", faults.len()))) }
+}
+
+/// Takes a copy of a data folder for the one that the DP runs in from now on.
+fn adopt(dir: &std::path::Path) -> Ended {
+    load(dir)?;
+    let lock = durable::lock(&dir.join(names::LOCK))?;
+    let _lock = lock.ok_or_else(|| End::Could(anyhow::anyhow!("the DP is running: stop it first")))?;
+    instance::adopt(dir).map_err(|e| End::Could(e.into()))?;
+    println!(
+        "{}: the DP starts in this folder from now on. Do not start it in the folder that this is a copy of",
+        dir.display()
+    );
+    Ok(())
 }
 
 /// Shows the findings, one a line; writes them down if all can be accepted and the operator says so.

@@ -1,6 +1,6 @@
 //! The one writer. A thread of its own takes what is pending, computes a batch, commits it, has it cosigned, and publishes.
 //!
-//! `pool` is what waits, `batch` computes, judging by `rests` again what was authorised, `sound` judges as monitors do,
+//! `pool` is what waits, `dating` says when a head may be signed, `batch` computes, judging by `rests` again what was authorised, `sound` judges as monitors do,
 //! `commit` makes durable and signs, `writer` is these steps in their order, `recover` reads back, `purge` deletes what is
 //! over. One batch is finished, cosignatures included, before the next is begun: so a look-up never meets a record whose
 //! checkpoint is not cosigned, and there is never more than one version of a CSI on its way.
@@ -8,6 +8,7 @@
 pub mod accepted;
 pub mod batch;
 pub mod commit;
+pub mod dating;
 pub mod pool;
 pub mod purge;
 pub mod recover;
@@ -25,13 +26,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use waymark_log::{note::NoteSigner, time::UnixMillis};
+use tokio::sync::watch;
+use waymark_log::{
+    note::NoteSigner,
+    time::{UnixMillis, UnixSeconds},
+};
 use waymark_mapping::entry::HEAD_INTERVAL_MS_MAX;
 use waymark_runtime::{clock::Clock, random};
 
 use self::{
     batch::Batch,
     commit::{CommitError, Disk, Effects},
+    dating::{CONFIRM_AFTER, Confirmed, Untimed, may_be_dated},
     pool::{Done, Pool, Taken},
     writer::{Faulty, Made, Writer},
 };
@@ -39,7 +45,7 @@ use crate::{
     operations::BatchMetrics,
     published::Published,
     store::{Head, LogFiles, Rows, StoreError, seal::Sealer},
-    witnessing::{Witnessing, WitnessingError},
+    witnessing::{Cosigned, Signed, Witnessing, WitnessingError},
 };
 
 /// How often it is looked whether something is to be deleted.
@@ -88,6 +94,8 @@ pub struct Workshop {
     pub refresh: Duration,
     /// How batches go.
     pub metrics: BatchMetrics,
+    /// Why no head is signed now, for the operators.
+    pub untimed: watch::Sender<Option<Untimed>>,
 }
 
 /// The running sequencer.
@@ -109,7 +117,7 @@ impl Sequencer {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (wake, woken) = mpsc::channel();
-        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken };
+        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None };
         let thread = thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
             let result = run.run();
             run.workshop.pool.close(Done::default());
@@ -148,22 +156,22 @@ struct Run {
     writer: Writer,
     stop: Arc<AtomicBool>,
     woken: mpsc::Receiver<()>,
+    /// The time that a quorum has last confirmed over our head, and when that came in.
+    confirmed: Option<(UnixSeconds, Instant)>,
 }
 
 impl Run {
     fn run(&mut self) -> Result<(), Stopped> {
         self.take_up_published()?;
         self.publish(&[], Vec::new(), Done::default())?;
-        let (mut cosigned_at, mut purged_at) = (Instant::now(), None::<Instant>);
+        let mut purged_at = None::<Instant>;
         while !self.stop.load(Ordering::SeqCst) {
             let begun = Instant::now();
             if self.is_due() {
                 self.one_batch()?;
-                cosigned_at = Instant::now();
-            } else if cosigned_at.elapsed() >= self.workshop.refresh {
+            } else if self.is_unconfirmed_for(self.workshop.refresh) {
                 // Between heads, cosignatures are refreshed at old == size.
                 self.publish(&[], Vec::new(), Done::default())?;
-                cosigned_at = Instant::now();
             }
             if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
                 let w = &self.workshop;
@@ -181,7 +189,7 @@ impl Run {
     /// What was published before the start and is still good is served at once: look-ups go on when witnesses are away.
     fn take_up_published(&self) -> Result<(), Stopped> {
         let w = &self.workshop;
-        let note = w.files.checkpoint()?.filter(|note| w.witnessing.is_good(note, &self.writer.signed));
+        let note = w.files.checkpoint()?.filter(|note| w.witnessing.judge_note(note, self.signed()).is_some());
         let note = note.and_then(|note| String::from_utf8(note).ok());
         if let Some(snapshot) = note.and_then(|note| self.writer.snapshot(note)) {
             w.published.published.replace(snapshot, []);
@@ -196,16 +204,45 @@ impl Run {
         !self.workshop.pool.is_empty() || quiet >= HEAD_INTERVAL_MS_MAX
     }
 
-    fn one_batch(&mut self) -> Result<(), Stopped> {
-        let now = self.workshop.clock.now();
-        if self.writer.state.head().is_some_and(|h| now <= h.time) {
-            // A clock that was set back: nothing is signed until it has caught up.
-            tracing::warn!("the clock is not after the last head; waiting");
-            return Ok(());
+    /// The head that is signed last.
+    fn signed(&self) -> Signed<'_> {
+        let dated = self.writer.state.head().map_or(UnixMillis::new(0), |head| head.time);
+        Signed { checkpoint: &self.writer.signed, dated }
+    }
+
+    fn is_unconfirmed_for(&self, time: Duration) -> bool {
+        self.confirmed.is_none_or(|(_, at)| at.elapsed() >= time)
+    }
+
+    /// Whether a head may be signed with the time `now`.
+    fn may_be_dated(&self, now: UnixMillis) -> Result<(), Untimed> {
+        let confirmed = self.confirmed.map(|(quorum, at)| Confirmed { quorum, passed: at.elapsed() });
+        may_be_dated(now, self.writer.state.head().map(|head| head.time), confirmed)
+    }
+
+    /// The time of the next head, once the last one is confirmed: what another program has signed with our key meanwhile shows there, and so
+    /// does a clock that jumps.
+    fn time_of_next(&mut self) -> Result<Option<UnixMillis>, Stopped> {
+        let is_ahead = |run: &Self| run.may_be_dated(run.workshop.clock.now()) == Err(Untimed::NotConfirmed);
+        if self.is_unconfirmed_for(CONFIRM_AFTER) || is_ahead(self) {
+            self.publish(&[], Vec::new(), Done::default())?;
         }
+        self.workshop.witnessing.look()?;
+        let now = self.workshop.clock.now();
+        let untimed = self.may_be_dated(now).err();
+        let told = self.workshop.untimed.send_replace(untimed);
+        if let Some(why) = untimed.filter(|_| told != untimed) {
+            tracing::warn!(%why, "no head is signed");
+        }
+        Ok(untimed.is_none().then_some(now))
+    }
+
+    fn one_batch(&mut self) -> Result<(), Stopped> {
+        let Some(now) = self.time_of_next()? else { return Ok(()) };
         let taken = self.workshop.pool.take();
-        // Read again: what was taken was judged before now, unless the clock was set back meanwhile.
-        let now = self.workshop.clock.now().max(now);
+        // Read again: what was taken was judged before now, unless the clock was set meanwhile.
+        let again = self.workshop.clock.now().max(now);
+        let now = if self.may_be_dated(again).is_ok() { again } else { now };
         self.commit_and_publish(taken, now)
     }
 
@@ -254,8 +291,12 @@ impl Run {
 
     /// Has the signed head cosigned, publishes it, and tells those who wait.
     fn publish(&mut self, left_out: &[[u8; 32]], versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
-        let (w, begun) = (&self.workshop, Instant::now());
-        let cosigned = match w.witnessing.cosign(&self.writer.signed, &self.stop) {
+        let begun = Instant::now();
+        let dated = self.signed().dated;
+        let signed = Signed { checkpoint: &self.writer.signed, dated };
+        let cosigned = self.workshop.witnessing.cosign(signed, &self.stop);
+        let w = &self.workshop;
+        let Cosigned { note: cosigned, quorum } = match cosigned {
             Ok(Some(cosigned)) => cosigned,
             // Asked to stop while the quorum was not met: the next start has this head cosigned.
             Ok(None) => {
@@ -267,6 +308,7 @@ impl Run {
                 return Err(why.into());
             }
         };
+        self.confirmed = Some((quorum, Instant::now()));
         w.metrics.witnesses.add(begun.elapsed());
         Disk { rows: &*w.rows, head: &w.head, files: &w.files }.publish(&cosigned)?;
         let published: &Published = &w.published.published;

@@ -1,6 +1,6 @@
 //! Getting a signed checkpoint cosigned: push it to every witness of the policy until the quorum is met.
 //!
-//! Each witness has a [`worker`] that always works on the newest checkpoint and remembers how far its witness is, so that a slow
+//! Each witness has a `worker` that always works on the newest checkpoint and remembers how far its witness is, so that a slow
 //! one catches up in one step and holds nobody up. While the quorum is missing, cosignatures that grow old are asked for again, so
 //! that it does not matter when each witness was there.
 //!
@@ -24,6 +24,7 @@ use waymark_log::{
     checkpoint::SignedCheckpoint,
     note::SignatureLine,
     policy::{Freshness, Policy},
+    time::{UnixMillis, UnixSeconds},
 };
 use waymark_mapping::trust::{MAX_AGE_S_DEFAULT, SKEW_S_DEFAULT};
 use waymark_runtime::{clock::Clock, fetch::ExtraRoots};
@@ -89,6 +90,26 @@ pub struct Witnessing {
     /// With the witness's place in the policy.
     reports: mpsc::Receiver<(usize, Report)>,
     workers: Vec<JoinHandle<()>>,
+    /// Which witnesses have cosigned the last checkpoint in time: only for these is waited once the quorum is met.
+    prompt: Vec<bool>,
+}
+
+/// A signed checkpoint with a quorum of cosignatures.
+#[derive(Debug, Clone)]
+pub struct Cosigned {
+    /// The note: the log's line and the cosignatures.
+    pub note: String,
+    /// The time that the quorum confirms.
+    pub quorum: UnixSeconds,
+}
+
+/// A head to be cosigned.
+#[derive(Debug, Clone, Copy)]
+pub struct Signed<'a> {
+    /// The checkpoint and the log's signature.
+    pub checkpoint: &'a SignedCheckpoint,
+    /// How its head is dated.
+    pub dated: UnixMillis,
 }
 
 /// What has come in for one checkpoint.
@@ -110,43 +131,69 @@ impl Witnessing {
             let tell = move |said| report.send((index, said)).is_ok();
             workers.push(tokio::spawn(contact.worker(&witness.vkey, url, tell).run(jobs.subscribe())));
         }
-        Self { policy, clock, jobs, reports, workers }
+        let prompt = vec![true; policy.witnesses().len()];
+        Self { policy, clock, jobs, reports, workers, prompt }
     }
 
-    /// Has a checkpoint cosigned and returns its note with the log's line and the cosignatures; `None` if `stop` came first.
+    /// Has a head cosigned; `None` if `stop` came first.
     ///
     /// Blocks the calling thread, which must not be one of the runtime's.
     ///
     /// # Errors
     /// [`WitnessingError`].
-    pub fn cosign(&self, signed: &SignedCheckpoint, stop: &AtomicBool) -> Result<Option<String>, WitnessingError> {
+    pub fn cosign(&mut self, signed: Signed<'_>, stop: &AtomicBool) -> Result<Option<Cosigned>, WitnessingError> {
         let number = self.jobs.borrow().as_ref().map_or(0, Job::number) + 1;
-        let (job, _open) = Job::open(signed, number);
+        let (job, _open) = Job::open(signed.checkpoint, number);
         self.jobs.send_replace(Some(job));
         let count = self.policy.witnesses().len();
         let mut gathered = Gathered { lines: vec![None; count], refused: vec![false; count] };
         let mut met: Option<Instant> = None;
         loop {
-            let all_here =
-                gathered.lines.iter().zip(self.policy.witnesses()).all(|(l, w)| l.is_some() || w.url.is_none());
-            if met.is_some_and(|at| all_here || at.elapsed() >= GRACE) {
-                let lines: Vec<SignatureLine> = gathered.lines.into_iter().flatten().collect();
-                return Ok(Some(signed.to_note(&lines)));
+            if met.is_some_and(|at| at.elapsed() >= GRACE || self.is_all_that_is_waited_for(&gathered))
+                && let Some(cosigned) = self.judge(signed, &gathered.lines)
+            {
+                self.prompt = gathered.lines.iter().map(Option::is_some).collect();
+                return Ok(Some(cosigned));
             }
             if stop.load(Ordering::SeqCst) {
                 return Ok(None);
             }
             if let Ok((witness, report)) = self.reports.recv_timeout(if met.is_some() { GRACE } else { LOOK }) {
-                self.take(&mut gathered, signed.size(), witness, report)?;
+                self.take(&mut gathered, signed.checkpoint.size(), witness, report)?;
             }
-            if met.is_none() && self.is_met(signed, &gathered.lines) {
-                met = Some(Instant::now());
-            }
+            let is_met = self.judge(signed, &gathered.lines).is_some();
+            met = is_met.then(|| met.unwrap_or_else(Instant::now));
         }
     }
 
+    /// Looks at what has come in since the last checkpoint was cosigned, without waiting.
+    ///
+    /// # Errors
+    /// [`WitnessingError::NotContinued`] if there is proof that our log was forked.
+    pub fn look(&mut self) -> Result<(), WitnessingError> {
+        while let Ok((witness, report)) = self.reports.try_recv() {
+            match report {
+                Report::NotContinued { theirs, ours, note } => {
+                    return Err(WitnessingError::NotContinued { witness: self.name(witness), theirs, ours, note });
+                }
+                // It came late, and may be in time again.
+                Report::Cosigned { .. } => self.prompt[witness] = true,
+                Report::Refused => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&self, witness: usize) -> String {
+        self.policy.witnesses()[witness].name.clone()
+    }
+
+    fn is_all_that_is_waited_for(&self, gathered: &Gathered) -> bool {
+        let is_awaited = |i: usize| self.prompt[i] && self.policy.witnesses()[i].url.is_some();
+        (0..).zip(&gathered.lines).all(|(i, line)| line.is_some() || !is_awaited(i))
+    }
+
     fn take(&self, gathered: &mut Gathered, size: u64, witness: usize, report: Report) -> Result<(), WitnessingError> {
-        let name = |i: usize| self.policy.witnesses()[i].name.clone();
         match report {
             Report::Cosigned { size: s, line } if s == size => {
                 gathered.lines[witness] = Some(line);
@@ -155,7 +202,7 @@ impl Witnessing {
             // Of the checkpoint before.
             Report::Cosigned { .. } => {}
             Report::NotContinued { theirs, ours, note } => {
-                return Err(WitnessingError::NotContinued { witness: name(witness), theirs, ours, note });
+                return Err(WitnessingError::NotContinued { witness: self.name(witness), theirs, ours, note });
             }
             Report::Refused => gathered.refused[witness] = true,
         }
@@ -163,26 +210,32 @@ impl Witnessing {
         let left = self.policy.witnesses().iter().filter(|w| w.url.is_some()).count().saturating_sub(refused.len());
         if left < self.policy.cosignatures_min() && !refused.is_empty() {
             return Err(WitnessingError::NoQuorumLeft {
-                witnesses: refused.into_iter().map(name).collect(),
+                witnesses: refused.into_iter().map(|i| self.name(i)).collect(),
                 ours: size,
             });
         }
         Ok(())
     }
 
-    /// Whether a note is this checkpoint, cosigned, and meets the policy now.
-    pub fn is_good(&self, note: &[u8], signed: &SignedCheckpoint) -> bool {
-        let judged = self.policy.judge(note, self.clock.now().floor_seconds(), FRESHNESS);
-        judged.is_ok_and(|cosigned| cosigned.signed().checkpoint() == signed.checkpoint())
+    /// The time that the quorum of a note confirms, if it is this head's and clients take it now.
+    pub fn judge_note(&self, note: &[u8], signed: Signed<'_>) -> Option<UnixSeconds> {
+        let judged = self.policy.judge(note, self.clock.now().floor_seconds(), FRESHNESS).ok()?;
+        let quorum = judged.quorum_time();
+        // Clients refuse a head that is dated later than its cosignatures.
+        let is_good = judged.signed().checkpoint() == signed.checkpoint.checkpoint()
+            && signed.dated.floor_seconds() <= quorum.plus_s(FRESHNESS.skew_s);
+        is_good.then_some(quorum)
     }
 
-    /// Whether these cosignatures meet the policy now.
-    fn is_met(&self, signed: &SignedCheckpoint, lines: &[Option<SignatureLine>]) -> bool {
+    /// The head with these cosignatures, if clients take it now.
+    fn judge(&self, signed: Signed<'_>, lines: &[Option<SignatureLine>]) -> Option<Cosigned> {
         let lines: Vec<SignatureLine> = lines.iter().flatten().cloned().collect();
         if lines.len() < self.policy.cosignatures_min() {
-            return false;
+            return None;
         }
-        self.is_good(signed.to_note(&lines).as_bytes(), signed)
+        let note = signed.checkpoint.to_note(&lines);
+        let quorum = self.judge_note(note.as_bytes(), signed)?;
+        Some(Cosigned { note, quorum })
     }
 }
 

@@ -7,7 +7,7 @@
 //!                    └── anything else ───────────────▶ pause, again
 //! ```
 //!
-//! Each pause but the first is longer, up to five seconds, whatever the witness answers: nobody makes us ask in a storm.
+//! Each pause but the first is longer, up to four seconds, whatever the witness answers: nobody makes us ask in a storm.
 
 use std::{
     sync::{
@@ -36,13 +36,13 @@ use waymark_runtime::{
 use super::{FRESHNESS, Report};
 use crate::store::LogFiles;
 
-/// Longest a witness may take to answer. With the longest pause it is less than the 10 s in which one that is back is to be asked.
+/// Longest a witness may take to answer. With the longest pause it is less than the 10 s in which publishing goes on once a quorum is back.
 const WITNESS_S_MAX: u64 = 4;
 /// Most bytes in a witness's answer: sixteen ML-DSA-44 signature lines of some 3.5 KiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Pauses between tries with a witness that fails.
 const RETRY: [Duration; 4] =
-    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(5)];
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(4)];
 /// How often it is looked whether a cosignature has grown old while the quorum is missing.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -210,6 +210,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     }
 
     async fn try_once(&self, signed: &SignedCheckpoint) -> Tried {
+        let began = self.clock.now().floor_seconds();
         let request = match self.request(signed) {
             Ok(request) => request,
             Err(why) => return Tried::Failed(why),
@@ -222,7 +223,9 @@ impl<T: Fn(Report) -> bool> Worker<T> {
         };
         let text = String::from_utf8_lossy(&answer.body);
         match answer.status {
-            200 => self.check(signed, &text).map_or_else(Tried::Failed, |(line, time)| Tried::Cosigned(line, time)),
+            200 => {
+                self.check(signed, &text, began).map_or_else(Tried::Failed, |(line, time)| Tried::Cosigned(line, time))
+            }
             409 => match text.trim_end().parse::<u64>() {
                 Ok(size) if size > signed.size() => {
                     Tried::Refused(format!("it says that it has cosigned {size} entries"))
@@ -255,8 +258,14 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     }
 
     /// "The client MUST ignore any cosignatures from unknown keys": only the one by the key in the policy is used, and only if it is
-    /// dated as clients ask for. A witness with a wrong clock is like one that is away.
-    fn check(&self, signed: &SignedCheckpoint, body: &str) -> Result<(SignatureLine, UnixSeconds), String> {
+    /// dated between the request and now, as far as clients allow clocks to differ, and not before this witness's last one. A witness
+    /// with another clock is like one that is away.
+    fn check(
+        &self,
+        signed: &SignedCheckpoint,
+        body: &str,
+        began: UnixSeconds,
+    ) -> Result<(SignatureLine, UnixSeconds), String> {
         let lines = parse_cosignatures(body).map_err(|e| e.to_string())?;
         let note = Note::parse(signed.to_note(&lines).as_bytes()).map_err(|e| e.to_string())?;
         let time = match cosignature::check(&note, &self.vkey) {
@@ -264,9 +273,12 @@ impl<T: Fn(Report) -> bool> Worker<T> {
             Ok(None) => return Err("its answer holds no cosignature by the key in the policy".to_owned()),
             Err(e) => return Err(e.to_string()),
         };
-        let now = self.clock.now().floor_seconds();
-        if !(now.minus_s(FRESHNESS.max_age_s)..=now.plus_s(FRESHNESS.skew_s)).contains(&time) {
-            return Err("its clock and ours differ by more than clients allow".to_owned());
+        let (skew_s, now) = (FRESHNESS.skew_s, self.clock.now().floor_seconds());
+        if !(began.minus_s(skew_s)..=now.plus_s(skew_s)).contains(&time) {
+            return Err(format!("its clock and ours differ by more than the {skew_s} s that clients allow"));
+        }
+        if self.done.is_some_and(|(_, last)| time < last) {
+            return Err("it dates its cosignature before its last one".to_owned());
         }
         let line = lines.into_iter().find(|l| l.is_by(&self.vkey)).ok_or_else(|| "no line".to_owned())?;
         Ok((line, time))
