@@ -34,7 +34,14 @@ use waymark_log::{
     tile::{BUNDLE_BYTES_MAX, Tile},
     time::UnixMillis,
 };
-use waymark_mapping::names::Region;
+use waymark_mapping::{
+    earlier::has_lapsed,
+    entry::{Entry, ProviderRole},
+    mapping::Mapping,
+    names::Region,
+    provider::ProviderDirectory,
+    rules::Held,
+};
 use waymark_runtime::{
     config::{self, ConfigError},
     durable,
@@ -188,6 +195,12 @@ pub fn back_up(settings: &Settings, to: &Path, wanted: &Wanted, now: UnixMillis)
         new_sealer: &new_sealer,
         staged: &staged,
         region: wanted.region.as_ref(),
+        log: Logged {
+            files: &files,
+            size: recovered.signed.size(),
+            head_time,
+            providers: recovered.state.audited.providers(),
+        },
         purges: rows.purges()?,
         waiting: Vec::new(),
         left_out: 0,
@@ -221,6 +234,28 @@ fn sealer_of(settings: &Settings, keys: RowKeys) -> Sealer {
     Sealer::new(&settings.store_key, Arc::new(keys))
 }
 
+/// The log that is copied: when records were in it, and whose keys have retired since.
+struct Logged<'a> {
+    files: &'a LogFiles,
+    size: u64,
+    head_time: UnixMillis,
+    providers: &'a ProviderDirectory,
+}
+
+impl Logged<'_> {
+    /// Whether a mapping's prover has a key under it that counts still, or that counted when this record, which has it, was logged.
+    fn is_believed(&self, mapping: &Mapping, row: &Row) -> Result<bool, StoreError> {
+        let a = &mapping.attestation;
+        let leaf = self.providers.get(&a.prover, ProviderRole::PROVER);
+        let retired = leaf.and_then(|leaf| leaf.find(&a.prover_key)).filter(|key| key.has_retired_at(self.head_time));
+        let Some(key) = retired.filter(|_| !has_lapsed(mapping, self.head_time)) else { return Ok(true) };
+        match Entry::decode(&self.files.entry(row.place.head, self.size)?) {
+            Ok(Entry::Head(head)) => Ok(key.is_valid_at(head.time)),
+            _ => Err(StoreError::Damaged("the place of a head".to_owned())),
+        }
+    }
+}
+
 /// Records on their way from one store to another.
 struct Copy<'a> {
     sealer: &'a Sealer,
@@ -228,6 +263,7 @@ struct Copy<'a> {
     new_sealer: &'a Sealer,
     staged: &'a Staged,
     region: Option<&'a Region>,
+    log: Logged<'a>,
     /// What is to be deleted later.
     purges: Vec<Purge>,
     /// Rows of whole CSIs, to be written with the next commit.
@@ -255,7 +291,7 @@ impl Copy<'_> {
         let opened = group.into_iter().map(|row| open_row(self.sealer, &row).map(|kept| (row, kept)));
         let mut opened = opened.collect::<Result<Vec<_>, _>>()?;
         if let Some(region) = self.region
-            && !leave_region(&mut opened, region)
+            && !leave_region(&mut opened, region, &self.log)?
         {
             if let Some((row, _)) = opened.first() {
                 self.purges.retain(|p| p.csi_key != row.csi_key);
@@ -291,12 +327,14 @@ impl Copy<'_> {
 ///
 /// The latest is what answers are made of; the one before it is in each receipt; those that a statement made show that it was made before
 /// its key retired; those since a claim that is still open will prove that its hold was kept, as records of another tenure do that are
-/// still whole. What other records of the tenure prove, stubs or later records prove as well.
-fn leave_region(opened: &mut [(SealedRow, Kept)], region: &Region) -> bool {
-    let Some((_, Kept::Whole(latest))) = opened.last() else { return false };
+/// still whole; and the first that is left with a mapping whose prover's key has retired must be from before that. What other records of
+/// the tenure prove, stubs or later records prove as well.
+fn leave_region(opened: &mut [(SealedRow, Kept)], region: &Region, log: &Logged<'_>) -> Result<bool, StoreError> {
+    let Some((_, Kept::Whole(latest))) = opened.last() else { return Ok(false) };
+    let held = latest.state().held;
     let (version, tenure) = (latest.version, latest.record.tenure);
     let claimed = latest.record.state.claim().map_or(version, |claim| claim.version);
-    let stated: Vec<u32> = latest.state().held.iter().map(|h| h.standing.stated_version).filter(|v| *v != 0).collect();
+    let stated: Vec<u32> = held.iter().map(|h| h.standing.stated_version).filter(|v| *v != 0).collect();
     let before = version.checked_sub(1).filter(|_| !latest.begins_tenure());
     for (_, kept) in opened.iter_mut() {
         let Kept::Whole(row) = &*kept else { continue };
@@ -305,11 +343,19 @@ fn leave_region(opened: &mut [(SealedRow, Kept)], region: &Region) -> bool {
         }
         let is_needed = row.version >= claimed || Some(row.version) == before || stated.contains(&row.version);
         if is_needed || row.record.tenure != tenure {
-            return false;
+            return Ok(false);
         }
         *kept = Kept::Stub(kept.stub());
     }
-    true
+    for Held { mapping, .. } in &held {
+        let has = |row: &&Row| row.state().held.iter().any(|h| h.mapping == *mapping);
+        let whole = opened.iter().filter_map(|(_, kept)| if let Kept::Whole(row) = kept { Some(&**row) } else { None });
+        let first = whole.filter(|row| row.record.tenure == tenure).find(has);
+        if !first.map_or(Ok(true), |row| log.is_believed(mapping, row))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a record holds a mapping that is to be kept in another region.

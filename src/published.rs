@@ -17,7 +17,7 @@ use waymark_mapping::{
     commitment::Salt,
     compose::prove_tags,
     earlier::{Earlier, SlotThen, needed},
-    entry::{Entry, Head},
+    entry::{Entry, Head, ProviderRole},
     event::{Cause, Event},
     identifier::Csi,
     label::{Label, prove_label},
@@ -633,7 +633,17 @@ impl Answering {
             let row = if version == row.version { row } else { earlier.as_ref().ok_or(StoreError::Shredded)? };
             self.earlier_version(row, &digests, stated, snapshot)
         };
-        versions.into_iter().map(open).collect()
+        let earlier = versions.into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        // Readers would take it for an attack: in a DP that was restored from a copy for a region what shows it may not be here.
+        let is_in_time = |earlier: &Earlier, mapping: &Mapping| {
+            let by = snapshot.providers.get(&mapping.attestation.prover, ProviderRole::PROVER);
+            by.is_some_and(|leaf| leaf.is_valid(&mapping.attestation.prover_key, earlier.at.head.head.time))
+        };
+        let shown_late = |earlier: &Earlier| {
+            let mut mappings = all.iter().filter_map(|(mapping, _)| *mapping);
+            mappings.any(|m| earlier.slots.iter().any(|s| s.mapping == m.digest()) && !is_in_time(earlier, m))
+        };
+        if earlier.iter().any(shown_late) { Err(AnswerError::Elsewhere) } else { Ok(earlier) }
     }
 
     /// The first version whose record is here and that had a mapping which the row has, and which stands since `since`. After a rotation

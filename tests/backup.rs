@@ -8,24 +8,28 @@ use std::{
     sync::Arc,
 };
 
-use common::{QUIET, Stage, Witnesses, client, csi, key, request, shown, until, with_consent};
+use common::{QUIET, Stage, Witnesses, client, csi, domain, key, request, shown, until, with_consent};
 use waymark::{
     client::{dp::DpClient, memory::LogMemory, recipient, recipient::prove},
-    config::{Settings, names},
+    config::{ProverFile, Settings, names},
     dp,
-    init::open_rows,
+    init::{self, open_rows},
+    onboarding,
     row::Kept,
     sequencer::purge::open_row,
     store::{RowKeys, seal::Sealer},
 };
 use waymark_log::{checkpoint::Origin, hash::Hash};
 use waymark_mapping::{
+    entry::{Provider, ProviderAction, ProviderRole},
     event::EventKind,
     identifier::Csi,
-    mapping::{Mapping, Purpose},
+    mapping::{Attestation, Mapping, Method, Purpose},
     names::{Account, Region},
-    signed::SignedStruct,
+    provider::ProviderDirectory,
+    signed::{SignedStruct, UNSIGNED},
     trust::Trust,
+    wire::{Format, Optional24},
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher};
 
@@ -138,6 +142,57 @@ async fn mapping(stage: &Stage, dir: &str, (name, who): (&str, &Csi), region: &s
     mapping.region = Region::parse(region).unwrap();
     mapping.sign(&stage.origin, &secret);
     mapping
+}
+
+/// A DP that takes the word of a prover whose keys bear the prover's name.
+async fn stage_that_believes(prover: &str) -> Stage {
+    let believed = ProverFile { domain: prover.to_owned(), attests: vec!["*".to_owned()], stricter: false };
+    let stage = Stage::with_file(1, &Clock::System, |file| file.prover = vec![believed]).await;
+    onboarding::submit(&stage.root.path().join("dp"), &prover_entry(&stage, prover)).unwrap();
+    until("the prover to be logged", async || stage.dp.knows_provider(&domain(prover))).await;
+    stage
+}
+
+fn prover_entry(stage: &Stage, prover: &str) -> Provider {
+    init::provider_entry(&domain(prover), ProviderRole::PROVER, false, 0, &stage.origin, &key(prover))
+}
+
+/// The prover's key retires, by its own word.
+async fn retire(stage: &Stage, prover: &str) {
+    let (add, mut directory) = (prover_entry(stage, prover), ProviderDirectory::new());
+    directory.apply(&add, &stage.origin, Clock::System.now()).unwrap();
+    let previous_leaf = directory.previous_leaf(&domain(prover), ProviderRole::PROVER);
+    let action = ProviderAction::Retire;
+    let mut entry = Provider { action, previous_leaf, by_key: Optional24(None), ..add };
+    entry.sign_by_valid(&stage.origin, &key(prover));
+    onboarding::submit(&stage.root.path().join("dp"), &entry).unwrap();
+    until("the key to be retired", async || {
+        let answer = stage.fetcher.get(&format!("{}/v1/providers", stage.dp.url()), 1 << 20).await.unwrap();
+        let providers: Vec<serde_json::Value> = serde_json::from_slice(&answer.body).unwrap();
+        providers.iter().any(|p| p["domain"] == prover && p["retired_ms"] != 0)
+    })
+    .await;
+}
+
+/// A mapping whose possession another prover attests.
+fn attested_by(prover: &str, stage: &Stage, (name, who): (&str, &Csi), tag: &str) -> Mapping {
+    let now = Clock::System.now();
+    let mut attestation = Attestation {
+        format: Format,
+        csi: who.clone(),
+        recipient: key(name).public(),
+        tenure: 0,
+        purpose: Purpose::Control,
+        method: Method::CONSOLE,
+        prover: domain(prover),
+        prover_key: key(prover).public(),
+        time: now,
+        expiry: now.plus_ms(3_600_000),
+        nonce: waymark_runtime::random::bytes(),
+        sig: UNSIGNED,
+    };
+    attestation.sign(&stage.origin, &key(prover));
+    common::mapping(&stage.origin, &key(name), &attestation, QUIET, shown(tag))
 }
 
 /// Adds mappings.
@@ -364,4 +419,35 @@ async fn what_is_no_whole_copy_is_not_restored_and_nothing_is_overwritten() {
     let client = client(&rested.fetcher, "http://127.0.0.1:9");
     assert!(client.look_up(&bob, None).await.is_err(), "nothing was started");
     rested.witnesses.stop().await;
+}
+
+/// The version that shows that a mapping was there before its prover's key retired has something for another region in it, and so is not in
+/// the copy: then the record is not there. An answer without that version would look like an attack.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_for_a_region_gives_no_answer_that_cannot_prove_what_a_retired_key_attests() {
+    let stage = stage_that_believes("prover.example").await;
+    let people = ["bob", "carol"].map(|name| (name, csi(&format!("mailto:{name}@post.example"))));
+    let mut withdrawn = vec![];
+    // Bob's first version has something for the EU in it, Carol's has not.
+    for (name, who) in &people {
+        let other = mapping(&stage, "dp", (name, who), if *name == "bob" { "EU" } else { "" }).await;
+        withdrawn.push(other.digest());
+        let theirs = attested_by("prover.example", &stage, (name, who), "other");
+        issue(&stage, (name, who), vec![other, theirs]).await.unwrap();
+    }
+    retire(&stage, "prover.example").await;
+    for ((name, who), gone) in people.iter().zip(withdrawn) {
+        remove(&stage, (name, who), EventKind::Withdraw, &[gone]).await;
+        let more = mapping(&stage, "dp", (name, who), "").await;
+        issue(&stage, (name, who), vec![more]).await.unwrap();
+        assert_eq!(stage.look_up(who, None).await.mappings.len(), 2);
+    }
+    let rested = Rested::of(stage).await;
+    let said = rested.back_up("there", &["--with-keys", "--region", "US"]).with(0);
+    assert!(said.out.contains("1 identifiers left out"), "{}", said.out);
+    rested.restore("there", "dp2", &[]).with(0);
+    let stage = rested.run("dp2").await;
+    assert_eq!(refusal(&stage.client(), &people[0].1).await.as_deref(), Some("record-elsewhere"));
+    assert_eq!(stage.look_up(&people[1].1, None).await.mappings.len(), 2);
+    stage.stop().await;
 }

@@ -13,7 +13,10 @@ use waymark::{
     client::{
         ClientError,
         memory::LogMemory,
-        recipient::{Added, MappingSpec, RecipientError, Wish, change, history, past, prove, revocation, sign_mapping},
+        recipient::{
+            Added, MappingSpec, RecipientError, Wish, change, history, past, past_of_latest, prove, revocation,
+            sign_mapping,
+        },
         statement::{Statement, state},
     },
     config::{Settings, names},
@@ -148,7 +151,7 @@ async fn a_number_changes_hands() {
         code(history(&stage.client(), &bob, &csi(BOB), &stage.trust, &mut LogMemory::default()).await),
         "no-record"
     );
-    let steps = past(&stage.client(), &carol, &current).await.unwrap();
+    let steps = past(&stage.client(), &carol, &current, None).await.unwrap();
     assert_eq!(steps.iter().map(|s| (s.version, s.before.is_some())).collect::<Vec<_>>(), [(3, false)]);
     let export = stage.client().export(&carol, &csi(BOB), None).await.unwrap();
     let answer = stage.client().look_up_full(&csi(BOB), None).await.unwrap();
@@ -575,7 +578,43 @@ async fn what_a_rotated_key_renews_is_a_change_that_it_can_judge() {
     assert!(current.complete);
     let current =
         history(&stage.client(), &phone, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
-    past(&stage.client(), &phone, &current).await.unwrap();
+    past(&stage.client(), &phone, &current, None).await.unwrap();
+    stage.stop().await;
+}
+
+/// What a key is shown of the past goes by the latest record. One that was changed between two questions is read anew; it is no dispute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_whose_record_is_changed_meanwhile_is_read_anew() {
+    let stage = stage().await;
+    let (bob, tablet, phone, who) = (key("bob"), key("tablet"), key("phone"), csi(BOB));
+    let account = "mimi://quiet.example/u/bob";
+    let proof = attest(&stage, &bob, 0).await;
+    let first = say(&stage, &bob, &proof, QUIET, account, shown("a"));
+    make(&stage, EventKind::Issue, std::slice::from_ref(&first), &[], &[(&bob, None)]).await.unwrap();
+    let proof = attest(&stage, &tablet, 0).await;
+    let tag = Tags::Exact(Tag::parse("soccer-7f3a").unwrap());
+    let hidden = say(&stage, &tablet, &proof, QUIET, "mimi://quiet.example/u/tablet", tag);
+    make(&stage, EventKind::Issue, &[hidden], &[], &[(&tablet, None)]).await.unwrap();
+    stage.pass(73 * HOUR_MS).await;
+    let proof = attest(&stage, &phone, 0).await;
+    let rotated = say(&stage, &phone, &proof, QUIET, account, shown("a"));
+    let (gone, signers) = ([first.mapping.digest()], [(&phone, None), (&bob, None)]);
+    make(&stage, EventKind::RotateKey, std::slice::from_ref(&rotated), &gone, &signers).await.unwrap();
+    let proof = attest(&stage, &phone, 0).await;
+    let more = say(&stage, &phone, &proof, QUIET, account, shown("b"));
+    make(&stage, EventKind::Issue, &[more], &[], &[(&phone, None)]).await.unwrap();
+    make(&stage, EventKind::Withdraw, &[], &[rotated.mapping.digest()], &[(&phone, None)]).await.unwrap();
+    // The phone is shown what the tablet hides, since the one whose mapping it took over was there; after the next change it is not.
+    let client = stage.client();
+    let mut memory = LogMemory::default();
+    let read = history(&client, &phone, &who, &stage.trust, &mut memory).await.unwrap().unwrap();
+    let proof = attest(&stage, &tablet, 0).await;
+    let more = say(&stage, &tablet, &proof, QUIET, "mimi://quiet.example/u/tablet", shown("c"));
+    make(&stage, EventKind::Issue, &[more], &[], &[(&tablet, None)]).await.unwrap();
+    assert!(matches!(past(&client, &phone, &read, None).await, Err(RecipientError::Receipt(_))));
+    let (newer, steps) = past_of_latest(&client, &phone, &read, None, &stage.trust, &mut memory).await.unwrap();
+    assert_eq!(newer.unwrap().state.version, 5);
+    assert_eq!(steps.iter().map(|s| s.version).collect::<Vec<_>>(), [5, 4, 3]);
     stage.stop().await;
 }
 
@@ -593,18 +632,21 @@ async fn history_in_pages() {
         make(&stage, EventKind::Withdraw, &[], &[added.mapping.digest()], &[(&bob, None)]).await.unwrap();
     }
     let current = history(&stage.client(), &bob, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
-    let steps = past(&stage.client(), &bob, &current).await.unwrap();
+    let steps = past(&stage.client(), &bob, &current, None).await.unwrap();
     assert_eq!(steps.iter().map(|s| s.version).collect::<Vec<_>>(), (0..25).rev().collect::<Vec<_>>());
     assert!(steps[..24].iter().all(|s| s.before.is_some()) && steps[24].before.is_none());
+    // What the person has seen is not read again.
+    let steps = past(&stage.client(), &bob, &current, Some(20)).await.unwrap();
+    assert_eq!(steps.iter().map(|s| s.version).collect::<Vec<_>>(), [24, 23, 22, 21]);
     // Somebody who came later sees what happened from then on, once it is no longer new.
     let ann = key("ann");
     let proof = attest(&stage, &ann, 0).await;
     let added = say(&stage, &ann, &proof, QUIET, "mimi://quiet.example/u/ann", shown("ann"));
     let current = make(&stage, EventKind::Issue, &[added], &[], &[(&ann, None)]).await.unwrap();
-    assert_eq!(code(past(&stage.client(), &ann, &current).await), "no-record");
+    assert_eq!(code(past(&stage.client(), &ann, &current, None).await), "no-record");
     stage.pass(73 * HOUR_MS).await;
     let current = history(&stage.client(), &ann, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
-    let steps = past(&stage.client(), &ann, &current).await.unwrap();
+    let steps = past(&stage.client(), &ann, &current, None).await.unwrap();
     assert_eq!(steps.iter().map(|s| (s.version, s.before.is_some())).collect::<Vec<_>>(), [(25, false)]);
     stage.stop().await;
 }

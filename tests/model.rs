@@ -393,7 +393,7 @@ impl Person {
             let closed: BTreeSet<Hash> = closed.collect();
             let found: BTreeSet<Hash> = current.state.closed.iter().map(|slot| slot.mapping).collect();
             assert_eq!(found, closed, "what {key:?} is not shown of what was hidden before it came");
-            let steps = past(&world.stage.client(), self.forge.secret(key), &current).await.unwrap();
+            let steps = past(&world.stage.client(), self.forge.secret(key), &current, None).await.unwrap();
             assert_eq!(
                 steps.last().map(|s| s.version),
                 current.state.first_seen_by(&public),

@@ -17,7 +17,8 @@
 //! History goes back from there, version by version: each record's `cause` opens to the event that made it and the commitment
 //! of the record before. An event is shown as the cause only if it is one: signed, made for that version over that record, and the
 //! record is what it makes of the one before. Otherwise a DP could show its reader an event of their own as the cause of somebody
-//! else's change, and the app would claim it.
+//! else's change, and the app would claim it. And the record before is the one in the log wherever the reader knows that: from the
+//! look-up's ladder, and from what it was shown before ([`Anchor::remember`]). Otherwise a DP with somebody's key could show another past.
 
 use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 
@@ -25,14 +26,13 @@ use crate::{
     answer::{Body, Past, Receipt},
     commitment::opens,
     event::{Cause, Event, EventKind},
-    identifier::Csi,
     label::Label,
     mapping::Mapping,
     memory::{Recall, Remembered},
     record::{Beginning, Claim, Ground, LAPSED_KEPT_MS, RecordState, Slot, SlotStatus, Standing},
     rules::{self, Held, Known, Proposal, State},
     trust::Trust,
-    verify::{Asked, Opened, Proved, Question, Rejected, Shown, Trail, open_body, prove},
+    verify::{Asked, Logged, Opened, Proved, Question, Rejected, Shown, Trail, open_body, prove},
     wire::encode,
 };
 
@@ -104,7 +104,8 @@ pub fn open_current(
         None if receipt.cause.0.is_none() && receipt.previous.0.is_none() => None,
         None => return Err(ReceiptRefused::OtherPrevious),
     };
-    Ok(current(proved, event))
+    let previous = receipt.cause.0.as_ref().map(|cause| cause.previous);
+    Ok(current(proved, previous, event))
 }
 
 /// The event that made the current version, as far as a key is shown it. One that is shown is judged like a change of one's own.
@@ -178,7 +179,7 @@ pub fn accept(
         return Err(ReceiptRefused::NotTheChange);
     }
     judge(sent, &cause, (&opened.state, opened.complete), previous.as_ref())?;
-    current(proved, Some(cause.event)).ok_or(ReceiptRefused::OtherChange)
+    current(proved, Some(cause.previous), Some(cause.event)).ok_or(ReceiptRefused::OtherChange)
 }
 
 /// Whether an event made a record out of the one before: signed, for this version over that record, and nothing else was changed.
@@ -215,7 +216,7 @@ fn judge(
         None if shown.state == RecordState::Erased => tombstone(signed, shown)?,
         None => beginning(signed, added, shown)?,
     };
-    if is_same(&expected, shown, whole) { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
+    if is_same(&expected, shown, whole, sent.by) { Ok(()) } else { Err(ReceiptRefused::NotTheChange) }
 }
 
 /// Whether an event is about this CSI and for this version over that record. Only a revocation, prepared in advance, names none.
@@ -242,33 +243,39 @@ fn open_previous(
     opened: &Opened,
     proved: &Proved,
 ) -> Result<Option<Opened>, ReceiptRefused> {
-    let State { csi, version, start, state, .. } = &opened.state;
+    let State { version, start, state, .. } = &opened.state;
     let has_none = *version == start.version || *state == RecordState::Erased;
-    match (&receipt.previous.0, has_none, version.checked_sub(1)) {
-        (None, true, _) => Ok(None),
-        (Some(body), false, Some(version)) => {
-            open_before(body, csi, version, &proved.vrf, cause.previous, opened.state.tenure).map(Some)
-        }
+    follows(*version, cause, &proved.logged)?;
+    match (&receipt.previous.0, has_none) {
+        (None, true) => Ok(None),
+        (Some(body), false) => open_before(body, &opened.state, &proved.vrf, cause).map(Some),
         _ => Err(ReceiptRefused::OtherPrevious),
     }
 }
 
-/// Opens a record of the past. What nothing here would judge must not be there.
-fn open_before(
-    body: &Body,
-    csi: &Csi,
-    version: u32,
-    vrf: &Key,
-    commitment: Hash,
-    tenure: u32,
-) -> Result<Opened, ReceiptRefused> {
+/// Whether the record that a version is said to follow is the one in the log, as far as that is known here: the map proves some versions on
+/// the way to the latest, and the reader may remember one. What signed over another record was never the latest, or is none of this log.
+fn follows(version: u32, cause: &Cause, logged: &Logged) -> Result<(), ReceiptRefused> {
+    let before = version.checked_sub(1).and_then(|before| logged.get(&before));
+    if before.is_none_or(|commitment| *commitment == cause.previous) {
+        Ok(())
+    } else {
+        Err(ReceiptRefused::OtherPrevious)
+    }
+}
+
+/// Opens a record of the past, right before `next`. What nothing here would judge must not be there.
+fn open_before(body: &Body, next: &State, vrf: &Key, cause: &Cause) -> Result<Opened, ReceiptRefused> {
+    let version = next.version.checked_sub(1).ok_or(ReceiptRefused::OtherPrevious)?;
     let bears_consent =
         body.visible.iter().any(|v| v.consent.0.is_some()) || body.hidden.iter().any(|h| h.consent.0.is_some());
     if bears_consent {
         return Err(ReceiptRefused::OtherPrevious);
     }
-    let opened = open_body(body, csi, version, vrf, Shown::Recipient, true)?;
-    let right = opened.commitment == commitment && opened.state.tenure == tenure;
+    let opened = open_body(body, &next.csi, version, vrf, Shown::Recipient, true)?;
+    // A record is no older than the one that it follows: dated back, a claim in it would be void, or a hold over, before anybody saw it.
+    let right =
+        opened.commitment == cause.previous && opened.state.tenure == next.tenure && opened.state.time <= next.time;
     if right { Ok(opened) } else { Err(ReceiptRefused::OtherPrevious) }
 }
 
@@ -299,6 +306,7 @@ pub struct Anchor {
     state: State,
     complete: bool,
     cause: Hash,
+    logged: Logged,
 }
 
 impl Anchor {
@@ -307,9 +315,26 @@ impl Anchor {
         self.state.version
     }
 
-    fn of(opened: &Opened, vrf: Key, origin: Origin) -> Self {
+    fn of(opened: &Opened, vrf: Key, origin: Origin, logged: Logged) -> Self {
         let (state, complete, cause) = (opened.state.clone(), opened.complete, opened.contents.cause);
-        Self { origin, vrf, state, complete, cause }
+        Self { origin, vrf, state, complete, cause, logged }
+    }
+
+    /// Takes in which record this reader knows to be a version, from before: the past must lead through it.
+    ///
+    /// # Errors
+    /// [`ReceiptRefused::OtherPrevious`] if it is not the one that is shown.
+    pub fn remember(&mut self, version: u32, commitment: Hash) -> Result<(), ReceiptRefused> {
+        let there = *self.logged.entry(version).or_insert(commitment);
+        if there == commitment { Ok(()) } else { Err(ReceiptRefused::OtherPrevious) }
+    }
+
+    /// Takes in what another anchor of the same CSI knows: the past must lead through what was shown there.
+    ///
+    /// # Errors
+    /// [`ReceiptRefused::OtherPrevious`] if they contradict each other.
+    pub fn remember_all_of(&mut self, other: &Self) -> Result<(), ReceiptRefused> {
+        other.logged.iter().try_for_each(|(version, commitment)| self.remember(*version, *commitment))
     }
 
     /// Takes one step back: the event that made the anchor's version, and the record before with the anchor for the next step.
@@ -322,17 +347,18 @@ impl Anchor {
         if !opens(&self.cause, &past.cause_salt, &encode(&past.cause)) {
             return Err(ReceiptRefused::OtherChange);
         }
-        let (event, State { csi, version, tenure, .. }) = (&past.cause.event, &self.state);
+        let (event, State { version, .. }) = (&past.cause.event, &self.state);
         if !is_for(event, &self.state, &past.cause) || rules::check_signatures(event, &self.origin).is_err() {
             return Err(ReceiptRefused::OtherChange);
         }
+        follows(*version, &past.cause, &self.logged)?;
         let begins = self.state.start.version == *version;
-        match (&past.previous.0, version.checked_sub(1)) {
-            (None, _) => Ok((event.clone(), None)),
-            (Some(body), Some(version)) if !begins => {
-                let opened = open_before(body, csi, version, &self.vrf, past.cause.previous, *tenure)?;
+        match &past.previous.0 {
+            None => Ok((event.clone(), None)),
+            Some(body) if !begins => {
+                let opened = open_before(body, &self.state, &self.vrf, &past.cause)?;
                 self.judge(past, &opened, by)?;
-                let anchor = Self::of(&opened, self.vrf, self.origin.clone());
+                let anchor = Self::of(&opened, self.vrf, self.origin.clone(), self.logged.clone());
                 Ok((event.clone(), Some((opened.state, anchor))))
             }
             _ => Err(ReceiptRefused::OtherPrevious),
@@ -535,10 +561,10 @@ fn is_same_closed(mut expected: Vec<Slot>, shown: &[Slot]) -> bool {
     expected == shown
 }
 
-/// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected and the
-/// visible ones must be equal; whether a mapping came beside one that is not shown, or one that is not shown still stands, cannot
-/// be judged then.
-fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
+/// Whether the record shown is the one expected. Where hidden slots are kept closed, those shown must be expected, the reader's own must be
+/// shown, and the visible ones must be equal; whether a mapping came beside one that is not shown, or one that is not shown still stands,
+/// cannot be judged then.
+fn is_same(expected: &State, shown: &State, whole: bool, by: &Key) -> bool {
     let same_frame = expected.version == shown.version
         && expected.time == shown.time
         && expected.tenure == shown.tenure
@@ -555,15 +581,18 @@ fn is_same(expected: &State, shown: &State, whole: bool) -> bool {
     let same_visible = expected_visible.len() == shown_visible.len()
         && expected_visible.iter().zip(&shown_visible).all(|(e, s)| alike(e, s));
     let is_expected = |s: &Held| expected.held.iter().any(|e| alike(e, s));
-    let same_number = !whole || expected.held.len() == shown.held.len();
+    let is_own = |h: &&Held| h.mapping.recipient == *by;
+    let has_own = expected.held.iter().filter(is_own).all(|e| shown.held.iter().any(|s| alike(e, s)));
+    let same_number = if whole { expected.held.len() == shown.held.len() } else { has_own };
     let same_closed = is_same_closed(expected.closed.clone(), &shown.closed);
     let same_hidden = same_number && same_closed && shown.held.iter().all(is_expected);
     same_frame && same_visible && same_hidden
 }
 
-fn current(proved: Proved, event: Option<Event>) -> Option<Current> {
-    let opened = proved.opened?;
-    let anchor = Anchor::of(&opened, proved.vrf, proved.origin);
+fn current(proved: Proved, cause: Option<Hash>, event: Option<Event>) -> Option<Current> {
+    let (opened, mut logged) = (proved.opened?, proved.logged);
+    logged.extend(opened.state.version.checked_sub(1).zip(cause));
+    let anchor = Anchor::of(&opened, proved.vrf, proved.origin, logged);
     Some(Current {
         anchor,
         state: opened.state,

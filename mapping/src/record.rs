@@ -198,7 +198,12 @@ impl Claim {
 
     /// Whether it is void where a record of this version bears it: nobody took it up in time, or before too many versions were made.
     pub fn is_void_at(&self, version: u32, now: UnixMillis) -> bool {
-        self.until.plus_ms(TAKE_UP_MS) <= now || version.saturating_sub(self.version) > CLAIM_VERSIONS_MAX
+        self.is_over_at(now) || version.saturating_sub(self.version) > CLAIM_VERSIONS_MAX
+    }
+
+    /// Whether the time is over in which it may be taken up: it is void then in every record.
+    pub(crate) fn is_over_at(&self, now: UnixMillis) -> bool {
+        self.until.plus_ms(TAKE_UP_MS) <= now
     }
 }
 

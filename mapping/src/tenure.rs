@@ -35,7 +35,9 @@
 //!   behind `before`. So until `before` no look-up ended at a version later than that. For a hold.
 //!
 //! So while the hold ran every look-up ended at `pending` or at one of `between`. These are all versions from the claim to the change of
-//! hands, and each is opened: the claim stood in every one. A claim that was ended and stands up again has not waited.
+//! hands, and each is opened: the claim stood in every one. A claim that was ended and stands up again has not waited. Nor has one that was
+//! void: look-ups do not show it, and no objection to it is taken. The DP dates claims, so that it could be void from the day on which it is
+//! logged: an objection extends it, and it is taken up, before it is void by the time of a head behind that.
 //!
 //! There are at most 32 of them, since a claim is void after that many ([`CLAIM_VERSIONS_MAX`]), so that the proof has an end.
 //!
@@ -359,7 +361,7 @@ impl Ledger<'_> {
         if proof.logged().all(leads) && !led_past { Ok(()) } else { Err(NotShown::Turn) }
     }
 
-    /// Checks that a claim stood in every version up to the last of the tenure, and waited as long as its ground asks for.
+    /// Checks that a claim stood in every version up to the last of the tenure, waited as long as its ground asks for, and was never void.
     fn held(&self, hold: &Hold, start: &LoggedVersion, tenure: u32, last: u32) -> Result<Ground, NotShown> {
         let Hold { pending, between, before } = hold;
         let made = last.checked_sub(pending.at.version).ok_or(NotShown::Missing)?;
@@ -375,14 +377,17 @@ impl Ledger<'_> {
             return Err(NotShown::Hold);
         }
         for opened in between.iter() {
-            self.opened(opened, tenure)?;
+            let time = self.opened(opened, tenure)?;
             let then = opened.record.state.claim().copied();
-            // Nothing but an objection changes it, and that once.
-            claim = then.filter(|then| *then == claim || Some(*then) == claim.extended()).ok_or(NotShown::Hold)?;
+            // Nothing but an objection changes it, and that once, and none raises it when it is void.
+            let extended = claim.extended().filter(|_| !claim.is_over_at(time));
+            claim = then.filter(|then| *then == claim || Some(*then) == extended).ok_or(NotShown::Hold)?;
         }
         self.includes(&Entry::Head(before.head.clone()), &before.at)?;
         let waited = logged.plus_ms(claim.ground.hold_ms()).max(claim.until);
         let kept = before.at.index < start.change.index && waited <= before.head.time;
+        // Of a claim that is void look-ups say nothing, whatever date the DP has given it.
+        let kept = kept && !claim.is_over_at(start.head.head.time);
         if kept { Ok(claim.ground) } else { Err(NotShown::Hold) }
     }
 

@@ -4,8 +4,10 @@ mod world;
 
 use waymark_mapping::{
     answer::{Body, Content, HiddenValue, Past, Receipt},
+    compose::prove_tags,
     event::{Event, EventKind},
     mapping::Mapping,
+    names::Tag,
     receipt::{Current, ReceiptRefused, accept, open_current},
     record::{NEW_MS, Slot},
     verify::{Rejected, Trail},
@@ -147,6 +149,49 @@ fn nothing_is_slipped_in_behind_a_closed_slot_of_a_version_of_the_past() {
         };
         let (_, anchor) = current.anchor.step(&past(4), &mallory).unwrap().1.unwrap();
         assert_eq!(anchor.step(&past(3), &mallory).is_err(), slips);
+    }
+}
+
+/// The receipt as an app gets it that is still new: of what is hidden its own alone.
+fn receipt_of_newcomer(world: &World, app: &str) -> Receipt {
+    let receipt = world.receipt();
+    let own = |body: &Body| -> Vec<_> {
+        let is_own = |m: &Mapping| m.recipient == key_of(app);
+        body.hidden.iter().filter(|h| h.value.mapping().is_some_and(is_own)).cloned().collect()
+    };
+    let (version, body) = (receipt.now.version, receipt.now.body.0.clone().unwrap());
+    let hidden = own(&body);
+    let proofs = prove_tags(&world.vrf, (&csi(), version), &body.contents.hidden, &hidden, None);
+    let (hidden, tag_proofs) = (List24::new(hidden).unwrap(), List24::new(proofs).unwrap());
+    let now = world.answer_claiming(&csi(), Some(version), Some(Body { hidden, tag_proofs, ..body }));
+    let bare = |body: &Body| Body { hidden: List24::new(own(body)).unwrap(), ..body.clone() };
+    let previous = Optional24(receipt.previous.0.as_ref().map(bare));
+    Receipt { now: world.with_open_path(now), previous, ..receipt }
+}
+
+/// A key that is still new is not shown what others hide; but what it hides itself it is shown, or its receipt is refused.
+#[test]
+fn a_key_that_is_new_is_shown_its_own_hidden_mappings() {
+    // The DP leaves out what is added now, what was added before, nothing.
+    for dropped in [Some("soccer"), Some("choir"), None] {
+        let mut world = World::new();
+        let first = [world.visible("bob", "chat.example"), world.hidden("bob", "wire.example", "work")];
+        world.issue(&["bob"], &first);
+        world.wait(HOUR);
+        let before = world.hidden("mallory", "chat.example", "choir");
+        world.issue(&["mallory"], &[before]);
+        let added = [world.hidden("mallory", "chat.example", "soccer")];
+        let event = world.event(EventKind::Issue, &added, &[], &["mallory"], false);
+        let mut state = world.judge(&event, &added).unwrap();
+        let dropped_tag = dropped.map(|tag| Tag::parse(tag).unwrap());
+        state.held.retain(|h| h.mapping.tags.as_exact().is_none() || h.mapping.tags.as_exact() != dropped_tag.as_ref());
+        world.log_state(state, event.clone(), vec![]);
+        let (receipt, trust) = (receipt_of_newcomer(&world, "mallory"), world.trust());
+        let verdict = accept(&receipt, sent(&event, &added), &trust, None, world.clock(), &mut Trail::default());
+        match dropped {
+            Some(_) => assert_eq!(verdict.unwrap_err(), ReceiptRefused::NotTheChange, "{dropped:?}"),
+            None => assert!(!verdict.unwrap().complete),
+        }
     }
 }
 

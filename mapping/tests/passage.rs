@@ -12,7 +12,7 @@ use waymark_mapping::{
     ladder::VERSION_MAX,
     mapping::{Mapping, Tags},
     receipt::accept,
-    record::{Beginning, CLAIM_CHANGES_MAX, CLAIM_VERSIONS_MAX, Claim, HOLD_MS, RecordState},
+    record::{Beginning, CLAIM_CHANGES_MAX, CLAIM_VERSIONS_MAX, Claim, Ground, HOLD_MS, RecordState, TAKE_UP_MS},
     rules::{self, Known, Proposal, Refused, State},
     tenure::{Hold, LoggedStep, LoggedVersion, Passage, TenureProof},
     verify::{Lookup, Outcome, Rejected, Trail, verify},
@@ -387,6 +387,89 @@ fn only_an_objection_changes_a_claim_and_that_once() {
         let verdict = look_up(&taken_over(alter));
         assert_eq!(verdict.is_ok(), is_believed);
         assert!(is_believed || is_refused(verdict, NOT_KEPT));
+    }
+}
+
+/// The DP takes Mallory's claim up, whatever has become of it.
+fn take_up_regardless(world: &mut World) {
+    let mapping = mallorys(world);
+    let event = world.event(EventKind::NewHolder, std::slice::from_ref(&mapping), &[], &["mallory"], false);
+    let (before, commitment) = current(world);
+    let now = UnixMillis::new(world.now + 200);
+    let over = UnixMillis::new(world.now - HOLD_MS - HOUR);
+    let claim = Claim::new(key_of("mallory"), before.version, over, before.state.claim().unwrap().ground);
+    let before = State { state: RecordState::Contested(claim), ..before };
+    let added = std::slice::from_ref(&mapping);
+    let proposal = Proposal { event: &event, added, origin: &world.origin, now, known: Known::default() };
+    let state = rules::apply(Some((&before, commitment)), proposal).unwrap();
+    let consents = vec![world.consent(&mapping)];
+    world.log_state(state, event, consents);
+}
+
+/// Bob's number, long after he came.
+fn bob_long_since() -> World {
+    let (mut world, _) = bob();
+    world.wait(40 * DAY);
+    world
+}
+
+/// Senders are not shown a claim that is void, and an objection to it is refused: so it does not wait.
+#[test]
+fn a_claim_that_is_void_does_not_wait() {
+    // It is dated so far back that it is void from the day on which it is logged.
+    let mut world = bob_long_since();
+    let event = world.event(EventKind::NewHolderPending, &[], &[], &["mallory"], true);
+    let mut state = world.judge(&event, &[]).unwrap();
+    state.time = UnixMillis::new(world.now - 29 * DAY);
+    state.state = RecordState::Contested(Claim::new(key_of("mallory"), 1, state.time, Ground::Equal));
+    world.log_state(state, event, vec![]);
+    for _ in 0..15 {
+        world.wait(DAY);
+        bob_alone_is_seen(&world, 1);
+    }
+    take_up_regardless(&mut world);
+    assert!(is_refused(look_up(&world), NOT_KEPT));
+    // It stood, and is taken up when it has been void for long.
+    let mut world = bob_long_since();
+    claim(&mut world);
+    world.wait(HOLD_MS + TAKE_UP_MS);
+    bob_alone_is_seen(&world, 1);
+    take_up_regardless(&mut world);
+    assert!(is_refused(look_up(&world), NOT_KEPT));
+    // In time is until the head behind it.
+    for late in [0, 1000] {
+        let mut world = bob_long_since();
+        claim(&mut world);
+        let until = world.before().unwrap().0.state.claim().unwrap().until.get();
+        world.wait(until + TAKE_UP_MS - world.now - 3000 + late);
+        take_up_regardless(&mut world);
+        assert_eq!(world.head.time.get() >= until + TAKE_UP_MS, late > 0);
+        assert_eq!(look_up(&world).is_ok(), late == 0);
+    }
+}
+
+#[test]
+fn an_objection_does_not_raise_a_claim_that_is_void() {
+    for waited in [1, 12] {
+        let mut world = bob_long_since();
+        let event = world.event(EventKind::NewHolderPending, &[], &[], &["mallory"], true);
+        let mut state = world.judge(&event, &[]).unwrap();
+        state.time = UnixMillis::new(world.now - 26 * DAY);
+        let claim = Claim::new(key_of("mallory"), 1, state.time, Ground::Equal);
+        state.state = RecordState::Contested(claim);
+        world.log_state(state, event, vec![]);
+        // It is void after two days. The DP has it extended before or after.
+        world.wait(waited * DAY);
+        let event = world.event(EventKind::Objection, &[], &[], &["bob"], false);
+        let (before, _) = current(&world);
+        let time = UnixMillis::new(world.now + 200);
+        let extended = RecordState::Contested(claim.extended().unwrap());
+        world.log_state(State { version: 2, time, state: extended, ..before }, event, vec![]);
+        world.wait(14 * DAY - waited * DAY + HOUR);
+        take_up_regardless(&mut world);
+        let verdict = look_up(&world);
+        assert_eq!(verdict.is_ok(), waited == 1, "{waited}");
+        assert!(waited == 1 || is_refused(verdict, NOT_KEPT));
     }
 }
 

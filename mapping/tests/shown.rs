@@ -3,10 +3,11 @@
 
 mod world;
 
-use waymark_log::time::UnixMillis;
+use waymark_log::{hash::Hash, time::UnixMillis};
 use waymark_mapping::{
-    answer::{Answer, HiddenValue, Receipt, TagProof},
-    event::{Authority, AuthorityRole, Event, EventKind},
+    answer::{Answer, HiddenValue, Past, Receipt, TagProof},
+    compose::compose,
+    event::{Authority, AuthorityRole, Cause, Event, EventKind},
     label::prove_handle,
     mapping::{Mapping, Tags},
     names::Tag,
@@ -17,7 +18,7 @@ use waymark_mapping::{
     verify::{Asked, Lookup, Rejected, Trail, verify},
     wire::{Flag, List24, Optional24},
 };
-use world::{ORIGIN, World, csi, key_of, sent};
+use world::{Kept, ORIGIN, World, csi, key_of, sent};
 
 const HOUR: u64 = 3_600_000;
 
@@ -259,4 +260,85 @@ fn a_statement_that_readers_would_refuse_is_not_logged() {
         assert_eq!(verdict, (!taken).then_some(Refused::DatedAhead));
     }
     assert!(ask(&world, &world.answer(&csi(), None), None).is_ok());
+}
+
+/// A DP and somebody with a key show Bob another past than the one in the log: his second mapping was in version `at`, and is gone in the next
+/// one, which is made over a version that was never logged. Gives the commitment of the real one.
+fn rewritten(at: u32) -> (World, Hash) {
+    let mut world = bob();
+    for _ in 0..at {
+        let added = vec![world.visible("bob", "wire.example")];
+        world.issue(&["bob"], &added);
+    }
+    world.wait(HOUR);
+    let real = world.versions.pop().unwrap();
+    let added = vec![world.visible("mallory", "chat.example")];
+    let event = world.event(EventKind::Issue, &added, &[], &["mallory"], false);
+    let state = world.judge(&event, &added).unwrap();
+    let cause = Cause { previous: world.before().unwrap().1, event };
+    let composed = compose(&state, &cause, &world.vrf, &mut world.rng);
+    world.versions.push(Kept { composed, state, cause, consents: vec![], statements: vec![], first: real.first });
+    let removed = [added[0].digest()];
+    let added = vec![world.visible("mallory", "wire.example")];
+    let event = world.event(EventKind::Replace, &added, &removed, &["mallory"], false);
+    world.change(&event, &added).unwrap();
+    (world, real.composed.commitment)
+}
+
+fn past_of(world: &World, version: usize) -> Past {
+    let kept = &world.versions[version];
+    let previous = world.bare_body(&world.versions[version - 1]);
+    Past { cause: kept.cause.clone(), cause_salt: kept.composed.cause_salt, previous: Optional24(Some(previous)) }
+}
+
+#[test]
+fn the_past_that_is_shown_is_the_one_in_the_log_as_far_as_the_ladder_shows_it() {
+    // The ladder of version 4 has version 3, and so have those of the versions after it.
+    let (mut world, _) = rewritten(3);
+    assert_eq!(opened(&world, &world.receipt()), Err(ReceiptRefused::OtherPrevious));
+    let added = vec![world.visible("bob", "chat.example")];
+    let event = world.event(EventKind::Issue, &added, &[], &["bob"], false);
+    world.change(&event, &added).unwrap();
+    let anchor = opened(&world, &world.receipt()).unwrap().unwrap().anchor;
+    let (_, before) = anchor.step(&past_of(&world, 5), &key_of("bob")).unwrap();
+    let refused = before.unwrap().1.step(&past_of(&world, 4), &key_of("bob"));
+    assert_eq!(refused, Err(ReceiptRefused::OtherPrevious));
+}
+
+#[test]
+fn the_past_that_is_shown_leads_through_the_version_that_the_reader_was_shown_before() {
+    // No ladder of the next versions has version 4.
+    let (mut world, real) = rewritten(4);
+    let mut anchor = opened(&world, &world.receipt()).unwrap().unwrap().anchor;
+    assert_eq!(anchor.remember(4, real), Err(ReceiptRefused::OtherPrevious));
+    let added = vec![world.visible("bob", "chat.example")];
+    let event = world.event(EventKind::Issue, &added, &[], &["bob"], false);
+    world.change(&event, &added).unwrap();
+    for (commitment, is_shown) in [(real, false), (world.versions[4].composed.commitment, true)] {
+        let mut anchor = opened(&world, &world.receipt()).unwrap().unwrap().anchor;
+        anchor.remember(4, commitment).unwrap();
+        let (_, before) = anchor.step(&past_of(&world, 6), &key_of("bob")).unwrap();
+        let verdict = before.unwrap().1.step(&past_of(&world, 5), &key_of("bob"));
+        assert_eq!(verdict.is_ok(), is_shown);
+    }
+}
+
+/// A record is no older than the one that it follows: dated back, a claim in it is void before anybody has seen it.
+#[test]
+fn a_record_is_not_dated_before_the_one_that_it_follows() {
+    for back in [0, 1] {
+        let mut world = bob();
+        world.wait(NEW_MS);
+        let standing = world.before().unwrap().0.held[0].mapping.digest();
+        let event = world.statement(EventKind::DpUnserve, Some(standing), 1, "dp.example");
+        world.change(&event, &[]).unwrap();
+        let event = world.event(EventKind::NewHolderPending, &[], &[], &["mallory"], true);
+        let time = UnixMillis::new(world.before().unwrap().0.time.get() - back);
+        let mut state = world.judge(&event, &[]).unwrap();
+        (state.time, state.state) =
+            (time, RecordState::Contested(Claim::new(key_of("mallory"), 2, time, Ground::Equal)));
+        world.log_state(state, event, vec![]);
+        let verdict = opened(&world, &world.receipt());
+        assert_eq!(verdict.err(), (back > 0).then_some(ReceiptRefused::OtherPrevious));
+    }
 }

@@ -7,7 +7,7 @@
 use waymark_log::{
     checkpoint::Origin,
     hash::{Hash, leaf_hash},
-    key::SecretKey,
+    key::{Key, SecretKey},
     time::UnixMillis,
 };
 use waymark_mapping::{
@@ -20,7 +20,7 @@ use waymark_mapping::{
     mapping::{Attestation, Consent, MAPPING_LIFETIME_MS_MAX, Mapping, Purpose, Tags},
     memory::{NotConsistent, Remembered},
     names::{Account, Domain, MaybeDomain, Region},
-    receipt::{Current, ReceiptRefused, Sent, accept, open_current},
+    receipt::{Anchor, Current, ReceiptRefused, Sent, accept, open_current},
     rules::State,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
@@ -322,18 +322,37 @@ pub struct Step {
     pub before: Option<State>,
 }
 
+/// Most steps of history that are read at once. A step holds a record, which may have forty mappings of some kilobytes.
+pub const PAST_STEPS_MAX: usize = 1024;
+/// How often a history is begun anew because its record was changed meanwhile.
+const PAST_TRIES: usize = 4;
+
+/// The lowest version of a history that is to be shown to the holder of a key who has seen the record of version `after`.
+pub fn past_reaches(current: &Current, by: &Key, after: Option<u32>) -> u32 {
+    let first = current.state.first_seen_by(by).unwrap_or(current.state.start.version);
+    after.map_or(first, |after| first.max(after.saturating_add(1)))
+}
+
 /// The history that the holder of a key may see, newest first: each step is proved to lead to the one after it. It should reach back to
-/// [`State::first_seen_by`]; a DP that was restored from a copy for a region may not have all of it.
+/// [`past_reaches`]; a DP that was restored from a copy for a region may not have all of it. A DP does not decide how long it is: nothing
+/// below that version is read, and at most [`PAST_STEPS_MAX`] steps.
 ///
 /// # Errors
 /// [`RecipientError`].
-pub async fn past(dp: &DpClient, secret: &SecretKey, current: &Current) -> Result<Vec<Step>, RecipientError> {
+pub async fn past(
+    dp: &DpClient,
+    secret: &SecretKey,
+    current: &Current,
+    after: Option<u32>,
+) -> Result<Vec<Step>, RecipientError> {
+    let lowest = past_reaches(current, &secret.public(), after);
+    let is_wanted = |at: &Anchor, steps: &Vec<Step>| at.version() >= lowest && steps.len() < PAST_STEPS_MAX;
     let (mut steps, mut anchor) = (Vec::new(), Some(current.anchor.clone()));
-    while let Some(at) = anchor.take() {
+    while let Some(at) = anchor.take().filter(|at| is_wanted(at, &steps)) {
         let page = dp.past(secret, &current.state.csi, at.version()).await?;
         anchor = Some(at);
         for past in page.steps.iter() {
-            let Some(at) = anchor.take() else { break };
+            let Some(at) = anchor.take().filter(|at| is_wanted(at, &steps)) else { break };
             let (event, before) = at.step(past, &secret.public())?;
             let (state, next) = before.unzip();
             steps.push(Step { version: at.version(), event, before: state });
@@ -345,6 +364,36 @@ pub async fn past(dp: &DpClient, secret: &SecretKey, current: &Current) -> Resul
         }
     }
     Ok(steps)
+}
+
+/// The history behind a record that was read a moment ago. What a key is shown of the past goes by the latest record: if that was changed
+/// meanwhile, the history may not fit the record that was read. That is no dispute: the record is read anew, and given beside its history.
+///
+/// # Errors
+/// [`RecipientError`]; a refusal only if the record is still the one that was read.
+pub async fn past_of_latest(
+    dp: &DpClient,
+    secret: &SecretKey,
+    read: &Current,
+    after: Option<u32>,
+    trust: &Trust,
+    memory: &mut LogMemory,
+) -> Result<(Option<Current>, Vec<Step>), RecipientError> {
+    let mut newer = None;
+    for _ in 1..PAST_TRIES {
+        let current = newer.as_ref().unwrap_or(read);
+        let refused = match past(dp, secret, current, after).await {
+            Err(RecipientError::Receipt(refused)) => refused,
+            steps => return steps.map(|steps| (newer, steps)),
+        };
+        let next = history(dp, secret, &current.state.csi, trust, memory).await?;
+        let next = next.filter(|next| next.state.version > current.state.version);
+        let Some(mut next) = next else { return Err(refused.into()) };
+        next.anchor.remember_all_of(&current.anchor)?;
+        newer = Some(next);
+    }
+    let steps = past(dp, secret, newer.as_ref().unwrap_or(read), after).await?;
+    Ok((newer, steps))
 }
 
 /// The current record as the holder of a key may see it.

@@ -19,6 +19,8 @@
 mod mappings;
 mod record;
 
+use std::collections::BTreeMap;
+
 use waymark_log::{
     checkpoint::{CheckpointError, Origin},
     hash::{Hash, leaf_hash},
@@ -256,6 +258,9 @@ pub(crate) struct Question<'a> {
     pub(crate) shown: Shown<'a>,
 }
 
+/// Which record each of some versions is: its commitment, as the log has it.
+pub(crate) type Logged = BTreeMap<u32, Hash>;
+
 /// Everything that one answer proves.
 pub(crate) struct Proved {
     pub(crate) recall: Recall,
@@ -266,6 +271,7 @@ pub(crate) struct Proved {
     pub(crate) head_time: UnixMillis,
     pub(crate) label: Option<Label>,
     pub(crate) watched: Vec<Label>,
+    pub(crate) logged: Logged,
     pub(crate) opened: Option<Opened>,
     mappings: Vec<MappingFacts>,
     withheld: Vec<Withheld>,
@@ -296,7 +302,7 @@ pub(crate) fn prove(
         None => None,
         Some(body) => Some(open_body(body, csi, answer.version, &open.vrf, shown, false)?),
     };
-    let (label, watched) = prove_ladder(answer, csi, &open.vrf, opened.as_ref(), trail)?;
+    let Ladder { label, watched, logged } = prove_ladder(answer, csi, &open.vrf, opened.as_ref(), trail)?;
     let (mut mappings, mut withheld, mut changed_hands) = (Vec::new(), Vec::new(), None);
     if let (Some(body), Some(opened)) = (&answer.body.0, &opened) {
         record::describe(opened, trail);
@@ -322,7 +328,21 @@ pub(crate) fn prove(
     }
     let log = log_facts(&cosigned, trust, (open_known, answer.head.time, interval_ms), now);
     let (vrf, head_time) = (open.vrf, answer.head.time);
-    Ok(Proved { recall, tree, origin, vrf, head_time, label, watched, opened, mappings, withheld, changed_hands, log })
+    Ok(Proved {
+        recall,
+        tree,
+        origin,
+        vrf,
+        head_time,
+        label,
+        watched,
+        logged,
+        opened,
+        mappings,
+        withheld,
+        changed_hands,
+        log,
+    })
 }
 
 /// "No signing time lies more than 30 s after the head it is logged under": what is dated ahead would hold, and stay fresh, for longer
@@ -576,14 +596,24 @@ fn prove_open(
     Ok((open, known))
 }
 
-/// Proves that the answer's version is the latest, and returns its label and those that must stay absent.
+/// What a ladder proves.
+struct Ladder {
+    /// The label of the latest version.
+    label: Option<Label>,
+    /// Those that must stay absent.
+    watched: Vec<Label>,
+    /// The versions on it that exist.
+    logged: Logged,
+}
+
+/// Proves that the answer's version is the latest.
 fn prove_ladder(
     answer: &Answer,
     csi: &Csi,
     vrf: &Key,
     opened: Option<&Opened>,
     trail: &mut Trail,
-) -> Result<(Option<Label>, Vec<Label>), Rejected> {
+) -> Result<Ladder, Rejected> {
     let not_proven = |what: &str| Rejected::NotProven(what.to_owned());
     // The last number stands for "any version" in an event, and is no version.
     if answer.version > ladder::VERSION_MAX {
@@ -599,6 +629,7 @@ fn prove_ladder(
         return Err(not_proven("the ladder has not one step for each version"));
     }
     let (mut searched, mut own, mut watched) = (Vec::with_capacity(versions.len()), None, Vec::new());
+    let mut logged = Logged::new();
     for (version, step) in versions.into_iter().zip(answer.ladder.iter()) {
         let label = verify_label(vrf, csi, version, &step.vrf_proof)
             .map_err(|_| not_proven("a label's proof does not verify"))?;
@@ -617,6 +648,7 @@ fn prove_ladder(
         if step.commitment.is_some() && (!present || latest == Some(version)) {
             return Err(not_proven("a commitment is given where none belongs"));
         }
+        logged.extend(commitment.map(|commitment| (version, commitment)));
         searched.push((label.0, commitment));
     }
     answer
@@ -625,7 +657,7 @@ fn prove_ladder(
         .map_err(|e| Rejected::NotProven(format!("the map does not show the ladder: {e}")))?;
     let claim = latest.map_or("no version exists".to_owned(), |n| format!("version {n} is the latest"));
     trail.held("map", format!("{claim}: {} labels proved and looked up", searched.len()));
-    Ok((own, watched))
+    Ok(Ladder { label: own, watched, logged })
 }
 
 fn log_facts(

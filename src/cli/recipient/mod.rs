@@ -28,7 +28,7 @@ use std::{
 use clap::Subcommand;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use waymark_log::key::SecretKey;
+use waymark_log::{hash::Hash, key::SecretKey};
 use waymark_mapping::{
     event::EventKind,
     identifier::Csi,
@@ -213,11 +213,14 @@ struct AppFile {
 }
 
 /// `seen.json`: the versions of the record that this app knows of.
-#[derive(Serialize, Deserialize, Clone, Copy)]
+#[derive(Serialize, Deserialize, Clone)]
 #[serde(deny_unknown_fields)]
 struct Seen {
     /// The last one that the person was shown: nothing is signed over a later one.
     shown: u32,
+    /// Its commitment, in hexadecimal digits: the past that a DP shows must lead through it.
+    #[serde(default)]
+    commitment: Option<String>,
     /// The last one that this app made, or that the person said was their doing: a watch-list claims no later one unasked.
     claimed: Option<u32>,
 }
@@ -301,14 +304,22 @@ impl App {
     }
 
     /// The person was shown this version; whose doing it is was not said.
-    fn remember_shown(&self, version: u32) -> Ended {
+    fn remember_shown(&self, version: u32, commitment: Option<Hash>) -> Ended {
         let claimed = self.seen()?.and_then(|seen| seen.claimed);
-        self.remember(Seen { shown: version, claimed })
+        self.remember(Seen { shown: version, commitment: commitment.map(|c| c.to_hex()), claimed })
+    }
+
+    /// Has the record that is shown lead through the one that was shown last.
+    fn must_follow(&self, current: &mut Current) -> Ended {
+        let Some(Seen { shown, commitment: Some(commitment), .. }) = self.seen()? else { return Ok(()) };
+        let Some(commitment) = Hash::from_hex(&commitment) else { return Ok(()) };
+        current.anchor.remember(shown, commitment).map_err(|refused| RecipientError::from(refused).into())
     }
 
     /// The person was shown this version, and it is their doing.
-    fn remember_claimed(&self, version: u32) -> Ended {
-        self.remember(Seen { shown: version, claimed: Some(version) })
+    fn remember_claimed(&self, current: &Current) -> Ended {
+        let (shown, commitment) = (current.state.version, Some(current.commitment.to_hex()));
+        self.remember(Seen { shown, commitment, claimed: Some(shown) })
     }
 
     /// A change without content yet, over what the person was last shown.
@@ -387,7 +398,11 @@ async fn current_if_any(app: &App) -> Result<Option<Current>, End> {
         Err(RecipientError::Client(e)) if e.code() == Some("no-record") => Ok(None),
         current => current,
     };
-    app.remembering(read).await
+    let mut current = app.remembering(read).await?;
+    if let Some(current) = &mut current {
+        app.must_follow(current)?;
+    }
+    Ok(current)
 }
 
 /// Makes a change, accepts its receipt, and says what comes next.
@@ -424,7 +439,7 @@ async fn try_to_make(by: &App, wish: Wish<'_>) -> Result<Option<Current>, End> {
 }
 
 fn finish(app: &App, current: &Current) -> Ended {
-    app.remember_claimed(current.state.version)?;
+    app.remember_claimed(current)?;
     println!(
         "version {} is in the log and cosigned; it holds what stood before and what you signed, and nothing else",
         current.state.version

@@ -17,22 +17,22 @@ pub(super) async fn show(app: &App) -> Result<u32, End> {
         }
         None => println!("! there is a record already, which this app has not shown you yet:"),
     }
-    let version = match current_if_any(app).await? {
+    let (version, commitment) = match current_if_any(app).await? {
         Some(current) => {
             show::print_record(app, &current, false);
             if shown_before.is_some() {
                 show::print_steps(app, &current, shown_before).await?;
             }
-            current.state.version
+            (current.state.version, Some(current.commitment))
         }
         // This key has no mapping in it: it sees what everybody sees.
         None => {
             let found = app.look_up().await?;
             print!("{}", card::words(found.get(), &shown(&app.csi, false), Clock::System.now()));
             let gone = || End::Could(anyhow::anyhow!("the record was there and is not shown any more: try again"));
-            found.get().version.ok_or_else(gone)?
+            (found.get().version.ok_or_else(gone)?, found.get().commitment)
         }
     };
-    app.remember_shown(version)?;
+    app.remember_shown(version, commitment)?;
     Ok(version)
 }

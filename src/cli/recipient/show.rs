@@ -10,7 +10,8 @@ use crate::client::{
     card,
     key_text::{Fingerprint, KeyText},
     mask::shown,
-    recipient::{RecipientError, past},
+    memory::LogMemory,
+    recipient::{PAST_STEPS_MAX, RecipientError, past_of_latest, past_reaches},
 };
 
 /// What is registered, as this app may see it; with `all`, what was before. Alerts if somebody else changed it.
@@ -21,7 +22,7 @@ pub(super) async fn history(app: &App, in_full: bool, all: bool) -> Ended {
     if all {
         print_steps(app, &current, None).await?;
     }
-    app.remember_shown(version)?;
+    app.remember_shown(version, Some(current.commitment))?;
     match app.seen()?.and_then(|seen| seen.claimed) {
         Some(claimed) if claimed < version => {
             println!("! {} changes since the last one by this app; --all shows them", version - claimed);
@@ -56,28 +57,38 @@ pub(super) fn print_record(app: &App, current: &Current, in_full: bool) {
     }
 }
 
-/// What made each version, newest first, back to the one `after` which the person has seen already.
+/// What made each version, newest first, back to the one `after` which the person has seen already. If the record was changed meanwhile, it
+/// is shown anew.
 pub(super) async fn print_steps(app: &App, current: &Current, after: Option<u32>) -> Ended {
-    let steps = match past(&app.dp, &app.keys.recipient, current).await {
-        Err(RecipientError::Client(e)) if e.code() == Some("no-record") => {
-            println!("  what was changed before is not shown to a key that is new here");
-            return Ok(());
+    let read = async |memory: &mut LogMemory| {
+        let read = past_of_latest(&app.dp, &app.keys.recipient, current, after, &app.trust, memory).await;
+        match read {
+            Err(RecipientError::Client(e)) if e.code() == Some("no-record") => Ok(None),
+            read => read.map(Some),
         }
-        steps => steps?,
     };
-    let reached = steps.last().map(|step| step.version);
+    let Some((newer, steps)) = app.remembering(read).await? else {
+        println!("  what was changed before is not shown to a key that is new here");
+        return Ok(());
+    };
+    if let Some(newer) = &newer {
+        println!("! the record was changed while it was read. It is now:");
+        print_record(app, newer, false);
+    }
+    let current = newer.as_ref().unwrap_or(current);
     let own = app.keys.recipient.public();
-    let first = current.state.first_seen_by(&own).filter(|first| reached.is_none_or(|r| *first < r));
+    let (first, reached) = (past_reaches(current, &own, after), steps.last().map(|step| step.version));
+    let count = steps.len();
     for step in steps {
-        if after.is_some_and(|seen| step.version <= seen) {
-            break;
-        }
         let by = if step.event.is_signed_by(&own) { "this app" } else { "another key" };
         let before = step.before.map_or(String::new(), |s| format!(", {} mappings before", s.held.len()));
         println!("  version {}: {} by {by}{before}", step.version, step.event.tbs.kind.describe());
     }
-    if let Some(first) = first {
-        println!("! the DP shows nothing earlier, though this app's mappings stand since version {first}");
+    let is_all = reached.map_or(current.state.version < first, |reached| reached <= first);
+    if count >= PAST_STEPS_MAX && !is_all {
+        println!("  and more before: only the last {count} changes are shown");
+    } else if !is_all {
+        println!("! the DP shows nothing earlier, though this app may see what happened since version {first}");
     }
     Ok(())
 }

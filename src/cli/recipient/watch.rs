@@ -45,7 +45,7 @@ pub(super) async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes:
     }
     let list = watch_list(app.dp.origin(), &app.keys, &current, Some(leaf_of(&current)), Clock::System.now());
     hand_out(&list, send, out).await?;
-    app.remember_claimed(current.state.version)
+    app.remember_claimed(&current)
 }
 
 async fn hand_out(list: &WatchList, send: &[String], out: Option<PathBuf>) -> Ended {
