@@ -13,6 +13,7 @@
 //! | [`telemetry`] | log lines on stderr |
 //! | [`metrics`] | counters and gauges without identifiers |
 //! | [`operations`] | the operators' listener: health, readiness, metrics, version |
+//! | [`prefix`] | address prefixes: whose requests are counted together |
 //! | [`process`] | signals to stop, file descriptors |
 //! | [`problem`] | RFC 9457 errors, the framework's own included |
 //! | [`tls`] | a certificate and its key, read again when they change |
@@ -33,6 +34,7 @@ pub mod lines;
 pub mod listen;
 pub mod metrics;
 pub mod operations;
+pub mod prefix;
 pub mod problem;
 pub mod process;
 pub mod random;
