@@ -10,6 +10,7 @@
 //! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
 //!                                 # a table, see src/possession/config.rs
 //! lookups_per_minute = 60         # for each address; at least 1, since 50 a day are promised
+//! requests_per_minute = 6000      # of any other kind, for each address; at least 1
 //! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
@@ -79,6 +80,9 @@ pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
 /// Look-ups a minute for each address unless said otherwise.
 pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
+/// Requests a minute for each address, besides look-ups, unless said otherwise: 300 people behind one address (carrier-grade NAT) who
+/// each send twenty, and all enter in the same minute.
+pub const REQUESTS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Look-ups a minute that each MSP may relay, unless said otherwise: a hundred a second.
 pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Least time between batches: shorter promises are for discs that sync in less.
@@ -110,6 +114,9 @@ pub struct File {
     /// Look-ups a minute for each address.
     #[serde(default = "lookups_default")]
     pub lookups_per_minute: u32,
+    /// Requests a minute for each address, besides look-ups.
+    #[serde(default = "requests_default")]
+    pub requests_per_minute: u32,
     /// Look-ups a minute that each MSP may relay.
     #[serde(default = "relays_default")]
     pub relays_per_minute: u32,
@@ -212,6 +219,10 @@ fn lookups_default() -> u32 {
     LOOKUPS_PER_MINUTE_DEFAULT
 }
 
+fn requests_default() -> u32 {
+    REQUESTS_PER_MINUTE_DEFAULT
+}
+
 fn relays_default() -> u32 {
     RELAYS_PER_MINUTE_DEFAULT
 }
@@ -245,6 +256,9 @@ impl File {
         }
         if !ANSWER_SIZES.contains(&self.answer_bytes_min) {
             return Err(format!("answer_bytes_min: one of {ANSWER_SIZES:?}"));
+        }
+        if self.requests_per_minute == 0 {
+            return Err("requests_per_minute: at least 1, or nobody enters".to_owned());
         }
         if self.store == StoreKind::Sled && !cfg!(feature = "sled") {
             return Err("store: built without the cargo feature `sled`".to_owned());
@@ -291,6 +305,8 @@ pub struct Settings {
     pub codes: Codes,
     /// The keys that this takes.
     pub code_secrets: CodeSecrets,
+    /// Requests a minute for each address, besides look-ups.
+    pub requests_per_minute: u32,
     /// Look-ups a minute that each MSP may relay.
     pub relays_per_minute: u32,
     /// Least size of an answer.
@@ -422,6 +438,7 @@ impl Settings {
             codes: file.codes,
             does,
             recycling,
+            requests_per_minute: file.requests_per_minute,
             relays_per_minute: file.relays_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             csips,

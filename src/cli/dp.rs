@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{
         Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, RELAYS_PER_MINUTE_DEFAULT,
-        Settings, StoreKind, names,
+        REQUESTS_PER_MINUTE_DEFAULT, Settings, StoreKind, names,
     },
     dp,
     fsck::{fsck, missing_policies},
@@ -224,6 +224,7 @@ pub fn run() -> ExitCode {
                     store,
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
+                    requests_per_minute: REQUESTS_PER_MINUTE_DEFAULT,
                     relays_per_minute: RELAYS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                     regions,
@@ -328,6 +329,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("store               {:?}", settings.store);
     println!("codes               {}", settings.codes.describe());
     println!("lookups_per_minute  {}", settings.does.limits.lookups_per_minute);
+    println!("requests_per_minute {}", settings.requests_per_minute);
     println!("relays_per_minute   {}", settings.relays_per_minute);
     println!("regions             {}", settings.does.regions.join(" "));
     println!("visible_mappings    {}", settings.does.visible_max());

@@ -326,6 +326,7 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         store: StoreKind::Redb,
         codes: Codes::Folder,
         lookups_per_minute: LOOKUPS_PER_MINUTE,
+        requests_per_minute: crate::config::REQUESTS_PER_MINUTE_DEFAULT,
         relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
         regions: vec![],

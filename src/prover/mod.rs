@@ -36,6 +36,7 @@ use waymark_runtime::{
 };
 
 use crate::{
+    config::REQUESTS_PER_MINUTE_DEFAULT,
     http::{challenges, openapi},
     possession::{
         Identity, Possession,
@@ -152,7 +153,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
     let returning = Returning::open(&dir, &identity.secret.to_seed())?;
     let origin = identity.origin.clone();
-    let desk = challenges::Desk::new(clock, origin, Possession::new(proving, identity, returning));
+    let possession = Possession::new(proving, identity, returning);
+    let desk = challenges::Desk::new(clock, origin, possession, REQUESTS_PER_MINUTE_DEFAULT);
     let router = challenges::router(Arc::new(desk)).merge(problem::pages(openapi::operations::of_possession()));
     let server = listen::serve(listener, listen::with_problems(router))?;
     Ok(Running { server })

@@ -136,6 +136,7 @@ impl Hand {
             store: StoreKind::Redb,
             codes: Codes::Folder,
             lookups_per_minute: 1,
+            requests_per_minute: 1,
             relays_per_minute: 0,
             answer_bytes_min: 8192,
             regions: vec![],

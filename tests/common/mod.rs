@@ -157,6 +157,7 @@ pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut 
         store: store(),
         codes: Codes::Folder,
         lookups_per_minute: 1_000_000,
+        requests_per_minute: 1_000_000,
         relays_per_minute: 6,
         answer_bytes_min: 8192,
         regions: vec!["EU".to_owned()],
