@@ -4,11 +4,14 @@
 
 mod common;
 
+use std::fs;
+
 use common::{QUIET, Stage, csi, key, request, shown, until, with_consent};
 use waymark::{
     api::{CHANGE_MEDIA_TYPE, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_MEDIA_TYPE, RECIPIENT_HEADER, RequestSignature},
     client::recipient::{Added, prove},
-    config::{File, names},
+    config::{Codes, File, Settings, names},
+    msp, prover,
 };
 use waymark_log::key::SecretKey;
 use waymark_mapping::{
@@ -16,6 +19,7 @@ use waymark_mapping::{
     mapping::{Attestation, Purpose},
     wire::encode,
 };
+use waymark_monitor::config;
 use waymark_runtime::{clock::Clock, fetch::Fetched, random};
 
 const BOB: &str = "tel:+4915112345642";
@@ -88,6 +92,52 @@ async fn behind_a_trusted_proxy_each_client_has_limits_of_its_own() {
     stage.stop().await;
 }
 
+/// Each program that serves strangers: a header that nobody is believed in is a mistake that would void every limit, if it were taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_without_proxies_is_refused_at_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let [dp, prover, msp, monitor] = ["dp", "prover", "msp", "monitor"].map(|name| root.path().join(name));
+    let witnesses = common::Witnesses::start(root.path(), 1).await;
+    common::make_dp(&dp, &witnesses);
+    witnesses.stop().await;
+    let (name, log) = (common::domain("a.example"), common::origin());
+    prover::init(&prover, &name, &log, Codes::Folder).unwrap();
+    msp::init(&msp, &name, &log, false, 0).unwrap();
+    let init = config::Init {
+        trust: dp.join(names::TRUST),
+        log_url: "http://127.0.0.1:1".to_owned(),
+        witnesses: vec![],
+        listen: common::loopback(),
+        operations: None,
+        renew_within_s: 600,
+        poll_ms: 5000,
+    };
+    config::init(&monitor, &init).unwrap();
+    let files = [dp.join("dp.toml"), prover.join("prover.toml"), msp.join("msp.toml"), monitor.join("monitor.toml")];
+    let load = || {
+        [
+            Settings::load(&dp).err().map(|e| e.to_string()),
+            prover::Settings::load(&prover, common::loopback()).err().map(|e| e.to_string()),
+            msp::Settings::load(&msp, common::loopback(), None).err().map(|e| e.to_string()),
+            config::load(&monitor).err().map(|e| e.to_string()),
+        ]
+    };
+    assert_eq!(load(), [const { None }; 4]);
+    let put = |line: &str| {
+        for file in &files {
+            let text = fs::read_to_string(file).unwrap();
+            fs::write(file, format!("{line}\n{text}")).unwrap();
+        }
+    };
+    put("proxy_header = \"X-Forwarded-For\"");
+    for (file, why) in files.iter().zip(load()) {
+        let why = why.expect("refused");
+        assert!(why.contains(&*file.to_string_lossy()) && why.contains("`trusted_proxies`"), "{why}");
+    }
+    put("trusted_proxies = [\"127.0.0.1\", \"2001:db8::/32\"]");
+    assert_eq!(load(), [const { None }; 4]);
+}
+
 /// Nobody chooses an address who is no proxy of ours.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_trusted_proxies_a_stranger_does_not_choose_an_address() {
@@ -141,7 +191,7 @@ async fn claimed(stage: &Stage, bob: &SecretKey, eve: &SecretKey) {
     let added = [with_consent(&stage.origin, stage.mapping(bob, &who, QUIET, shown("default")).await)];
     make(stage, EventKind::Issue, &added, (bob, None), "2001:dbc:1::1").await;
     let codes = stage.root.path().join("dp").join(names::CODES);
-    let read = |id: String| async move { std::fs::read_to_string(codes.join(id)).ok() };
+    let read = |id: String| async move { fs::read_to_string(codes.join(id)).ok() };
     let proof = prove(&stage.client(), eve, &who, 1, Purpose::Control, read).await.unwrap();
     make(stage, EventKind::NewHolderPending, &[], (eve, Some(proof)), "2001:dbc:2::1").await;
 }
