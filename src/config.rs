@@ -325,6 +325,8 @@ pub mod names {
     pub const ROWS: &str = "records";
     /// A key for each stretch of a CSI's records.
     pub const ROW_KEYS: &str = "row.keys";
+    /// By which it shows that `store.key` is the one of these records.
+    pub const STORE_CHECK: &str = "store.check";
     /// Provider entries to be taken in.
     pub const PROVIDERS: &str = "providers";
     /// Findings of monitors that the operator has accepted.
@@ -383,7 +385,8 @@ impl Settings {
         let policy = policy_of(dir)?;
         let ours = policy.logs().iter().any(|l| l.vkey == *signer.vkey());
         if !ours {
-            let what = "it must name this log with its key, or no checkpoint of ours could meet it";
+            let what = "it must name this log with its key, or no checkpoint of ours could meet it. It does not agree with \
+                        keys/log.key: put back the one of the two that is not of this log";
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
         let does = Document::of(&file);

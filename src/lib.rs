@@ -19,7 +19,7 @@
 //! | [`backup`] | a copy of what a restore needs, and the restore |
 //! | [`export`] | everything kept about a CSI, for its recipient |
 //! | [`operations`] | readiness and metrics |
-//! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
+//! | [`onboarding`], [`init`], [`config`], [`keys`], [`fsck`] | for whoever runs it |
 //! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
 pub mod api;
@@ -35,6 +35,7 @@ pub mod fsck;
 pub mod http;
 pub mod httpsig;
 pub mod init;
+pub mod keys;
 pub mod msp;
 pub mod onboarding;
 pub mod operations;

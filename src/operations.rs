@@ -11,10 +11,15 @@ use axum::{
 use tokio::sync::watch;
 use waymark_log::{
     cosignature,
+    key::Key,
     note::Note,
     policy::{Freshness, Policy},
 };
-use waymark_mapping::{entry::HEAD_INTERVAL_MS_MAX, trust::SKEW_S_DEFAULT};
+use waymark_mapping::{
+    entry::{HEAD_INTERVAL_MS_MAX, ProviderRole},
+    names::Domain,
+    trust::SKEW_S_DEFAULT,
+};
 use waymark_runtime::{
     clock::Clock,
     metrics::{Count, Counts, Durations, Meter, outcome},
@@ -70,6 +75,8 @@ pub struct Parts {
     pub stopped: watch::Receiver<Option<String>>,
     /// Time between batches, milliseconds.
     pub interval_ms: u32,
+    /// The DP's own key as a prover.
+    pub own_prover: (Domain, Key),
 }
 
 impl Parts {
@@ -101,6 +108,12 @@ impl Parts {
         if self.age_ms(snapshot) > promised_ms + LATE_MS_MAX {
             let what = format!("The last published head is older than the {} s that are promised.", promised_ms / 1000);
             reasons.push(Reason::new("checkpoint-old", what));
+        }
+        let (domain, key) = &self.own_prover;
+        if !snapshot.providers.is_valid(domain, ProviderRole::PROVER, key, snapshot.head.time) {
+            let what = "The log holds no valid entry of the DP's own prover key: nobody can register with a code from here. The entry \
+                        waits in providers/incoming; if it lies in providers/refused, the DP's log says why.";
+            reasons.push(Reason::new("prover-not-logged", what));
         }
         let freshness = Freshness { max_age_s: 2 * REFRESH.as_secs(), skew_s: SKEW_S_DEFAULT };
         if self.policy.judge(snapshot.checkpoint.as_bytes(), self.clock.now().floor_seconds(), freshness).is_err() {

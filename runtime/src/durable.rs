@@ -63,18 +63,28 @@ pub fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// Writes a file that never changes into a folder, and makes both durable, the folder too if it was not there.
+/// Writes a file that never changes into a folder, and makes both durable, the folder and those above it too if they were not there.
 ///
 /// # Errors
 /// As [`write_once`].
 pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    if !folder.try_exists()? {
-        fs::create_dir_all(folder)?;
-        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty());
-        sync_folder(parent.unwrap_or_else(|| Path::new(".")))?;
-    }
+    make_folder(folder)?;
     write_once(&folder.join(name), bytes)?;
     sync_folder(folder)
+}
+
+/// Makes a folder and those above it that are not there, durably.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.try_exists()? {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    make_folder(parent)?;
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    sync_folder(parent)
 }
 
 /// Makes the names in a folder durable.

@@ -22,7 +22,7 @@ use crate::{
     dp,
     fsck::{fsck, missing_policies},
     init::{NewDp, init, open_rows},
-    onboarding,
+    keys, onboarding,
     policy::shelf::Shelf,
     published::ANSWER_BYTES_MIN_DEFAULT,
     sequencer::{
@@ -354,6 +354,9 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     let (records, deleted) = (report.records, report.deleted);
     println!("{} entries, {records} records of {} identifiers, {deleted} deleted", report.entries, report.identifiers);
     let mut faults = report.faults;
+    if let Err(why) = keys::check(&settings, &report.open, &report.providers, &*rows, &sealer) {
+        faults.push(why.to_string());
+    }
     faults.extend(missing_policies(&files, report.entries, &Shelf::of(dir)).map_err(|e| could(e.into()))?);
     for fault in &faults {
         println!("fault: {fault}");

@@ -249,6 +249,7 @@ impl Run {
             );
             self.workshop.metrics.dropped.add();
             self.workshop.pool.dropped(done);
+            self.workshop.pool.set_aside(&made.sound.batch().entries);
         }
     }
 

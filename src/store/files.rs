@@ -125,8 +125,16 @@ impl LogFiles {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn entries(&self, size: u64, mut each: impl FnMut(Vec<u8>)) -> Result<(), StoreError> {
-        let mut next = 0;
+    pub fn entries(&self, size: u64, each: impl FnMut(Vec<u8>)) -> Result<(), StoreError> {
+        self.entries_from(0, size, each)
+    }
+
+    /// The same from the bundle on in which `start` lies.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn entries_from(&self, start: u64, size: u64, mut each: impl FnMut(Vec<u8>)) -> Result<(), StoreError> {
+        let mut next = start / TILE_WIDTH * TILE_WIDTH;
         while next < size {
             let wanted = Tile::bundle_of(next, size).ok_or_else(|| StoreError::Missing("a bundle".to_owned()))?;
             let (tile, bytes) = self.read(wanted)?;
