@@ -68,6 +68,7 @@ use crate::{
     policy::{Document, shelf::Logged},
     possession::config::CodeSecrets,
     recycling::{FeedFile, Registers},
+    sequencer::commit::Hindrance,
 };
 
 /// Where `init` lets a DP tell its health and metrics.
@@ -267,6 +268,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Whose certificates are believed besides, when witnesses are called. [`Settings::load`] leaves it empty.
     pub roots: ExtraRoots,
+    /// What tests put in front of the disk. [`Settings::load`] leaves it empty.
+    pub hindrance: Option<Hindrance>,
     /// Time between batches, milliseconds.
     pub interval_ms: u32,
     /// Which record store.
@@ -401,6 +404,7 @@ impl Settings {
             operations: file.operations,
             tls: file.tls.map(|files| files.beside(dir)),
             roots,
+            hindrance: None,
             interval_ms: file.interval_ms,
             store: file.store,
             code_secrets,

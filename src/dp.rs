@@ -7,7 +7,7 @@ use waymark_log::{note::Vkey, time::UnixMillis};
 use waymark_runtime::{
     clock::Clock,
     config::ConfigError,
-    durable,
+    durable, leftovers,
     listen::{self, Server},
     metrics::Meter,
     operations::{Operations, Running as Told, show_connections},
@@ -100,6 +100,7 @@ pub struct Running {
 /// [`StartError`].
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
     let lock = lock(&settings.dir)?;
+    leftovers::sweep(&settings.dir);
     if settings.policy.is_without_quorum() {
         return Err(StartError::NoQuorum);
     }
@@ -107,7 +108,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
     let own_url = listener.url()?;
     let desk = challenge_desk(&settings, own_url, &clock)?;
-    let (rows, head, files, mut recovered) = open_stores(&settings)?;
+    let (rows, head, files, mut recovered, accepted) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
     let (policies, interval_ms) = promises(&settings, &recovered.state)?;
     let promising = Desk {
@@ -161,6 +162,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         interval: Duration::from_millis(u64::from(interval_ms)),
         refresh: REFRESH,
         metrics: BatchMetrics::new(&meter),
+        accepted,
+        hindrance: settings.hindrance,
     };
     let Recovered { state, signed, head_note, head_path, .. } = recovered;
     let writer = Writer { state, signed, head_note, head_path, make: batch };
@@ -228,7 +231,7 @@ fn lock(dir: &Path) -> Result<File, StartError> {
     durable::lock(&dir.join(names::LOCK))?.ok_or(StartError::Locked)
 }
 
-type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered);
+type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered, Accepted);
 
 fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     let head = Head::at(&settings.dir.join(names::HEAD));
@@ -239,7 +242,7 @@ fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     let files = LogFiles::at(&settings.dir.join(names::LOG))?;
     let accepted = Accepted::load(&settings.dir, &settings.origin)?;
     let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
-    Ok((rows, head, files, recovered))
+    Ok((rows, head, files, recovered, accepted))
 }
 
 /// Checks the keys against the log, and from now on has `store.check` say which store key it is.

@@ -84,8 +84,14 @@ impl Parts {
     pub fn look(&self) -> Vec<Reason> {
         let mut reasons = Vec::new();
         if self.stopped.borrow().is_some() {
-            let what = "The log takes no changes; look-ups go on. Start it again: its log says why it stopped.";
+            let what = "Nothing is signed any more, and the program ends. Its log says why; the next start reads back what is there.";
             reasons.push(Reason::new("sequencer-stopped", what));
+        }
+        if let Some(why) = self.pool.full() {
+            let what = format!(
+                "The log waits for room on the disk and goes on by itself when there is some; look-ups go on: {why}."
+            );
+            reasons.push(Reason::new("storage-full", what));
         }
         match self.answering.published.snapshot() {
             None => {

@@ -300,7 +300,9 @@ async fn serve(settings: Settings) -> Ended {
     };
     let ended = running.stop().await;
     match (stopped, ended) {
-        (Some(why), _) => Err(End::Could(anyhow::anyhow!("the sequencer stopped: {why}. Start again to recover"))),
+        (Some(why), _) => Err(End::Could(anyhow::anyhow!(
+            "the sequencer stopped: {why}. So the program ends, look-ups too. Start it again to recover"
+        ))),
         (None, Err(why)) => Err(End::Could(why.into())),
         (None, Ok(())) => Ok(()),
     }

@@ -28,7 +28,7 @@ use waymark_mapping::{
 use waymark_runtime::{
     clock::Clock,
     config::{self, ConfigError},
-    durable, keyfile,
+    durable, keyfile, leftovers,
     listen::{self, Server},
     problem,
     tls::TlsFiles,
@@ -135,6 +135,7 @@ pub struct Running {
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
     let Settings { dir, identity, codes, code_secrets, listen, tls } = settings;
     let listener = listen::bind_tls(listen, tls.as_ref()).await?;
+    leftovers::sweep(&dir);
     let own_url = listener.url()?;
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
     let returning = Returning::open(&dir, &identity.secret.to_seed())?;

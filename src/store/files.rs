@@ -40,6 +40,14 @@ impl LogFiles {
         &self.folder
     }
 
+    /// Checks that there is room for so many bytes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn check_room(&self, bytes: usize) -> Result<(), StoreError> {
+        durable::check_room(&self.folder, bytes).map_err(StoreError::io(&self.folder))
+    }
+
     /// Writes the tiles of a batch; those that are there already must be the same.
     ///
     /// # Errors
