@@ -6,6 +6,7 @@ mod common;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use waymark::{
     dp::{self, StartError},
     init::provider_entry,
     keys::{KeysError, WrongKey},
-    onboarding,
+    msp, onboarding,
     sequencer::pool::{Pool, PoolRefused},
 };
 use waymark_log::key::SecretKey;
@@ -270,8 +271,7 @@ async fn a_key_that_is_not_of_this_log_is_refused_at_the_start_by_name() {
                 fs::remove_file(dir.join(names::STORE_CHECK)).unwrap();
             }
             assert_eq!(refused(&dir).await, [name], "check value: {check_value}");
-            let fsck =
-                std::process::Command::new(env!("CARGO_BIN_EXE_waymark-dp")).args(["fsck", "--dir"]).arg(&dir).output();
+            let fsck = Command::new(env!("CARGO_BIN_EXE_waymark-dp")).args(["fsck", "--dir"]).arg(&dir).output();
             let fsck = fsck.unwrap();
             assert_ne!(fsck.status.code(), Some(0));
             assert!(String::from_utf8_lossy(&fsck.stdout).contains(name));
@@ -325,6 +325,66 @@ async fn a_prover_key_that_was_rotated_in_the_log_is_the_dps_own() {
     fs::copy(&kept, &at).unwrap();
     let dp = start(&dir).await;
     until("the reason", async || reasons(&dp).await == ["prover-not-logged"]).await;
+    dp.stop().await.unwrap();
+    witnesses.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_an_interrupted_write_left_outlives_the_next_start() {
+    let root = tempfile::tempdir().unwrap();
+    let mut witnesses = Witnesses::start(root.path(), 1).await;
+    let dir = root.path().join("dp");
+    make_dp(&dir, &witnesses);
+    let dp = start(&dir).await;
+    until_logged(&dp, &[QUIET, LOUD, "dp.example"]).await;
+    let trust = waymark_mapping::trust::Trust::parse(&fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
+    let settings = |url: String| waymark_monitor::Settings {
+        data_dir: root.path().join("monitor"),
+        listen: common::loopback(),
+        operations: None,
+        tls: None,
+        roots: waymark_runtime::fetch::ExtraRoots::default(),
+        logs: vec![waymark_monitor::FollowedLog { trust: trust.clone(), url, witnesses: vec![] }],
+        poll_ms: 1000,
+        renew_within_ms: 1000,
+    };
+    waymark_monitor::once(settings(dp.log_url()), Clock::System).await.unwrap();
+    dp.stop().await.unwrap();
+    let msp = root.path().join("msp");
+    msp::init(&msp, &domain("chat.example"), &origin(), true, 1).unwrap();
+    let places = witnesses.leave().await;
+    // No process has a number as great as that.
+    let left = "tmp4194999-3";
+    let files: Vec<PathBuf> = [
+        "dp/head",
+        "dp/policy.toml",
+        "dp/log/checkpoint",
+        "dp/log/tile/0/000.p/7",
+        "dp/providers/incoming/a.provider",
+        "dp/config/incoming/a.config",
+        "witness1/logs.toml",
+        "monitor/evidence/a",
+        "msp/msp.toml",
+    ]
+    .map(|name| root.path().join(format!("{name}.{left}")))
+    .into();
+    for file in &files {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "half a fi").unwrap();
+    }
+    let note = root.path().join("dp/notes.tmp4194999");
+    fs::write(&note, "somebody's").unwrap();
+    let fsck = Command::new(env!("CARGO_BIN_EXE_waymark-dp")).args(["fsck", "--dir"]).arg(&dir).output().unwrap();
+    let said = String::from_utf8(fsck.stdout).unwrap();
+    assert_eq!((fsck.status.code(), said.matches("left over").count()), (Some(0), 6), "{said}");
+
+    witnesses.come_back(places).await;
+    let dp = start(&dir).await;
+    waymark_monitor::once(settings(dp.log_url()), Clock::System).await.unwrap();
+    let adapter = msp::Settings::load(&msp, common::loopback(), None).unwrap();
+    msp::start(adapter, Clock::System).await.unwrap().stop().await;
+    assert_eq!(files.iter().filter(|f| f.exists()).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+    assert!(note.exists());
     dp.stop().await.unwrap();
     witnesses.stop().await;
 }

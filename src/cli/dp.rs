@@ -8,7 +8,7 @@ use waymark_log::{
     note::{Note, Vkey},
 };
 use waymark_mapping::{audit::Audited, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT, signed::Verdict};
-use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
+use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, leftovers, process, telemetry, tls::Tls};
 
 use super::{
     End, Ended, copies, end, promises, runtime,
@@ -362,6 +362,9 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     faults.extend(missing_policies(&files, report.entries, &Shelf::of(dir)).map_err(|e| could(e.into()))?);
     for fault in &faults {
         println!("fault: {fault}");
+    }
+    for file in leftovers::find(dir).map_err(|e| could(e.into()))? {
+        println!("left over by an interrupted write, and removed at the next start: {}", file.display());
     }
     if faults.is_empty() { Ok(()) } else { Err(End::Failed(format!("{} faults", faults.len()))) }
 }

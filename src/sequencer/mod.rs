@@ -171,6 +171,8 @@ impl Run {
     /// Has the signed head cosigned, which makes these versions the latest, and then makes one batch after the other.
     fn run(&mut self, versions: Vec<([u8; 32], u32)>) -> Result<(), Stopped> {
         self.publish(&[], versions, Done::default())?;
+        // Not before: a change is judged over what is published, and must not be made a second time.
+        self.workshop.pool.reopen();
         let (mut cosigned_at, mut purged_at) = (Instant::now(), None::<Instant>);
         while !self.stop.load(Ordering::SeqCst) {
             let begun = Instant::now();

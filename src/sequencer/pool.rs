@@ -188,15 +188,14 @@ impl Pool {
             return Err(PoolRefused::Spoils);
         }
         let mut on_their_way = inner.providers.iter().chain(&inner.providers_taken);
-        if let Some(other) = on_their_way.find(|p| p.domain == provider.domain && p.role == provider.role) {
+        let same_keys = on_their_way.find(|p| p.domain == provider.domain && p.role == provider.role);
+        match same_keys {
+            Some(other) if *other == provider => return Ok(()),
+            _ if inner.providers.len() >= PROVIDERS_MAX => return Err(PoolRefused::Full),
             // Of two entries over one state of the keys only one can be logged.
-            return if *other == provider { Ok(()) } else { Err(PoolRefused::InFlight) };
-        }
-        if !is_next(&provider) {
-            return Err(PoolRefused::Overtaken);
-        }
-        if inner.providers.len() >= PROVIDERS_MAX {
-            return Err(PoolRefused::Full);
+            Some(_) => return Err(PoolRefused::InFlight),
+            None if !is_next(&provider) => return Err(PoolRefused::Overtaken),
+            None => {}
         }
         inner.providers.push(provider);
         Ok(())
@@ -309,14 +308,17 @@ impl Pool {
         self.inner().full = Some(why);
     }
 
-    /// There is room again. What lies in the folders is offered anew.
+    /// After [`Pool::pause`], and only then: there is room again, and all that is signed is published. What lies in the folders is
+    /// offered anew.
     pub fn reopen(&self) {
         let mut inner = self.inner();
+        if inner.full.take().is_none() {
+            return;
+        }
         inner.providers.clear();
         inner.providers_taken.clear();
         inner.config = ConfigOnItsWay::None;
         inner.tickets.retain(|_, ticket| *ticket.borrow() == Outcome::Pending);
-        inner.full = None;
         inner.closed = false;
     }
 

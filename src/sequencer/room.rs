@@ -68,7 +68,6 @@ impl Run {
                         size = self.writer.signed.size(),
                         "there is room on the disk again: the log goes on"
                     );
-                    self.workshop.pool.reopen();
                     return Ok(Some(versions));
                 }
                 Err(still) if still.is_full() => {}

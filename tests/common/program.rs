@@ -16,7 +16,13 @@ pub struct Program {
 impl Program {
     pub fn start(dir: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waymark-dp"));
-        command.args(["run", "--dir"]).arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["run", "--dir"]).arg(dir);
+        Self::start_as(command)
+    }
+
+    /// The same by another command.
+    pub fn start_as(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut said = String::new();

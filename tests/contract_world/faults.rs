@@ -10,10 +10,13 @@ use waymark::{
     config::{Settings, names},
     dp,
     http::CHANGES_MAX,
+    init::provider_entry,
+    onboarding,
+    sequencer::pool::PROVIDERS_MAX,
 };
 use waymark_log::checkpoint::Origin;
 use waymark_mapping::{
-    entry::{Entry, ProviderAction},
+    entry::{Entry, ProviderAction, ProviderRole},
     event::EventKind,
     identifier::Csi,
     names::Region,
@@ -27,7 +30,7 @@ use super::{
     changes::entry,
     scene::{Scene, body_for},
 };
-use crate::common::{LOUD, QUIET, Stage, Witnesses, csi, key, make_dp, until};
+use crate::common::{LOUD, QUIET, Stage, Witnesses, csi, domain, key, make_dp, until};
 
 /// A DP whose witnesses have never been there: nothing is published.
 pub async fn nothing_published(book: &Book) {
@@ -103,19 +106,21 @@ pub async fn no_witness(book: &Book) {
     scene.stage.dp.stop().await.unwrap();
 }
 
-/// More provider entries than wait.
+/// Two provider entries over the same keys, and then more provider entries than wait.
 async fn providers_until_busy(scene: &Scene<'_>) {
-    let quiet = key(QUIET);
-    for _ in 0..600 {
-        let new = waymark_log::key::SecretKey::from_seed(&random::bytes());
-        let entry = entry(scene, ProviderAction::Add, &new, Some(&quiet));
-        let answer = scene.plain("submitProvider", Entry::Provider(entry).encode()).await;
-        if answer.status == 503 {
-            return answer.is(503, "busy");
-        }
-        answer.well(202);
+    let submit = async |new: &str| {
+        let entry = entry(scene, ProviderAction::Add, &key(new), Some(&key(QUIET)));
+        scene.plain("submitProvider", Entry::Provider(entry).encode()).await
+    };
+    submit("next").await.well(202);
+    submit("another").await.is(409, "change-in-flight");
+    for i in 0..PROVIDERS_MAX {
+        let first = format!("m{i:03}.example");
+        let entry = provider_entry(&domain(&first), ProviderRole::MSP, false, 1, scene.origin(), &key(&first));
+        onboarding::submit(&scene.stage.root.path().join("dp"), &entry).unwrap();
     }
-    panic!("there is always room for another provider entry");
+    until("all places to be taken", async || submit("another").await.status == 503).await;
+    submit("another").await.is(503, "busy");
 }
 
 /// The same change, sent as often as there are places: all wait for one ticket. One of them is returned, to see how it ends.
