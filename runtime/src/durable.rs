@@ -113,7 +113,7 @@ pub fn check_room(folder: &Path, bytes: usize) -> io::Result<()> {
 
 /// After a failed fsync the system may show from memory what is not on the disk, and a second fsync may say that all is well. So it is no
 /// error to try again after, whatever its cause.
-fn not_durable(error: io::Error) -> io::Error {
+pub(crate) fn not_durable(error: io::Error) -> io::Error {
     io::Error::other(format!("what was written could not be made durable: {error}"))
 }
 

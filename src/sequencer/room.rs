@@ -21,6 +21,8 @@ use super::{
 
 /// How often it is looked whether there is room.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same at last, while there is room for the look and not for a batch: each time the whole log is read back.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(30);
 /// Bytes that must be free before it is tried again: reading back takes time, and a batch of ordinary size should then fit.
 const ROOM_BYTES: usize = 1 << 20;
 
@@ -41,26 +43,28 @@ impl Run {
     /// Runs until it is told to stop, or nothing can be done any more. A full disk is waited for.
     pub(super) fn run_through_full_disks(&mut self) -> Result<(), Stopped> {
         self.take_up_published()?;
-        let mut versions = Vec::new();
+        let (mut versions, mut pause, mut size) = (Vec::new(), LOOK_EVERY, None);
         loop {
-            match self.run(std::mem::take(&mut versions)) {
-                Err(why) if why.is_full() => match self.wait_for_room(&why)? {
-                    Some(latest) => versions = latest,
-                    None => return Ok(()),
-                },
+            let why = match self.run(std::mem::take(&mut versions)) {
+                Err(why) if why.is_full() => why,
                 ended => return ended,
-            }
+            };
+            // It was full again before anything was made.
+            let in_vain = size == Some(self.writer.signed.size());
+            pause = if in_vain { LOOK_EVERY_MAX.min(pause * 2) } else { LOOK_EVERY };
+            let Some(latest) = self.wait_for_room(&why, pause)? else { return Ok(()) };
+            (versions, size) = (latest, Some(self.writer.signed.size()));
         }
     }
 
     /// Waits for room, and gives the versions that the log then holds; `None` if it was told to stop before.
-    fn wait_for_room(&mut self, why: &Stopped) -> Result<Option<Versions>, Stopped> {
+    fn wait_for_room(&mut self, why: &Stopped, pause: Duration) -> Result<Option<Versions>, Stopped> {
         tracing::error!(%why, "the disk is full: look-ups go on, changes are refused until there is room");
         self.workshop.pool.pause(why.to_string());
         // A record store that failed to write does not read either; opened again, it does, and opening needs no room.
         let mut is_open = self.workshop.rows.reopen().is_ok();
         while !self.stop.load(Ordering::SeqCst) {
-            let _ = self.woken.recv_timeout(LOOK_EVERY);
+            let _ = self.woken.recv_timeout(pause);
             is_open = is_open || self.workshop.rows.reopen().is_ok();
             match self.read_back() {
                 Ok(versions) => {

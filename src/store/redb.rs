@@ -8,7 +8,7 @@ use std::{
 };
 
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition};
-use waymark_runtime::database::{begin_write, builder};
+use waymark_runtime::database::{begin_write, open_telling_faults};
 
 use super::{
     Purge, Rows, SealedRow, Staged, StoreError, decode_purge, decode_row, decode_staged, encode_purge, encode_row,
@@ -70,7 +70,7 @@ impl RedbRows {
         if path.exists() {
             return Err(StoreError::Database(format!("{} is there already", path.display())));
         }
-        let rows = Self::with(path, builder().create(path).map_err(fault)?);
+        let rows = Self::with(path, open_telling_faults(path, true).map_err(fault)?);
         let write = rows.open_now().write()?;
         write.open_table(ROWS).map_err(fault)?;
         write.open_table(STAGED).map_err(fault)?;
@@ -84,7 +84,7 @@ impl RedbRows {
     /// # Errors
     /// [`StoreError`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::with(path, builder().open(path).map_err(fault)?))
+        Ok(Self::with(path, open_telling_faults(path, false).map_err(fault)?))
     }
 
     fn with(path: &Path, database: Database) -> Self {
@@ -117,7 +117,7 @@ impl Rows for RedbRows {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         // The file is locked as long as it is open.
         drop(database.take());
-        *database = Some(builder().open(&self.path).map_err(fault)?);
+        *database = Some(open_telling_faults(&self.path, false).map_err(fault)?);
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use waymark_mapping::{
     signed::SignedStruct,
     wire::encode,
 };
-use waymark_runtime::{clock::Clock, process, random};
+use waymark_runtime::{clock::Clock, process};
 
 use super::{
     book::{self, Book, Call},
@@ -50,14 +50,7 @@ pub async fn nothing_published(book: &Book) {
     let import = Call::new("import", body_for("import", &origin, &ann)).by_msp(&origin, (QUIET, &key(QUIET)));
     send(import).await.is(503, "not-ready");
     send(Call::new("listProviders", "")).await.is(503, "not-ready");
-    let mut entry = waymark::init::provider_entry(
-        &crate::common::domain(QUIET),
-        waymark_mapping::entry::ProviderRole::MSP,
-        false,
-        1,
-        &origin,
-        &ann,
-    );
+    let mut entry = provider_entry(&domain(QUIET), ProviderRole::MSP, false, 1, &origin, &ann);
     entry.by_valid = entry.by_key.clone();
     send(Call::new("submitProvider", Entry::Provider(entry).encode())).await.is(503, "not-ready");
     send(Call::new("checkpoint", "")).await.well(404);
