@@ -72,6 +72,7 @@ use crate::{
     policy::{Document, shelf::Logged},
     possession::config::CodeSecrets,
     recycling::{FeedFile, Registers},
+    sequencer::commit::Hindrance,
 };
 
 /// Where `init` lets a DP tell its health and metrics.
@@ -297,6 +298,8 @@ pub struct Settings {
     pub proxies: Proxies,
     /// Whose certificates are believed besides, when witnesses are called. [`Settings::load`] leaves it empty.
     pub roots: ExtraRoots,
+    /// What tests put in front of the disk. [`Settings::load`] leaves it empty.
+    pub hindrance: Option<Hindrance>,
     /// Time between batches, milliseconds.
     pub interval_ms: u32,
     /// Which record store.
@@ -357,6 +360,8 @@ pub mod names {
     pub const ROWS: &str = "records";
     /// A key for each stretch of a CSI's records.
     pub const ROW_KEYS: &str = "row.keys";
+    /// By which it shows that `store.key` is the one of these records.
+    pub const STORE_CHECK: &str = "store.check";
     /// Provider entries to be taken in.
     pub const PROVIDERS: &str = "providers";
     /// Findings of monitors that the operator has accepted.
@@ -417,7 +422,8 @@ impl Settings {
         let policy = policy_of(dir)?;
         let ours = policy.logs().iter().any(|l| l.vkey == *signer.vkey());
         if !ours {
-            let what = "it must name this log with its key, or no checkpoint of ours could meet it";
+            let what = "it must name this log with its key, or no checkpoint of ours could meet it. It does not agree with \
+                        keys/log.key: put back the one of the two that is not of this log";
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
         let does = Document::of(&file);
@@ -434,6 +440,7 @@ impl Settings {
             tls: file.tls.map(|files| files.beside(dir)),
             proxies,
             roots,
+            hindrance: None,
             interval_ms: file.interval_ms,
             store: file.store,
             code_secrets,

@@ -3,11 +3,11 @@
 use std::{fs::File, io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
-use waymark_log::note::Vkey;
+use waymark_log::{note::Vkey, time::UnixMillis};
 use waymark_runtime::{
     clock::Clock,
     config::ConfigError,
-    durable,
+    durable, leftovers,
     listen::{self, Server},
     metrics::Meter,
     operations::{Operations, Running as Told, show_connections},
@@ -18,6 +18,7 @@ use crate::{
     http::{self, App, challenges},
     init::open_rows,
     instance::{self, InstanceError},
+    keys::{self, KeysError},
     onboarding,
     operations::{BatchMetrics, Parts, count_requests},
     policy::{
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The policy document cannot be used, or the DP would not do what it says.
     #[error("the policy document: {0}. Mend dp.toml, or change the document with `waymark-dp config`")]
     Policy(#[from] PolicyError),
+    /// A key is not of this log.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// Batches would come later than promised.
     #[error("interval_ms is more than the {0} that are promised in the log")]
     Slower(u32),
@@ -101,6 +105,7 @@ pub struct Running {
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
     let lock = lock(&settings.dir)?;
     instance::check(&settings.dir)?;
+    leftovers::sweep(&settings.dir);
     if settings.policy.is_without_quorum() {
         return Err(StartError::NoQuorum);
     }
@@ -108,7 +113,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?.behind(settings.proxies.clone());
     let own_url = listener.url()?;
     let desk = challenge_desk(&settings, own_url, &clock)?;
-    let (rows, head, files, mut recovered) = open_stores(&settings)?;
+    let (rows, head, files, mut recovered, accepted) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
     let (policies, interval_ms) = promises(&settings, &recovered.state)?;
     let promising = Desk {
@@ -121,6 +126,9 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let well_known = http::well_known(&settings);
     let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
     let sealer = Arc::new(Sealer::new(&settings.store_key, Arc::new(keys)));
+    let own_prover = settings.prover.public();
+    check_keys(&settings, &recovered.state, &*rows, &sealer)?;
+    offer_again(&settings, &recovered.state, &files, clock.now());
     let answering = Arc::new(Answering {
         published: Published::new(std::mem::take(&mut recovered.latest)),
         rows: Arc::clone(&rows),
@@ -141,6 +149,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         stopped: stopped.clone(),
         untimed: waits,
         interval_ms: settings.interval_ms,
+        own_prover: (settings.domain.clone(), own_prover),
     });
     parts.show(&meter);
     let look = Box::new(move || parts.look());
@@ -160,6 +169,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         refresh: REFRESH,
         metrics: BatchMetrics::new(&meter),
         untimed,
+        accepted,
+        hindrance: settings.hindrance,
     };
     let Recovered { state, signed, head_note, head_path, .. } = recovered;
     let writer = Writer { state, signed, head_note, head_path, make: batch };
@@ -167,7 +178,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         let _ = tell.send(Some(why.to_string()));
     })?;
     let app = App::new(
-        clock,
+        clock.clone(),
+        settings.dir,
         settings.origin,
         Arc::clone(&answering),
         Arc::clone(&pool),
@@ -184,7 +196,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let router = listen::with_problems(router);
     let server = listen::serve(listener, count_requests(&meter, router))?;
     show_connections(&meter, server.connections());
-    let onboarding = tokio::spawn(take_in(promising, pool, Arc::clone(&answering)));
+    let onboarding = tokio::spawn(take_in(promising, pool, Arc::clone(&answering), clock));
     Ok(Running { server, told, sequencer, onboarding, answering, vkey, stopped, _lock: lock })
 }
 
@@ -227,7 +239,7 @@ fn lock(dir: &Path) -> Result<File, StartError> {
     durable::lock(&dir.join(names::LOCK))?.ok_or(StartError::Locked)
 }
 
-type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered);
+type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered, Accepted);
 
 fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     let head = Head::at(&settings.dir.join(names::HEAD));
@@ -238,19 +250,48 @@ fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     let files = LogFiles::at(&settings.dir.join(names::LOG))?;
     let accepted = Accepted::load(&settings.dir, &settings.origin)?;
     let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
-    Ok((rows, head, files, recovered))
+    Ok((rows, head, files, recovered, accepted))
+}
+
+/// Checks the keys against the log, and from now on has `store.check` say which store key it is.
+fn check_keys(settings: &Settings, state: &LogState, rows: &dyn Rows, sealer: &Sealer) -> Result<(), StartError> {
+    let log = &state.audited;
+    keys::check(settings, log.open_bytes(), log.providers(), rows, sealer)?;
+    if !settings.dir.join(names::STORE_CHECK).exists()
+        && let Err(error) = keys::keep_check(&settings.dir, &settings.store_key)
+    {
+        tracing::warn!(%error, "store.check could not be written; the next start tries again");
+    }
+    Ok(())
+}
+
+/// Offers provider entries again that were taken in once and are not in the log. A full disk is no reason not to start.
+fn offer_again(settings: &Settings, state: &LogState, files: &LogFiles, now: UnixMillis) {
+    let log = &state.audited;
+    let logged =
+        onboarding::Logged { providers: log.providers(), origin: &settings.origin, now, files, size: state.size() };
+    if let Err(error) = onboarding::at_start(&settings.dir, (&settings.domain, &settings.prover), logged) {
+        tracing::warn!(%error, "provider entries that are not in the log could not be offered again; the next start tries again");
+    }
 }
 
 /// Offers what lies in the folders to the pool, for as long as the DP runs.
-async fn take_in(desk: Desk, pool: Arc<Pool>, answering: Arc<Answering>) {
+async fn take_in(desk: Desk, pool: Arc<Pool>, answering: Arc<Answering>, clock: Clock) {
     let mut every = tokio::time::interval(ONBOARDING_EVERY);
     let mut failed = false;
     loop {
         every.tick().await;
-        let taken = onboarding::take_in(&desk.dir, &pool).and_then(|_| match answering.published.snapshot() {
-            Some(snapshot) => desk.take_in(&snapshot, &pool),
-            None => Ok(()),
-        });
+        let Some(snapshot) = answering.published.snapshot() else { continue };
+        let logged = onboarding::Logged {
+            providers: &snapshot.providers,
+            origin: &desk.origin,
+            now: clock.now(),
+            files: &answering.files,
+            size: snapshot.size,
+        };
+        let providers = onboarding::take_in(&desk.dir, &pool, logged);
+        let taken = desk.take_in(&snapshot, &pool).map_err(|e| e.to_string());
+        let taken = providers.map_err(|e| e.to_string()).and(taken);
         if let Err(error) = &taken
             && !failed
         {

@@ -1,12 +1,13 @@
 //! Reads everything a DP has and recomputes everything: the log from its entries, each record from its row.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use waymark_log::{checkpoint::Origin, hash::Hash, note::Vkey};
 use waymark_mapping::{
     commitment::{blind, commit},
     entry::Entry,
     prefix::PrefixTree,
+    provider::ProviderDirectory,
     wire::encode,
 };
 
@@ -35,6 +36,10 @@ pub struct Report {
     pub identifiers: u64,
     /// What is wrong.
     pub faults: Vec<String>,
+    /// The open entry, against which keys are compared.
+    pub open: Vec<u8>,
+    /// The providers, likewise.
+    pub providers: Arc<ProviderDirectory>,
 }
 
 /// Checks a DP's data. It settles a staged batch first, as a start would.
@@ -51,7 +56,9 @@ pub fn fsck(
     accepted: &Accepted,
 ) -> Result<Report, RecoverError> {
     let recovered = recover(rows, head, files, origin, vkey, accepted)?;
-    let mut report = Report { entries: recovered.state.size(), ..Report::default() };
+    let log = &recovered.state.audited;
+    let (open, providers) = (log.open_bytes().to_vec(), log.shared_providers());
+    let mut report = Report { entries: recovered.state.size(), open, providers, ..Report::default() };
     let mut versions: HashMap<[u8; 32], Vec<u32>> = HashMap::new();
     rows.for_each(&mut |sealed| {
         versions.entry(sealed.csi_key).or_default().push(sealed.version);

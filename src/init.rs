@@ -82,7 +82,7 @@ pub fn init(dir: &Path, new: &NewDp, clock: &Clock) -> Result<Vkey, InitError> {
     let signer = NoteSigner::new(key_name, SecretKey::from_seed(&*key("log.key")?));
     let vrf = VrfSecret::from_seed(&*key("vrf.key")?);
     let prover = SecretKey::from_seed(&*key("prover.key")?);
-    key("store.key")?;
+    crate::keys::keep_check(dir, &*key("store.key")?)?;
     let document = Document::of(&new.file).to_text().and_then(|text| Logged::parse(text.into_bytes()));
     let document = document.map_err(|e| InitError::Config(e.to_string()))?;
     let open = Open {
@@ -176,7 +176,7 @@ pub fn open_rows(dir: &Path, kind: StoreKind, create: bool) -> Result<Box<dyn Ro
 }
 
 /// The DP's own entry as a prover, to be logged with the second batch.
-fn own_prover(domain: &Domain, origin: &Origin, prover: &SecretKey) -> Provider {
+pub fn own_prover(domain: &Domain, origin: &Origin, prover: &SecretKey) -> Provider {
     provider_entry(domain, ProviderRole::PROVER, false, 0, origin, prover)
 }
 

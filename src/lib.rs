@@ -20,7 +20,7 @@
 //! | [`export`] | everything kept about a CSI, for its recipient |
 //! | [`operations`] | readiness and metrics |
 //! | [`instance`] | whether a data folder is the one that was run last, or a copy |
-//! | [`onboarding`], [`init`], [`config`], [`fsck`] | for whoever runs it |
+//! | [`onboarding`], [`init`], [`config`], [`keys`], [`fsck`] | for whoever runs it |
 //! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
 pub mod api;
@@ -37,6 +37,7 @@ pub mod http;
 pub mod httpsig;
 pub mod init;
 pub mod instance;
+pub mod keys;
 pub mod msp;
 pub mod onboarding;
 pub mod operations;

@@ -11,10 +11,15 @@ use axum::{
 use tokio::sync::watch;
 use waymark_log::{
     cosignature,
+    key::Key,
     note::Note,
     policy::{Freshness, Policy},
 };
-use waymark_mapping::{entry::HEAD_INTERVAL_MS_MAX, trust::SKEW_S_DEFAULT};
+use waymark_mapping::{
+    entry::{HEAD_INTERVAL_MS_MAX, ProviderRole},
+    names::Domain,
+    trust::SKEW_S_DEFAULT,
+};
 use waymark_runtime::{
     clock::Clock,
     metrics::{Count, Counts, Durations, Meter, outcome},
@@ -72,6 +77,8 @@ pub struct Parts {
     pub untimed: watch::Receiver<Option<Untimed>>,
     /// Time between batches, milliseconds.
     pub interval_ms: u32,
+    /// The DP's own key as a prover.
+    pub own_prover: (Domain, Key),
 }
 
 impl Parts {
@@ -79,11 +86,17 @@ impl Parts {
     pub fn look(&self) -> Vec<Reason> {
         let mut reasons = Vec::new();
         if self.stopped.borrow().is_some() {
-            let what = "The log takes no changes; look-ups go on. Start it again: its log says why it stopped.";
+            let what = "Nothing is signed any more, and the program ends. Its log says why; the next start reads back what is there.";
             reasons.push(Reason::new("sequencer-stopped", what));
         }
         if let Some(why) = *self.untimed.borrow() {
             reasons.push(Reason::new("clock", format!("{why}. Set the clock right: the log then goes on by itself.")));
+        }
+        if let Some(why) = self.pool.full() {
+            let what = format!(
+                "The log waits for room on the disk and goes on by itself when there is some; look-ups go on: {why}."
+            );
+            reasons.push(Reason::new("storage-full", what));
         }
         match self.answering.published.snapshot() {
             None => {
@@ -110,6 +123,12 @@ impl Parts {
         if snapshot.head.time > self.clock.now().plus_ms(SKEW_S_DEFAULT * 1000) {
             let what = "The published head is dated after the clock of this machine. Set the clock right.";
             reasons.push(Reason::new("head-of-the-future", what));
+        }
+        let (domain, key) = &self.own_prover;
+        if !snapshot.providers.is_valid(domain, ProviderRole::PROVER, key, snapshot.head.time) {
+            let what = "The log holds no valid entry of the DP's own prover key: nobody can register with a code from here. The entry \
+                        waits in providers/incoming; if it lies in providers/refused, the DP's log says why.";
+            reasons.push(Reason::new("prover-not-logged", what));
         }
         let freshness = Freshness { max_age_s: 2 * REFRESH.as_secs(), skew_s: SKEW_S_DEFAULT };
         if self.policy.judge(snapshot.checkpoint.as_bytes(), self.clock.now().floor_seconds(), freshness).is_err() {

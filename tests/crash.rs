@@ -10,9 +10,7 @@ mod common;
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader},
-    path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -21,7 +19,8 @@ use std::{
 };
 
 use common::{
-    LOUD, QUIET, Witnesses, client, csi, hand::rotation, key, look_up, make_dp, mapping, shown, until, with_consent,
+    LOUD, QUIET, Witnesses, client, csi, hand::rotation, key, look_up, make_dp, mapping, program::Program, shown,
+    until, with_consent,
 };
 use waymark::{
     api::PROVIDER_MEDIA_TYPE,
@@ -52,53 +51,6 @@ const APPS: usize = 24;
 const KILLS: usize = 12;
 /// Most rotations of a key: a provider has room for so many keys, and this test has no 211 days for them to be dropped.
 const ROTATIONS_MAX: usize = 60;
-
-/// The program, running on this data.
-struct Program {
-    child: Child,
-    url: String,
-    log_url: String,
-}
-
-impl Program {
-    fn start(dir: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark-dp"));
-        command.args(["run", "--dir"]).arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
-        let line = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("the DP did not start: {said}")).unwrap();
-            if line.contains(" listening on ") {
-                break line;
-            }
-            said += &line;
-        };
-        // Keeps reading, so that the program never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        let after = |what: &str| line.split(what).nth(1).unwrap().split([',', ' ']).next().unwrap().to_owned();
-        Self { url: after("listening on "), log_url: after("log at "), child }
-    }
-
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn terminate(mut self) -> Option<i32> {
-        let kill = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
-        assert!(kill.success());
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Program {
-    /// Nothing is left running when a test fails.
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// What was acknowledged: each CSI's latest version for which an app has accepted a receipt.
 type Acknowledged = Arc<Mutex<BTreeMap<String, u32>>>;

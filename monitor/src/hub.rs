@@ -17,6 +17,7 @@ use waymark_runtime::{
     durable,
     fetch::{Fetcher, REQUEST_S_MAX},
     follow::LogReader,
+    leftovers,
 };
 
 use crate::{
@@ -224,7 +225,9 @@ fn take_lock(data_dir: &Path) -> Result<File, StartError> {
     durable::private_folder(data_dir).map_err(|e| io_error(data_dir, e))?;
     let path = data_dir.join(LOCK_FILE);
     let lock = durable::lock(&path).map_err(|e| io_error(&path, e))?;
-    lock.ok_or_else(|| StartError::Locked(data_dir.to_owned()))
+    let lock = lock.ok_or_else(|| StartError::Locked(data_dir.to_owned()))?;
+    leftovers::sweep(data_dir);
+    Ok(lock)
 }
 
 /// [`Hub::open`] on a thread that may block.

@@ -1,7 +1,8 @@
 //! Files that are wholly there or not at all, and stay there when the power goes.
 //!
 //! The order is: write a temporary file beside the target, fsync it, rename it over the target, fsync the directory. After
-//! an error nothing is known about what is on the disk; callers treat it as fatal or start from what they read back.
+//! an error nothing is known about what is on the disk; callers treat it as fatal or start from what they read back. A temporary file
+//! that a crash leaves is removed at the next start ([`crate::leftovers`]).
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -36,8 +37,7 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (folder, temporary) = beside(path)?;
-    write_synced(&temporary, bytes, mode)?;
-    fs::rename(&temporary, path)?;
+    write_and_rename(&temporary, path, bytes, mode)?;
     sync_folder(&folder)
 }
 
@@ -59,22 +59,31 @@ pub fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let (folder, temporary) = beside(path)?;
     fs::create_dir_all(&folder)?;
-    write_synced(&temporary, bytes, MODE)?;
-    fs::rename(&temporary, path)
+    write_and_rename(&temporary, path, bytes, MODE)
 }
 
-/// Writes a file that never changes into a folder, and makes both durable, the folder too if it was not there.
+/// Writes a file that never changes into a folder, and makes both durable, the folder and those above it too if they were not there.
 ///
 /// # Errors
 /// As [`write_once`].
 pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    if !folder.try_exists()? {
-        fs::create_dir_all(folder)?;
-        let parent = folder.parent().filter(|p| !p.as_os_str().is_empty());
-        sync_folder(parent.unwrap_or_else(|| Path::new(".")))?;
-    }
+    make_folder(folder)?;
     write_once(&folder.join(name), bytes)?;
     sync_folder(folder)
+}
+
+/// Makes a folder and those above it that are not there, durably.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.try_exists()? {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    make_folder(parent)?;
+    match fs::create_dir(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    sync_folder(parent)
 }
 
 /// Makes the names in a folder durable.
@@ -82,7 +91,30 @@ pub fn keep(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 /// # Errors
 /// The operation that failed.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    File::open(folder)?.sync_all().map_err(not_durable)
+}
+
+/// Whether an error says that there was no room, before anything was promised: whoever frees some may try again. A disk that could not
+/// make durable what it had taken is not among them, nor is one that cannot be read or written.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Checks that there is room for so many bytes in a folder, by writing them and taking them away again.
+///
+/// # Errors
+/// The operation that failed.
+pub fn check_room(folder: &Path, bytes: usize) -> io::Result<()> {
+    let (_, temporary) = beside(&folder.join("room"))?;
+    let written = write_new(&temporary, &vec![0; bytes], PRIVATE_MODE).and_then(|file| file.sync_all());
+    let removed = fs::remove_file(&temporary);
+    written.and(removed)
+}
+
+/// After a failed fsync the system may show from memory what is not on the disk, and a second fsync may say that all is well. So it is no
+/// error to try again after, whatever its cause.
+pub(crate) fn not_durable(error: io::Error) -> io::Error {
+    io::Error::other(format!("what was written could not be made durable: {error}"))
 }
 
 /// Reads a file of at most `bytes_max` bytes; `None` if there is no such file. An unreadable file is an error, not absence.
@@ -162,7 +194,7 @@ pub fn check_checksum(stored: &[u8]) -> Option<&[u8]> {
 /// Counts temporary files, so that two threads never write the same one.
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
 
-fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+pub(crate) fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     let name = path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file path"))?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut temporary = name.to_owned();
@@ -170,16 +202,29 @@ fn beside(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Ok((folder.to_owned(), folder.join(temporary)))
 }
 
+/// Writes beside the target and renames over it. What could not be finished does not stay: it may hold the last room on the disk.
+fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let done = write_synced(temporary, bytes, mode).and_then(|()| fs::rename(temporary, path));
+    if done.is_err() {
+        let _ = fs::remove_file(temporary);
+    }
+    done
+}
+
 /// Writes a file that is new. What a process that was killed has left under the name goes; a link that somebody has put there goes, too,
 /// and is not followed.
 fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_new(path, bytes, mode)?.sync_all().map_err(not_durable)
+}
+
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    Ok(file)
 }
 
 #[cfg(test)]

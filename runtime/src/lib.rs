@@ -6,6 +6,7 @@
 //! | [`random`] | the one place that draws random bytes |
 //! | [`budget`] | how often somebody may do something |
 //! | [`durable`] | files that are wholly there or not at all |
+//! | [`leftovers`] | what a crash left of files that were being written |
 //! | [`lines`] | text files that grow by whole lines |
 //! | [`database`] | redb, with commits that are on the disk when they return |
 //! | [`keyfile`] | secret keys in files of mode 0600 |
@@ -31,6 +32,7 @@ pub mod durable;
 pub mod fetch;
 pub mod follow;
 pub mod keyfile;
+pub mod leftovers;
 pub mod lines;
 pub mod listen;
 pub mod metrics;

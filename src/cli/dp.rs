@@ -8,7 +8,7 @@ use waymark_log::{
     note::{Note, Vkey},
 };
 use waymark_mapping::{audit::Audited, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT, signed::Verdict};
-use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, process, telemetry, tls::Tls};
+use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, leftovers, process, telemetry, tls::Tls};
 
 use super::{
     End, Ended, copies, end, promises, runtime,
@@ -22,7 +22,7 @@ use crate::{
     dp,
     fsck::{fsck, missing_policies},
     init::{NewDp, init, open_rows},
-    instance, onboarding,
+    instance, keys, onboarding,
     policy::shelf::Shelf,
     published::ANSWER_BYTES_MIN_DEFAULT,
     sequencer::{
@@ -311,7 +311,9 @@ async fn serve(settings: Settings) -> Ended {
     };
     let ended = running.stop().await;
     match (stopped, ended) {
-        (Some(why), _) => Err(End::Could(anyhow::anyhow!("the sequencer stopped: {why}. Start again to recover"))),
+        (Some(why), _) => Err(End::Could(anyhow::anyhow!(
+            "the sequencer stopped: {why}. So the program ends, look-ups too. Start it again to recover"
+        ))),
         (None, Err(why)) => Err(End::Could(why.into())),
         (None, Ok(())) => Ok(()),
     }
@@ -367,9 +369,15 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     let (records, deleted) = (report.records, report.deleted);
     println!("{} entries, {records} records of {} identifiers, {deleted} deleted", report.entries, report.identifiers);
     let mut faults = report.faults;
+    if let Err(why) = keys::check(&settings, &report.open, &report.providers, &*rows, &sealer) {
+        faults.push(why.to_string());
+    }
     faults.extend(missing_policies(&files, report.entries, &Shelf::of(dir)).map_err(|e| could(e.into()))?);
     for fault in &faults {
         println!("fault: {fault}");
+    }
+    for file in leftovers::find(dir).map_err(|e| could(e.into()))? {
+        println!("left over by an interrupted write, and removed at the next start: {}", file.display());
     }
     if faults.is_empty() { Ok(()) } else { Err(End::Failed(format!("{} faults", faults.len()))) }
 }

@@ -225,14 +225,19 @@ pub fn provider(error: ProviderRefused) -> Problem {
 /// Of [`pool`], for a change.
 pub const OF_POOL: &[Kind] = &[CHANGE_IN_FLIGHT, VERSION_STALE, problem::BUSY, LOG_READ_ONLY];
 /// Of [`pool`], for a provider entry.
-pub const OF_POOL_FOR_PROVIDERS: &[Kind] = &[problem::BUSY, LOG_READ_ONLY];
+pub const OF_POOL_FOR_PROVIDERS: &[Kind] = &[CHANGE_IN_FLIGHT, problem::BUSY, LOG_READ_ONLY];
 
-/// A change that was not queued.
+/// A change or a provider entry that was not queued.
 pub fn pool(error: PoolRefused) -> Problem {
     match error {
         PoolRefused::InFlight => Problem::new(CHANGE_IN_FLIGHT, "Look again in a moment.").retry_after(1),
         PoolRefused::Overtaken => Problem::new(VERSION_STALE, "Look again, then decide."),
         PoolRefused::Full => Problem::new(problem::BUSY, "The queue is full.").retry_after(2),
+        PoolRefused::Spoils => {
+            let what =
+                "No batch with it could be signed, by a fault of this server. It is tried again after a restart.";
+            Problem::new(problem::BUSY, what).retry_after(600)
+        }
         PoolRefused::ReadOnly => Problem::new(LOG_READ_ONLY, "Look-ups and proofs go on.").retry_after(60),
     }
 }

@@ -41,6 +41,7 @@ mod v1;
 
 use std::{
     net::IpAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -82,6 +83,8 @@ pub const LOOKUPS_MAX: usize = 256;
 pub struct App {
     /// The time.
     pub clock: Clock,
+    /// The data folder, for provider entries that wait.
+    pub dir: PathBuf,
     /// The log.
     pub origin: Origin,
     /// Makes answers.
@@ -117,6 +120,7 @@ impl App {
     #[allow(clippy::too_many_arguments, reason = "the parts of a DP, named, once")]
     pub fn new(
         clock: Clock,
+        dir: PathBuf,
         origin: Origin,
         answering: Arc<Answering>,
         pool: Arc<Pool>,
@@ -131,6 +135,7 @@ impl App {
     ) -> Self {
         Self {
             clock,
+            dir,
             origin,
             answering,
             pool,

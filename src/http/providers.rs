@@ -15,8 +15,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
 };
 use waymark_mapping::{
+    entry::Provider,
     names::Domain,
-    provider::{ProviderKey, ProviderLeaf},
+    provider::{ProviderKey, ProviderLeaf, ProviderRefused},
 };
 use waymark_runtime::{
     listen::Peer,
@@ -25,13 +26,14 @@ use waymark_runtime::{
 
 use super::{
     App,
-    error::{self, OPERATOR_ONLY},
+    error::{self, LOG_READ_ONLY, OPERATOR_ONLY},
     v1::{Bytes, json},
 };
 use crate::{
     api::{PROVIDER_MEDIA_TYPE, PROVIDERS_DEFAULT, PROVIDERS_MAX, ProviderKeyView, ProvidersQuery},
     onboarding::{self, PROVIDER_BYTES_MAX},
     published::AnswerError,
+    sequencer::pool::PoolRefused,
 };
 
 /// GET /v1/providers: a page, and where the next one is. A domain's keys are never parted.
@@ -100,8 +102,27 @@ pub async fn submit(
     }
     let snapshot = app.answering.published.snapshot().ok_or_else(|| error::answer(&AnswerError::NotReady))?;
     // Judged again with the batch, as of its head; here so that its sender learns at once what is wrong.
-    let mut providers = (*snapshot.providers).clone();
-    providers.apply(&entry, &app.origin, app.clock.now()).map_err(error::provider)?;
-    app.pool.add_provider(entry).map_err(error::pool)?;
-    Ok(StatusCode::ACCEPTED)
+    (*snapshot.providers).clone().apply(&entry, &app.origin, app.clock.now()).map_err(error::provider)?;
+    let queued = app.pool.add_provider(entry.clone(), |entry| follows(&app, entry));
+    queued.map_err(|refused| match refused {
+        PoolRefused::Overtaken => error::provider(ProviderRefused::NotNext),
+        other => error::pool(other),
+    })?;
+    // Nothing is answered before it is on the disk: from there it is offered again after a crash.
+    let dir = app.dir.clone();
+    let kept = tokio::task::spawn_blocking(move || onboarding::submit(&dir, &entry)).await;
+    match kept {
+        Ok(Ok(())) => Ok(StatusCode::ACCEPTED),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a provider entry could not be written to the folder of those that wait");
+            Err(Problem::new(LOG_READ_ONLY, "The entry could not be kept. Send it again.").retry_after(5))
+        }
+        Err(error) => Err(error::internal(&error)),
+    }
+}
+
+/// Whether an entry still follows from what is published.
+fn follows(app: &App, entry: &Provider) -> bool {
+    let Some(snapshot) = app.answering.published.snapshot() else { return false };
+    (*snapshot.providers).clone().apply(entry, &app.origin, app.clock.now()).is_ok()
 }

@@ -57,7 +57,7 @@ use waymark_runtime::{
     config::{self, ConfigError},
     durable,
     fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
-    keyfile,
+    keyfile, leftovers,
     listen::{self, Capped, Server},
     problem::{self, Kind, Problem},
     proxies::Proxies,
@@ -248,6 +248,7 @@ pub struct Running {
 /// What listening said, or that the accounts cannot be read.
 pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
     let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?.behind(settings.proxies.clone());
+    leftovers::sweep(&settings.dir);
     let fetcher = Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &settings.roots);
     let follows = settings.log.is_some();
     let relay = settings.dp.as_ref().map(|url| {

@@ -28,7 +28,7 @@ use waymark_mapping::{
 use waymark_runtime::{
     clock::Clock,
     config::{self, ConfigError},
-    durable, keyfile,
+    durable, keyfile, leftovers,
     listen::{self, Server},
     problem,
     proxies::Proxies,
@@ -149,6 +149,7 @@ pub struct Running {
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
     let Settings { dir, identity, codes, code_secrets, listen, tls, proxies } = settings;
     let listener = listen::bind_tls(listen, tls.as_ref()).await?.behind(proxies);
+    leftovers::sweep(&dir);
     let own_url = listener.url()?;
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
     let returning = Returning::open(&dir, &identity.secret.to_seed())?;

@@ -8,8 +8,11 @@
 //! 5. **apply**  tiles to the public folder.                     Die here: the next start applies them again.
 //! 6. **publish** the checkpoint, once it is cosigned.           Die here: the next start has it cosigned again.
 //!
-//! Any error from 1 on is fatal for the sequencer: what is on the disk is then unknown, and only reading it back tells.
+//! Any error from 1 on ends the work with what is in memory: what is on the disk is then unknown, and only reading it back tells, at the
+//! next start or, after a full disk, when there is room again ([`super::room`]).
 //! Recovery ([`super::recover`]) and the fault tests run these same functions.
+
+use std::{io, sync::Arc};
 
 use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
@@ -22,7 +25,7 @@ use waymark_log::{
 use super::sound::Sound;
 use crate::store::{Head, LogFiles, Purge, Rows, SealedRow, Staged, StoreError};
 
-/// Why a commit stopped. Whatever it was, the sequencer stops with it.
+/// Why a commit stopped. Whatever it was, nothing is signed before the disk was read back.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// A store failed, and what it holds is not known.
@@ -64,6 +67,84 @@ pub trait Effects {
     /// # Errors
     /// [`StoreError`]; whether it was replaced is then not known.
     fn publish(&mut self, note: &str) -> Result<(), StoreError>;
+}
+
+/// A step of the sequencer for which the disk is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// [`Effects::stage`].
+    Stage,
+    /// [`Effects::swap_head`].
+    SwapHead,
+    /// [`Effects::write_tiles`].
+    WriteTiles,
+    /// [`Effects::publish`].
+    Publish,
+    /// Looking whether there is room again.
+    Room,
+}
+
+/// When a step is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before anything is done: a fault here has written nothing.
+    Before,
+    /// When all is done: a fault here has written everything.
+    After,
+}
+
+/// Says at each step whether the disk fails: tests have it. A DP's own disk is asked itself.
+pub type Hindrance = Arc<dyn Fn(Step, When) -> io::Result<()> + Send + Sync>;
+
+/// The stores of a running DP, with what tests put in front of them.
+pub struct Hindered<'a> {
+    /// The stores.
+    pub disk: Disk<'a>,
+    /// What hinders them.
+    pub by: Option<&'a Hindrance>,
+}
+
+impl Hindered<'_> {
+    /// Whether a step fails.
+    ///
+    /// # Errors
+    /// The fault.
+    pub fn ask(&self, step: Step, when: When) -> Result<(), StoreError> {
+        let asked = self.by.map_or(Ok(()), |hindrance| hindrance(step, when));
+        asked.map_err(|error| StoreError::Io { path: "the disk".into(), error })
+    }
+
+    fn around(
+        &mut self,
+        step: Step,
+        effect: impl FnOnce(&mut Disk<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.ask(step, When::Before)?;
+        effect(&mut self.disk)?;
+        self.ask(step, When::After)
+    }
+}
+
+impl Effects for Hindered<'_> {
+    fn stage(&mut self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError> {
+        self.around(Step::Stage, |disk| disk.stage(staged, rows, purges))
+    }
+
+    fn read_tile(&mut self, tile: Tile) -> Result<(Tile, Vec<u8>), StoreError> {
+        self.disk.read_tile(tile)
+    }
+
+    fn swap_head(&mut self, old: Option<&str>, new: &str) -> Result<(), StoreError> {
+        self.around(Step::SwapHead, |disk| disk.swap_head(old, new))
+    }
+
+    fn write_tiles(&mut self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError> {
+        self.around(Step::WriteTiles, |disk| disk.write_tiles(files))
+    }
+
+    fn publish(&mut self, note: &str) -> Result<(), StoreError> {
+        self.around(Step::Publish, |disk| disk.publish(note))
+    }
 }
 
 /// The stores of a DP.

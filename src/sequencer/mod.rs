@@ -1,8 +1,8 @@
 //! The one writer. A thread of its own takes what is pending, computes a batch, commits it, has it cosigned, and publishes.
 //!
 //! `pool` is what waits, `dating` says when a head may be signed, `batch` computes, judging by `rests` again what was authorised, `sound` judges as monitors do,
-//! `commit` makes durable and signs, `writer` is these steps in their order, `recover` reads back, `purge` deletes what is
-//! over. One batch is finished, cosignatures included, before the next is begun: so a look-up never meets a record whose
+//! `commit` makes durable and signs, `writer` is these steps in their order, `recover` reads back, `room` waits for a full disk,
+//! `purge` deletes what is over. One batch is finished, cosignatures included, before the next is begun: so a look-up never meets a record whose
 //! checkpoint is not cosigned, and there is never more than one version of a CSI on its way.
 
 pub mod accepted;
@@ -13,6 +13,7 @@ pub mod pool;
 pub mod purge;
 pub mod recover;
 pub mod rests;
+mod room;
 pub mod sound;
 pub mod writer;
 
@@ -35,10 +36,12 @@ use waymark_mapping::entry::HEAD_INTERVAL_MS_MAX;
 use waymark_runtime::{clock::Clock, random};
 
 use self::{
+    accepted::Accepted,
     batch::Batch,
-    commit::{CommitError, Disk, Effects},
+    commit::{CommitError, Disk, Effects, Hindered, Hindrance},
     dating::{CONFIRM_AFTER, Confirmed, Untimed, may_be_dated},
     pool::{Done, Pool, Taken},
+    recover::RecoverError,
     writer::{Faulty, Made, Writer},
 };
 use crate::{
@@ -51,7 +54,7 @@ use crate::{
 /// How often it is looked whether something is to be deleted.
 const PURGE_EVERY: Duration = Duration::from_millis(500);
 
-/// Why the sequencer stopped. The DP then serves reads only, until it is started again.
+/// Why the sequencer stopped. Nothing is signed any more until the DP is started again; the program `waymark-dp` then ends.
 #[derive(Debug, thiserror::Error)]
 pub enum Stopped {
     /// Not even a head alone could be made that monitors would find nothing wrong with.
@@ -63,6 +66,9 @@ pub enum Stopped {
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// When there was room on the disk again, what is there did not allow to go on.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     /// A witness knows more than we do.
     #[error(transparent)]
     Witnessing(#[from] WitnessingError),
@@ -96,6 +102,17 @@ pub struct Workshop {
     pub metrics: BatchMetrics,
     /// Why no head is signed now, for the operators.
     pub untimed: watch::Sender<Option<Untimed>>,
+    /// Findings with which the log goes on all the same.
+    pub accepted: Accepted,
+    /// What tests put in front of the disk.
+    pub hindrance: Option<Hindrance>,
+}
+
+impl Workshop {
+    fn disk(&self) -> Hindered<'_> {
+        let disk = Disk { rows: &*self.rows, head: &self.head, files: &self.files };
+        Hindered { disk, by: self.hindrance.as_ref() }
+    }
 }
 
 /// The running sequencer.
@@ -119,10 +136,10 @@ impl Sequencer {
         let (wake, woken) = mpsc::channel();
         let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None };
         let thread = thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
-            let result = run.run();
+            let result = run.run_through_full_disks();
             run.workshop.pool.close(Done::default());
             if let Err(why) = &result {
-                tracing::error!(%why, "the sequencer has stopped; reads go on, writes are refused");
+                tracing::error!(%why, "the sequencer has stopped: nothing is signed any more until the next start");
                 stopped(why);
             }
             result
@@ -161,9 +178,11 @@ struct Run {
 }
 
 impl Run {
-    fn run(&mut self) -> Result<(), Stopped> {
-        self.take_up_published()?;
-        self.publish(&[], Vec::new(), Done::default())?;
+    /// Has the signed head cosigned, which makes these versions the latest, and then makes one batch after the other.
+    fn run(&mut self, versions: Vec<([u8; 32], u32)>) -> Result<(), Stopped> {
+        self.publish(&[], versions, Done::default())?;
+        // Not before: a change is judged over what is published, and must not be made a second time.
+        self.workshop.pool.reopen();
         let mut purged_at = None::<Instant>;
         while !self.stop.load(Ordering::SeqCst) {
             let begun = Instant::now();
@@ -253,8 +272,7 @@ impl Run {
         let made = made.inspect(|made| self.tell_of(made, &mut done)).map_err(Stopped::from);
         let committed = made.and_then(|Made { sound, .. }| {
             let left_out: Vec<[u8; 32]> = sound.batch().left_out.iter().map(|l| l.csi_key).collect();
-            let mut disk = Disk { rows: &*w.rows, head: &w.head, files: &w.files };
-            let versions = self.writer.commit(sound, &mut disk, &w.sealer, &w.signer)?;
+            let versions = self.writer.commit(sound, &mut w.disk(), &w.sealer, &w.signer)?;
             w.metrics.commit.add(begun.elapsed());
             Ok((left_out, versions))
         });
@@ -286,6 +304,7 @@ impl Run {
             );
             self.workshop.metrics.dropped.add();
             self.workshop.pool.dropped(done);
+            self.workshop.pool.set_aside(&made.sound.batch().entries);
         }
     }
 
@@ -310,12 +329,19 @@ impl Run {
         };
         self.confirmed = Some((quorum, Instant::now()));
         w.metrics.witnesses.add(begun.elapsed());
-        Disk { rows: &*w.rows, head: &w.head, files: &w.files }.publish(&cosigned)?;
         let published: &Published = &w.published.published;
+        let written = w.disk().publish(&cosigned);
+        // The checkpoint's file is for those who copy the folder. The head and its tiles are durable: what is new may be seen without it.
+        let is_news = published.snapshot().is_none_or(|shown| shown.size < self.writer.signed.size());
+        let full = match written {
+            Ok(()) => None,
+            Err(why) if is_news && why.is_full() => Some(why),
+            Err(why) => return Err(why.into()),
+        };
         if let Some(snapshot) = self.writer.snapshot(cosigned) {
             published.replace(snapshot, versions);
         }
         w.pool.published(left_out, done);
-        Ok(())
+        full.map_or(Ok(()), |why| Err(why.into()))
     }
 }

@@ -1,14 +1,18 @@
 //! Changes that wait for the next batch: bounded, at most one a CSI, the same request on the same ticket.
 //!
-//! A pending change is in memory only; nobody has been told anything yet. A crash loses it, and its sender asks again.
+//! A pending change is in memory only; nobody has been told anything yet. A crash loses it, and its sender asks again. A provider entry
+//! or a config entry lies in a folder too, until a published head holds it ([`crate::onboarding`]), and is offered anew after a crash.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
-use waymark_mapping::entry::{CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Config, ENTRIES_PER_HEAD_MAX, Provider};
+use waymark_mapping::{
+    entry::{CHANGES_PER_BATCH_MIN, CHANGES_PER_HEAD_MAX, Config, ENTRIES_PER_HEAD_MAX, Entry, Provider},
+    names::Domain,
+};
 
 use super::batch::{Intake, PendingChange};
 
@@ -47,9 +51,12 @@ pub enum PoolRefused {
     /// The queue is full.
     #[error("the queue is full")]
     Full,
-    /// The sequencer has stopped.
+    /// The sequencer has stopped, or waits for room on the disk.
     #[error("the log is read-only")]
     ReadOnly,
+    /// No batch with it could be signed.
+    #[error("by a fault of this program no batch with it can be signed; it is tried again after a restart. Report it")]
+    Spoils,
 }
 
 struct Waiting {
@@ -71,12 +78,18 @@ enum ConfigOnItsWay {
 struct Inner {
     waiting: Vec<Waiting>,
     providers: Vec<Provider>,
+    /// Provider entries in a batch that is not published yet.
+    providers_taken: Vec<Provider>,
+    /// Provider entries with which no batch could be signed, oldest first.
+    spoiling: VecDeque<Provider>,
     config: ConfigOnItsWay,
     /// CSIs with a change on its way, from here until it is published.
     in_flight: HashSet<[u8; 32]>,
     /// Full-width digests of requests on their way, for retries.
     tickets: HashMap<[u8; 32], Ticket>,
     closed: bool,
+    /// Why the log waits for room on the disk, if it does.
+    full: Option<String>,
 }
 
 /// The queue.
@@ -158,24 +171,40 @@ impl Pool {
         Ok(ticket)
     }
 
-    /// Queues a provider entry.
+    /// Queues a provider entry, if it still follows from what is published. The same entry takes no second place, neither here nor in the
+    /// batch in hand.
+    ///
+    /// An entry leaves the batch in hand only after it was published. So whoever is not found here sees, in `is_next`, all that was
+    /// logged before.
     ///
     /// # Errors
     /// [`PoolRefused`].
-    pub fn add_provider(&self, provider: Provider) -> Result<(), PoolRefused> {
+    pub fn add_provider(&self, provider: Provider, is_next: impl FnOnce(&Provider) -> bool) -> Result<(), PoolRefused> {
         let mut inner = self.inner();
         if inner.closed {
             return Err(PoolRefused::ReadOnly);
         }
-        // The same entry, sent again, takes no second place.
-        if inner.providers.contains(&provider) {
-            return Ok(());
+        if inner.spoiling.contains(&provider) {
+            return Err(PoolRefused::Spoils);
         }
-        if inner.providers.len() >= PROVIDERS_MAX {
-            return Err(PoolRefused::Full);
+        let mut on_their_way = inner.providers.iter().chain(&inner.providers_taken);
+        let same_keys = on_their_way.find(|p| p.domain == provider.domain && p.role == provider.role);
+        match same_keys {
+            Some(other) if *other == provider => return Ok(()),
+            _ if inner.providers.len() >= PROVIDERS_MAX => return Err(PoolRefused::Full),
+            // Of two entries over one state of the keys only one can be logged.
+            Some(_) => return Err(PoolRefused::InFlight),
+            None if !is_next(&provider) => return Err(PoolRefused::Overtaken),
+            None => {}
         }
         inner.providers.push(provider);
         Ok(())
+    }
+
+    /// Whether a provider entry of this domain is on its way.
+    pub fn is_on_its_way(&self, domain: &Domain) -> bool {
+        let inner = self.inner();
+        inner.providers.iter().chain(&inner.providers_taken).any(|p| p.domain == *domain)
     }
 
     /// Queues a config entry, unless one is on its way: offering it again does nothing.
@@ -198,6 +227,7 @@ impl Pool {
         let mut inner = self.inner();
         let mut taken = Taken::default();
         taken.intake.providers = std::mem::take(&mut inner.providers);
+        inner.providers_taken.extend_from_slice(&taken.intake.providers);
         taken.intake.config = inner.config.take();
         let mut entries = taken.intake.providers.len() + usize::from(taken.intake.config.is_some());
         let mut fits = 0;
@@ -232,11 +262,31 @@ impl Pool {
     /// is told what became of their change.
     pub fn published(&self, left_out: &[[u8; 32]], done: Done) {
         self.over(done, |csi_key| if left_out.contains(csi_key) { Outcome::Overtaken } else { Outcome::Published });
+        let mut inner = self.inner();
+        inner.providers_taken.clear();
+        if matches!(inner.config, ConfigOnItsWay::Taken) {
+            inner.config = ConfigOnItsWay::None;
+        }
     }
 
     /// A batch was dropped before it was signed: whoever waits is told, and nobody waits for it any more.
     pub fn dropped(&self, done: &mut Done) {
         self.over(std::mem::take(done), |_| Outcome::Dropped);
+    }
+
+    /// What was taken for a batch that was dropped, and is not in the one that takes its place either (`entries`): it is not offered
+    /// again. Else one entry could have every batch dropped.
+    pub fn set_aside(&self, entries: &[Vec<u8>]) {
+        let mut inner = self.inner();
+        let taken = std::mem::take(&mut inner.providers_taken);
+        let (logged, spoiling) =
+            taken.into_iter().partition(|p| entries.contains(&Entry::Provider(p.clone()).encode()));
+        inner.providers_taken = logged;
+        let spoiling: Vec<Provider> = spoiling;
+        inner.spoiling.extend(spoiling);
+        while inner.spoiling.len() > PROVIDERS_MAX {
+            inner.spoiling.pop_front();
+        }
     }
 
     fn over(&self, done: Done, outcome: impl Fn(&[u8; 32]) -> Outcome) {
@@ -245,14 +295,36 @@ impl Pool {
             for (csi_key, _) in &done.0 {
                 inner.in_flight.remove(csi_key);
             }
-            if matches!(inner.config, ConfigOnItsWay::Taken) {
-                inner.config = ConfigOnItsWay::None;
-            }
         }
         for (csi_key, sender) in &done.0 {
             let _ = sender.send(outcome(csi_key));
         }
         self.inner().tickets.retain(|_, ticket| *ticket.borrow() == Outcome::Pending);
+    }
+
+    /// The disk is full: until [`Pool::reopen`] nothing is taken, and whoever waits is told that the outcome is not known.
+    pub fn pause(&self, why: String) {
+        self.close(Done::default());
+        self.inner().full = Some(why);
+    }
+
+    /// After [`Pool::pause`], and only then: there is room again, and all that is signed is published. What lies in the folders is
+    /// offered anew.
+    pub fn reopen(&self) {
+        let mut inner = self.inner();
+        if inner.full.take().is_none() {
+            return;
+        }
+        inner.providers.clear();
+        inner.providers_taken.clear();
+        inner.config = ConfigOnItsWay::None;
+        inner.tickets.retain(|_, ticket| *ticket.borrow() == Outcome::Pending);
+        inner.closed = false;
+    }
+
+    /// Why the log waits for room on the disk, if it does.
+    pub fn full(&self) -> Option<String> {
+        self.inner().full.clone()
     }
 
     /// The sequencer stops: nothing more is taken, and whoever waits is told that the outcome is not known.

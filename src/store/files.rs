@@ -40,6 +40,14 @@ impl LogFiles {
         &self.folder
     }
 
+    /// Checks that there is room for so many bytes.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn check_room(&self, bytes: usize) -> Result<(), StoreError> {
+        durable::check_room(&self.folder, bytes).map_err(StoreError::io(&self.folder))
+    }
+
     /// Writes the tiles of a batch; those that are there already must be the same.
     ///
     /// # Errors
@@ -125,8 +133,16 @@ impl LogFiles {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn entries(&self, size: u64, mut each: impl FnMut(Vec<u8>)) -> Result<(), StoreError> {
-        let mut next = 0;
+    pub fn entries(&self, size: u64, each: impl FnMut(Vec<u8>)) -> Result<(), StoreError> {
+        self.entries_from(0, size, each)
+    }
+
+    /// The same from the bundle on in which `start` lies.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn entries_from(&self, start: u64, size: u64, mut each: impl FnMut(Vec<u8>)) -> Result<(), StoreError> {
+        let mut next = start / TILE_WIDTH * TILE_WIDTH;
         while next < size {
             let wanted = Tile::bundle_of(next, size).ok_or_else(|| StoreError::Missing("a bundle".to_owned()))?;
             let (tile, bytes) = self.read(wanted)?;

@@ -39,6 +39,15 @@ impl Head {
         String::from_utf8(note.to_vec()).map(Some).map_err(|_| damaged())
     }
 
+    /// Checks that there is room for so many bytes beside it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn check_room(&self, bytes: usize) -> Result<(), StoreError> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        durable::check_room(folder, bytes).map_err(StoreError::io(folder))
+    }
+
     /// Replaces the head if it is still `old`.
     ///
     /// # Errors

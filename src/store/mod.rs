@@ -25,6 +25,7 @@ use waymark_log::{
     tile::{Tile, TileError},
     time::UnixMillis,
 };
+use waymark_runtime::durable;
 
 #[cfg(feature = "sled")]
 pub use self::sled::SledRows;
@@ -67,6 +68,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk was full, and nothing else.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if durable::is_full(error))
+    }
+
     fn io(path: &std::path::Path) -> impl Fn(io::Error) -> Self + '_ {
         move |error| Self::Io { path: path.to_owned(), error }
     }
@@ -122,6 +128,14 @@ pub trait Rows: Send + Sync {
     /// # Errors
     /// [`StoreError`]: whether anything was written is then not known.
     fn stage(&self, staged: &Staged, rows: &[SealedRow], purges: &[Purge]) -> Result<(), StoreError>;
+
+    /// Opens the store again after a write that failed, so that it holds what is on the disk. Readers wait for that.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store then answers nothing, until this is called again and goes well.
+    fn reopen(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// All purges that are not done.
     ///
@@ -235,12 +249,12 @@ fn encode_staged(staged: &Staged) -> Vec<u8> {
         bytes.extend_from_slice(&(content.len() as u32).to_be_bytes());
         bytes.extend_from_slice(content);
     }
-    waymark_runtime::durable::with_checksum(&bytes)
+    durable::with_checksum(&bytes)
 }
 
 fn decode_staged(stored: &[u8]) -> Result<Staged, StoreError> {
     let damaged = || StoreError::Damaged("the staged batch".to_owned());
-    let bytes = waymark_runtime::durable::check_checksum(stored).ok_or_else(damaged)?;
+    let bytes = durable::check_checksum(stored).ok_or_else(damaged)?;
     parse_staged(bytes).ok_or_else(damaged)
 }
 

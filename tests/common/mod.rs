@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod hand;
+pub mod program;
 pub mod tap;
 
 use std::{path::Path, time::Duration};
@@ -102,6 +103,24 @@ impl Witnesses {
 
     pub fn lines(&self) -> Vec<(String, Vkey, String)> {
         (1..).zip(&self.running).map(|(i, w)| (format!("w{i}"), w.vkey().clone(), w.url())).collect()
+    }
+
+    /// Stops them all, and gives where they are, so that they can be had back there.
+    pub async fn leave(&mut self) -> Vec<(std::path::PathBuf, std::net::SocketAddr)> {
+        let mut places = vec![];
+        for (w, dir) in std::mem::take(&mut self.running).into_iter().zip(&self.dirs) {
+            places.push((dir.clone(), w.address()));
+            w.stop().await;
+        }
+        places
+    }
+
+    /// Has them back.
+    pub async fn come_back(&mut self, places: Vec<(std::path::PathBuf, std::net::SocketAddr)>) {
+        for (dir, address) in places {
+            let settings = witness::Settings { listen: address, ..witness::load(&dir).unwrap() };
+            self.running.push(witness::start(settings, Clock::System).await.unwrap());
+        }
     }
 
     pub fn know(&self, log: &Vkey) {

@@ -10,24 +10,27 @@ use waymark::{
     config::{Settings, names},
     dp,
     http::CHANGES_MAX,
+    init::provider_entry,
+    onboarding,
+    sequencer::pool::PROVIDERS_MAX,
 };
 use waymark_log::checkpoint::Origin;
 use waymark_mapping::{
-    entry::{Entry, ProviderAction},
+    entry::{Entry, ProviderAction, ProviderRole},
     event::EventKind,
     identifier::Csi,
     names::Region,
     signed::SignedStruct,
     wire::encode,
 };
-use waymark_runtime::{clock::Clock, process, random};
+use waymark_runtime::{clock::Clock, process};
 
 use super::{
     book::{self, Book, Call},
     changes::entry,
     scene::{Scene, body_for},
 };
-use crate::common::{LOUD, QUIET, Stage, Witnesses, csi, key, make_dp, until};
+use crate::common::{LOUD, QUIET, Stage, Witnesses, csi, domain, key, make_dp, until};
 
 /// A DP whose witnesses have never been there: nothing is published.
 pub async fn nothing_published(book: &Book) {
@@ -47,14 +50,7 @@ pub async fn nothing_published(book: &Book) {
     let import = Call::new("import", body_for("import", &origin, &ann)).by_msp(&origin, (QUIET, &key(QUIET)));
     send(import).await.is(503, "not-ready");
     send(Call::new("listProviders", "")).await.is(503, "not-ready");
-    let mut entry = waymark::init::provider_entry(
-        &crate::common::domain(QUIET),
-        waymark_mapping::entry::ProviderRole::MSP,
-        false,
-        1,
-        &origin,
-        &ann,
-    );
+    let mut entry = provider_entry(&domain(QUIET), ProviderRole::MSP, false, 1, &origin, &ann);
     entry.by_valid = entry.by_key.clone();
     send(Call::new("submitProvider", Entry::Provider(entry).encode())).await.is(503, "not-ready");
     send(Call::new("checkpoint", "")).await.well(404);
@@ -103,19 +99,21 @@ pub async fn no_witness(book: &Book) {
     scene.stage.dp.stop().await.unwrap();
 }
 
-/// More provider entries than wait.
+/// Two provider entries over the same keys, and then more provider entries than wait.
 async fn providers_until_busy(scene: &Scene<'_>) {
-    let quiet = key(QUIET);
-    for _ in 0..600 {
-        let new = waymark_log::key::SecretKey::from_seed(&random::bytes());
-        let entry = entry(scene, ProviderAction::Add, &new, Some(&quiet));
-        let answer = scene.plain("submitProvider", Entry::Provider(entry).encode()).await;
-        if answer.status == 503 {
-            return answer.is(503, "busy");
-        }
-        answer.well(202);
+    let submit = async |new: &str| {
+        let entry = entry(scene, ProviderAction::Add, &key(new), Some(&key(QUIET)));
+        scene.plain("submitProvider", Entry::Provider(entry).encode()).await
+    };
+    submit("next").await.well(202);
+    submit("another").await.is(409, "change-in-flight");
+    for i in 0..PROVIDERS_MAX {
+        let first = format!("m{i:03}.example");
+        let entry = provider_entry(&domain(&first), ProviderRole::MSP, false, 1, scene.origin(), &key(&first));
+        onboarding::submit(&scene.stage.root.path().join("dp"), &entry).unwrap();
     }
-    panic!("there is always room for another provider entry");
+    until("all places to be taken", async || submit("another").await.status == 503).await;
+    submit("another").await.is(503, "busy");
 }
 
 /// The same change, sent more often than there are places for a network: all wait for one ticket. One of them is returned, to see how it ends.

@@ -281,7 +281,7 @@ impl Life {
             entry.by_key = Optional24(Some(key.sign(&entry.key_message(&origin())).into()));
         }
         entry.by_valid = Optional24(by.map(|by| by.sign(&entry.valid_message(&origin())).into()));
-        let _ = running.pool.add_provider(entry);
+        let _ = running.pool.add_provider(entry, |_| true);
     }
 
     fn config(&mut self) {

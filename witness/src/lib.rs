@@ -37,6 +37,7 @@ use waymark_log::{
 };
 use waymark_runtime::{
     clock::Clock,
+    leftovers,
     listen::{self, Server},
     metrics::Meter,
     operations::{Operations, Running as Told, show_connections},
@@ -181,6 +182,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
 fn open(data_dir: &Path, cosigner: Cosigner, clock: Clock) -> Result<Service, StartError> {
     let list = LogList::load(data_dir)?;
     let state = State::open(&data_dir.join(config::STATE_FILE), cosigner, clock.clone())?;
+    // Nobody else runs on this folder: the state is locked.
+    leftovers::sweep(data_dir);
     for origin in state.origins() {
         let (Some(cosigned), Some(entry)) = (state.latest(&origin)?, list.find(&origin)) else {
             tracing::warn!(%origin, "cosigned before and no longer listed");
