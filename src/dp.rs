@@ -289,7 +289,8 @@ async fn take_in(desk: Desk, pool: Arc<Pool>, answering: Arc<Answering>, clock: 
             files: &answering.files,
             size: snapshot.size,
         };
-        let providers = onboarding::take_in(&desk.dir, &pool, logged);
+        let is_current = || answering.published.snapshot().is_some_and(|now| now.size == snapshot.size);
+        let providers = onboarding::take_in(&desk.dir, &pool, logged, is_current);
         let taken = desk.take_in(&snapshot, &pool).map_err(|e| e.to_string());
         let taken = providers.map_err(|e| e.to_string()).and(taken);
         if let Err(error) = &taken

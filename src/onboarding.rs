@@ -137,11 +137,17 @@ fn entries_in(folder: &Path, most: usize) -> io::Result<Vec<Waiting>> {
 }
 
 /// Takes in what lies in the folder: offers to the pool what follows, moves away what is logged or does not follow. Of each domain one
-/// entry is on its way at a time: what does not follow yet may follow from that one.
+/// entry is on its way at a time: what does not follow yet may follow from that one. `is_current` says whether `published` is still the
+/// newest: what was published since then must not be offered again.
 ///
 /// # Errors
 /// If the folders or the log cannot be read or written.
-pub fn take_in(dir: &Path, pool: &Pool, published: Logged<'_>) -> Result<(), StoreError> {
+pub fn take_in(
+    dir: &Path,
+    pool: &Pool,
+    published: Logged<'_>,
+    is_current: impl Fn() -> bool,
+) -> Result<(), StoreError> {
     let at = folder(dir, "incoming");
     let io = |error| StoreError::Io { path: at.clone(), error };
     let mut left = Vec::new();
@@ -150,13 +156,17 @@ pub fn take_in(dir: &Path, pool: &Pool, published: Logged<'_>) -> Result<(), Sto
             Err(why) => refuse(dir, &path, &why).map_err(io)?,
             Ok(entry) if pool.is_on_its_way(&entry.domain) => drop(entry),
             Ok(entry) => {
-                if let Err(why) = offer(pool, published, &entry) {
+                if let Err(why) = offer(pool, published, &is_current, &entry) {
                     left.push((path, entry, why));
                 }
             }
         }
     }
-    for (path, entry, why) in left.into_iter().filter(|(_, entry, _)| !pool.is_on_its_way(&entry.domain)) {
+    for (path, entry, why) in left {
+        // In this order: what is no longer on its way was published before, and then this is not the newest any more.
+        if pool.is_on_its_way(&entry.domain) || !is_current() {
+            continue;
+        }
         if published.has_lately(&entry)? || published.shows(&entry) {
             move_to(dir, "accepted", &path).map_err(io)?;
         } else {
@@ -166,10 +176,13 @@ pub fn take_in(dir: &Path, pool: &Pool, published: Logged<'_>) -> Result<(), Sto
     Ok(())
 }
 
-/// Offers an entry to the pool. A pool that is full or closed is tried again with the next round.
-fn offer(pool: &Pool, published: Logged<'_>, entry: &Provider) -> Result<(), String> {
+/// Offers an entry to the pool. A pool that is full or closed is tried again with the next round, and so is what was overtaken.
+fn offer(pool: &Pool, published: Logged<'_>, is_current: &impl Fn() -> bool, entry: &Provider) -> Result<(), String> {
     let mut verdict = Ok(());
     let is_next = |entry: &Provider| {
+        if !is_current() {
+            return false;
+        }
         verdict = published.judge(entry);
         verdict.is_ok()
     };

@@ -339,7 +339,7 @@ impl Run {
             Err(why) => return Err(why.into()),
         };
         if let Some(snapshot) = self.writer.snapshot(cosigned) {
-            published.replace(snapshot, versions);
+            w.pool.show(|| published.replace(snapshot, versions));
         }
         w.pool.published(left_out, done);
         full.map_or(Ok(()), |why| Err(why.into()))

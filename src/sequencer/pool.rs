@@ -258,6 +258,14 @@ impl Pool {
         inner.waiting.is_empty() && inner.providers.is_empty() && !matches!(inner.config, ConfigOnItsWay::Waiting(_))
     }
 
+    /// Has what was taken published by this, in one moment for whoever offers a provider entry: whoever has seen the batch published may
+    /// offer the next entry.
+    pub fn show(&self, replace: impl FnOnce()) {
+        let mut inner = self.inner();
+        replace();
+        inner.providers_taken.clear();
+    }
+
     /// A batch was published, without the changes of the CSIs that were left out: all its CSIs may change again, and whoever waits
     /// is told what became of their change.
     pub fn published(&self, left_out: &[[u8; 32]], done: Done) {
