@@ -3,7 +3,7 @@
 //! | the connection comes from | the request counts for |
 //! |---|---|
 //! | an address that is not in `trusted_proxies` | that address; no header is read, since anybody can write one |
-//! | a trusted proxy, with the header | the rightmost address in it that is no trusted proxy (to its left: the client's word) |
+//! | a trusted proxy, with the header | the rightmost address in it that is no trusted proxy (left of it: the client's word) |
 //! | a trusted proxy, all addresses in the header trusted | the leftmost address |
 //! | a trusted proxy, without the header | the proxy: an operator who asks from the machine itself |
 //! | a trusted proxy, and no address where one is to be read | nobody: the request is refused with 400 |
