@@ -15,7 +15,7 @@
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
 //! visible_mappings = 8            # most mappings of one identifier that everybody sees; at most 32
-//! trusted_proxies = []            # address ranges such as ["127.0.0.1", "::1"]: connections from there carry requests of others
+//! trusted_proxies = []            # ranges such as ["127.0.0.1", "::1"]: connections from there carry others' requests
 //! # proxy_header = "X-Forwarded-For"   # in which those proxies name the client's address; not without trusted_proxies
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
@@ -81,8 +81,8 @@ pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
 /// Look-ups a minute for each address unless said otherwise.
 pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
-/// Requests a minute for each address, besides look-ups, unless said otherwise: 300 people behind one address (carrier-grade NAT) who
-/// each send twenty, and all enter in the same minute.
+/// Requests a minute for each address, besides look-ups, unless said otherwise: 300 people behind one address
+/// (carrier-grade NAT) who each send twenty, and all enter in the same minute.
 pub const REQUESTS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Look-ups a minute that each MSP may relay, unless said otherwise: a hundred a second.
 pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;

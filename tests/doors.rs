@@ -24,7 +24,8 @@ use waymark_runtime::{clock::Clock, fetch::Fetched, random};
 
 const BOB: &str = "tel:+4915112345642";
 const NOBODY: &str = "tel:+4915112345600";
-/// Requests of a flood at each door. The tables themselves are tried with 200,000 addresses: `src/http/limit.rs`, `runtime/src/budget.rs`.
+/// Requests of a flood at each door. The tables themselves are tried with 200,000 addresses: `src/http/limit.rs`,
+/// `runtime/src/budget.rs`.
 const FLOOD: u32 = 1200;
 
 async fn behind_a_proxy(adjust: impl FnOnce(&mut File)) -> Stage {
@@ -92,7 +93,8 @@ async fn behind_a_trusted_proxy_each_client_has_limits_of_its_own() {
     stage.stop().await;
 }
 
-/// Each program that serves strangers: a header that nobody is believed in is a mistake that would void every limit, if it were taken.
+/// Each program that serves strangers: a header that nobody is believed in is a mistake that would void every limit, if
+/// it were taken.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_header_without_proxies_is_refused_at_the_start() {
     let root = tempfile::tempdir().unwrap();
@@ -154,8 +156,8 @@ async fn without_trusted_proxies_a_stranger_does_not_choose_an_address() {
     stage.stop().await;
 }
 
-/// "The flood on look-ups, challenges and signed requests shuts nobody else out": from one /48 with as many /64s as requests, and then a
-/// stranger looks up, starts a challenge and objects to a claim, each at once.
+/// "The flood on look-ups, challenges and signed requests shuts nobody else out": from one /48 with as many /64s as
+/// requests, and then a stranger looks up, starts a challenge and objects to a claim, each at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_site_shuts_no_stranger_out_of_look_ups_challenges_and_objections() {
     let stage = behind_a_proxy(|file| (file.lookups_per_minute, file.requests_per_minute) = (20, 100)).await;

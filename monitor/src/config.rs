@@ -219,9 +219,9 @@ fn config_text(init: &Init) -> String {
          # Hits that are open keep the time under which they began.\n\
          renew_within_s = {}\n\
          \n\
-         # Address ranges of the proxies in front, such as [\"127.0.0.1\", \"::1\"]. Default: none. The limits for one address then\n\
-         # count the address that such a proxy names last in X-Forwarded-For (another header: proxy_header). Not named, all who\n\
-         # come through a proxy share the limits of one address.\n\
+         # Address ranges of the proxies in front, such as [\"127.0.0.1\", \"::1\"]. Default: none. Limits for one\n\
+         # address then count the address that such a proxy names last in X-Forwarded-For (or in proxy_header).\n\
+         # Not named, all who come through a proxy share the limits of one address.\n\
          # trusted_proxies = []\n\
          \n\
          # A log. More may follow, each under a heading of its own.\n\

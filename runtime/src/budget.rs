@@ -1,8 +1,9 @@
 //! How often somebody may do something in a fixed window of time.
 //!
-//! [`Budget`] counts whoever has shown who they are. [`AddressBudget`] counts strangers, who have nothing but an address, and
-//! addresses cost nothing: one customer of a hosting company has 65,536 times an IPv6 /64. So a request counts for its host, its
-//! site and its network at once, and no number of addresses keeps somebody out who has another network.
+//! [`Budget`] counts whoever has shown who they are. [`AddressBudget`] counts strangers, who have nothing but an
+//! address, and addresses cost nothing: one customer of a hosting company has 65,536 times an IPv6 /64. So a request
+//! counts for its host, its site and its network at once, and no number of addresses keeps somebody out who has another
+//! network.
 
 use std::{
     collections::HashMap,
@@ -83,12 +84,13 @@ pub struct Shares {
     pub network: u32,
 }
 
-/// Counts strangers by address, from zero again in each window. Windows begin at whole multiples of their length since 1970.
+/// Counts strangers by address, from zero again in each window. Windows begin at whole multiples of their length since
+/// 1970.
 ///
-/// The widest prefix is judged first, and what is refused is not stored: a flood from one network takes as many places as its
-/// network may come, whatever addresses it uses. A host or a site that finds its table full is judged by the wider prefixes
-/// alone. A network that finds no place shares a counter with others, drawn anew in each window: who exhausts one of those
-/// keeps one network in 65,536 out for a window, and cannot choose which.
+/// The widest prefix is judged first, and what is refused is not stored: a flood from one network takes as many places
+/// as its network may come, whatever addresses it uses. A host or a site that finds its table full is judged by the
+/// wider prefixes alone. A network that finds no place shares a counter with others, drawn anew in each window: who
+/// exhausts one of those keeps one network in 65,536 out for a window, and cannot choose which.
 #[derive(Debug)]
 pub struct AddressBudget {
     window_ms: u64,
@@ -121,7 +123,8 @@ impl AddressBudget {
     /// Counts one more.
     ///
     /// # Errors
-    /// Seconds until the next window, if it is one too many for the network, the site or the host. It is then not counted.
+    /// Seconds until the next window, if it is one too many for the network, the site or the host. It is then not
+    /// counted.
     pub fn count(&self, address: IpAddr, now: UnixMillis) -> Result<(), u64> {
         let window = now.get() / self.window_ms;
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,7 +241,8 @@ mod tests {
     #[test]
     fn two_hundred_thousand_ipv4_addresses_shut_no_other_network_out() {
         let budget = AddressBudget::new(MINUTE_MS, SHARES);
-        // As seen: 127.16.0.0/12, one request each. Here every network is within its share, and the hosts' table becomes full.
+        // As seen: 127.16.0.0/12, one request each. Here every network is within its share, and the hosts' table
+        // becomes full.
         assert_eq!(
             (0..210_000_u32).filter(|i| at_zero(&budget, (0x7f10_0000 + i).to_be_bytes().into())).count(),
             210_000

@@ -62,15 +62,16 @@ pub const GRACE_S_MAX: u64 = 5;
 /// process may not have twice as many file descriptors: half of those are kept, so that stores and our own requests never
 /// lack one.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// One address may have this part of all connections: a quarter, so that a relay with many users gets on. A trusted proxy may have
-/// all of them.
+/// One address may have this part of all connections: a quarter, so that a relay with many users gets on. A trusted
+/// proxy may have all of them.
 pub const SHARE_OF_CONNECTIONS: usize = 4;
 
 /// Most connections in the kernel's queue before they are accepted; the system may allow fewer. Where the queue is full, some
 /// systems let a client believe that it is connected, and nobody here knows of it.
 const QUEUE_MAX: u32 = 4096;
 
-/// Whose request it is, as an extension of each request: the address that [`Proxies::client`] gives, and the port of the connection.
+/// Whose request it is, as an extension of each request: the address that [`Proxies::client`] gives, and the port of
+/// the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 

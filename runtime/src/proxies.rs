@@ -2,14 +2,14 @@
 //!
 //! | the connection comes from | the request counts for |
 //! |---|---|
-//! | an address that is not in `trusted_proxies` | that address; headers of proxies are not read, since anybody can write one |
-//! | a trusted proxy, with the header | the rightmost address in it that is no trusted proxy; what stands to the left of that is the client's own word, and not read |
+//! | an address that is not in `trusted_proxies` | that address; no header is read, since anybody can write one |
+//! | a trusted proxy, with the header | the rightmost address in it that is no trusted proxy (left of it: the client's word) |
 //! | a trusted proxy, all addresses in the header trusted | the leftmost address |
 //! | a trusted proxy, without the header | the proxy: an operator who asks from the machine itself |
 //! | a trusted proxy, and no address where one is to be read | nobody: the request is refused with 400 |
 //!
-//! The header is a list of addresses with commas between them, one header line or more; a port behind an address is left out. One
-//! header is read and no other: a proxy that sets one passes on what the client wrote into the others.
+//! The header is a list of addresses with commas between them, one header line or more; a port behind an address is
+//! left out. One header is read and no other: a proxy that sets one passes on what the client wrote into the others.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -74,7 +74,8 @@ impl Proxies {
             HeaderName::try_from(name).map_err(|_| "proxy_header: not the name of an HTTP header".to_owned())?;
         if header == axum::http::header::FORWARDED {
             return Err(format!(
-                "proxy_header: `Forwarded` (RFC 7239) is not read; let the proxy set `{HEADER_DEFAULT}`, and remove this line"
+                "proxy_header: `Forwarded` (RFC 7239) is not read; let the proxy set `{HEADER_DEFAULT}`, and remove \
+                 this line"
             ));
         }
         Ok(Self { trusted: ranges, header, warned: Arc::default() })
@@ -142,7 +143,8 @@ impl std::fmt::Display for Proxies {
     }
 }
 
-/// An address, with a port or without: `192.0.2.1`, `192.0.2.1:5000`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:5000`.
+/// An address, with a port or without: `192.0.2.1`, `192.0.2.1:5000`, `2001:db8::1`, `[2001:db8::1]`,
+/// `[2001:db8::1]:5000`.
 fn parse(hop: &[u8]) -> Option<IpAddr> {
     let hop = std::str::from_utf8(hop).ok()?.trim_matches([' ', '\t']);
     let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).filter(|bare| bare.contains(':'));

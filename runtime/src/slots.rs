@@ -83,8 +83,8 @@ impl Slots {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot, waiting as long as all are at work; `None` if the address has its share and all of it is at work. Without an
-    /// address there is no share.
+    /// Takes a slot, waiting as long as all are at work; `None` if the address has its share and all of it is at work.
+    /// Without an address there is no share.
     pub(crate) async fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Slot> {
         loop {
             match self.look_for_room(address) {

@@ -56,8 +56,8 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Puts the parts together. `origin` is the log that requests are signed for and attestations are made for; each host may send
-    /// so many requests a minute.
+    /// Puts the parts together. `origin` is the log that requests are signed for and attestations are made for; each
+    /// host may send so many requests a minute.
     pub fn new(clock: Clock, origin: Origin, possession: Possession, requests_per_minute: u32) -> Self {
         let requests = RequestLimit::new(requests_per_minute);
         Self { clock, origin, possession, nonces: Nonces::default(), replays: Replays::default(), requests }

@@ -7,8 +7,8 @@
 //! | [`RelayLimit`] | MSPs that relay look-ups | domain |
 //! | [`Places`] | changes that wait for the log | network: whoever has fewest places gets the next |
 //!
-//! They slow a crawler down and are no more than that: an address is cheap. Limits that bind to accounts come with tokens. None of them
-//! has a state in which all who come are refused.
+//! They slow a crawler down and are no more than that: an address is cheap. Limits that bind to accounts come with
+//! tokens. None of them has a state in which all who come are refused.
 
 use std::{
     collections::HashMap,
@@ -113,8 +113,8 @@ impl RelayLimit {
     }
 }
 
-/// Places for requests that wait, shared out among the networks that are there: one has at most as many as are still free, so
-/// that any number of them leaves room for one more.
+/// Places for requests that wait, shared out among the networks that are there: one has at most as many as are still
+/// free, so that any number of them leaves room for one more.
 pub struct Places {
     max: usize,
     taken: Mutex<HashMap<Prefix, usize>>,

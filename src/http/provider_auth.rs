@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl App {
-    /// Checks the head of a POST that a provider has signed. Its body is checked against what this returns. It leaves nothing behind:
-    /// whoever relies on it counts it, and then takes its nonce with [`App::take_nonce`].
+    /// Checks the head of a POST that a provider has signed. Its body is checked against what this returns. It leaves
+    /// nothing behind: whoever relies on it counts it, and then takes its nonce with [`App::take_nonce`].
     ///
     /// # Errors
     /// A problem: missing, invalid, over, or by a key that does not count in this role now.
@@ -41,8 +41,8 @@ impl App {
         Ok(opened)
     }
 
-    /// Takes the nonce of a provider's request. They are in memory only: what a provider may ask for does the same when it is asked
-    /// twice, so a replay across a restart wins nothing.
+    /// Takes the nonce of a provider's request. They are in memory only: what a provider may ask for does the same when
+    /// it is asked twice, so a replay across a restart wins nothing.
     ///
     /// # Errors
     /// A problem: seen before.

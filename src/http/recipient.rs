@@ -1,7 +1,8 @@
 //! Who asks: the recipient's signature under a request, its time and its nonce.
 //!
-//! A nonce is remembered only where a request that is played again would do more than the first did: it sends a message, uses up a
-//! try, or shows what is hidden. A change makes its version once, and whoever only asks how a challenge stands learns nothing twice.
+//! A nonce is remembered only where a request that is played again would do more than the first did: it sends a
+//! message, uses up a try, or shows what is hidden. A change makes its version once, and whoever only asks how a
+//! challenge stands learns nothing twice.
 
 use std::{
     collections::HashSet,
@@ -19,16 +20,18 @@ use crate::{
     httpsig,
 };
 
-/// How long nonces are kept together, at least: a request is taken from five minutes before its time to five minutes after.
+/// How long nonces are kept together, at least: a request is taken from five minutes before its time to five minutes
+/// after.
 const GENERATION_MS: u64 = 2 * REQUEST_WINDOW_MS;
 const _: () = assert!(GENERATION_MS >= httpsig::VALID_S_MAX * 1000 + SKEW_MS);
-/// Most nonces of a generation: 667 requests a second, 17 bytes each, with the gaps of the table 9 MB; there are two generations.
+/// Most nonces of a generation: 667 requests a second, 17 bytes each, with the gaps of the table 9 MB; there are two
+/// generations.
 const NONCES_MAX: usize = 400_000;
 
 /// Nonces that were seen, until their requests are too old to be played again, as keyed digests of key and nonce.
 ///
-/// A generation is dropped as a whole, and nothing is searched. When one is full, the one before goes early: then a request may be
-/// played again sooner than its time is over, and nobody is refused for the sake of it.
+/// A generation is dropped as a whole, and nothing is searched. When one is full, the one before goes early: then a
+/// request may be played again sooner than its time is over, and nobody is refused for the sake of it.
 pub struct Nonces {
     /// Drawn at the start.
     digest_key: [u8; 32],

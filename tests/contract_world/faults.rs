@@ -116,7 +116,8 @@ async fn providers_until_busy(scene: &Scene<'_>) {
     submit("another").await.is(503, "busy");
 }
 
-/// The same change, sent more often than there are places for a network: all wait for one ticket. One of them is returned, to see how it ends.
+/// The same change, sent more often than there are places for a network: all wait for one ticket. One of them is
+/// returned, to see how it ends.
 async fn fill(scene: &Scene<'_>, change: &ChangeRequest) -> tokio::task::JoinHandle<book::Answer> {
     let ann = key("ann");
     let signer = if change.event.authorities[0].key == ann.public() { ann } else { key("eve") };
