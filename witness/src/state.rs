@@ -151,7 +151,8 @@ impl Cosigned {
 
     /// Whether one of these keys has signed it as its log.
     pub fn is_signed_by(&self, keys: &[Vkey]) -> bool {
-        Checkpoint::parse(self.text()).and_then(|c| SignedCheckpoint::open(&self.note, &c.origin, keys)).is_ok()
+        let checkpoint = Checkpoint::parse_witnessed(self.text());
+        checkpoint.and_then(|c| SignedCheckpoint::open_witnessed(&self.note, &c.origin, keys)).is_ok()
     }
 
     /// Reads a row of `origin`. The checksum stands in for our signature, which is verified once, at opening.
@@ -159,7 +160,7 @@ impl Cosigned {
         let damaged = |what| StateError::Damaged { origin: origin.to_string(), what };
         let bytes = durable::check_checksum(row).ok_or_else(|| damaged("the checksum"))?;
         let note = Note::parse(bytes).map_err(|_| damaged("not a note"))?;
-        let checkpoint = Checkpoint::parse(note.text()).map_err(|_| damaged("not a checkpoint"))?;
+        let checkpoint = Checkpoint::parse_witnessed(note.text()).map_err(|_| damaged("not a checkpoint"))?;
         if checkpoint.origin != *origin {
             return Err(damaged("a checkpoint of another log"));
         }
