@@ -22,6 +22,7 @@ use crate::{
     config::{LISTEN_DEFAULT, OPERATIONS_DEFAULT},
     init, load, logs,
     quota::REQUESTS_PER_DAY_DEFAULT,
+    reset::{Reset, reset_clock},
     start,
 };
 
@@ -48,6 +49,12 @@ enum Command {
     /// The logs that are cosigned
     #[command(subcommand)]
     Log(LogCommand),
+    /// Give a witness that has cosigned with a clock that was ahead a new key. Prints its verifier key
+    ///
+    /// Dates never go down, so without this its logs wait until the clock has come where it was. The trees that it has cosigned
+    /// stay. Whoever has its verifier key in a policy or a trust file must exchange it there: the old key is not to be trusted
+    /// any more. Stop the witness first.
+    ResetClock(ResetArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,6 +122,15 @@ struct AddArgs {
 }
 
 #[derive(Debug, Args)]
+struct ResetArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// Somebody has looked at this machine's clock, and it is right
+    #[arg(long)]
+    clock_is_right: bool,
+}
+
+#[derive(Debug, Args)]
 struct ListArgs {
     #[command(flatten)]
     dir: Dir,
@@ -151,6 +167,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run(args),
         Command::Log(LogCommand::Add(args)) => add(args),
         Command::Log(LogCommand::List(args)) => list(args),
+        Command::ResetClock(args) => reset(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -185,6 +202,20 @@ fn add(args: AddArgs) -> anyhow::Result<()> {
         Added::Nothing => "unchanged log",
     };
     Ok(print(&format!("{what} {origin}"))?)
+}
+
+fn reset(args: ResetArgs) -> anyhow::Result<()> {
+    let Reset { retired, vkey } = reset_clock(&args.dir.dir, Clock::System.now(), args.clock_is_right)?;
+    tell(&format!("retired: {retired}. Its secret key is kept beside the new one and is of no more use"));
+    tell(
+        "tell every log and everybody who trusts this witness: the new key takes the old one's place in policy and trust file",
+    );
+    Ok(print(&vkey.to_string())?)
+}
+
+/// Says something beside the result. Nobody is left to tell if stderr is gone.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn list(args: ListArgs) -> anyhow::Result<()> {

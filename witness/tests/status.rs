@@ -371,8 +371,8 @@ async fn a_clock_that_went_back_cosigns_nothing() {
     let witness = running(&dir, &clock).await;
     let to = witness.address();
     let expected = "this witness's clock went back; it does not cosign until it has caught up\n";
-    assert_answer(&add_checkpoint(to, &log.body(7, 13)).await, 500, TEXT, expected);
-    assert_answer(&add_checkpoint(to, &log.body(7, 7)).await, 500, TEXT, expected);
+    assert_answer(&add_checkpoint(to, &log.body(7, 13)).await, 503, TEXT, expected);
+    assert_answer(&add_checkpoint(to, &log.body(7, 7)).await, 503, TEXT, expected);
     // The specification's refusals come first.
     assert_eq!(add_checkpoint(to, &log.body(5, 13)).await.status, 409);
     assert_eq!(verified_size(&latest(to, &log).await, &log, witness.vkey()), 7);
