@@ -2,12 +2,7 @@
 //!
 //! Exit codes: 0 ok, 1 could not, 2 usage.
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
@@ -15,7 +10,7 @@ use waymark_log::{
     checkpoint::Origin,
     note::{KeyName, Vkey},
 };
-use waymark_runtime::{clock::Clock, process, telemetry};
+use waymark_runtime::{clock::Clock, process, screen, telemetry};
 
 use crate::{
     Added, LogEntry, add_log,
@@ -172,23 +167,15 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell if stderr is gone.
-            let _ = writeln!(io::stderr(), "waymark-witness: {error:#}");
+            screen::error("waymark-witness", &format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints a result. Whoever reads stdout may have gone, which is an error and no panic.
-fn print(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
-}
-
 fn make(args: InitArgs) -> anyhow::Result<()> {
     let vkey = init(&args.dir.dir, args.name, args.listen, Some(args.operations))?;
-    Ok(print(&vkey.to_string())?)
+    Ok(screen::line(&vkey.to_string())?)
 }
 
 fn add(args: AddArgs) -> anyhow::Result<()> {
@@ -201,26 +188,20 @@ fn add(args: AddArgs) -> anyhow::Result<()> {
         Added::Quota => "changed the quota of log",
         Added::Nothing => "unchanged log",
     };
-    Ok(print(&format!("{what} {origin}"))?)
+    Ok(screen::line(&format!("{what} {origin}"))?)
 }
 
 fn reset(args: ResetArgs) -> anyhow::Result<()> {
     let Reset { retired, vkey } = reset_clock(&args.dir.dir, Clock::System.now(), args.clock_is_right)?;
-    tell(&format!("retired: {retired}. Its secret key is kept beside the new one and is of no more use"));
-    tell(
-        "tell every log and everybody who trusts this witness: the new key takes the old one's place in policy and trust file",
-    );
-    Ok(print(&vkey.to_string())?)
-}
-
-/// Says something beside the result. Nobody is left to tell if stderr is gone.
-fn tell(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    screen::err(format_args!("retired: {retired}. Its secret key is kept beside the new one and is of no more use\n"));
+    let whom = "every log and everybody who trusts this witness";
+    screen::err(format_args!("tell {whom}: the new key takes the old one's place in policy and trust file\n"));
+    Ok(screen::line(&vkey.to_string())?)
 }
 
 fn list(args: ListArgs) -> anyhow::Result<()> {
     for entry in logs(&args.dir.dir)? {
-        print(&if args.json { json_line(&entry)? } else { plain_line(&entry) })?;
+        screen::line(&if args.json { json_line(&entry)? } else { plain_line(&entry) })?;
     }
     Ok(())
 }
@@ -254,7 +235,7 @@ fn run(args: RunArgs) -> anyhow::Result<()> {
         let told = process::stop_signal()?;
         let witness = start(settings, Clock::System).await?;
         let vkey = witness.vkey();
-        print(&format!("witness {} {vkey} {}", vkey.name(), witness.url()))?;
+        screen::line(&format!("witness {} {vkey} {}", vkey.name(), witness.url()))?;
         let failed = tokio::select! {
             () = told => false,
             () = witness.failed() => true,
