@@ -226,14 +226,14 @@ fn no_answer_of_a_server_acts_on_the_terminal() {
         vec!["trust", "pin", &trust, "--url", url],
     ];
     let mut told = 0;
-    for which in 0..answers.len() {
+    for (which, (status, ..)) in answers.iter().enumerate() {
         server.says(which);
         for command in &commands {
             if command[1] == "import" {
                 // What an earlier answer made of it is kept beside it.
                 let _ = std::fs::remove_file(format!("{people}.journal"));
                 std::fs::write(&people, "{\"change\":\"AQ==\"}\n{\"change\":\"Ag==\"}\n").unwrap();
-                if answers[which].0 != 200 && answers[which].0 != 400 && answers[which].0 != 403 {
+                if ![200, 400, 403].contains(status) {
                     continue; // It is waited for, as a matter of patience.
                 }
             }
@@ -266,6 +266,15 @@ fn no_file_of_somebody_else_acts_on_the_terminal() {
     assert_eq!(String::from_utf8(ended.stdout).unwrap().into_bytes(), note);
 
     let trust = trust_file(folder.path());
+    // What somebody was given to paste.
+    let dir = folder.path().display().to_string();
+    let look_up = ["lookup", HOSTILE, "--dp", "http://127.0.0.1:1", "--trust", &trust];
+    let compare = ["lookup", BOB, "--dp", "http://127.0.0.1:1", "--trust", &trust, "--compare", HOSTILE];
+    for command in [&look_up[..], &compare, &[HOSTILE], &["lookup", HOSTILE], &["recipient", "prove", "--dir", HOSTILE]]
+    {
+        is_harmless(command, &waymark(command));
+    }
+    is_harmless(&[HOSTILE], &run(env!("CARGO_BIN_EXE_waymark-dp"), &["check-config", "--dir", &dir, HOSTILE]));
     for content in [
         HOSTILE.to_owned(),
         "\"a\\u001b[2J\\nerror: feigned\\u202e\" = 1\n".to_owned(),

@@ -200,7 +200,7 @@ fn name_and_url(text: &str) -> Result<(String, String), String> {
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = screen::arguments();
     telemetry::init(false);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(act(cli.command)));

@@ -10,7 +10,10 @@
 use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal, Write as _},
+    process,
 };
+
+use clap::Parser;
 
 /// Whether a character does something instead of being seen: control characters (C0, DEL, C1), line and paragraph separators, marks
 /// that turn the direction of writing, and characters without width. Selectors of variants stay: pictures are made of them.
@@ -126,7 +129,22 @@ pub fn exact(text: &str) -> io::Result<()> {
 
 /// Prints an error to stderr. Its further lines are indented, so that no part of it looks like a line of ours.
 pub fn error(who: &str, what: &dyn fmt::Display) {
-    err(format_args!("{who}: {}\n", seen(format_args!("{what}")).replace('\n', "\n  ")));
+    let lines = seen(format_args!("{what}")).replace('\n', "\n  ").replace("\n  \n", "\n\n");
+    err(format_args!("{who}: {lines}\n"));
+}
+
+/// The command line of this process. What is wrong with it is shown as all else is: arguments are pasted from anywhere.
+pub fn arguments<C: Parser>() -> C {
+    C::try_parse().unwrap_or_else(|wrong| {
+        let text = wrong.render().to_string();
+        if wrong.use_stderr() {
+            error("error", &text.trim_start_matches("error: ").trim_end());
+        } else {
+            // Help, or the version. Nobody is left to tell if stdout is gone.
+            let _ = line(text.trim_end());
+        }
+        process::exit(wrong.exit_code())
+    })
 }
 
 /// A log line as it is written: the last line end ends it, and there is no other.

@@ -184,7 +184,7 @@ enum Command {
 
 /// Runs `waymark`.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = screen::arguments();
     end(runtime(async {
         match cli.command {
             Command::Demo(args) => demo::run(args).await,

@@ -157,7 +157,7 @@ fn origin(text: &str) -> Result<Origin, String> {
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match screen::arguments::<Cli>().command {
         Command::Init(args) => make(args),
         Command::Run(args) => run(args),
         Command::Log(LogCommand::Add(args)) => add(args),
