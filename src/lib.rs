@@ -23,6 +23,22 @@
 //! | [`onboarding`], [`init`], [`config`], [`keys`], [`fsck`] | for whoever runs it |
 //! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
+/// Nothing is printed but by [`waymark_runtime::screen`]: in this crate the standard macros are these.
+macro_rules! print {
+    ($($text:tt)*) => { ::waymark_runtime::screen::out(::core::format_args!($($text)*)) };
+}
+macro_rules! println {
+    () => { print!("\n") };
+    ($($text:tt)*) => { print!("{}\n", ::core::format_args!($($text)*)) };
+}
+macro_rules! eprint {
+    ($($text:tt)*) => { ::waymark_runtime::screen::err(::core::format_args!($($text)*)) };
+}
+macro_rules! eprintln {
+    () => { eprint!("\n") };
+    ($($text:tt)*) => { eprint!("{}\n", ::core::format_args!($($text)*)) };
+}
+
 pub mod api;
 pub mod authorise;
 pub mod backup;

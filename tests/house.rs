@@ -132,6 +132,42 @@ fn the_pure_crates_are_pure() {
     }
 }
 
+/// What a terminal shows goes through one place, which lets nothing through that acts on it.
+#[test]
+fn nothing_is_printed_but_by_the_screen() {
+    let printers = ["runtime/src/screen.rs", "runtime/src/telemetry.rs"];
+    let mut seen = 0;
+    for (crate_name, _) in ARROWS.iter().filter(|(name, _)| *name != "fuzz") {
+        for file in sources(&root().join(crate_name).join("src")) {
+            let name = file.strip_prefix(root()).unwrap().display().to_string();
+            if printers.contains(&name.as_str()) {
+                seen += 1;
+                continue;
+            }
+            let code = code(&file);
+            for raw in ["std::print", "std::eprint", "stdout()", "stderr()", "dbg!"] {
+                assert!(!code.contains(raw), "{name} prints by {raw}");
+            }
+            // In the first crate these are macros of its own.
+            if *crate_name != "." {
+                assert!(!code.contains("println!(") && !code.contains("print!("), "{name} prints by itself");
+            }
+        }
+    }
+    assert_eq!(seen, printers.len());
+    let own = code(&root().join("src/lib.rs"));
+    let modules = own.find("pub mod ").unwrap();
+    for name in ["print", "println", "eprint", "eprintln"] {
+        assert!(
+            own.find(&format!("macro_rules! {name} {{")).is_some_and(|at| at < modules),
+            "{name} is the standard one"
+        );
+    }
+    for program in sources(&root().join("src/bin")) {
+        assert!(!code(&program).contains("print"), "{}", program.display());
+    }
+}
+
 #[test]
 fn only_the_demo_knows_witness_and_monitor() {
     let mut seen = 0;

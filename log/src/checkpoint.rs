@@ -13,7 +13,7 @@
 use std::fmt;
 
 use crate::{
-    TREE_SIZE_MAX,
+    TREE_SIZE_MAX, WITNESSED_SIZE_MAX,
     hash::{EMPTY_ROOT, Hash},
     note::{Note, NoteError, NoteSigner, Role, SignatureLine, Vkey},
 };
@@ -101,10 +101,23 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::Malformed`].
     pub fn parse(text: &str) -> Result<Self, CheckpointError> {
+        Self::parse_up_to(TREE_SIZE_MAX, text)
+    }
+
+    /// Reads the text of a note that is to be witnessed: its size may be as large as [`WITNESSED_SIZE_MAX`].
+    ///
+    /// # Errors
+    /// [`CheckpointError::Malformed`].
+    pub fn parse_witnessed(text: &str) -> Result<Self, CheckpointError> {
+        Self::parse_up_to(WITNESSED_SIZE_MAX, text)
+    }
+
+    fn parse_up_to(size_max: u64, text: &str) -> Result<Self, CheckpointError> {
         let body = text.strip_suffix('\n').ok_or(CheckpointError::Malformed("no final newline"))?;
         let mut lines = body.split('\n');
         let origin = Origin::new(lines.next().unwrap_or_default())?;
-        let size = lines.next().and_then(parse_size).ok_or(CheckpointError::Malformed("the tree size"))?;
+        let size = lines.next().and_then(|line| parse_size_up_to(size_max, line));
+        let size = size.ok_or(CheckpointError::Malformed("the tree size"))?;
         let root = lines.next().and_then(Hash::from_base64).ok_or(CheckpointError::Malformed("the root hash"))?;
         let extensions: Vec<String> = lines.map(str::to_owned).collect();
         // "Extension lines, if any, MUST be non-empty."
@@ -127,12 +140,17 @@ impl Checkpoint {
 
 /// A tree size in decimal without leading zeros, at most 2^62.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
-    let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()));
-    text.parse().ok().filter(|n| canonical && *n <= TREE_SIZE_MAX)
+    parse_size_up_to(TREE_SIZE_MAX, text)
 }
 
-/// A checkpoint that one of the log's keys has signed. Made only by [`SignedCheckpoint::open`] and
-/// [`SignedCheckpoint::sign`].
+/// The same with another largest size.
+pub(crate) fn parse_size_up_to(size_max: u64, text: &str) -> Option<u64> {
+    let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()));
+    text.parse().ok().filter(|n| canonical && *n <= size_max)
+}
+
+/// A checkpoint that one of the log's keys has signed. Made only by [`SignedCheckpoint::open`],
+/// [`SignedCheckpoint::open_witnessed`] and [`SignedCheckpoint::sign`].
 ///
 /// It says that the log stands by this root. It does not say that anybody else saw it, nor that it is recent.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -154,10 +172,30 @@ impl SignedCheckpoint {
                 lines.extend(note.line_by(key)?.cloned());
             }
         }
+        Self::of(Checkpoint::parse(note.text()), lines, origin)
+    }
+
+    /// Opens a note as [`Self::open`] does, for a witness: by [`Note::check_each`] and [`Checkpoint::parse_witnessed`].
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn open_witnessed(note: &Note, origin: &Origin, keys: &[Vkey]) -> Result<Self, CheckpointError> {
+        let mut lines = Vec::new();
+        for key in keys.iter().filter(|key| key.role() == Role::Log) {
+            lines.extend(note.check_each(key)?.cloned());
+        }
+        Self::of(Checkpoint::parse_witnessed(note.text()), lines, origin)
+    }
+
+    fn of(
+        checkpoint: Result<Checkpoint, CheckpointError>,
+        lines: Vec<SignatureLine>,
+        origin: &Origin,
+    ) -> Result<Self, CheckpointError> {
         if lines.is_empty() {
             return Err(CheckpointError::NotSignedByLog);
         }
-        let checkpoint = Checkpoint::parse(note.text())?;
+        let checkpoint = checkpoint?;
         if checkpoint.origin != *origin {
             return Err(CheckpointError::OtherOrigin(checkpoint.origin));
         }

@@ -104,6 +104,13 @@ pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(text.as_bytes()).ok().filter(|bytes| BASE64.encode(bytes) == text)
 }
 
+/// Decodes base64 in any of its spellings: the bits after the last byte may be other than zero (RFC 4648 section 3.5).
+pub(crate) fn decode_base64_of_any_spelling(text: &str) -> Option<Vec<u8>> {
+    let mut spelling = BASE64.specification();
+    spelling.check_trailing_bits = false;
+    spelling.encoding().ok()?.decode(text.as_bytes()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,6 +139,10 @@ mod tests {
         assert_eq!(decode_base64("AA=="), Some(vec![0]));
         for bad in ["AA==AA==", "AA==AAEC", "AB==", "AA=", "AA", "AAEC\n", "AA EC", "AA-_"] {
             assert_eq!(decode_base64(bad), None, "{bad}");
+        }
+        assert_eq!(decode_base64_of_any_spelling("AB=="), Some(vec![0]));
+        for bad in ["AA=", "AA", "AAEC\n", "AA EC", "AA-_"] {
+            assert_eq!(decode_base64_of_any_spelling(bad), None, "{bad}");
         }
     }
 }

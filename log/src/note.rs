@@ -14,7 +14,7 @@ use std::fmt;
 use data_encoding::{BASE64, HEXLOWER};
 
 use crate::{
-    hash::{Hash, decode_base64},
+    hash::{Hash, decode_base64, decode_base64_of_any_spelling},
     key::{BadSignature, Key, SecretKey, Signature},
     mldsa::MlDsa44Key,
 };
@@ -80,12 +80,16 @@ impl KeyName {
     /// # Errors
     /// [`NoteError::BadKeyName`].
     pub fn new(name: &str) -> Result<Self, NoteError> {
-        // "Key names MUST be non-empty and MUST NOT contain any Unicode spaces or plus characters."
-        let bad = |c: char| is_space(c) || c == '+' || c.is_control();
-        if name.is_empty() || name.len() > KEY_NAME_BYTES_MAX || name.contains(bad) {
+        if !Self::is_well_formed(name) || name.len() > KEY_NAME_BYTES_MAX || name.contains(char::is_control) {
             return Err(NoteError::BadKeyName);
         }
         Ok(Self(name.to_owned()))
+    }
+
+    /// Whether it is a key name by the specification, which knows neither our limit nor our dislike of control characters.
+    fn is_well_formed(name: &str) -> bool {
+        // "Key names MUST be non-empty and MUST NOT contain any Unicode spaces or plus (U+002B) characters."
+        !name.is_empty() && !name.contains(|c| is_space(c) || c == '+')
     }
 
     /// The name.
@@ -276,6 +280,8 @@ impl fmt::Debug for Vkey {
     }
 }
 
+const NOT_A_LINE: NoteError = NoteError::Malformed("a signature line is not: dash, name, base64");
+
 /// One signature line, not yet verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SignatureLine {
@@ -296,15 +302,35 @@ impl SignatureLine {
     /// # Errors
     /// [`NoteError`].
     pub fn parse(line: &str) -> Result<Self, NoteError> {
-        let malformed = || NoteError::Malformed("a signature line is not: dash, name, base64");
-        let (name, encoded) =
-            line.strip_prefix("\u{2014} ").ok_or_else(malformed)?.split_once(' ').ok_or_else(malformed)?;
-        let bytes = decode_base64(encoded).ok_or_else(malformed)?;
-        let (id, body) = bytes.split_first_chunk::<4>().ok_or_else(malformed)?;
-        if body.is_empty() {
-            return Err(malformed());
+        let (name, encoded) = Self::split(line)?;
+        let (id, body) = decode_base64(encoded).and_then(|bytes| Self::id_and_body(&bytes)).ok_or(NOT_A_LINE)?;
+        Ok(Self { name: KeyName::new(name)?, id, body })
+    }
+
+    /// Reads one line of a note that anybody may have written. `None` is a line of a stranger for certain: it has the form, and
+    /// a name that no key here can bear. A line in another spelling of its base64 stays, as one that no key verifies.
+    fn parse_of_anybody(line: &str) -> Result<Option<Self>, NoteError> {
+        let (name, encoded) = Self::split(line)?;
+        if !KeyName::is_well_formed(name) {
+            return Err(NoteError::BadKeyName);
         }
-        Ok(Self { name: KeyName::new(name)?, id: KeyId(*id), body: body.to_vec() })
+        let bytes = decode_base64_of_any_spelling(encoded).ok_or(NOT_A_LINE)?;
+        let (id, mut body) = Self::id_and_body(&bytes).ok_or(NOT_A_LINE)?;
+        if decode_base64(encoded).is_none() {
+            // What was signed has one spelling. No signature is empty, so this one fails.
+            body.clear();
+        }
+        Ok(KeyName::new(name).ok().map(|name| Self { name, id, body }))
+    }
+
+    /// Key name and base64.
+    fn split(line: &str) -> Result<(&str, &str), NoteError> {
+        line.strip_prefix("\u{2014} ").and_then(|rest| rest.split_once(' ')).ok_or(NOT_A_LINE)
+    }
+
+    fn id_and_body(bytes: &[u8]) -> Option<(KeyId, Vec<u8>)> {
+        let (id, body) = bytes.split_first_chunk::<4>()?;
+        (!body.is_empty()).then(|| (KeyId(*id), body.to_vec()))
     }
 
     /// The name of the key that is said to have signed.
@@ -343,6 +369,23 @@ impl Note {
     /// # Errors
     /// [`NoteError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, NoteError> {
+        Self::parse_with(bytes, |line| SignatureLine::parse(line).map(Some))
+    }
+
+    /// Reads a note as a witness must, to which anybody may write: "it MUST ignore signatures from unknown keys" (C2SP
+    /// tlog-witness), be their names as long and as odd as the specification allows. Such lines are left out. This is the one
+    /// reader whose result need not format to what was read.
+    ///
+    /// # Errors
+    /// [`NoteError`].
+    pub fn parse_of_anybody(bytes: &[u8]) -> Result<Self, NoteError> {
+        Self::parse_with(bytes, SignatureLine::parse_of_anybody)
+    }
+
+    fn parse_with(
+        bytes: &[u8],
+        read: impl Fn(&str) -> Result<Option<SignatureLine>, NoteError>,
+    ) -> Result<Self, NoteError> {
         if bytes.len() > NOTE_BYTES_MAX {
             return Err(NoteError::TooLarge);
         }
@@ -356,11 +399,11 @@ impl Note {
         let (text, lines) = (&all[..=split], &all[split + 2..]);
         let lines = lines.strip_suffix('\n').ok_or(NoteError::Malformed("no signature lines, or no final newline"))?;
         let mut parsed = Vec::new();
-        for line in lines.split('\n') {
-            if parsed.len() == SIGNATURES_MAX {
+        for (count, line) in lines.split('\n').enumerate() {
+            if count == SIGNATURES_MAX {
                 return Err(NoteError::TooLarge);
             }
-            parsed.push(SignatureLine::parse(line)?);
+            parsed.extend(read(line)?);
         }
         Ok(Self { text: text.to_owned(), lines: parsed })
     }
@@ -413,12 +456,29 @@ impl Note {
     /// [`NoteError::BadSignature`] if a line bears its name and ID and does not verify: the note is to be rejected whole.
     pub fn check(&self, vkey: &Vkey) -> Result<bool, NoteError> {
         let Some(line) = self.line_by(vkey)? else { return Ok(false) };
+        self.verify_line(line, vkey)?;
+        Ok(true)
+    }
+
+    /// The first line by `vkey`, verified, as a witness looks for it: a good line may stand there more than once.
+    ///
+    /// # Errors
+    /// [`NoteError::BadSignature`] if any line bears its name and ID and does not verify.
+    pub fn check_each(&self, vkey: &Vkey) -> Result<Option<&SignatureLine>, NoteError> {
+        let mut lines = self.lines.iter().filter(|line| line.is_by(vkey));
+        let Some(first) = lines.next() else { return Ok(None) };
+        self.verify_line(first, vkey)?;
+        // The same line again costs no verification, so sixty-four of them cost what one does.
+        lines.filter(|line| *line != first).try_for_each(|line| self.verify_line(line, vkey))?;
+        Ok(Some(first))
+    }
+
+    fn verify_line(&self, line: &SignatureLine, vkey: &Vkey) -> Result<(), NoteError> {
         let verified = match (vkey.role, &vkey.key, Signature::from_slice(&line.body)) {
             (Role::Log, NoteKey::Ed25519(key), Some(signature)) => key.verify(self.text.as_bytes(), &signature),
             _ => Err(BadSignature),
         };
-        verified.map_err(|_| NoteError::BadSignature(vkey.name.clone()))?;
-        Ok(true)
+        verified.map_err(|_| NoteError::BadSignature(vkey.name.clone()))
     }
 }
 
@@ -506,6 +566,42 @@ mod tests {
         assert_eq!(twice.check(signer.vkey()), Err(NoteError::Repeated(signer.vkey().name.clone())));
         let unsigned = Note::new(text.clone(), vec![other.sign(&text)]).unwrap();
         assert_eq!(unsigned.check(signer.vkey()), Ok(false));
+        // A witness takes a good line as often as it stands there, and none beside one that fails.
+        assert_eq!(twice.check_each(signer.vkey()), Ok(Some(&signer.sign(&text))));
+        assert_eq!(unsigned.check_each(signer.vkey()), Ok(None));
+        let bad = SignatureLine::new(signer.vkey(), vec![0; 64]);
+        for lines in [vec![signer.sign(&text), bad.clone()], vec![bad, signer.sign(&text)]] {
+            let mixed = Note::new(text.clone(), lines).unwrap();
+            assert_eq!(mixed.check_each(signer.vkey()), Err(NoteError::BadSignature(signer.vkey().name.clone())));
+        }
+    }
+
+    #[test]
+    fn a_witness_leaves_out_names_that_no_key_can_bear_and_keeps_to_the_specification() {
+        let read = |lines: &str| Note::parse_of_anybody(format!("x\n\n{lines}").as_bytes());
+        let long = "n".repeat(KEY_NAME_BYTES_MAX + 1);
+        for name in [long.as_str(), "with\u{7f}delete", "with\u{9b}control"] {
+            let line = format!("\u{2014} {name} AAAAAAA=\n");
+            assert!(Note::parse(format!("x\n\n{line}").as_bytes()).is_err());
+            assert_eq!(read(&line).map(|note| note.lines.len()), Ok(0), "{name}");
+            assert_eq!(read(&format!("{line}\u{2014} a AAAAAAA=\n")).map(|note| note.lines.len()), Ok(1));
+        }
+        for bad in
+            ["\u{2014}  AAAAAAA=\n", "\u{2014} a+b AAAAAAA=\n", "\u{2014} a\u{85}b AAAAAAA=\n", "\u{2014} a AAAA\n"]
+        {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+        let many = format!("\u{2014} {long} AAAAAAA=\n").repeat(SIGNATURES_MAX + 1);
+        assert_eq!(read(&many), Err(NoteError::TooLarge));
+        // Another spelling of a good signature is none.
+        let signer = NoteSigner::new(KeyName::new("a.example").unwrap(), SecretKey::from_seed(&[1; 32]));
+        let line = signer.sign("x\n").to_string();
+        assert_eq!(read(&line).unwrap().check_each(signer.vkey()).map(|line| line.is_some()), Ok(true));
+        let last = line.find('=').unwrap() - 1;
+        let other = char::from(line.as_bytes()[last] + 1);
+        let spelled = format!("{}{other}{}", &line[..last], &line[last + 1..]);
+        let note = read(&spelled).unwrap();
+        assert_eq!(note.check_each(signer.vkey()), Err(NoteError::BadSignature(signer.vkey().name.clone())));
     }
 
     #[test]

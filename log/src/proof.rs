@@ -8,7 +8,7 @@
 //! length is refused before anything is hashed: a longer one would be malleable.
 
 use crate::{
-    TREE_SIZE_MAX,
+    TREE_SIZE_MAX, WITNESSED_SIZE_MAX,
     hash::{EMPTY_ROOT, Hash, node_hash},
 };
 
@@ -186,7 +186,7 @@ pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root
 /// Checks that the tree of `new` leaves extends the tree of `old` leaves (RFC 9162 section 2.1.4.2).
 ///
 /// # Errors
-/// [`ProofError`]; every reason is a refusal, a proof from an empty tree included.
+/// [`ProofError`]; every reason is a refusal, a proof from an empty tree included. Sizes are those that a witness takes.
 pub fn verify_consistency(
     old: u64,
     new: u64,
@@ -194,7 +194,7 @@ pub fn verify_consistency(
     new_root: &Hash,
     proof: &[Hash],
 ) -> Result<(), ProofError> {
-    if old == 0 || old > new || new > TREE_SIZE_MAX {
+    if old == 0 || old > new || new > WITNESSED_SIZE_MAX {
         return Err(ProofError::OutOfRange);
     }
     if old == new {
@@ -392,6 +392,17 @@ mod tests {
             assert_eq!(consistency(old, new), Err(ProofError::OutOfRange));
             assert_eq!(verify_consistency(old, new, &h, &h, &[]), Err(ProofError::OutOfRange));
         }
+        // The sizes that only a witness takes.
+        assert_eq!(consistency(1, TREE_SIZE_MAX + 1), Err(ProofError::OutOfRange));
+        let root = Hash::new([1; 32]);
+        let next = node_hash(&root, &h);
+        assert_eq!(verify_consistency(TREE_SIZE_MAX, TREE_SIZE_MAX + 1, &root, &next, &[h]), Ok(()));
+        for old in [1, 3, TREE_SIZE_MAX - 1, TREE_SIZE_MAX + 1, WITNESSED_SIZE_MAX - 1] {
+            let proof = vec![h; consistency_len(old, WITNESSED_SIZE_MAX)];
+            let verdict = verify_consistency(old, WITNESSED_SIZE_MAX, &h, &root, &proof);
+            assert_eq!(verdict, Err(ProofError::RootMismatch), "{old}");
+        }
+        assert_eq!(verify_consistency(1, WITNESSED_SIZE_MAX + 1, &h, &h, &[]), Err(ProofError::OutOfRange));
         for size in [TREE_SIZE_MAX, TREE_SIZE_MAX - 1, (1 << 61) + 1] {
             for index in [0, 1, size / 2, size - 1] {
                 let plan = inclusion(index, size).unwrap();

@@ -13,7 +13,8 @@
 //! origin, storing the new head **atomically with the comparison and durably before the cosignature leaves**, and HTTP.
 
 use crate::{
-    checkpoint::{Checkpoint, CheckpointError, Origin, SignedCheckpoint, parse_size},
+    WITNESSED_SIZE_MAX,
+    checkpoint::{Checkpoint, CheckpointError, Origin, SignedCheckpoint, parse_size_up_to},
     hash::Hash,
     note::{NOTE_BYTES_MAX, Note, NoteError, SignatureLine, Vkey},
     proof::{PROOF_HASHES_MAX, verify_consistency},
@@ -55,9 +56,12 @@ pub enum Refusal {
     /// No key is known for this origin.
     #[error("unknown log")]
     UnknownLog,
-    /// No signature of the log's keys, or one that fails.
+    /// No signature of the log's keys.
     #[error("the checkpoint is not signed by the log")]
     NotSigned,
+    /// A line by a key of the log that does not verify, or is not spelled as base64 is.
+    #[error("invalid signature: a line by a key of the log does not verify")]
+    BadSignature,
     /// The old size is greater than the checkpoint's.
     #[error("the old size is greater than the checkpoint's size")]
     OldSizeTooLarge,
@@ -77,7 +81,7 @@ impl Refusal {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Malformed(_) | Self::OldSizeTooLarge => 400,
-            Self::NotSigned => 403,
+            Self::NotSigned | Self::BadSignature => 403,
             Self::UnknownLog => 404,
             Self::Conflict { .. } => 409,
             Self::Inconsistent => 422,
@@ -90,6 +94,7 @@ impl Refusal {
             Self::Malformed(_) => "malformed",
             Self::UnknownLog => "unknown-log",
             Self::NotSigned => "not-signed",
+            Self::BadSignature => "bad-signature",
             Self::OldSizeTooLarge => "old-size-too-large",
             Self::Conflict { .. } => "conflict",
             Self::Inconsistent => "inconsistent",
@@ -110,7 +115,8 @@ impl AddCheckpoint {
         let text = std::str::from_utf8(body).map_err(|_| malformed("not UTF-8"))?;
         let (head, note) = text.split_once("\n\n").ok_or_else(|| malformed("no empty line"))?;
         let mut lines = head.split('\n');
-        let old_size = lines.next().and_then(|l| l.strip_prefix("old ")).and_then(parse_size);
+        let old_size = lines.next().and_then(|l| l.strip_prefix("old "));
+        let old_size = old_size.and_then(|l| parse_size_up_to(WITNESSED_SIZE_MAX, l));
         let old_size = old_size.ok_or_else(|| malformed("the old size line"))?;
         let proof: Option<Vec<Hash>> = lines.map(Hash::from_base64).collect();
         let proof = proof.ok_or_else(|| malformed("a proof line"))?;
@@ -121,11 +127,11 @@ impl AddCheckpoint {
         if note.len() > REQUEST_NOTE_BYTES_MAX {
             return Err(malformed("the checkpoint is too large"));
         }
-        let note = Note::parse(note.as_bytes()).map_err(|e| Refusal::Malformed(e.to_string()))?;
+        let note = Note::parse_of_anybody(note.as_bytes()).map_err(|e| Refusal::Malformed(e.to_string()))?;
         Ok(Self { old_size, proof, note })
     }
 
-    /// The request body.
+    /// The request body, without the lines that no key here can have made.
     pub fn format(&self) -> String {
         let mut body = format!("old {}\n", self.old_size);
         for hash in &self.proof {
@@ -137,9 +143,22 @@ impl AddCheckpoint {
     /// The origin that the checkpoint claims, for looking up keys and state.
     ///
     /// # Errors
-    /// [`Refusal::Malformed`].
+    /// [`Refusal::Malformed`]; [`Refusal::UnknownLog`] for an origin that no log on a list can have.
     pub fn origin(&self) -> Result<Origin, Refusal> {
-        Ok(Checkpoint::parse(self.note.text()).map_err(|e| Refusal::Malformed(e.to_string()))?.origin)
+        // The specification knows no limit for an origin but that it is not empty.
+        let origin = self.note.text().split('\n').next().unwrap_or_default();
+        if !origin.is_empty() && Origin::new(origin).is_err() {
+            return Err(Refusal::UnknownLog);
+        }
+        Ok(self.checkpoint().map_err(|e| Refusal::Malformed(e.to_string()))?.origin)
+    }
+
+    /// The checkpoint that is claimed.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn checkpoint(&self) -> Result<Checkpoint, CheckpointError> {
+        Checkpoint::parse_witnessed(self.note.text())
     }
 }
 
@@ -166,9 +185,9 @@ pub fn decide(stored: Option<Head>, request: &AddCheckpoint, keys: Option<&[Vkey
     let keys = keys.ok_or(Refusal::UnknownLog)?;
     // "403 if either no signature from a trusted key is present, or a signature line's key name and ID match a trusted
     // key but the signature itself fails to verify"
-    let signed = SignedCheckpoint::open(&request.note, &origin, keys).map_err(|e| match e {
-        CheckpointError::NotSignedByLog
-        | CheckpointError::Note(NoteError::BadSignature(_) | NoteError::Repeated(_)) => Refusal::NotSigned,
+    let signed = SignedCheckpoint::open_witnessed(&request.note, &origin, keys).map_err(|e| match e {
+        CheckpointError::NotSignedByLog => Refusal::NotSigned,
+        CheckpointError::Note(NoteError::BadSignature(_)) => Refusal::BadSignature,
         other => Refusal::Malformed(other.to_string()),
     })?;
     let to = Head { size: signed.size(), root: *signed.root() };

@@ -4,7 +4,6 @@
 //! or freshness is not met, 6 a finding or an unexpected change.
 
 use std::{
-    io::{self, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -20,7 +19,9 @@ use waymark_runtime::{
     clock::Clock,
     durable,
     fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
-    process, telemetry,
+    process,
+    screen::{self, OneLine},
+    telemetry,
 };
 
 use crate::{
@@ -199,15 +200,14 @@ fn name_and_url(text: &str) -> Result<(String, String), String> {
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = screen::arguments();
     telemetry::init(false);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let done = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(act(cli.command)));
     match done {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // Nobody is left to tell if stderr is gone.
-            let _ = writeln!(io::stderr(), "waymark-monitor: {error:#}");
+            screen::error("waymark-monitor", &format_args!("{error:#}"));
             ExitCode::from(code_of(&error))
         }
     }
@@ -237,17 +237,10 @@ async fn act(command: Command) -> anyhow::Result<u8> {
     }
 }
 
-/// Prints a result. Whoever reads stdout may have gone, which is an error and no panic.
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{text}")?;
-    out.flush()
-}
-
 /// Prints a status and says what it comes to.
 fn report(status: &Status, json: bool) -> anyhow::Result<u8> {
     let text = if json { serde_json::to_string(status)? } else { status.to_string().trim_end().to_owned() };
-    print(&text)?;
+    screen::line(&text)?;
     Ok(status.verdict().exit_code())
 }
 
@@ -265,7 +258,7 @@ async fn run(args: RunArgs) -> anyhow::Result<u8> {
     settings.operations = args.operations.or(settings.operations);
     process::raise_descriptors();
     let monitor = start(settings, Clock::System).await?;
-    print(&serde_json::to_string(&Listening { url: monitor.url() })?)?;
+    screen::line(&serde_json::to_string(&Listening { url: monitor.url() })?)?;
     let ended = loop {
         if let Err(e) = tell(&monitor) {
             break Err(e);
@@ -296,7 +289,7 @@ fn fetcher() -> anyhow::Result<Fetcher> {
 fn tell(monitor: &Running) -> anyhow::Result<()> {
     let mut last = None;
     for news in monitor.untold() {
-        print(&serde_json::to_string(&news)?)?;
+        screen::line(&serde_json::to_string(&news)?)?;
         last = last.max(news.id());
     }
     last.map_or(Ok(()), |id| Ok(monitor.set_told(id)?))
@@ -320,7 +313,7 @@ async fn send(url: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
     let url = format!("{}/v1/watch-lists", url.trim_end_matches('/'));
     let answer = fetcher()?.post(&url, WATCH_LIST_MEDIA_TYPE, &[], bytes, PROBLEM_BYTES_MAX).await?;
     if !answer.is_success() {
-        bail!("the monitor answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        bail!("the monitor answered {}: {}", answer.status, OneLine(String::from_utf8_lossy(&answer.body)));
     }
     Ok(())
 }
@@ -338,7 +331,7 @@ async fn list(args: OnceArgs) -> anyhow::Result<()> {
             labels: list.labels.len(),
             open_hits,
         };
-        print(&if args.json { serde_json::to_string(&line)? } else { plain(&line) })?;
+        screen::line(&if args.json { serde_json::to_string(&line)? } else { plain(&line) })?;
     }
     Ok(())
 }
@@ -392,5 +385,5 @@ fn evidence(args: &EvidenceArgs) -> anyhow::Result<()> {
         Shown::Witnesses(names) => format!("against {}, to anybody", names.join(", ")),
         Shown::WithEntries => "against the log, to whoever replays its entries; it has signed them".to_owned(),
     };
-    Ok(print(&format!("{kind} at {origin}: {against}"))?)
+    Ok(screen::line(&format!("{kind} at {origin}: {against}"))?)
 }

@@ -11,6 +11,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use waymark_runtime::screen::OneLine;
 
 /// The form of [`Status`], in its first field.
 pub const STATUS_SCHEMA: &str = "waymark.monitor.status/1";
@@ -236,9 +237,9 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for log in &self.logs {
-            writeln!(f, "{}  {}", log.origin, log.url)?;
+            writeln!(f, "{}  {}", OneLine(&log.origin), OneLine(&log.url))?;
             writeln!(f, "  {}, {} entries replayed, {} behind", log.condition, log.verified_size, log.lag)?;
-            writeln!(f, "  {} changes, map root {}", log.replayed_changes, log.map_root)?;
+            writeln!(f, "  {} changes, map root {}", log.replayed_changes, OneLine(&log.map_root))?;
             if let Some(age) = log.quorum_age_s {
                 writeln!(f, "  {} cosignatures, quorum {age} s old", log.cosignatures)?;
             }
@@ -250,10 +251,10 @@ impl fmt::Display for Status {
         writeln!(f, "{} watch-lists, {} open hits", self.watch_lists, self.open_hits)?;
         writeln!(f, "{unexpected} unexpected changes, {expired} expired lists")?;
         for finding in &self.findings {
-            writeln!(f, "finding: {finding}")?;
+            writeln!(f, "finding: {}", OneLine(finding))?;
         }
         for notice in &self.notices {
-            writeln!(f, "notice: {notice}")?;
+            writeln!(f, "notice: {}", OneLine(notice))?;
         }
         Ok(())
     }
@@ -276,12 +277,12 @@ impl fmt::Display for Condition {
 impl fmt::Display for ViewStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = match (self.size, self.agrees) {
-            (None, _) => return write!(f, "witness {}: no copy", self.witness),
+            (None, _) => return write!(f, "witness {}: no copy", OneLine(&self.witness)),
             (_, Some(true)) => "agrees",
             (_, Some(false)) => "DISAGREES",
             (_, None) => "is ahead of the log",
         };
-        write!(f, "witness {} at {} {said}", self.witness, self.size.unwrap_or_default())
+        write!(f, "witness {} at {} {said}", OneLine(&self.witness), self.size.unwrap_or_default())
     }
 }
 

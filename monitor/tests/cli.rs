@@ -72,6 +72,76 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
 }
 
+/// A server that answers a few requests with these bytes, and ends.
+fn saying(status: u16, body: String, times: usize) -> (String, std::thread::JoinHandle<()>) {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let task = std::thread::spawn(move || {
+        for stream in listener.incoming().take(times) {
+            let mut stream = stream.unwrap();
+            // The request is small and comes in one piece; what it says is of no matter.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(answer.as_bytes());
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    (url, task)
+}
+
+/// What another monitor, a log and its witnesses say does nothing to a terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_say_does_not_act_on_the_terminal() {
+    const HOSTILE: &str = "x\u{1b}[2J\r\nfinding: feigned\n\u{202e}\u{9b}1m\u{200b}\u{2028}";
+    let harmless = |output: &Output| {
+        let text = String::from_utf8([output.stdout.clone(), output.stderr.clone()].concat()).unwrap();
+        let acts = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{200b}' | '\u{2028}');
+        assert!(!text.contains(acts) && !text.lines().any(|l| l.starts_with("finding: feigned")), "{text:?}");
+        text
+    };
+    let mut site = Site::new().await;
+    let dir = site.path("m");
+    assert_eq!(code(&site.init("m").await), 0);
+    // The status of another monitor.
+    let mut status = json(&program(&["once", "--dir", text(&dir), "--json"]).await);
+    for field in ["origin", "url", "map_root"] {
+        status["logs"][0][field] = HOSTILE.into();
+    }
+    status["logs"][0]["views"][0]["witness"] = HOSTILE.into();
+    (status["findings"], status["notices"]) = (serde_json::json!([HOSTILE]), serde_json::json!([HOSTILE]));
+    let (url, task) = saying(200, status.to_string(), 2);
+    let plain = program(&["status", "--url", &url]).await;
+    assert!(harmless(&plain).contains("finding: x\\u001b[2J\\r\\nfinding: feigned"), "{plain:?}");
+    let shown = program(&["status", "--url", &url, "--json"]).await;
+    harmless(&shown);
+    assert_eq!(json(&shown)["findings"][0], HOSTILE);
+    task.join().unwrap();
+    // Its refusal of a list, and no status at all.
+    let list = site.log.list(1, now(), &[], None);
+    fs::write(site.path("list"), list.encode()).unwrap();
+    let (url, task) = saying(400, HOSTILE.to_owned(), 2);
+    let refused = program(&["watch", "add", text(&site.path("list")), "--url", &url]).await;
+    assert!(harmless(&refused).contains("x\\u001b[2J"), "{refused:?}");
+    harmless(&program(&["status", "--url", &url]).await);
+    task.join().unwrap();
+    // A log that answers what it likes, and evidence of somebody else.
+    site.log.now = now();
+    for bytes in [HOSTILE.to_owned(), format!("{HOSTILE}\n1\n\n\u{2014} {HOSTILE} AAAAAAA=\n")] {
+        site.web.put("log/checkpoint", bytes.clone().into_bytes());
+        site.web.put("w1/checkpoint", bytes.clone().into_bytes());
+        harmless(&program(&["once", "--dir", text(&dir)]).await);
+        harmless(&program(&["once", "--dir", text(&dir), "--json"]).await);
+        fs::write(site.path("evidence"), bytes).unwrap();
+        let trust = site.path("trust.toml");
+        harmless(&program(&["evidence", "--trust", text(&trust), text(&site.path("evidence"))]).await);
+        harmless(&program(&["evidence", "--trust", text(&site.path("evidence")), text(&trust)]).await);
+    }
+    fs::write(dir.join("monitor.toml"), "\"a\\u001b[2J\\nfinding: feigned\\u202e\" = 1\n").unwrap();
+    harmless(&program(&["once", "--dir", text(&dir)]).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn init_once_status_and_their_exit_codes() {
     let mut site = Site::new().await;

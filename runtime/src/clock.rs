@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use waymark_log::time::UnixMillis;
@@ -19,6 +19,13 @@ pub enum Clock {
     Manual(Arc<AtomicU64>),
     /// The system's clock, so many milliseconds on: it goes, and a test moves it by days.
     Shifted(Arc<AtomicU64>),
+    /// A time that stands still until it is moved, or set: a wall clock that somebody sets moves, and no time has passed.
+    Settable {
+        /// Milliseconds that passed.
+        passed: Arc<AtomicU64>,
+        /// By how many the wall clock was set.
+        set_by: Arc<AtomicI64>,
+    },
 }
 
 impl Clock {
@@ -32,6 +39,11 @@ impl Clock {
         Self::Shifted(Arc::default())
     }
 
+    /// A clock that stands at `ms` until [`Clock::advance`] or [`Clock::set`].
+    pub fn settable(ms: u64) -> Self {
+        Self::Settable { passed: Arc::new(AtomicU64::new(ms)), set_by: Arc::default() }
+    }
+
     /// The time.
     pub fn now(&self) -> UnixMillis {
         match self {
@@ -39,12 +51,26 @@ impl Clock {
             Self::Manual(ms) => UnixMillis::new(ms.load(Ordering::SeqCst)),
             // Wrapping: what was set back further than on lies below zero.
             Self::Shifted(by_ms) => UnixMillis::new(system_now().get().wrapping_add(by_ms.load(Ordering::SeqCst))),
+            Self::Settable { passed, set_by } => {
+                UnixMillis::new(passed.load(Ordering::SeqCst).saturating_add_signed(set_by.load(Ordering::SeqCst)))
+            }
         }
     }
 
-    /// Moves a manual or shifted clock on; does nothing to the system's.
+    /// Milliseconds that have passed since some moment, the same for the whole process, by a clock that nobody sets. A machine
+    /// that sleeps may leave its sleep out.
+    pub fn passed_ms(&self) -> u64 {
+        match self {
+            Self::System => system_passed_ms(),
+            Self::Manual(ms) => ms.load(Ordering::SeqCst),
+            Self::Shifted(by_ms) => system_passed_ms().wrapping_add(by_ms.load(Ordering::SeqCst)),
+            Self::Settable { passed, .. } => passed.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Lets time pass for a clock of a test; does nothing to the system's.
     pub fn advance(&self, by_ms: u64) {
-        if let Self::Manual(ms) | Self::Shifted(ms) = self {
+        if let Self::Manual(ms) | Self::Shifted(ms) | Self::Settable { passed: ms, .. } = self {
             ms.fetch_add(by_ms, Ordering::SeqCst);
         }
     }
@@ -55,6 +81,18 @@ impl Clock {
             ms.fetch_sub(by_ms, Ordering::SeqCst);
         }
     }
+
+    /// Sets a settable clock forward or back; does nothing to the others.
+    pub fn set(&self, by_ms: i64) {
+        if let Self::Settable { set_by, .. } = self {
+            set_by.fetch_add(by_ms, Ordering::SeqCst);
+        }
+    }
+}
+
+fn system_passed_ms() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn system_now() -> UnixMillis {

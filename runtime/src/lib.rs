@@ -11,6 +11,7 @@
 //! | [`database`] | redb, with commits that are on the disk when they return |
 //! | [`keyfile`] | secret keys in files of mode 0600 |
 //! | [`config`] | TOML files whose errors name the file |
+//! | [`screen`] | what a terminal shows: nothing that acts on it |
 //! | [`telemetry`] | log lines on stderr |
 //! | [`metrics`] | counters and gauges without identifiers |
 //! | [`operations`] | the operators' listener: health, readiness, metrics, version |
@@ -42,6 +43,7 @@ pub mod problem;
 pub mod process;
 pub mod proxies;
 pub mod random;
+pub mod screen;
 mod slots;
 pub mod telemetry;
 pub mod tls;

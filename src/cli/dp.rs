@@ -8,7 +8,7 @@ use waymark_log::{
     note::{Note, Vkey},
 };
 use waymark_mapping::{audit::Audited, event::AuthorityRole, record::VISIBLE_MAPPINGS_DEFAULT, signed::Verdict};
-use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, leftovers, process, telemetry, tls::Tls};
+use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, leftovers, process, screen, telemetry, tls::Tls};
 
 use super::{
     End, Ended, copies, end, promises, runtime,
@@ -204,7 +204,7 @@ enum ProviderCommand {
 /// Runs `waymark-dp`.
 pub fn run() -> ExitCode {
     telemetry::init(false);
-    let cli = Cli::parse();
+    let cli: Cli = screen::arguments();
     end(runtime(async {
         match cli.command {
             Command::Init {

@@ -7,7 +7,11 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use waymark_log::{hash::Hash, policy::CosignedCheckpoint};
 use waymark_mapping::{entry::Entry, trust::Trust};
-use waymark_runtime::{clock::Clock, follow::LogReader};
+use waymark_runtime::{
+    clock::Clock,
+    follow::LogReader,
+    screen::{self, OneLine},
+};
 
 use super::{End, Ended, fetcher, read_trust};
 use crate::client::logs::{self, LogError};
@@ -67,10 +71,10 @@ pub async fn run(command: LogCommand) -> Ended {
     let now = Clock::System.now().floor_seconds();
     let cosigned = logs::head(&reader, trust.policy(), now, trust.freshness()).await?;
     match command {
-        LogCommand::Head(source) => head(&cosigned, &trust, source.json),
+        LogCommand::Head(source) => head(&cosigned, &trust, source.json)?,
         LogCommand::Entry { index, source } => {
             let (bytes, proof) = logs::entry(&reader, &cosigned, index).await?;
-            entry(index, &bytes, &proof.format(), source.json);
+            entry(index, &bytes, &proof.format(), source.json)?;
         }
         LogCommand::Consistency { old, source } => {
             let (root, proof) = logs::consistency(&reader, &cosigned, old).await?;
@@ -80,16 +84,17 @@ pub async fn run(command: LogCommand) -> Ended {
     Ok(())
 }
 
-fn entry(index: u64, bytes: &[u8], proof: &str, json: bool) {
+fn entry(index: u64, bytes: &[u8], proof: &str, json: bool) -> Ended {
     let facts = Entry::decode(bytes).map_or_else(|e| json!({"kind": "unknown", "error": e.to_string()}), |e| facts(&e));
     if json {
         println!("{}", json!({"index": index, "entry": HEXLOWER.encode(bytes), "decoded": facts, "proof": proof}));
-        return;
+        return Ok(());
     }
     for (field, value) in facts.as_object().into_iter().flatten() {
-        eprintln!("{field:14} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        eprintln!("{field:14} {}", OneLine(value));
     }
-    print!("{proof}");
+    Ok(screen::exact(proof)?)
 }
 
 /// What an entry says, in the names of FORMATS.md; signatures are left out.
@@ -140,10 +145,9 @@ fn consistency(old: u64, root: Hash, cosigned: &CosignedCheckpoint, proof: &[Has
     }
 }
 
-fn head(cosigned: &CosignedCheckpoint, trust: &Trust, json: bool) {
+fn head(cosigned: &CosignedCheckpoint, trust: &Trust, json: bool) -> Ended {
     if !json {
-        print!("{}", cosigned.to_note());
-        return;
+        return Ok(screen::exact(&cosigned.to_note())?);
     }
     let checkpoint = cosigned.signed().checkpoint();
     let names = trust.policy().witnesses().iter().map(|w| &w.name);
@@ -161,4 +165,5 @@ fn head(cosigned: &CosignedCheckpoint, trust: &Trust, json: bool) {
             "quorum_time_s": cosigned.quorum_time().get(),
         })
     );
+    Ok(())
 }

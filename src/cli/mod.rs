@@ -41,7 +41,7 @@ use waymark_mapping::{
 use waymark_runtime::{
     durable,
     fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
-    telemetry,
+    screen, telemetry,
 };
 
 use crate::client::{memory::StoreError, recipient::RecipientError};
@@ -184,7 +184,7 @@ enum Command {
 
 /// Runs `waymark`.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = screen::arguments();
     end(runtime(async {
         match cli.command {
             Command::Demo(args) => demo::run(args).await,
@@ -227,8 +227,8 @@ fn end(ended: Ended) -> ExitCode {
             match &end {
                 // The answer itself said it.
                 End::Nothing | End::Alerts => {}
-                End::Could(error) => eprintln!("error: {error:#}"),
-                other => eprintln!("error: {other}"),
+                End::Could(why) => screen::error("error", &format_args!("{why:#}")),
+                other => screen::error("error", other),
             }
             ExitCode::from(end.code())
         }

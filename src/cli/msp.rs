@@ -1,7 +1,6 @@
 //! `waymark msp`: the reference adapter, the life of its key, and bringing people over.
 
 use std::{
-    io::{IsTerminal, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Instant,
@@ -14,7 +13,14 @@ use waymark_log::{
     key::{Key, SecretKey},
 };
 use waymark_mapping::{entry::ProviderRole, event::AuthorityRole, names::Domain};
-use waymark_runtime::{clock::Clock, durable, fetch::ExtraRoots, keyfile, process, tls::TlsFiles};
+use waymark_runtime::{
+    clock::Clock,
+    durable,
+    fetch::ExtraRoots,
+    keyfile, process,
+    screen::{self, OneLine},
+    tls::TlsFiles,
+};
 
 use super::{
     End, Ended, fetcher_for, read_trust,
@@ -263,13 +269,10 @@ struct Report {
 async fn bring(at: &At, file: &Path, patience_s: u64, json: bool) -> Ended {
     let dp = at.client(IMPORT_S_MAX)?;
     let seed = keyfile::load(&at.dir.join(keys::KEY)).map_err(|e| End::Could(e.into()))?;
-    let (began, is_terminal) = (Instant::now(), std::io::stderr().is_terminal());
+    let (began, is_terminal) = (Instant::now(), screen::is_watched());
     let mut tell = |progress: Progress<'_>| match progress {
-        Progress::Refused(line, code) => eprintln!("line {line}: {code}"),
-        Progress::Over(over, of) if is_terminal => {
-            eprint!("\r{over} of {of} ");
-            let _ = std::io::stderr().flush();
-        }
+        Progress::Refused(line, code) => eprintln!("line {line}: {}", OneLine(code)),
+        Progress::Over(over, of) if is_terminal => screen::err_over(format_args!("{over} of {of} ")),
         Progress::Waiting(pause) => eprintln!("the DP asks for {} s of patience", pause.as_secs()),
         Progress::Over(..) => {}
     };

@@ -8,7 +8,7 @@ use waymark_mapping::{
     entry::Entry,
     trust::{TRUST_BYTES_MAX, Trust, pin_text},
 };
-use waymark_runtime::{clock::Clock, durable, follow::LogReader};
+use waymark_runtime::{clock::Clock, durable, follow::LogReader, screen};
 
 use super::{End, Ended, fetcher, origin_of, read_trust};
 use crate::client::{logs, policy::Policy};
@@ -89,7 +89,7 @@ async fn pin(file: &PathBuf, url: &str, dry_run: bool) -> Ended {
         None => {}
     }
     let text = pin_text(&origin, &open);
-    print!("{text}");
+    screen::exact(&text)?;
     if dry_run {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use waymark_mapping::{
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher, follow::LogReader};
 
-use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, parse_json, success};
 use crate::{
     api::{
         CHANGE_MEDIA_TYPE, ChangeRequest, EVENT_MEDIA_TYPE, ExportRequest, HINT_BYTES, HINT_MEDIA_TYPE,
@@ -81,7 +81,7 @@ impl DpClient {
         let request = LookupRequest::of(self.origin(), csi, tag, false);
         let headers = [("accept", HINT_MEDIA_TYPE.to_owned())];
         let body = self.post_lookup(&request, &headers, HINT_BYTES.max(PROBLEM_BYTES_MAX)).await?;
-        let hint: Hint = serde_json::from_slice(&body).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        let hint: Hint = parse_json(&body)?;
         if hint.hint { Ok(hint) } else { Err(ClientError::Malformed("it is not marked as a hint".to_owned())) }
     }
 
@@ -179,7 +179,7 @@ impl DpClient {
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let answer = self.0.post_signed(secret, path, JSON_MEDIA_TYPE, body, JSON_ANSWER_BYTES_MAX).await?;
-        serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
+        parse_json(&answer)
     }
 
     /// Asks for a change: its receipt, to be accepted or not.

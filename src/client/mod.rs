@@ -34,11 +34,14 @@ pub mod saved;
 pub mod statement;
 pub mod sticky;
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use waymark_log::{checkpoint::Origin, key::SecretKey};
 use waymark_runtime::{
     clock::Clock,
     fetch::{FetchError, Fetched, Fetcher},
     random,
+    screen::OneLine,
 };
 
 use crate::api::{RECIPIENT_HEADER, RequestSignature};
@@ -50,7 +53,7 @@ pub enum ClientError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The server refused, with a code and what to do.
-    #[error("refused ({status} {code}): {detail}")]
+    #[error("refused ({status} {}): {}", OneLine(.code), OneLine(.detail))]
     Refused {
         /// The status.
         status: u16,
@@ -62,7 +65,7 @@ pub enum ClientError {
         retry_after_s: Option<u64>,
     },
     /// The server's answer does not have the form.
-    #[error("the server's answer does not have the form: {0}")]
+    #[error("the server's answer does not have the form: {}", OneLine(.0))]
     Malformed(String),
 }
 
@@ -110,13 +113,37 @@ impl Line {
     }
 }
 
+/// Reads a server's JSON. Texts in it are shown to people, so each is of one line and without control characters.
+///
+/// # Errors
+/// [`ClientError::Malformed`].
+fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ClientError> {
+    let malformed = |error: serde_json::Error| ClientError::Malformed(error.to_string());
+    let value: Value = serde_json::from_slice(body).map_err(malformed)?;
+    if has_control(&value) {
+        return Err(ClientError::Malformed("a text in it has control characters".to_owned()));
+    }
+    serde_json::from_slice(body).map_err(malformed)
+}
+
+/// Whether any text in it, names included, has a control character or a separator of lines.
+fn has_control(value: &Value) -> bool {
+    let in_text = |text: &str| text.contains(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'));
+    match value {
+        Value::String(text) => in_text(text),
+        Value::Array(values) => values.iter().any(has_control),
+        Value::Object(fields) => fields.iter().any(|(name, value)| in_text(name) || has_control(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 /// The answer if it is a success, else the problem it tells.
 fn success(fetched: Fetched) -> Result<Vec<u8>, ClientError> {
     if fetched.is_success() {
         return Ok(fetched.body);
     }
-    let problem: serde_json::Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
+    let problem: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
     let text = |name: &str| problem.get(name).and_then(|v| v.as_str()).unwrap_or("unknown").to_owned();
-    let retry_after_s = problem.get("retry_after").and_then(serde_json::Value::as_u64);
+    let retry_after_s = problem.get("retry_after").and_then(Value::as_u64);
     Err(ClientError::Refused { status: fetched.status, code: text("code"), detail: text("detail"), retry_after_s })
 }

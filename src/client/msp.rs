@@ -13,7 +13,7 @@ use waymark_mapping::{
 };
 use waymark_runtime::{clock::Clock, fetch::Fetcher, random};
 
-use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, parse_json, success};
 use crate::{
     api::{JSON_MEDIA_TYPE, LookupRequest, NoticeView, NoticesAnswer, NoticesRequest},
     msp::{CONSENT_MEDIA_TYPE, ConsentRequest},
@@ -70,8 +70,7 @@ impl MspClient {
         let request = NoticesRequest { list: HEXLOWER.encode(&list.0), after };
         let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
         let answer = self.0.post_signed(holder, "/v1/notices", JSON_MEDIA_TYPE, body, NOTICES_BYTES_MAX).await?;
-        let answer: NoticesAnswer =
-            serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        let answer: NoticesAnswer = parse_json(&answer)?;
         Ok(answer.notices)
     }
 

@@ -15,7 +15,7 @@ use waymark_runtime::{
     random,
 };
 
-use super::{ClientError, Line, PROBLEM_BYTES_MAX, success};
+use super::{ClientError, Line, PROBLEM_BYTES_MAX, parse_json, success};
 use crate::{
     api::{
         IMPORT_ITEMS_MAX, IMPORT_MEDIA_TYPE, ImportAnswer, JSON_MEDIA_TYPE, LookupRequest, PROVIDER_MEDIA_TYPE,
@@ -66,7 +66,7 @@ impl ProviderClient {
         let url = format!("{}/v1/providers?domain={}", self.line.url, self.domain);
         let body = success(self.line.fetcher.get(&url, OWN_KEYS_BYTES_MAX).await?)?;
         let malformed = || ClientError::Malformed("the list of providers".to_owned());
-        let views: Vec<ProviderKeyView> = serde_json::from_slice(&body).map_err(|_| malformed())?;
+        let views: Vec<ProviderKeyView> = parse_json(&body).map_err(|_| malformed())?;
         let own = |v: &&ProviderKeyView| v.domain == self.domain.as_str() && ProviderRole::parse(&v.role) == Some(role);
         let own: Vec<&ProviderKeyView> = views.iter().filter(own).collect();
         let Some(revision) = own.first().map(|v| v.revision) else { return Ok(None) };
@@ -90,7 +90,7 @@ impl ProviderClient {
     /// [`ClientError`]; whether the changes were made is then not known. The same changes may be handed in again.
     pub async fn import(&self, secret: &SecretKey, body: Vec<u8>) -> Result<ImportAnswer, ClientError> {
         let answer = self.post(secret, "/v1/imports", IMPORT_MEDIA_TYPE, body, IMPORT_ANSWER_BYTES_MAX).await?;
-        serde_json::from_slice(&success(answer)?).map_err(|e| ClientError::Malformed(e.to_string()))
+        parse_json(&success(answer)?)
     }
 
     /// Looks up for a user: whatever the DP answers.

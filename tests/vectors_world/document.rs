@@ -47,6 +47,7 @@ fn the_document_names_the_limits_of_the_code() {
         (entry::HEAD_INTERVAL_MS_MAX, 60_000, "| between heads | 1,024 changes, 2,048 entries, 60 s |"),
         (entry::CHANGES_PER_BATCH_MIN as u64, 16, "| changes of a batch | at least 16, or none |"),
         (waymark_log::TREE_SIZE_MAX, 1 << 62, "| tree | 2^62 leaves; proofs of 63 hashes |"),
+        (waymark_log::WITNESSED_SIZE_MAX, (1 << 63) - 1, "| size that a witness takes | 2^63 − 1 |"),
         (proof::PROOF_HASHES_MAX as u64, 63, "| tree | 2^62 leaves; proofs of 63 hashes |"),
         (note::NOTE_BYTES_MAX as u64, 128 << 10, "| note | 128 KiB, 64 lines |"),
         (note::SIGNATURES_MAX as u64, 64, "| note | 128 KiB, 64 lines |"),

@@ -2,12 +2,7 @@
 //!
 //! Exit codes: 0 ok, 1 could not, 2 usage.
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
@@ -15,13 +10,14 @@ use waymark_log::{
     checkpoint::Origin,
     note::{KeyName, Vkey},
 };
-use waymark_runtime::{clock::Clock, process, telemetry};
+use waymark_runtime::{clock::Clock, process, screen, telemetry};
 
 use crate::{
     Added, LogEntry, add_log,
     config::{LISTEN_DEFAULT, OPERATIONS_DEFAULT},
     init, load, logs,
     quota::REQUESTS_PER_DAY_DEFAULT,
+    reset::{Reset, reset_clock},
     start,
 };
 
@@ -48,6 +44,12 @@ enum Command {
     /// The logs that are cosigned
     #[command(subcommand)]
     Log(LogCommand),
+    /// Give a witness that has cosigned with a clock that was ahead a new key. Prints its verifier key
+    ///
+    /// Dates never go down, so without this its logs wait until the clock has come where it was. The trees that it has cosigned
+    /// stay. Whoever has its verifier key in a policy or a trust file must exchange it there: the old key is not to be trusted
+    /// any more. Stop the witness first.
+    ResetClock(ResetArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,6 +117,15 @@ struct AddArgs {
 }
 
 #[derive(Debug, Args)]
+struct ResetArgs {
+    #[command(flatten)]
+    dir: Dir,
+    /// Somebody has looked at this machine's clock, and it is right
+    #[arg(long)]
+    clock_is_right: bool,
+}
+
+#[derive(Debug, Args)]
 struct ListArgs {
     #[command(flatten)]
     dir: Dir,
@@ -146,32 +157,25 @@ fn origin(text: &str) -> Result<Origin, String> {
 
 /// Runs the program with the arguments and the environment of this process.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = match screen::arguments::<Cli>().command {
         Command::Init(args) => make(args),
         Command::Run(args) => run(args),
         Command::Log(LogCommand::Add(args)) => add(args),
         Command::Log(LogCommand::List(args)) => list(args),
+        Command::ResetClock(args) => reset(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nobody is left to tell if stderr is gone.
-            let _ = writeln!(io::stderr(), "waymark-witness: {error:#}");
+            screen::error("waymark-witness", &format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints a result. Whoever reads stdout may have gone, which is an error and no panic.
-fn print(line: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
-}
-
 fn make(args: InitArgs) -> anyhow::Result<()> {
     let vkey = init(&args.dir.dir, args.name, args.listen, Some(args.operations))?;
-    Ok(print(&vkey.to_string())?)
+    Ok(screen::line(&vkey.to_string())?)
 }
 
 fn add(args: AddArgs) -> anyhow::Result<()> {
@@ -184,12 +188,20 @@ fn add(args: AddArgs) -> anyhow::Result<()> {
         Added::Quota => "changed the quota of log",
         Added::Nothing => "unchanged log",
     };
-    Ok(print(&format!("{what} {origin}"))?)
+    Ok(screen::line(&format!("{what} {origin}"))?)
+}
+
+fn reset(args: ResetArgs) -> anyhow::Result<()> {
+    let Reset { retired, vkey } = reset_clock(&args.dir.dir, Clock::System.now(), args.clock_is_right)?;
+    screen::err(format_args!("retired: {retired}. Its secret key is kept beside the new one and is of no more use\n"));
+    let whom = "every log and everybody who trusts this witness";
+    screen::err(format_args!("tell {whom}: the new key takes the old one's place in policy and trust file\n"));
+    Ok(screen::line(&vkey.to_string())?)
 }
 
 fn list(args: ListArgs) -> anyhow::Result<()> {
     for entry in logs(&args.dir.dir)? {
-        print(&if args.json { json_line(&entry)? } else { plain_line(&entry) })?;
+        screen::line(&if args.json { json_line(&entry)? } else { plain_line(&entry) })?;
     }
     Ok(())
 }
@@ -223,7 +235,7 @@ fn run(args: RunArgs) -> anyhow::Result<()> {
         let told = process::stop_signal()?;
         let witness = start(settings, Clock::System).await?;
         let vkey = witness.vkey();
-        print(&format!("witness {} {vkey} {}", vkey.name(), witness.url()))?;
+        screen::line(&format!("witness {} {vkey} {}", vkey.name(), witness.url()))?;
         let failed = tokio::select! {
             () = told => false,
             () = witness.failed() => true,

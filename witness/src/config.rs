@@ -32,6 +32,8 @@ use crate::{
 pub const CONFIG_FILE: &str = "witness.toml";
 /// The secret key, mode 0600.
 pub const KEY_FILE: &str = "witness.key";
+/// The next secret key, while a witness is given one ([`crate::reset`]).
+pub const NEXT_KEY_FILE: &str = "witness.key.next";
 /// The database.
 pub const STATE_FILE: &str = "witness.redb";
 /// Folder of refused requests.
@@ -68,6 +70,9 @@ pub enum SetupError {
     /// The database.
     #[error(transparent)]
     State(#[from] StateError),
+    /// A new key was begun to be made.
+    #[error("{0} is there: `waymark-witness reset-clock` broke off in the middle. Run it again, it goes on from there")]
+    ResetUnfinished(PathBuf),
 }
 
 #[derive(Deserialize)]
@@ -139,6 +144,15 @@ fn config_text(name: &KeyName, listen: SocketAddr, operations: Option<SocketAddr
 /// # Errors
 /// [`SetupError`].
 pub fn load(dir: &Path) -> Result<Settings, SetupError> {
+    let next = dir.join(NEXT_KEY_FILE);
+    if next.try_exists().map_err(|error| SetupError::Io { path: next.clone(), error })? {
+        return Err(SetupError::ResetUnfinished(next));
+    }
+    load_unchecked(dir)
+}
+
+/// Reads a data directory, also one in which a reset broke off.
+pub(crate) fn load_unchecked(dir: &Path) -> Result<Settings, SetupError> {
     let path = dir.join(CONFIG_FILE);
     let file: ConfigFile = config::load(&path)?;
     let name = KeyName::new(&file.name).map_err(|e| ConfigError::new(&path, format!("name: {e}")))?;

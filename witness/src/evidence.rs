@@ -108,7 +108,7 @@ impl Refused {
 
 /// Whether a checkpoint that the log has signed speaks against the log, whatever old size and proof came with it.
 pub fn is_against_the_log(stored: Option<&Cosigned>, request: &AddCheckpoint) -> bool {
-    Checkpoint::parse(request.note.text()).is_ok_and(|offered| Kind::of(stored, &offered) == Kind::Root)
+    request.checkpoint().is_ok_and(|offered| Kind::of(stored, &offered) == Kind::Root)
 }
 
 /// Keeps a request that was refused as inconsistent with `stored`.
@@ -116,7 +116,7 @@ pub fn is_against_the_log(stored: Option<&Cosigned>, request: &AddCheckpoint) ->
 /// # Errors
 /// The file operation that failed. The refusal stands without it.
 pub fn keep(folder: &Path, stored: Option<&Cosigned>, request: &AddCheckpoint, body: &[u8]) -> io::Result<Kept> {
-    let offered = Checkpoint::parse(request.note.text());
+    let offered = request.checkpoint();
     let offered = offered.map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
     let kind = Kind::of(stored, &offered);
     let log = offered.origin.hash_hex();

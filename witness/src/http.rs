@@ -114,7 +114,8 @@ fn denied_response(denied: Denied) -> Response {
             let response = text(StatusCode::TOO_MANY_REQUESTS, format!("{over}\n"));
             with_header(response, header::RETRY_AFTER, HeaderValue::from(over.retry_after_s))
         }
-        Denied::ClockWentBack => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{denied}\n")),
+        // It passes, and there is nothing wrong with the request.
+        Denied::ClockJumped(_) | Denied::ClockWentBack => text(StatusCode::SERVICE_UNAVAILABLE, format!("{denied}\n")),
         Denied::State(StateError::Closed) => text(StatusCode::SERVICE_UNAVAILABLE, "the witness is stopping\n"),
         // What is wrong with the disk is the operator's business; it stands in the log.
         Denied::State(_) => {

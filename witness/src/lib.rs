@@ -14,6 +14,8 @@
 //! | [`config`] | `witness.toml` and `witness.key`; makes a new witness, once |
 //! | [`mod@logs`] | `logs.toml`: whose checkpoints are cosigned; a list that only grows |
 //! | [`state`] | what was cosigned, and [`state::State::advance`], the only operation that cosigns |
+//! | [`dating`] | when a cosignature may be dated: a clock that jumps is not believed |
+//! | [`reset`] | a new key for a witness that has dated the future |
 //! | [`evidence`] | refused requests that may prove a log's misbehaviour |
 //! | [`quota`] | cosignatures a log may ask for in a day |
 //! | [`service`] | one request from body to verdict, without HTTP |
@@ -45,6 +47,7 @@ use waymark_runtime::{
 };
 
 use crate::{
+    dating::Dating,
     logs::{LogList, LogsError},
     service::Service,
     state::{State, StateError},
@@ -52,17 +55,20 @@ use crate::{
 
 pub mod cli;
 pub mod config;
+pub mod dating;
 pub mod evidence;
 pub mod http;
 pub mod logs;
 mod operations;
 pub mod quota;
+pub mod reset;
 pub mod service;
 pub mod state;
 
 pub use crate::{
     config::{init, load},
     logs::{Added, LogEntry, add_log, logs},
+    reset::reset_clock,
 };
 
 /// What a witness is started with; [`load`] reads it from a data directory.
@@ -181,7 +187,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
 /// Opens list and state and checks one against the other.
 fn open(data_dir: &Path, cosigner: Cosigner, clock: Clock) -> Result<Service, StartError> {
     let list = LogList::load(data_dir)?;
-    let state = State::open(&data_dir.join(config::STATE_FILE), cosigner, clock.clone())?;
+    let state = State::open(&data_dir.join(config::STATE_FILE), cosigner, Dating::new(clock))?;
     // Nobody else runs on this folder: the state is locked.
     leftovers::sweep(data_dir);
     for origin in state.origins() {
@@ -193,5 +199,10 @@ fn open(data_dir: &Path, cosigner: Cosigner, clock: Clock) -> Result<Service, St
             return Err(StartError::KeyExchanged(origin));
         }
     }
-    Ok(Service::new(data_dir, list, state, clock))
+    let service = Service::new(data_dir, list, state);
+    let behind_s = service.clock_behind_s();
+    if behind_s > 0 {
+        tracing::error!(behind_s, "{}", operations::clock_behind(behind_s));
+    }
+    Ok(service)
 }

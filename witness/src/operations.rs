@@ -20,6 +20,7 @@ pub(crate) fn outcome<T>(done: &Result<T, Denied>) -> &'static str {
         Ok(_) => "cosigned",
         Err(Denied::Refused(refusal)) => refusal.slug(),
         Err(Denied::OverQuota(_)) => "over-quota",
+        Err(Denied::ClockJumped(_)) => "clock-jumped",
         Err(Denied::ClockWentBack) => "clock-went-back",
         Err(Denied::State(_)) => "state",
     }
@@ -39,11 +40,27 @@ pub(crate) fn show(service: &Arc<Service>, meter: &Meter) {
 
 /// Why the witness is not ready; nothing if it is. Reads the state.
 pub(crate) fn look(service: &Service) -> Vec<Reason> {
-    match service.check() {
-        Ok(()) => Vec::new(),
-        Err(_) => {
-            let what = "What was cosigned cannot be read. Start it again: it then reads back what is on the disk, and says why.";
-            vec![Reason::new("state-failed", what)]
-        }
+    let mut reasons = Vec::new();
+    if service.check().is_err() {
+        let what =
+            "What was cosigned cannot be read. Start it again: it then reads back what is on the disk, and says why.";
+        reasons.push(Reason::new("state-failed", what));
     }
+    if let Err(jumped) = service.check_clock() {
+        reasons.push(Reason::new("clock-jumped", jumped.to_string()));
+    }
+    let behind_s = service.clock_behind_s();
+    if behind_s > 0 {
+        reasons.push(Reason::new("clock-behind", clock_behind(behind_s)));
+    }
+    reasons
+}
+
+/// What it means that the clock stands before the newest cosignature, and what to do.
+pub(crate) fn clock_behind(behind_s: u64) -> String {
+    format!(
+        "The newest cosignature is dated {behind_s} s after this machine's clock, and no date goes down: its log waits for as \
+         long. Is the clock wrong, set it right. Is it right, the witness has cosigned with a clock that was ahead: stop it \
+         and run `waymark-witness reset-clock`, which gives it a new key."
+    )
 }

@@ -12,12 +12,14 @@ use std::{
 use waymark_log::{
     checkpoint::Origin,
     note::{SignatureLine, Vkey},
+    time::{UnixMillis, UnixSeconds},
     witness::{AddCheckpoint, Advance, Refusal, decide},
 };
-use waymark_runtime::{clock::Clock, metrics::SERIES_MAX};
+use waymark_runtime::metrics::SERIES_MAX;
 
 use crate::{
     config::REFUSED_FOLDER,
+    dating::ClockJumped,
     evidence::{self, Kept, Kind},
     logs::{LogEntry, LogList},
     quota::{OverQuota, Quotas},
@@ -33,7 +35,10 @@ pub enum Denied {
     /// The log has asked often enough today.
     #[error(transparent)]
     OverQuota(#[from] OverQuota),
-    /// This witness's clock went back.
+    /// This witness's clock is not to be believed.
+    #[error(transparent)]
+    ClockJumped(#[from] ClockJumped),
+    /// This witness's clock stands before the log's last cosignature.
     #[error("this witness's clock went back; it does not cosign until it has caught up")]
     ClockWentBack,
     /// This witness's state.
@@ -54,7 +59,6 @@ pub struct Service {
     logs: LogList,
     state: State,
     quotas: Quotas,
-    clock: Clock,
     refused: PathBuf,
     /// Held while a refused request is kept, so that the caps are not overrun.
     keeping: Mutex<()>,
@@ -62,9 +66,9 @@ pub struct Service {
 
 impl Service {
     /// A service on a list and a state that were opened.
-    pub fn new(data_dir: &Path, logs: LogList, state: State, clock: Clock) -> Self {
+    pub fn new(data_dir: &Path, logs: LogList, state: State) -> Self {
         let refused = data_dir.join(REFUSED_FOLDER);
-        Self { logs, state, quotas: Quotas::default(), clock, refused, keeping: Mutex::new(()) }
+        Self { logs, state, quotas: Quotas::default(), refused, keeping: Mutex::new(()) }
     }
 
     /// The verifier key of its cosignatures.
@@ -100,10 +104,12 @@ impl Service {
             (Ok(_), None) => return Err(Refusal::UnknownLog.into()),
             (Err(refusal), _) => return Err(self.refuse(refusal, stored.as_ref(), asked)),
         };
-        if let Some(line) = self.cosigned_this_second(&step, stored.as_ref()) {
+        // Before anything is counted: a day that has not come would use up the quota of all days until then.
+        let now = self.state.dating().now()?;
+        if let Some(line) = cosigned_this_second(&step, stored.as_ref(), now) {
             return Ok(line);
         }
-        self.charge(log)?;
+        self.charge(log, now)?;
         // Nothing else may have happened since, and then the judgement stands; else it is made again on what is stored.
         let again = |head| if head == step.from { Ok(step) } else { judge(head) };
         match self.state.advance(origin, again) {
@@ -114,24 +120,17 @@ impl Service {
             }
             Err(AdvanceError::Refused { refusal, stored }) => Err(self.refuse(refusal, stored.as_deref(), asked)),
             Err(error @ AdvanceError::ClockWentBack { .. }) => {
-                tracing::error!(%origin, %error, "not cosigned");
+                // It was said at the start, and readiness says it; anybody can ask for this as often as he likes.
+                tracing::debug!(%origin, %error, "not cosigned");
                 Err(Denied::ClockWentBack)
             }
+            Err(AdvanceError::ClockJumped(jumped)) => Err(jumped.into()),
             Err(AdvanceError::State(error)) => Err(error.into()),
         }
     }
 
-    /// The cosignature on the disk, if making another would make the same bytes: times count seconds, and Ed25519 has one
-    /// signature for a message. Without this, a stranger could wear out disk and quota by asking for refreshes.
-    fn cosigned_this_second(&self, step: &Advance, stored: Option<&Cosigned>) -> Option<SignatureLine> {
-        let stored = stored?;
-        let same =
-            stored.time() == self.clock.now().floor_seconds() && stored.text() == step.checkpoint.checkpoint().format();
-        same.then(|| stored.line().clone())
-    }
-
-    fn charge(&self, log: &LogEntry) -> Result<(), Denied> {
-        let charged = self.quotas.charge(&log.origin, log.per_day(), self.clock.now());
+    fn charge(&self, log: &LogEntry, now: UnixMillis) -> Result<(), Denied> {
+        let charged = self.quotas.charge(&log.origin, log.per_day(), now);
         charged.inspect_err(|_| tracing::warn!(origin = %log.origin, per_day = log.per_day(), "over quota"))?;
         Ok(())
     }
@@ -208,6 +207,20 @@ impl Service {
         self.state.check()
     }
 
+    /// Whether the clock is to be believed.
+    ///
+    /// # Errors
+    /// [`ClockJumped`].
+    pub fn check_clock(&self) -> Result<(), ClockJumped> {
+        self.state.dating().now().map(drop)
+    }
+
+    /// By how many seconds the clock stands before the newest cosignature: a log waits for so long; zero if none does.
+    pub fn clock_behind_s(&self) -> u64 {
+        let now: UnixSeconds = self.state.dating().wall().floor_seconds();
+        self.state.newest().since(now)
+    }
+
     /// For an operation that broke off in the middle: nothing is known about the state any more.
     pub fn broke_off(&self) {
         self.state.fail(&"an operation broke off in the middle");
@@ -222,4 +235,12 @@ impl Service {
     pub fn close(&self) {
         self.state.close();
     }
+}
+
+/// The cosignature on the disk, if making another would make the same bytes: times count seconds, and Ed25519 has one signature
+/// for a message. Without this, a stranger could wear out disk and quota by asking for refreshes.
+fn cosigned_this_second(step: &Advance, stored: Option<&Cosigned>, now: UnixMillis) -> Option<SignatureLine> {
+    let stored = stored?;
+    let same = stored.time() == now.floor_seconds() && stored.text() == step.checkpoint.checkpoint().format();
+    same.then(|| stored.line().clone())
 }

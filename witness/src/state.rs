@@ -22,7 +22,10 @@ use std::{
     fs::OpenOptions,
     io,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock, RwLockReadGuard},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
@@ -35,10 +38,11 @@ use waymark_log::{
     witness::{Advance, Head, Refusal},
 };
 use waymark_runtime::{
-    clock::Clock,
     database::{self, begin_write},
     durable,
 };
+
+use crate::dating::{ClockJumped, Dating};
 
 const COSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("cosigned-v1");
 
@@ -95,6 +99,9 @@ pub enum AdvanceError {
         /// What was stored.
         stored: Option<Box<Cosigned>>,
     },
+    /// The clock is not to be believed.
+    #[error(transparent)]
+    ClockJumped(#[from] ClockJumped),
     /// The clock stands before this log's last cosignature.
     #[error("the clock went back: it is {now:?}, and this log's last cosignature is of {last:?}")]
     ClockWentBack {
@@ -151,7 +158,8 @@ impl Cosigned {
 
     /// Whether one of these keys has signed it as its log.
     pub fn is_signed_by(&self, keys: &[Vkey]) -> bool {
-        Checkpoint::parse(self.text()).and_then(|c| SignedCheckpoint::open(&self.note, &c.origin, keys)).is_ok()
+        let checkpoint = Checkpoint::parse_witnessed(self.text());
+        checkpoint.and_then(|c| SignedCheckpoint::open_witnessed(&self.note, &c.origin, keys)).is_ok()
     }
 
     /// Reads a row of `origin`. The checksum stands in for our signature, which is verified once, at opening.
@@ -159,7 +167,7 @@ impl Cosigned {
         let damaged = |what| StateError::Damaged { origin: origin.to_string(), what };
         let bytes = durable::check_checksum(row).ok_or_else(|| damaged("the checksum"))?;
         let note = Note::parse(bytes).map_err(|_| damaged("not a note"))?;
-        let checkpoint = Checkpoint::parse(note.text()).map_err(|_| damaged("not a checkpoint"))?;
+        let checkpoint = Checkpoint::parse_witnessed(note.text()).map_err(|_| damaged("not a checkpoint"))?;
         if checkpoint.origin != *origin {
             return Err(damaged("a checkpoint of another log"));
         }
@@ -168,6 +176,16 @@ impl Cosigned {
         let time = line.body().first_chunk::<8>().ok_or_else(|| damaged("the cosignature"))?;
         let time = UnixSeconds::new(u64::from_be_bytes(*time));
         Ok(Self { head: Head { size: checkpoint.size, root: checkpoint.root }, time, line, note })
+    }
+
+    /// The same checkpoint with a cosignature by another key.
+    fn cosigned_anew(&self, from: &Vkey, to: &Cosigner, now: UnixSeconds) -> Result<Self, StateError> {
+        let line = to.cosign(self.text(), now);
+        let logs = self.note.lines().iter().filter(|l| !l.is_by(from)).cloned();
+        let note = Note::new(self.text().to_owned(), logs.chain([line.clone()]).collect());
+        let damaged =
+            |_| StateError::Damaged { origin: to.vkey().name().to_string(), what: "no room for a cosignature" };
+        Ok(Self { note: note.map_err(damaged)?, head: self.head, time: now, line })
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -183,7 +201,9 @@ pub struct State {
     /// `None` after [`State::close`].
     db: RwLock<Option<Database>>,
     cosigner: Cosigner,
-    clock: Clock,
+    dating: Dating,
+    /// The time of the newest cosignature that was read or made, in seconds.
+    newest: AtomicU64,
     /// Origins by their hash, for the monitors' retrieval: as many as there are rows.
     by_hash: RwLock<HashMap<String, Origin>>,
     failed: watch::Sender<bool>,
@@ -204,17 +224,54 @@ impl State {
     ///
     /// # Errors
     /// [`StateError`] if it is missing, in use, damaged in any page or row, or another witness's.
-    pub fn open(path: &Path, cosigner: Cosigner, clock: Clock) -> Result<Self, StateError> {
-        let there = path.try_exists().map_err(|error| StateError::Io { path: path.to_owned(), error })?;
-        if !there {
-            return Err(StateError::Missing(path.to_owned()));
-        }
-        Self::with_database(builder().open(path).map_err(store)?, cosigner, clock)
+    pub fn open(path: &Path, cosigner: Cosigner, dating: Dating) -> Result<Self, StateError> {
+        Self::with_database(open_database(path)?, cosigner, dating)
     }
 
-    fn with_database(db: Database, cosigner: Cosigner, clock: Clock) -> Result<Self, StateError> {
-        let by_hash = RwLock::new(check_rows(&db, cosigner.vkey())?);
-        Ok(Self { db: RwLock::new(Some(db)), cosigner, clock, by_hash, failed: watch::Sender::new(false) })
+    fn with_database(db: Database, cosigner: Cosigner, dating: Dating) -> Result<Self, StateError> {
+        let Checked { by_hash, newest } = check_rows(&db, cosigner.vkey())?;
+        let (by_hash, newest) = (RwLock::new(by_hash), AtomicU64::new(newest.get()));
+        Ok(Self { db: RwLock::new(Some(db)), cosigner, dating, newest, by_hash, failed: watch::Sender::new(false) })
+    }
+
+    /// Has another key cosign, `now`, all that `from` has cosigned, in one commit: the trees stay, the dates begin anew. Nothing
+    /// is done if the other key has it all already.
+    ///
+    /// # Errors
+    /// [`StateError`]; the file is then as it was, or all of it is the other key's.
+    pub fn hand_over(path: &Path, from: &Vkey, to: &Cosigner, now: UnixSeconds) -> Result<(), StateError> {
+        let db = open_database(path)?;
+        if check_rows(&db, to.vkey()).is_ok() {
+            return Ok(());
+        }
+        let origins = check_rows(&db, from)?.by_hash.into_values();
+        let transaction = begin_write(&db).map_err(store)?;
+        for origin in origins {
+            let mut table = transaction.open_table(COSIGNED).map_err(store)?;
+            let row =
+                table.get(origin.as_str()).map_err(store)?.map(|row| Cosigned::decode(&origin, row.value(), from));
+            let Some(row) = row.transpose()? else { continue };
+            table.insert(origin.as_str(), row.cosigned_anew(from, to, now)?.encode().as_slice()).map_err(store)?;
+        }
+        transaction.commit().map_err(store)
+    }
+
+    /// The time of the newest cosignature in the file at `path`, which `vkey` has made.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn newest_in(path: &Path, vkey: &Vkey) -> Result<UnixSeconds, StateError> {
+        Ok(check_rows(&open_database(path)?, vkey)?.newest)
+    }
+
+    /// The time of the newest cosignature; zero seconds if there is none.
+    pub fn newest(&self) -> UnixSeconds {
+        UnixSeconds::new(self.newest.load(Ordering::SeqCst))
+    }
+
+    /// What dates its cosignatures.
+    pub const fn dating(&self) -> &Dating {
+        &self.dating
     }
 
     /// The verifier key of its cosignatures.
@@ -296,6 +353,7 @@ impl State {
         };
         // "The witness MUST persist the new checkpoint before responding": the signature exists, and stays here until then.
         transaction.commit().map_err(store)?;
+        self.newest.fetch_max(cosigned.time.get(), Ordering::SeqCst);
         let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
         by_hash.entry(origin.hash_hex()).or_insert_with(|| origin.clone());
         Ok(cosigned)
@@ -318,7 +376,7 @@ impl State {
             let refusal = Refusal::Conflict { size: from.map_or(0, |h| h.size) };
             return Err(AdvanceError::Refused { refusal, stored: stored.map(Box::new) });
         }
-        let now = self.clock.now().floor_seconds();
+        let now = self.dating.now()?.floor_seconds();
         let last = stored.map_or(UnixSeconds::new(0), |s| s.time);
         // "The cosignature MUST NOT omit the timestamp, i.e. the timestamp MUST NOT be zero", and ours never go down.
         if now < last || now == UnixSeconds::new(0) {
@@ -372,6 +430,14 @@ fn builder() -> Builder {
     builder
 }
 
+fn open_database(path: &Path) -> Result<Database, StateError> {
+    let there = path.try_exists().map_err(|error| StateError::Io { path: path.to_owned(), error })?;
+    if !there {
+        return Err(StateError::Missing(path.to_owned()));
+    }
+    builder().open(path).map_err(store)
+}
+
 fn create_table(db: &Database) -> Result<(), StateError> {
     let transaction = begin_write(db).map_err(store)?;
     transaction.open_table(COSIGNED).map_err(store)?;
@@ -386,14 +452,22 @@ fn read_latest(db: &Database, origin: &Origin, vkey: &Vkey) -> Result<Option<Cos
     }
 }
 
-/// Reads every row, down to our own signature, and returns the origins by their hash.
-fn check_rows(db: &Database, vkey: &Vkey) -> Result<HashMap<String, Origin>, StateError> {
+/// What a whole reading of the file has found.
+struct Checked {
+    /// The origins by their hash.
+    by_hash: HashMap<String, Origin>,
+    /// The time of the newest cosignature; zero seconds if there is none.
+    newest: UnixSeconds,
+}
+
+/// Reads every row, down to our own signature.
+fn check_rows(db: &Database, vkey: &Vkey) -> Result<Checked, StateError> {
     let table = match db.begin_read().map_err(store)?.open_table(COSIGNED) {
         Ok(table) => table,
         Err(TableError::TableDoesNotExist(_)) => return Err(StateError::NoTable),
         Err(error) => return Err(store(error)),
     };
-    let mut by_hash = HashMap::new();
+    let (mut by_hash, mut newest) = (HashMap::new(), UnixSeconds::new(0));
     for row in table.iter().map_err(store)? {
         let (key, row) = row.map_err(store)?;
         let damaged = |what| StateError::Damaged { origin: key.value().to_owned(), what };
@@ -402,9 +476,10 @@ fn check_rows(db: &Database, vkey: &Vkey) -> Result<HashMap<String, Origin>, Sta
         if cosignature::check(&cosigned.note, vkey) != Ok(Some(cosigned.time)) {
             return Err(damaged("the cosignature does not verify"));
         }
+        newest = newest.max(cosigned.time);
         by_hash.insert(origin.hash_hex(), origin);
     }
-    Ok(by_hash)
+    Ok(Checked { by_hash, newest })
 }
 
 #[cfg(test)]

@@ -58,6 +58,40 @@ async fn from_init_to_a_cosignature() {
     assert_eq!(running.signal("INT"), Some(0));
 }
 
+/// Names in files of others, and origins, are shown in a form that does nothing to a terminal, in results, errors and log lines.
+#[tokio::test]
+async fn what_others_have_named_does_not_act_on_the_terminal() {
+    let log = TestLog::new("log\u{202e}.example/\u{200b}x", 5);
+    let (_folder, dir) = common::witness_dir(&[&log]);
+    let harmless =
+        |text: &str| !text.contains(|c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{200b}'));
+    let list = witness(&dir, &["log", "list"]);
+    assert!(harmless(stdout(&list)) && stdout(&list).starts_with("log\\u202e.example/\\u200bx  "), "{list:?}");
+    let list = witness(&dir, &["log", "list", "--json"]);
+    assert!(harmless(stdout(&list)), "{list:?}");
+    let line: serde_json::Value = serde_json::from_str(stdout(&list).trim_end()).unwrap();
+    assert_eq!(line["origin"], log.origin.as_str());
+    // A log line: something was cosigned of a log that is not listed any more.
+    let running = Program::run(&dir);
+    assert_eq!(add_checkpoint(running.address, &log.body(0, 7)).await.status, 200);
+    assert_eq!(running.signal("INT"), Some(0));
+    let file = dir.join("logs.toml");
+    let header: String = std::fs::read_to_string(&file).unwrap().lines().take_while(|l| l.starts_with('#')).collect();
+    std::fs::write(&file, header).unwrap();
+    let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = occupied.local_addr().unwrap().to_string();
+    let run = witness(&dir, &["run", "--listen", "127.0.0.1:0", "--operations", &at]);
+    assert!(stderr(&run).contains("no longer listed") && harmless(stderr(&run)), "{run:?}");
+    assert!(stderr(&run).contains("log\\u202e.example/\\u200bx"), "{run:?}");
+    // An error that quotes a file.
+    for text in ["\"a\\u001b[2J\\nerror: feigned\\u202e\" = 1\n", "\u{1b}[2J\r\nerror: feigned\u{202e}"] {
+        std::fs::write(&file, text).unwrap();
+        let list = witness(&dir, &["log", "list"]);
+        assert_eq!(list.status.code(), Some(1));
+        assert!(harmless(stderr(&list)) && !stderr(&list).lines().any(|l| l.starts_with("error:")), "{list:?}");
+    }
+}
+
 #[test]
 fn usage_is_2_and_could_not_is_1() {
     let log = TestLog::new("log.example", 5);

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use common::{Answer, TestLog, add_checkpoint, call, cosigned_at, latest, verified_size, witness_dir};
 use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
-    hash::{EMPTY_ROOT, Hash},
+    hash::{EMPTY_ROOT, Hash, node_hash},
     note::{Note, SignatureLine},
     time::UnixSeconds,
     witness::{AddCheckpoint, REQUEST_BYTES_MAX},
@@ -18,6 +18,7 @@ use waymark_witness::{Added, Running, add_log, evidence::Refused, load, start};
 const TEXT: &str = "text/plain; charset=utf-8";
 const NOW_MS: u64 = 1_700_000_000_000;
 const INCONSISTENT: &str = "not consistent with the checkpoint cosigned before\n";
+const INVALID: &str = "invalid signature: a line by a key of the log does not verify\n";
 
 async fn running(dir: &Path, clock: &Clock) -> Running {
     start(load(dir).unwrap(), clock.clone()).await.unwrap()
@@ -62,7 +63,7 @@ async fn one_row_per_refusal() {
             format!("{malformed}more than 63 proof lines\n"),
         ),
         ("old size too large", too_old, 400, TEXT, "the old size is greater than the checkpoint's size\n".into()),
-        ("forged signature", forged.format(), 403, TEXT, not_signed.into()),
+        ("forged signature", forged.format(), 403, TEXT, INVALID.into()),
         ("signed by another key", impostor.body(7, 13), 403, TEXT, not_signed.into()),
         ("unknown origin", stranger.body(0, 7), 404, TEXT, "unknown log\n".into()),
         ("behind", log.body(5, 13), 409, "text/x.tlog.size", "7\n".into()),
@@ -212,6 +213,100 @@ async fn strangers_lines_are_ignored_and_extension_lines_are_cosigned() {
     witness.stop().await;
 }
 
+/// A request from nothing to 7, with these lines after the log's own.
+fn with_lines(log: &TestLog, lines: &str) -> String {
+    format!("old 0\n\n{}{lines}", log.note(7))
+}
+
+/// "It MUST ignore signatures from unknown keys", whatever their names; and a signature that is there twice is "present".
+#[tokio::test]
+async fn lines_are_ignored_or_judged_as_the_specification_says() {
+    let long = format!("\u{2014} {} AAAAAAA=\n", "n".repeat(300));
+    let odd = "\u{2014} stranger\u{7f} AAAAAAA=\n".to_owned();
+    let spelled = "\u{2014} stranger.example AAAAAAB=\n".to_owned();
+    let log = TestLog::new("log.example", 5);
+    let again = log.request(0, 7).note.lines()[0].to_string();
+    let bad = SignatureLine::new(log.vkey(), vec![1; 64]).to_string();
+    // The bits after the last byte of the signature are zero in its one spelling.
+    let last = again.find("=\n").unwrap() - 1;
+    let other = format!("{}{}=\n", &again[..last], char::from(again.as_bytes()[last] + 1));
+    for (lines, status) in [
+        (&long, 200),
+        (&odd, 200),
+        (&spelled, 200),
+        (&again, 200),
+        (&again.repeat(63), 200),
+        (&(again.clone() + &long + &again), 200),
+        (&again.repeat(64), 400),
+        (&bad, 403),
+        (&other, 403),
+        (&(other.clone() + &again), 403),
+        (&"\u{2014} a+b AAAAAAA=\n".to_owned(), 400),
+        (&"\u{2014} a.example !\n".to_owned(), 400),
+    ] {
+        let (_folder, dir) = witness_dir(&[&log]);
+        let witness = running(&dir, &Clock::manual(NOW_MS)).await;
+        let answer = add_checkpoint(witness.address(), &with_lines(&log, lines)).await;
+        assert_eq!(answer.status, status, "{lines}: {answer:?}");
+        match status {
+            // One line of the log's is kept, and no stranger's.
+            200 => assert_eq!(verified_size(&latest(witness.address(), &log).await, &log, witness.vkey()), 7),
+            403 => assert_eq!(answer.body, INVALID),
+            _ => {}
+        }
+        witness.stop().await;
+    }
+}
+
+/// The specification knows no largest size; what fits an int64 is taken, as other witnesses do.
+#[tokio::test]
+async fn sizes_up_to_an_int64_are_cosigned() {
+    const LARGEST: u64 = i64::MAX as u64;
+    const OUR_TREES: u64 = waymark_log::TREE_SIZE_MAX;
+    let (log, other) = (TestLog::new("log.example", 5), TestLog::new("other.example", 6));
+    let (_folder, dir) = witness_dir(&[&log, &other]);
+    let witness = running(&dir, &Clock::manual(NOW_MS)).await;
+    let to = witness.address();
+    let body = |log: &TestLog, old: u64, proof: &str, size: u64, root: Hash| {
+        let checkpoint = Checkpoint::new(log.origin.clone(), size, root);
+        format!("old {old}\n{proof}\n{}", SignedCheckpoint::sign(checkpoint, &log.signer).to_note(&[]))
+    };
+    let root = log.root(7);
+    assert_eq!(add_checkpoint(to, &body(&log, 0, "", LARGEST + 1, root)).await.status, 400);
+    assert_eq!(add_checkpoint(to, &body(&log, LARGEST + 1, "", LARGEST, root)).await.status, 400);
+    assert_eq!(add_checkpoint(to, &body(&log, 0, "", LARGEST, root)).await.status, 200);
+    assert_eq!(add_checkpoint(to, &body(&log, LARGEST, "", LARGEST, log.root(8))).await.status, 422);
+    // A proof beyond the trees that this project builds.
+    let (left, leaf) = (log.root(3), log.root(1));
+    assert_eq!(add_checkpoint(to, &body(&other, 0, "", OUR_TREES, left)).await.status, 200);
+    let grown = node_hash(&left, &leaf);
+    let grown = body(&other, OUR_TREES, &format!("{leaf}\n"), OUR_TREES + 1, grown);
+    assert_eq!(add_checkpoint(to, &grown).await.status, 200);
+    witness.stop().await;
+    // And what was cosigned is read back.
+    let witness = running(&dir, &Clock::manual(NOW_MS)).await;
+    let to = witness.address();
+    let behind = add_checkpoint(to, &body(&log, 0, "", LARGEST, root)).await;
+    assert_eq!((behind.status, behind.body), (409, format!("{LARGEST}\n")));
+    assert_eq!(add_checkpoint(to, &body(&log, LARGEST, "", LARGEST, root)).await.status, 200);
+    witness.stop().await;
+}
+
+/// "If the checkpoint origin is unknown, the witness MUST respond with a 404", also where no log of ours could have it.
+#[tokio::test]
+async fn an_origin_that_no_log_here_can_have_is_unknown() {
+    let log = TestLog::new("log.example", 5);
+    let (_folder, dir) = witness_dir(&[&log]);
+    let witness = running(&dir, &Clock::manual(NOW_MS)).await;
+    for (origin, status) in
+        [("o".repeat(300), 404), ("log\u{7f}".into(), 404), ("log\u{9b}".into(), 404), (String::new(), 400)]
+    {
+        let body = log.body(0, 7).replacen("\n\nlog.example\n", &format!("\n\n{origin}\n"), 1);
+        assert_eq!(add_checkpoint(witness.address(), &body).await.status, status, "{origin:?}");
+    }
+    witness.stop().await;
+}
+
 #[tokio::test]
 async fn the_days_quota_and_the_next_day() {
     let (log, other) = (TestLog::new("log.example", 5), TestLog::new("other.example", 6));
@@ -276,8 +371,8 @@ async fn a_clock_that_went_back_cosigns_nothing() {
     let witness = running(&dir, &clock).await;
     let to = witness.address();
     let expected = "this witness's clock went back; it does not cosign until it has caught up\n";
-    assert_answer(&add_checkpoint(to, &log.body(7, 13)).await, 500, TEXT, expected);
-    assert_answer(&add_checkpoint(to, &log.body(7, 7)).await, 500, TEXT, expected);
+    assert_answer(&add_checkpoint(to, &log.body(7, 13)).await, 503, TEXT, expected);
+    assert_answer(&add_checkpoint(to, &log.body(7, 7)).await, 503, TEXT, expected);
     // The specification's refusals come first.
     assert_eq!(add_checkpoint(to, &log.body(5, 13)).await.status, 409);
     assert_eq!(verified_size(&latest(to, &log).await, &log, witness.vkey()), 7);

@@ -21,7 +21,7 @@ mod watch;
 
 use std::{
     fs,
-    io::{BufRead, Write},
+    io::BufRead,
     path::{Path, PathBuf},
 };
 
@@ -463,7 +463,6 @@ fn finish(app: &App, current: &Current) -> Ended {
 /// A line from the terminal, `None` at its end.
 fn ask(question: &str) -> Option<String> {
     eprint!("{question}");
-    std::io::stderr().flush().ok()?;
     let mut line = String::new();
     let bytes = std::io::stdin().lock().read_line(&mut line).ok()?;
     (bytes > 0).then(|| line.trim().to_owned())

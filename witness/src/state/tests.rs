@@ -10,7 +10,7 @@ use waymark_log::{
     range::CompactRange,
     witness::{AddCheckpoint, decide},
 };
-use waymark_runtime::database::CACHE_BYTES_MAX;
+use waymark_runtime::{clock::Clock, database::CACHE_BYTES_MAX};
 
 use super::*;
 
@@ -130,7 +130,7 @@ fn advance(state: &State, size: u64) -> Result<Cosigned, AdvanceError> {
 
 fn open_on(disk: Disk, cache_bytes: usize, clock: Clock) -> Result<State, StateError> {
     let db = builder().set_cache_size(cache_bytes).create_with_backend(disk).map_err(store)?;
-    State::with_database(db, cosigner(9), clock)
+    State::with_database(db, cosigner(9), Dating::new(clock))
 }
 
 fn clock() -> Clock {
@@ -142,7 +142,7 @@ fn at_one(cache_bytes: usize) -> (Disk, State) {
     let disk = Disk::default();
     let db = builder().set_cache_size(cache_bytes).create_with_backend(disk.clone()).unwrap();
     create_table(&db).unwrap();
-    let state = State::with_database(db, cosigner(9), clock()).unwrap();
+    let state = State::with_database(db, cosigner(9), Dating::new(clock())).unwrap();
     advance(&state, 1).unwrap();
     (disk, state)
 }
@@ -189,7 +189,7 @@ fn times_never_go_down_and_are_never_zero() {
     let db = builder().create_with_backend(disk.clone()).unwrap();
     create_table(&db).unwrap();
     let time = clock();
-    let state = State::with_database(db, cosigner(9), time.clone()).unwrap();
+    let state = State::with_database(db, cosigner(9), Dating::new(time.clone())).unwrap();
     advance(&state, 1).unwrap();
     assert_eq!(advance(&state, 1).unwrap().time(), UnixSeconds::new(1_700_000_000));
     state.close();
@@ -203,7 +203,7 @@ fn times_never_go_down_and_are_never_zero() {
     // With nothing stored, a clock that stands at zero is refused all the same.
     let db = builder().create_with_backend(Disk::default()).unwrap();
     create_table(&db).unwrap();
-    let state = State::with_database(db, cosigner(9), Clock::manual(0)).unwrap();
+    let state = State::with_database(db, cosigner(9), Dating::new(Clock::manual(0))).unwrap();
     assert!(matches!(advance(&state, 1), Err(AdvanceError::ClockWentBack { .. })));
 }
 
@@ -320,7 +320,7 @@ fn with_row(key: &str, row: &[u8]) -> Result<State, StateError> {
     let transaction = db.begin_write().unwrap();
     transaction.open_table(COSIGNED).unwrap().insert(key, row).unwrap();
     transaction.commit().unwrap();
-    State::with_database(db, cosigner(9), clock())
+    State::with_database(db, cosigner(9), Dating::new(clock()))
 }
 
 #[test]
@@ -356,12 +356,12 @@ fn a_row_that_is_not_ours_is_an_error() {
 #[test]
 fn a_store_without_our_table_is_not_an_empty_state() {
     let db = builder().create_with_backend(Disk::default()).unwrap();
-    assert!(matches!(State::with_database(db, cosigner(9), clock()), Err(StateError::NoTable)));
+    assert!(matches!(State::with_database(db, cosigner(9), Dating::new(clock())), Err(StateError::NoTable)));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.redb");
-    assert!(matches!(State::open(&path, cosigner(9), clock()), Err(StateError::Missing(_))));
+    assert!(matches!(State::open(&path, cosigner(9), Dating::new(clock())), Err(StateError::Missing(_))));
     std::fs::write(&path, "").unwrap();
-    assert!(matches!(State::open(&path, cosigner(9), clock()), Err(StateError::Store(_))));
+    assert!(matches!(State::open(&path, cosigner(9), Dating::new(clock())), Err(StateError::Store(_))));
     assert!(matches!(State::create(&path), Err(StateError::Io { .. })));
 }
 
