@@ -210,8 +210,10 @@ impl LogReader {
         ahead.interrupted = prepared.is_err();
         let (count, proof, uncut) = prepared?;
         let mut entries = std::mem::take(&mut ahead.entries);
-        ahead.bytes = 0;
-        entries.truncate(count);
+        // What lies behind the cut is the beginning of the next step.
+        ahead.entries = entries.split_off(count);
+        ahead.from += count as u64;
+        ahead.bytes = ahead.entries.iter().map(Vec::len).sum();
         Ok(Step { from, entries, proof, uncut })
     }
 

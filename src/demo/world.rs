@@ -377,6 +377,7 @@ async fn start_monitor(
         logs: vec![followed],
         poll_ms: POLL_MS,
         renew_within_ms: RENEW_WITHIN_MS,
+        log_memory_bytes: monitor::LOG_MEMORY_MB_DEFAULT << 20,
     };
     Ok(monitor::start(settings, clock.clone()).await?)
 }
