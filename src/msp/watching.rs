@@ -94,7 +94,7 @@ enum NotRead {
 }
 
 /// Most labels of the log that are held, each with its place: some 1.5 GB. An honest log gets there with two million people.
-const LABELS_MAX: usize = 10_000_000;
+pub const LABELS_MAX: usize = 10_000_000;
 
 /// Most watch-lists kept.
 const LISTS_MAX: usize = 1_000_000;
@@ -184,6 +184,11 @@ impl Watching {
             inner.take_up(u64::MAX);
         }
         Ok(Self { inner: Mutex::new(inner), labels_max: LABELS_MAX })
+    }
+
+    /// Holds another number of labels than [`LABELS_MAX`].
+    pub fn with_labels_max(self, labels_max: usize) -> Self {
+        Self { labels_max, ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
