@@ -101,6 +101,7 @@ impl Twin {
             logs: vec![followed],
             poll_ms: 1000,
             renew_within_ms: 1000,
+            log_memory_bytes: monitor::LOG_MEMORY_MB_DEFAULT << 20,
         };
         monitor::once(settings, Clock::System).await.unwrap()
     }

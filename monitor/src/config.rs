@@ -6,6 +6,7 @@
 //! operations = "127.0.0.1:9092"   # health and metrics; without it there are none
 //! poll_ms = 5000
 //! renew_within_s = 600
+//! log_memory_mb = 2048            # what the replay of one log may take
 //!
 //! [[log]]
 //! trust = "trust.toml"              # beside this file

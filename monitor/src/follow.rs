@@ -126,14 +126,14 @@ pub(crate) async fn follow_log(hub: Arc<Hub>, log: usize, mut stop: watch::Recei
         };
         let mut wait = None;
         failures = match went {
-            Ok(()) | Err(PassError::Unmet | PassError::OverBudget) => 0,
+            Ok(()) | Err(PassError::Unmet) => 0,
             Err(PassError::Read(e)) => {
                 wait = e.wait();
                 // Whoever is given something each time is slow, and not away.
                 let before = std::mem::replace(&mut had, reading.reached(hub.verified_size(log)));
                 if had > before { 1 } else { failures + 1 }
             }
-            Err(PassError::Damaged | PassError::Contradicted) => failures + 1,
+            Err(PassError::Damaged | PassError::OverBudget | PassError::Contradicted) => failures + 1,
             Err(PassError::Store(_) | PassError::Panicked | PassError::Failed) => return,
         };
         if !pause(&hub, failures, wait, &mut stop).await {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 use waymark_runtime::{
     clock::Clock,
@@ -93,16 +93,18 @@ pub async fn once(settings: Settings, clock: Clock) -> Result<Status, StartError
 /// [`StartError`].
 pub async fn once_within(settings: Settings, clock: Clock, longest: Duration) -> Result<Status, StartError> {
     let hub = open(settings, clock).await?;
+    let (until, longest_s) = (Instant::now() + longest, longest.as_secs());
     let mut looks = JoinSet::new();
     for log in 0..hub.logs.len() {
         let hub = Arc::clone(&hub);
         looks.spawn(async move {
-            if timeout(longest, look_at(&hub, log)).await.is_err() {
-                let why = format!(
-                    "it was not read to its end within {} s; the next look goes on from here",
-                    longest.as_secs()
-                );
+            if timeout_at(until, look_at(&hub, log)).await.is_err() {
+                let why = format!("it was not read to its end within {longest_s} s; the next look goes on from here");
                 let _ = hub.work(log, move |state, desk| Ok(state.unreachable(why, desk.now))).await;
+            }
+            if timeout_at(until, compare_tiles(&hub, log)).await.is_err() {
+                let why = format!("they could not be compared within {longest_s} s");
+                let _ = hub.work(log, move |state, desk| Ok(state.tile_unusable(&why, desk.now))).await;
             }
         });
     }
@@ -113,8 +115,7 @@ pub async fn once_within(settings: Settings, clock: Clock, longest: Duration) ->
     if hub.has_failed() { Err(StartError::Failed) } else { Ok(status) }
 }
 
-/// All copies at once, then the log, which may have grown since, as often as it takes; then its hash tiles and the time. Only what
-/// is fatal is an error.
+/// All copies at once, then the log, which may have grown since, as often as it takes; then the time. Only what is fatal is an error.
 async fn look_at(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
     let mut reading = Reading::default();
     for _ in 0..WITHHELD_POLLS {
@@ -130,7 +131,10 @@ async fn look_at(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
         }
         sleep(Duration::from_millis(hub.poll_ms.min(ONCE_PAUSE_MS_MAX))).await;
     }
-    hub.work(log, |state, desk| Ok(state.tick(desk)?)).await?;
+    hub.work(log, |state, desk| Ok(state.tick(desk)?)).await
+}
+
+async fn compare_tiles(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
     for _ in 0..ONCE_TILE_LOOKS_MAX {
         match tiles::compare(hub, log).await? {
             Compared::Right => {}

@@ -173,7 +173,6 @@ impl LogState {
     pub(crate) fn next(&mut self, now: UnixMillis) -> Result<u64, PassError> {
         let (bytes, max) = (self.replay.bytes(), self.memory_bytes_max);
         if bytes <= max {
-            self.notices.clear(&Subject::Budget);
             return Ok(self.replay.size());
         }
         let size = self.replay.size();
@@ -204,6 +203,7 @@ impl LogState {
         }
         let step = self.replay.extend(&fetched.entries, size, &root);
         self.store_step(desk, &fetched.entries, goal, step)?;
+        self.notices.clear(&Subject::Budget);
         if size == goal.signed.size() {
             self.reached(desk.now);
         }

@@ -118,7 +118,7 @@ impl LogState {
         Ok(served.starts_with(&self.hash_tile(desk.store, tile)?))
     }
 
-    fn tile_unusable(&mut self, why: &str, now: UnixMillis) {
+    pub(crate) fn tile_unusable(&mut self, why: &str, now: UnixMillis) {
         let text =
             format!("a hash tile cannot be used: {why}. Clients and mirrors need it; what was replayed is as it was");
         self.notices.set(Subject::Tiles, text, now);

@@ -100,9 +100,11 @@ impl Ahead {
         self.entries.is_empty()
     }
 
-    /// What was read did not lead to the signed root: it goes, and the next steps are as small as can be.
-    pub fn doubt(&mut self) {
+    /// What was read did not lead to the signed root: it goes, and the next steps are as small as can be. Whether they were before.
+    pub fn doubt(&mut self) -> bool {
+        let before = self.careful;
         *self = Self { careful: true, ..Self::default() };
+        before
     }
 
     /// All that was signed was read, and led to it.

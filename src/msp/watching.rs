@@ -96,6 +96,10 @@ enum NotRead {
 /// Most labels of the log that are held, each with its place: some 1.5 GB. An honest log gets there with two million people.
 pub const LABELS_MAX: usize = 10_000_000;
 
+/// Seconds until a log is read again that serves what it has not signed, or that has no head where it must have one: a step is up to
+/// 48 MiB for nothing.
+const REREAD_S: u64 = 30;
+
 /// Most watch-lists kept.
 const LISTS_MAX: usize = 1_000_000;
 /// Most bytes of lists read at the start: a million of 500 bytes, each renewed once since the file was written anew.
@@ -263,8 +267,12 @@ impl Watching {
                     }
                     Err(why) => {
                         tracing::debug!(%why, "the log could not be followed; trying on");
-                        let wait = if let NotRead::Follow(e) = &why { e.wait() } else { None };
-                        not_before = Instant::now() + wait.unwrap_or_default();
+                        let wait = match &why {
+                            NotRead::Follow(e) => e.wait().unwrap_or_default(),
+                            NotRead::Damaged(_) | NotRead::NoHead(_) => Duration::from_secs(REREAD_S),
+                            NotRead::Unmet(_) | NotRead::OverBudget(..) => Duration::ZERO,
+                        };
+                        not_before = Instant::now() + wait;
                     }
                 }
             }
@@ -280,6 +288,7 @@ impl Watching {
             let mut range = self.inner().range.clone();
             let from = range.size();
             if cosigned.size() <= from {
+                ahead.trust();
                 return Ok(());
             }
             if self.inner().places.len() >= self.labels_max {
@@ -289,14 +298,16 @@ impl Watching {
             step.entries.iter().for_each(|e| range.append(leaf_hash(e)));
             let (size, root) = (range.size(), range.root());
             if verify_consistency(size, cosigned.size(), &root, cosigned.root(), &step.proof).is_err() {
-                ahead.doubt();
-                return Err(NotRead::Damaged(from));
+                // Bytes may have been spoilt on their way.
+                if ahead.doubt() {
+                    return Err(NotRead::Damaged(from));
+                }
+                continue;
             }
             if last_head(&step.entries) != Some(step.entries.len()) {
                 return Err(NotRead::NoHead(from));
             }
             self.take(from, &step.entries, range, clock.now());
-            ahead.trust();
         }
     }
 
