@@ -73,6 +73,7 @@ fn monitor_settings(root: &Path) -> monitor::Settings {
         logs: vec![],
         poll_ms: 1000,
         renew_within_ms: 1000,
+        log_memory_bytes: 1 << 30,
     }
 }
 

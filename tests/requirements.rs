@@ -81,6 +81,7 @@ async fn monitor_of(stage: &Stage, log_url: &str) -> monitor::Running {
         logs: vec![followed],
         poll_ms: 50,
         renew_within_ms: 200,
+        log_memory_bytes: 1 << 30,
     };
     monitor::start(settings, Clock::System).await.unwrap()
 }

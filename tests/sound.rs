@@ -382,6 +382,7 @@ async fn monitor_says(
         logs: vec![followed],
         poll_ms: 1000,
         renew_within_ms: 1000,
+        log_memory_bytes: 1 << 30,
     };
     monitor::once(settings, Clock::System).await.unwrap().findings
 }
