@@ -89,7 +89,7 @@ async fn walk(hub: &Arc<Hub>, log: usize, reading: &mut Reading) -> Result<(), P
         // Bytes may have been spoilt on their way: the next try is a small one, and so shows where the damage is.
         reading.ahead.doubt();
         if doubted {
-            hub.work(log, move |state, desk| Ok(state.damaged(from, count, &goal, desk.now))).await?;
+            hub.set(log, move |state, now| state.damaged(from, count, &goal, now)).await?;
             return Err(PassError::Damaged);
         }
         doubted = true;

@@ -163,6 +163,19 @@ impl Hub {
         done.unwrap_or_else(|_| Err(self.fail(PassError::Panicked)))
     }
 
+    /// Does something that writes nothing and cannot fail by itself.
+    pub(crate) async fn set(
+        self: &Arc<Self>,
+        log: usize,
+        job: impl FnOnce(&mut LogState, UnixMillis) + Send + 'static,
+    ) -> Result<(), PassError> {
+        let done = self.work(log, move |state, desk| {
+            job(state, desk.now);
+            Ok(())
+        });
+        done.await
+    }
+
     fn fail(&self, error: PassError) -> PassError {
         if !matches!(error, PassError::Store(StoreError::Closed)) {
             tracing::error!(%error, "the monitor failed");

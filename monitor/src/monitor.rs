@@ -100,11 +100,11 @@ pub async fn once_within(settings: Settings, clock: Clock, longest: Duration) ->
         looks.spawn(async move {
             if timeout_at(until, look_at(&hub, log)).await.is_err() {
                 let why = format!("it was not read to its end within {longest_s} s; the next look goes on from here");
-                let _ = hub.work(log, move |state, desk| Ok(state.unreachable(why, desk.now))).await;
+                let _ = hub.set(log, move |state, now| state.unreachable(why, now)).await;
             }
             if timeout_at(until, compare_tiles(&hub, log)).await.is_err() {
                 let why = format!("they could not be compared within {longest_s} s");
-                let _ = hub.work(log, move |state, desk| Ok(state.tile_unusable(&why, desk.now))).await;
+                let _ = hub.set(log, move |state, now| state.tile_unusable(&why, now)).await;
             }
         });
     }

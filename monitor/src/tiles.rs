@@ -147,10 +147,10 @@ pub(crate) async fn compare(hub: &Arc<Hub>, log: usize) -> Result<Compared, Pass
             }
         }
         let part = *part;
-        hub.work(log, move |state, _| Ok(state.tiles.done(part))).await?;
+        hub.set(log, move |state, _| state.tiles.done(part)).await?;
     }
     if !due.is_empty() {
-        hub.work(log, |state, _| Ok(state.notices.clear(&Subject::Tiles))).await?;
+        hub.set(log, |state, _| state.notices.clear(&Subject::Tiles)).await?;
     }
     Ok(Compared::Right)
 }
@@ -169,7 +169,7 @@ async fn one(hub: &Arc<Hub>, log: usize, tile: Tile) -> Result<Compared, PassErr
             Err(e) => why = e.to_string(),
         }
     }
-    hub.work(log, move |state, desk| Ok(state.tile_unusable(&why, desk.now))).await?;
+    hub.set(log, move |state, now| state.tile_unusable(&why, now)).await?;
     Ok(Compared::Unusable)
 }
 
