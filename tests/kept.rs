@@ -340,6 +340,7 @@ async fn nothing_that_an_interrupted_write_left_outlives_the_next_start() {
     let trust = waymark_mapping::trust::Trust::parse(&fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
     let settings = |url: String| waymark_monitor::Settings {
         proxies: waymark_runtime::proxies::Proxies::default(),
+        log_memory_bytes: 1 << 30,
         data_dir: root.path().join("monitor"),
         listen: common::loopback(),
         operations: None,
