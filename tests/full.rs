@@ -67,6 +67,7 @@ async fn findings(stage: &Stage) -> Vec<String> {
         operations: None,
         tls: None,
         proxies: waymark_runtime::proxies::Proxies::default(),
+        log_memory_bytes: 1 << 30,
         roots: ExtraRoots::default(),
         logs: vec![followed],
         poll_ms: 1000,
