@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema;
-use crate::possession::sender::Channel;
+use crate::possession::{outbox::Progress, sender::Channel};
 
 /// POST /v1/challenges.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -49,6 +49,9 @@ pub struct ChallengeAnswer {
     pub sends_left: u8,
     /// Checks that are left.
     pub checks_left: u8,
+    /// How far its code has come, as far as anybody may know.
+    #[schema(schema_with = schema::delivery)]
+    pub delivery: Progress,
 }
 
 /// POST /v1/challenges/{id}/check.
@@ -70,6 +73,10 @@ pub struct CheckAnswer {
     /// Checks left while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks_left: Option<u8>,
+    /// While pending, how far the code has come, as far as anybody may know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::delivery)]
+    pub delivery: Option<Progress>,
     /// The attestation, base64 of its TLS form, once approved.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::base64)]

@@ -99,6 +99,7 @@ fn answer(open: Open) -> ChallengeAnswer {
         expires_ms: open.expiry.get(),
         sends_left: open.sends_left,
         checks_left: open.checks_left,
+        delivery: open.progress,
     }
 }
 
@@ -153,14 +154,16 @@ async fn check(
     let path = format!("/v1/challenges/{id}/check");
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
     let checked = desk.possession.check(&decoded, &recipient, request.code.as_deref(), now);
-    let (counted, answer) = match checked.map_err(|e| error::possession(&e))? {
+    let (counted, answer) = match checked.await.map_err(|e| error::possession(&e))? {
         Checked::Approved(attestation) => {
             let attestation = Some(BASE64.encode(&encode(&*attestation)));
-            ("approved", CheckAnswer { status: "approved".to_owned(), checks_left: None, attestation })
+            let status = "approved".to_owned();
+            ("approved", CheckAnswer { status, checks_left: None, delivery: None, attestation })
         }
-        Checked::Pending { checks_left } => {
+        Checked::Pending { checks_left, progress } => {
             let counted = if request.code.is_some() { "wrong-code" } else { "polled" };
-            (counted, CheckAnswer { status: "pending".to_owned(), checks_left: Some(checks_left), attestation: None })
+            let (checks_left, delivery) = (Some(checks_left), Some(progress));
+            (counted, CheckAnswer { status: "pending".to_owned(), checks_left, delivery, attestation: None })
         }
     };
     Ok(counted_as(counted, json(StatusCode::OK, &answer)))
@@ -177,7 +180,7 @@ async fn confirm(
 ) -> Result<Response<Body>, Problem> {
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let request: ConfirmRequest = parse_json(&body?.0)?;
-    let confirmed = desk.possession.confirm(&parse_id(name)?.1, &request.secret, desk.clock.now());
+    let confirmed = desk.possession.confirm(&parse_id(name)?.1, &request.secret, desk.clock.now()).await;
     confirmed.map_err(|e| error::possession(&e))?;
     Ok(json(StatusCode::OK, &ConfirmAnswer { status: "approved".to_owned() }))
 }

@@ -23,7 +23,6 @@
 //! url = "https://gateway.example/messages"
 //! key_file = "keys/gateway.key"
 //! timeout_ms = 10000
-//! tries = 4
 //! [codes.budget]                  # every field has a default; see `Limits` in src/possession/budget.rs
 //! csi_day = 10
 //! ```

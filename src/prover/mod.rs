@@ -10,6 +10,7 @@
 //! prover.key     signs attestations
 //! <domain>.provider    the entry to be logged by the DP
 //! returning      who has completed a challenge here
+//! challenges.redb    open challenges, and what was sent in a day
 //! ```
 
 use std::{
@@ -39,7 +40,6 @@ use crate::{
     possession::{
         Identity, Possession,
         config::{CodeSecrets, Codes, Proving},
-        returning::Returning,
     },
 };
 
@@ -137,9 +137,9 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let listener = listen::bind_tls(listen, tls.as_ref()).await?;
     let own_url = listener.url()?;
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
-    let returning = Returning::open(&dir, &identity.secret.to_seed())?;
     let origin = identity.origin.clone();
-    let desk = challenges::Desk::new(clock, origin, Possession::new(proving, identity, returning));
+    let possession = Possession::open(proving, identity, &dir, clock.now())?;
+    let desk = challenges::Desk::new(clock, origin, possession);
     let router = challenges::router(Arc::new(desk)).merge(problem::pages(openapi::operations::of_possession()));
     let server = listen::serve(listener, listen::with_problems(router))?;
     Ok(Running { server })
