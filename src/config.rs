@@ -10,10 +10,13 @@
 //! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
 //!                                 # a table, see src/possession/config.rs
 //! lookups_per_minute = 60         # for each address; at least 1, since 50 a day are promised
+//! requests_per_minute = 6000      # of any other kind, for each address; at least 1
 //! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
 //! visible_mappings = 8            # most mappings of one identifier that everybody sees; at most 32
+//! trusted_proxies = []            # address ranges such as ["127.0.0.1", "::1"]: connections from there carry requests of others
+//! # proxy_header = "X-Forwarded-For"   # in which those proxies name the client's address; not without trusted_proxies
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
 //! domain = "telco.example"        # its key must be in the log, in role csip
@@ -58,6 +61,7 @@ use waymark_runtime::{
     durable,
     fetch::ExtraRoots,
     keyfile,
+    proxies::Proxies,
     tls::TlsFiles,
 };
 use zeroize::Zeroizing;
@@ -76,6 +80,9 @@ pub const OPERATIONS_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::
 pub const INTERVAL_MS_DEFAULT: u32 = 1000;
 /// Look-ups a minute for each address unless said otherwise.
 pub const LOOKUPS_PER_MINUTE_DEFAULT: u32 = 60;
+/// Requests a minute for each address, besides look-ups, unless said otherwise: 300 people behind one address (carrier-grade NAT) who
+/// each send twenty, and all enter in the same minute.
+pub const REQUESTS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Look-ups a minute that each MSP may relay, unless said otherwise: a hundred a second.
 pub const RELAYS_PER_MINUTE_DEFAULT: u32 = 6000;
 /// Least time between batches: shorter promises are for discs that sync in less.
@@ -107,6 +114,9 @@ pub struct File {
     /// Look-ups a minute for each address.
     #[serde(default = "lookups_default")]
     pub lookups_per_minute: u32,
+    /// Requests a minute for each address, besides look-ups.
+    #[serde(default = "requests_default")]
+    pub requests_per_minute: u32,
     /// Look-ups a minute that each MSP may relay.
     #[serde(default = "relays_default")]
     pub relays_per_minute: u32,
@@ -119,6 +129,12 @@ pub struct File {
     /// Most visible mappings of one identifier.
     #[serde(default = "visible_default")]
     pub visible_mappings: usize,
+    /// Address ranges of the proxies that say whose request it is: see [`waymark_runtime::proxies`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they say it, if it is not `X-Forwarded-For`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_header: Option<String>,
     /// CSIPs whose releases are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub csip: Vec<CsipFile>,
@@ -203,6 +219,10 @@ fn lookups_default() -> u32 {
     LOOKUPS_PER_MINUTE_DEFAULT
 }
 
+fn requests_default() -> u32 {
+    REQUESTS_PER_MINUTE_DEFAULT
+}
+
 fn relays_default() -> u32 {
     RELAYS_PER_MINUTE_DEFAULT
 }
@@ -237,6 +257,9 @@ impl File {
         if !ANSWER_SIZES.contains(&self.answer_bytes_min) {
             return Err(format!("answer_bytes_min: one of {ANSWER_SIZES:?}"));
         }
+        if self.requests_per_minute == 0 {
+            return Err("requests_per_minute: at least 1, or nobody enters".to_owned());
+        }
         if self.store == StoreKind::Sled && !cfg!(feature = "sled") {
             return Err("store: built without the cargo feature `sled`".to_owned());
         }
@@ -247,7 +270,12 @@ impl File {
         self.prover.iter().try_for_each(|p| p.parse(&domain).map(|_| ()))?;
         self.recycling.iter().try_for_each(FeedFile::check)?;
         self.codes.check()?;
+        self.proxies()?;
         Ok((domain, origin, key_name))
+    }
+
+    fn proxies(&self) -> Result<Proxies, String> {
+        Proxies::new(&self.trusted_proxies, self.proxy_header.as_deref())
     }
 }
 
@@ -265,6 +293,8 @@ pub struct Settings {
     pub operations: Option<SocketAddr>,
     /// Certificate and key for both listeners.
     pub tls: Option<TlsFiles>,
+    /// The proxies that say whose request it is.
+    pub proxies: Proxies,
     /// Whose certificates are believed besides, when witnesses are called. [`Settings::load`] leaves it empty.
     pub roots: ExtraRoots,
     /// Time between batches, milliseconds.
@@ -275,6 +305,8 @@ pub struct Settings {
     pub codes: Codes,
     /// The keys that this takes.
     pub code_secrets: CodeSecrets,
+    /// Requests a minute for each address, besides look-ups.
+    pub requests_per_minute: u32,
     /// Look-ups a minute that each MSP may relay.
     pub relays_per_minute: u32,
     /// Least size of an answer.
@@ -387,6 +419,7 @@ impl Settings {
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
         let does = Document::of(&file);
+        let proxies = file.proxies().map_err(|what| ConfigError::new(&path, what))?;
         let recycling = Registers::load(dir, &file.recycling, &roots).map_err(|what| ConfigError::new(&path, what))?;
         let mut code_secrets = file.codes.load_secrets(dir)?;
         code_secrets.roots = roots.clone();
@@ -397,6 +430,7 @@ impl Settings {
             listen: file.listen,
             operations: file.operations,
             tls: file.tls.map(|files| files.beside(dir)),
+            proxies,
             roots,
             interval_ms: file.interval_ms,
             store: file.store,
@@ -404,6 +438,7 @@ impl Settings {
             codes: file.codes,
             does,
             recycling,
+            requests_per_minute: file.requests_per_minute,
             relays_per_minute: file.relays_per_minute,
             answer_bytes_min: file.answer_bytes_min,
             csips,

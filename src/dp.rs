@@ -100,7 +100,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         return Err(StartError::NoQuorum);
     }
     let meter = Meter::default();
-    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?.behind(settings.proxies.clone());
     let own_url = listener.url()?;
     let desk = challenge_desk(&settings, own_url, &clock)?;
     let (rows, head, files, mut recovered) = open_stores(&settings)?;
@@ -171,6 +171,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         settings.provers,
         settings.recycling,
         settings.relays_per_minute,
+        settings.requests_per_minute,
     );
     let router = http::router(Arc::new(app)).merge(challenges::router(Arc::new(desk)));
     let router = listen::with_problems(router);
@@ -186,7 +187,7 @@ fn challenge_desk(settings: &Settings, own_url: String, clock: &Clock) -> Result
     let (domain, secret, origin) = (settings.domain.clone(), settings.prover.clone(), settings.origin.clone());
     let identity = Identity { domain, secret, origin: origin.clone() };
     let possession = Possession::open(proving, identity, &settings.dir, clock.now())?;
-    Ok(challenges::Desk::new(clock.clone(), origin, possession))
+    Ok(challenges::Desk::new(clock.clone(), origin, possession, settings.requests_per_minute))
 }
 
 /// The policy document in effect and the time between batches, milliseconds, if the DP does what was promised, or is about to.

@@ -35,7 +35,7 @@ use waymark::{
 use waymark_mapping::identifier::Csi;
 
 /// Documented answers that no test can bring about: operation, status, code, and why.
-const NOT_FORCED: [(&str, u16, &str, &str); 11] = [
+const NOT_FORCED: [(&str, u16, &str, &str); 8] = [
     (
         "change",
         500,
@@ -57,9 +57,6 @@ const NOT_FORCED: [(&str, u16, &str, &str); 11] = [
     ("change", 422, "prover-scope", "a second prover in dp.toml: tests/possession.rs has one"),
     ("revoke", 422, "prover-scope", "a second prover in dp.toml: tests/possession.rs has one"),
     ("lookUp", 503, "busy", "256 look-ups at a time, each some 0.1 ms of a core and never waiting: two cores do two"),
-    ("checkCode", 503, "busy", "a million signed requests within ten minutes"),
-    ("history", 503, "busy", "a million signed requests within ten minutes"),
-    ("export", 503, "busy", "a million signed requests within ten minutes"),
     ("import", 500, "internal", "a task that panics, of which none is known"),
     (
         "confirmLink",

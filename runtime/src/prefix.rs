@@ -51,6 +51,11 @@ impl Prefix {
         }
     }
 
+    /// The first address: of a host, the same for all of its addresses.
+    pub const fn first(&self) -> IpAddr {
+        self.first
+    }
+
     /// Whether an address begins with these bits.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     config::{
         Codes, File, INTERVAL_MS_DEFAULT, LOOKUPS_PER_MINUTE_DEFAULT, OPERATIONS_DEFAULT, RELAYS_PER_MINUTE_DEFAULT,
-        Settings, StoreKind, names,
+        REQUESTS_PER_MINUTE_DEFAULT, Settings, StoreKind, names,
     },
     dp,
     fsck::{fsck, missing_policies},
@@ -224,10 +224,13 @@ pub fn run() -> ExitCode {
                     store,
                     codes,
                     lookups_per_minute: LOOKUPS_PER_MINUTE_DEFAULT,
+                    requests_per_minute: REQUESTS_PER_MINUTE_DEFAULT,
                     relays_per_minute: RELAYS_PER_MINUTE_DEFAULT,
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                     regions,
                     visible_mappings: VISIBLE_MAPPINGS_DEFAULT,
+                    trusted_proxies: vec![],
+                    proxy_header: None,
                     csip: vec![],
                     prover: vec![],
                     recycling: vec![],
@@ -313,6 +316,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("log key             {}", settings.signer.vkey());
     println!("VRF key             {}", settings.vrf.public().to_hex());
     println!("listen              {}", settings.listen);
+    println!("trusted_proxies     {}", settings.proxies);
     println!("operations          {}", settings.operations.map_or("none".to_owned(), |a| a.to_string()));
     println!(
         "tls                 {}",
@@ -325,6 +329,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("store               {:?}", settings.store);
     println!("codes               {}", settings.codes.describe());
     println!("lookups_per_minute  {}", settings.does.limits.lookups_per_minute);
+    println!("requests_per_minute {}", settings.requests_per_minute);
     println!("relays_per_minute   {}", settings.relays_per_minute);
     println!("regions             {}", settings.does.regions.join(" "));
     println!("visible_mappings    {}", settings.does.visible_max());

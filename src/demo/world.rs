@@ -326,10 +326,13 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         store: StoreKind::Redb,
         codes: Codes::Folder,
         lookups_per_minute: LOOKUPS_PER_MINUTE,
+        requests_per_minute: crate::config::REQUESTS_PER_MINUTE_DEFAULT,
         relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
         regions: vec![],
         visible_mappings: waymark_mapping::record::VISIBLE_MAPPINGS_DEFAULT,
+        trusted_proxies: vec![],
+        proxy_header: None,
         csip: vec![],
         prover: vec![],
         recycling: vec![],
@@ -376,6 +379,7 @@ async fn start_monitor(
         roots: ExtraRoots::default(),
         logs: vec![followed],
         poll_ms: POLL_MS,
+        proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: RENEW_WITHIN_MS,
     };
     Ok(monitor::start(settings, clock.clone()).await?)

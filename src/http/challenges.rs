@@ -8,7 +8,7 @@
 //! | POST | /v1/challenges/{id}/confirm | the link's secret; not signed, since it comes from a browser |
 //! | GET | /confirm, /confirm.js, /confirm.css | the page behind the link |
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     Router,
@@ -24,14 +24,15 @@ use waymark_runtime::{
     clock::Clock,
     listen::Peer,
     metrics::counted_as,
+    prefix::Prefix,
     problem::{self, Problem},
 };
 
 use super::{
     confirm, error,
     idempotency::{Replays, mark},
-    limit::network,
-    recipient::Nonces,
+    limit::RequestLimit,
+    recipient::{self, Nonces},
     v1::{Bytes, json, parse_csi, parse_json},
 };
 use crate::{
@@ -51,12 +52,19 @@ pub struct Desk {
     possession: Possession,
     nonces: Nonces,
     replays: Replays<Open>,
+    requests: RequestLimit,
 }
 
 impl Desk {
-    /// Puts the parts together. `origin` is the log that requests are signed for and attestations are made for.
-    pub fn new(clock: Clock, origin: Origin, possession: Possession) -> Self {
-        Self { clock, origin, possession, nonces: Nonces::default(), replays: Replays::default() }
+    /// Puts the parts together. `origin` is the log that requests are signed for and attestations are made for; each host may send
+    /// so many requests a minute.
+    pub fn new(clock: Clock, origin: Origin, possession: Possession, requests_per_minute: u32) -> Self {
+        let requests = RequestLimit::new(requests_per_minute);
+        Self { clock, origin, possession, nonces: Nonces::default(), replays: Replays::default(), requests }
+    }
+
+    fn count(&self, Peer(peer): Peer) -> Result<(), Problem> {
+        self.requests.count(peer.ip(), self.clock.now())
     }
 }
 
@@ -83,6 +91,11 @@ fn parse_id(name: Name) -> Result<(String, ChallengeId), Problem> {
     decoded.ok_or_else(|| error::possession(&PossessionError::NoChallenge))
 }
 
+/// An IPv6 host has its /64 to itself.
+fn host(Peer(peer): Peer) -> IpAddr {
+    Prefix::host(peer.ip()).first()
+}
+
 fn parse_purpose(purpose: &str) -> Result<Purpose, Problem> {
     match purpose {
         "control" => Ok(Purpose::Control),
@@ -106,10 +119,11 @@ fn answer(open: Open) -> ChallengeAnswer {
 /// POST /v1/challenges
 async fn start(
     State(desk): State<Arc<Desk>>,
-    axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    axum::Extension(peer): axum::Extension<Peer>,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
+    desk.count(peer)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, desk.clock.now());
     let request: ChallengeRequest = parse_json(&body)?;
@@ -117,7 +131,7 @@ async fn start(
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, "/v1/challenges", &body, now)?;
     let turn = desk.replays.enter(&headers, "/v1/challenges", recipient.as_bytes(), &body, now)?;
     let claim = Claim { csi, recipient, tenure: request.tenure, purpose };
-    let start = desk.possession.start(claim, request.channel, network(peer.ip()), now);
+    let start = desk.possession.start(claim, request.channel, host(peer), now);
     let (open, before) = turn.once(start).await.map_err(|e| error::possession(&e))?;
     Ok(mark(json(StatusCode::CREATED, &answer(open)), before))
 }
@@ -125,36 +139,43 @@ async fn start(
 /// POST /v1/challenges/{id}/send
 async fn send(
     State(desk): State<Arc<Desk>>,
-    axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    axum::Extension(peer): axum::Extension<Peer>,
     name: Name,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
+    desk.count(peer)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, desk.clock.now());
     let SendRequest {} = parse_json(&body)?;
     let (id, decoded) = parse_id(name)?;
     let path = format!("/v1/challenges/{id}/send");
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
-    let open = desk.possession.send_again(&decoded, &recipient, network(peer.ip()), now).await;
+    let open = desk.possession.send_again(&decoded, &recipient, host(peer), now).await;
     Ok(json(StatusCode::OK, &answer(open.map_err(|e| error::possession(&e))?)))
 }
 
 /// POST /v1/challenges/{id}/check
 async fn check(
     State(desk): State<Arc<Desk>>,
+    axum::Extension(peer): axum::Extension<Peer>,
     name: Name,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
+    desk.count(peer)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, desk.clock.now());
     let request: CheckRequest = parse_json(&body)?;
     let (id, decoded) = parse_id(name)?;
     let path = format!("/v1/challenges/{id}/check");
-    let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
-    let checked = desk.possession.check(&decoded, &recipient, request.code.as_deref(), now);
-    let (counted, answer) = match checked.await.map_err(|e| error::possession(&e))? {
+    let signer = recipient::verify(&desk.origin, &headers, &path, &body, now)?;
+    // Whoever only asks how it stands uses up nothing, and asks again and again.
+    if request.code.is_some() {
+        desk.nonces.once(&signer, now)?;
+    }
+    let checked = desk.possession.check(&decoded, &signer.key, request.code.as_deref(), now).await;
+    let (counted, answer) = match checked.map_err(|e| error::possession(&e))? {
         Checked::Approved(attestation) => {
             let attestation = Some(BASE64.encode(&encode(&*attestation)));
             let status = "approved".to_owned();
@@ -174,10 +195,12 @@ async fn check(
 /// Only JSON is taken, which no form of another site can send without this one's leave.
 async fn confirm(
     State(desk): State<Arc<Desk>>,
+    axum::Extension(peer): axum::Extension<Peer>,
     name: Name,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
+    desk.count(peer)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let request: ConfirmRequest = parse_json(&body?.0)?;
     let confirmed = desk.possession.confirm(&parse_id(name)?.1, &request.secret, desk.clock.now()).await;

@@ -28,7 +28,8 @@ use waymark_runtime::{
 use super::{
     App,
     error::{self, NO_RECORD},
-    v1::{Bytes, binary, json, parse_csi, parse_json, take_slot},
+    recipient,
+    v1::{Bytes, binary, json, parse_csi, parse_json},
 };
 use crate::{
     api::{
@@ -50,15 +51,18 @@ pub(super) const RECEIPT_S_MAX: u64 = 30;
 /// POST /v1/changes
 pub async fn change(
     State(app): State<Arc<App>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
     headers: HeaderMap,
     body: Bytes<CHANGE_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
-    let _slot = take_slot(&app.change_slots)?;
+    app.count_request(peer.ip())?;
+    let _place = app.change_places.take(peer.ip())?;
     problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
     let body = body?.0;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::undecoded(&e))?;
     let now = app.clock.now();
-    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/changes", &body, now)?;
+    // Its nonce is not kept: whoever plays it again is answered as the first one was.
+    let signer = recipient::verify(&app.origin, &headers, "/v1/changes", &body, now)?.key;
     // First, so that a retry tells a stranger nothing either.
     check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
     let turn = app.replays.enter(&headers, "/v1/changes", signer.as_bytes(), &body, now)?;
@@ -171,7 +175,7 @@ pub async fn revoke(
     body: Bytes<EVENT_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
     app.count_look_up(peer.ip())?;
-    let _slot = take_slot(&app.change_slots)?;
+    let _place = app.change_places.take(peer.ip())?;
     problem::check_media_type(&headers, EVENT_MEDIA_TYPE)?;
     let body = body?.0;
     let event: Event = decode("event", &body).map_err(|e| error::undecoded(&e))?;
@@ -196,23 +200,31 @@ pub async fn revoke(
 /// POST /v1/exports
 pub async fn export_all(
     State(app): State<Arc<App>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
+    app.count_request(peer.ip())?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let body = body?.0;
     let request: ExportRequest = parse_json(&body)?;
     let csi = parse_csi(&request.csi)?;
-    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/exports", &body, app.clock.now())?;
+    let now = app.clock.now();
+    let caller = recipient::verify(&app.origin, &headers, "/v1/exports", &body, now)?;
+    let signer = caller.key;
     let nothing =
         || Problem::new(NO_RECORD, "Only a key with a mapping here gets it, or one with proof of possession.");
     let latest = app.answering.latest(&csi).map_err(|e| error::answer(&e))?.ok_or_else(nothing)?;
-    if latest.is_established(signer) {
+    let is_established = latest.is_established(signer);
+    let possession = request.possession.as_deref();
+    if !is_established && !latest.has_mapping_of(signer) && !shows_possession(&app, &latest, &signer, possession) {
+        return Err(nothing());
+    }
+    // Whoever has seen this request is not to see later what is hidden by then.
+    app.nonces.once(&caller, now)?;
+    if is_established {
         let export = export::whole(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
         return Ok(json(StatusCode::OK, &export));
-    }
-    if !latest.has_mapping_of(signer) && !shows_possession(&app, &latest, &signer, request.possession.as_deref()) {
-        return Err(nothing());
     }
     Ok(json(StatusCode::OK, &export::own(&latest, signer)))
 }
@@ -237,17 +249,23 @@ fn shows_possession(app: &App, latest: &Latest, signer: &Key, possession: Option
 /// POST /v1/history
 pub async fn history(
     State(app): State<Arc<App>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
     headers: HeaderMap,
     body: Bytes<JSON_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
+    app.count_request(peer.ip())?;
     problem::check_media_type(&headers, HISTORY_MEDIA_TYPE)?;
     let body = body?.0;
     let request: HistoryRequest = decode("history request", &body).map_err(|e| error::undecoded(&e))?;
-    let signer = app.nonces.authenticate(&app.origin, &headers, "/v1/history", &body, app.clock.now())?;
+    let now = app.clock.now();
+    let caller = recipient::verify(&app.origin, &headers, "/v1/history", &body, now)?;
+    let signer = caller.key;
     let nothing = || Problem::new(NO_RECORD, "Only a key with a mapping here sees more than a look-up shows.");
     // The same answer whether the CSI is unknown or the key has nothing there.
     let latest = app.answering.latest(&request.csi).map_err(|e| error::answer(&e))?;
     let latest: Latest = latest.filter(|l| l.has_mapping_of(signer)).ok_or_else(nothing)?;
+    // Whoever has seen this request is not to see later what is hidden by then.
+    app.nonces.once(&caller, now)?;
     if request.version == ANY_VERSION {
         let receipt = app.answering.receipt_for(&latest, &[signer]).map_err(|e| error::answer(&e))?;
         return Ok(binary(RECEIPT_MEDIA_TYPE, receipt.encode()));

@@ -109,13 +109,13 @@ pub const IDEMPOTENCY_CONFLICT: Kind =
 
 /// What an identifier that is sent as JSON may end in.
 pub const OF_CSI: &[Kind] = &[CSI_INVALID];
-/// What the check of a recipient's signature may end in.
-pub const OF_RECIPIENT: &[Kind] = &[SIGNATURE_MISSING, SIGNATURE_INVALID, REPLAYED, problem::BUSY];
+/// What the limit by address and the check of a recipient's signature may end in.
+pub const OF_RECIPIENT: &[Kind] = &[problem::TOO_MANY, SIGNATURE_MISSING, SIGNATURE_INVALID, REPLAYED];
 /// What the check of a provider's signature may end in, if there is one.
-pub const OF_CLAIMED_PROVIDER: &[Kind] = &[SIGNATURE_INVALID, REPLAYED, PROVIDER_UNKNOWN, NOT_READY, problem::BUSY];
+pub const OF_CLAIMED_PROVIDER: &[Kind] = &[SIGNATURE_INVALID, REPLAYED, PROVIDER_UNKNOWN, NOT_READY];
 /// What the check of a provider's signature may end in where there must be one.
 pub const OF_PROVIDER: &[Kind] =
-    &[SIGNATURE_MISSING, SIGNATURE_INVALID, REPLAYED, PROVIDER_UNKNOWN, NOT_READY, problem::BUSY];
+    &[problem::TOO_MANY, SIGNATURE_MISSING, SIGNATURE_INVALID, REPLAYED, PROVIDER_UNKNOWN, NOT_READY];
 /// What an `Idempotency-Key` may end in.
 pub const OF_IDEMPOTENCY: &[Kind] = &[problem::MALFORMED, IDEMPOTENCY_CONFLICT];
 /// What waiting for a change to be published may end in.

@@ -4,17 +4,26 @@
 //! all of whose added mappings name it. They go through the rules of `/v1/changes`, into the same pool, and are answered
 //! item by item when they are published; so nothing is reported that a crash could take back.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, Request, State},
     http::{Response, StatusCode},
 };
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 use waymark_mapping::{entry::ProviderRole, names::Domain, wire::decode};
 use waymark_runtime::{
-    listen::Capped,
+    listen::{Capped, Peer},
     problem::{self, Problem},
 };
 
@@ -22,7 +31,7 @@ use super::{
     App,
     changes::{RECEIPT_S_MAX, enqueue, outcome_by},
     error::{self, OTHER_MSP, VERSION_STALE},
-    v1::{json, take_slot},
+    v1::json,
 };
 use crate::{
     api::{
@@ -33,14 +42,68 @@ use crate::{
 
 /// Most imports in work at a time: with the largest, half the pool is left to apps that come by themselves.
 pub const IMPORTS_MAX: usize = 2;
+/// Longest that an import waits for a place: most others are over by then.
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The places for imports: one for each MSP, in the order in which they come. So no MSP keeps the others out.
+pub(super) struct ImportPlaces {
+    places: Semaphore,
+    wait_max: Duration,
+    msps: Mutex<HashSet<Domain>>,
+}
+
+/// An MSP's place. Dropping it gives it back.
+struct ImportPlace<'a> {
+    _turn: Turn<'a>,
+    _place: SemaphorePermit<'a>,
+}
+
+/// An MSP that has a place or waits for one.
+struct Turn<'a> {
+    places: &'a ImportPlaces,
+    msp: Domain,
+}
+
+impl Default for ImportPlaces {
+    fn default() -> Self {
+        Self { places: Semaphore::new(IMPORTS_MAX), wait_max: WAIT_MAX, msps: Mutex::default() }
+    }
+}
+
+impl ImportPlaces {
+    async fn take(&self, msp: &Domain) -> Result<ImportPlace<'_>, Problem> {
+        let busy = |what| Problem::new(problem::BUSY, what).retry_after(1);
+        if !self.msps.lock().unwrap_or_else(PoisonError::into_inner).insert(msp.clone()) {
+            return Err(busy("An import of this provider is in work."));
+        }
+        let turn = Turn { places: self, msp: msp.clone() };
+        let place = timeout(self.wait_max, self.places.acquire()).await;
+        match place {
+            Ok(Ok(place)) => Ok(ImportPlace { _turn: turn, _place: place }),
+            Ok(Err(_)) | Err(_) => Err(busy("Try again in a moment.")),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.places.msps.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.msp);
+    }
+}
 
 /// POST /v1/imports
-pub async fn import(State(app): State<Arc<App>>, request: Request) -> Result<Response<Body>, Problem> {
-    let _slot = take_slot(&app.import_slots)?;
+pub async fn import(
+    State(app): State<Arc<App>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
+    request: Request,
+) -> Result<Response<Body>, Problem> {
     let headers = request.headers().clone();
     problem::check_media_type(&headers, IMPORT_MEDIA_TYPE)?;
     // Before the body: nobody else is to make us read so much.
-    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::MSP)?;
+    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::MSP);
+    let caller = caller.or_else(|refused| app.count_request(peer.ip()).and(Err(refused)))?;
+    let _place = app.import_places.take(&caller.domain).await?;
+    app.take_nonce(&caller)?;
     let Capped::<IMPORT_BYTES_MAX>(body) = Capped::from_request(request, &()).await?;
     caller.check_body(&body).map_err(error::request_signature)?;
     let items = split_import(&body)
@@ -132,5 +195,36 @@ fn outcome_of(problem: &Problem) -> ImportOutcome {
         ImportOutcome::Again { code }
     } else {
         ImportOutcome::Refused { code }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_msp_that_imports_without_end_keeps_no_other_msp_out() {
+        let places = ImportPlaces { wait_max: Duration::from_millis(200), ..ImportPlaces::default() };
+        let msp = |i: usize| Domain::parse(&format!("m{i}.example")).unwrap();
+        let first = places.take(&msp(0)).await.unwrap();
+        assert_eq!(places.take(&msp(0)).await.err().unwrap().kind(), problem::BUSY, "its second");
+        let second = places.take(&msp(1)).await.unwrap();
+        assert_eq!(places.take(&msp(2)).await.err().unwrap().kind(), problem::BUSY, "none was free in time");
+        // Who waits comes before whoever asks again.
+        let (third, msp2) = (msp(2), &msp(2));
+        let waits = async {
+            let taken = places.take(msp2).await;
+            assert!(places.msps.lock().unwrap().contains(&third));
+            taken
+        };
+        let ends = async {
+            tokio::task::yield_now().await;
+            drop(first);
+            places.take(&msp(0)).await
+        };
+        let (third, again) = tokio::join!(waits, ends);
+        assert!(third.is_ok() && again.is_err());
+        drop((second, third));
+        assert!(places.take(&msp(0)).await.is_ok());
     }
 }

@@ -1,42 +1,53 @@
-//! Plain limits on look-ups: by address for whoever comes by itself, by domain for an MSP that relays its users'.
+//! Plain limits: by address for whoever comes by itself, by domain for an MSP, which has shown who it is.
 //!
-//! They slow a crawler down and are no more than that: an address is cheap. Limits that bind to accounts come with tokens.
+//! | | who | counted by |
+//! |---|---|---|
+//! | [`LookupLimit`] | strangers that look up | host, site and network at once |
+//! | [`RequestLimit`] | strangers that send anything else | the same, more generously |
+//! | [`RelayLimit`] | MSPs that relay look-ups | domain |
+//! | [`Places`] | changes that wait for the log | network: whoever has fewest places gets the next |
+//!
+//! They slow a crawler down and are no more than that: an address is cheap. Limits that bind to accounts come with tokens. None of them
+//! has a state in which all who come are refused.
 
-use std::net::IpAddr;
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use waymark_log::time::UnixMillis;
 use waymark_mapping::names::Domain;
-use waymark_runtime::budget::Budget;
+use waymark_runtime::{
+    budget::{AddressBudget, Budget, Shares},
+    prefix::Prefix,
+    problem::{self, Problem},
+};
 
-/// The window that look-ups are counted in.
+/// The window that requests are counted in.
 const WINDOW_MS: u64 = 60_000;
-/// Most addresses that are counted at a time, some 40 bytes each.
-const ADDRESSES_MAX: usize = 200_000;
+/// A site may look up as often as so many hosts.
+const LOOKUPS_OF_A_SITE: u32 = 16;
+/// A network may look up as often as so many hosts: a /24 of IPv4, behind which there may be thousands of people, too.
+const LOOKUPS_OF_A_NETWORK: u32 = 64;
+/// A site may send as many other requests as so many hosts, and a network as many as twice that.
+const REQUESTS_OF_A_SITE: u32 = 2;
+/// See there. With the default a network has 24,000 a minute: each takes a tenth of a millisecond of a core.
+const REQUESTS_OF_A_NETWORK: u32 = 4;
 /// Most MSPs that are counted at a time: more than any DP will onboard.
 const MSPS_MAX: usize = 100_000;
-/// All MSPs together may relay as much as so many of them: a thousand made-up MSPs get no further than sixteen.
+/// All MSPs together may relay as much as so many of them, beyond what is each one's own.
 const MSPS_TOGETHER: u32 = 16;
+/// This part of what an MSP may relay is its own, whatever the others do.
+const OWN_PART: u32 = 16;
 
-/// Where there is no room for more addresses, a wider network may look up as often as so many addresses.
-const ADDRESSES_OF_A_WIDER_NETWORK: u32 = 64;
-
-/// Counts look-ups by address. A client with enough addresses to take all places does not keep others out: those who come then are counted
-/// with their neighbours.
-pub struct LookupLimit {
-    each: Budget<IpAddr>,
-    wider: Budget<IpAddr>,
-}
+/// Counts look-ups by address.
+pub struct LookupLimit(AddressBudget);
 
 impl LookupLimit {
-    /// So many a minute for each address.
+    /// So many a minute for each host.
     pub fn new(per_minute: u32) -> Self {
-        Self::with_room(per_minute, ADDRESSES_MAX)
-    }
-
-    fn with_room(per_minute: u32, addresses_max: usize) -> Self {
-        let together = per_minute.saturating_mul(ADDRESSES_OF_A_WIDER_NETWORK);
-        let each = Budget::new(WINDOW_MS, per_minute, addresses_max);
-        Self { each, wider: Budget::new(WINDOW_MS, together, ADDRESSES_MAX) }
+        Self(strangers(per_minute, LOOKUPS_OF_A_SITE, LOOKUPS_OF_A_NETWORK))
     }
 
     /// Counts a look-up.
@@ -44,18 +55,39 @@ impl LookupLimit {
     /// # Errors
     /// Seconds until the next window, if it is one too many.
     pub fn count(&self, address: IpAddr, now: UnixMillis) -> Result<(), u64> {
-        let network = network(address);
-        if self.each.has_room_for(&network, now) {
-            self.each.count(network, now)
-        } else {
-            self.wider.count(wider(network), now)
-        }
+        self.0.count(address, now)
     }
+}
+
+/// Counts by address what strangers send besides look-ups. It comes before everything that a request leaves behind.
+pub struct RequestLimit(AddressBudget);
+
+impl RequestLimit {
+    /// So many a minute for each host.
+    pub fn new(per_minute: u32) -> Self {
+        Self(strangers(per_minute, REQUESTS_OF_A_SITE, REQUESTS_OF_A_NETWORK))
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// A problem with the seconds until the next window, if it is one too many.
+    pub fn count(&self, address: IpAddr, now: UnixMillis) -> Result<(), Problem> {
+        self.0.count(address, now).map_err(|wait| {
+            Problem::new(problem::TOO_MANY, "Too many requests from this address in a minute.").retry_after(wait)
+        })
+    }
+}
+
+fn strangers(per_minute: u32, site: u32, network: u32) -> AddressBudget {
+    let [site, network] = [site, network].map(|hosts| per_minute.saturating_mul(hosts));
+    AddressBudget::new(WINDOW_MS, Shares { host: per_minute, site, network })
 }
 
 /// Counts the look-ups that MSPs relay.
 pub struct RelayLimit {
     each: Budget<Domain>,
+    own: Budget<Domain>,
     together: Budget<()>,
 }
 
@@ -63,41 +95,67 @@ impl RelayLimit {
     /// So many a minute for each MSP.
     pub fn new(per_minute: u32) -> Self {
         let together = per_minute.saturating_mul(MSPS_TOGETHER);
-        Self { each: Budget::new(WINDOW_MS, per_minute, MSPS_MAX), together: Budget::new(WINDOW_MS, together, 1) }
+        let own = per_minute.div_ceil(OWN_PART);
+        Self {
+            each: Budget::new(WINDOW_MS, per_minute, MSPS_MAX),
+            own: Budget::new(WINDOW_MS, own, MSPS_MAX),
+            together: Budget::new(WINDOW_MS, together, 1),
+        }
     }
 
     /// Counts a look-up.
     ///
     /// # Errors
     /// Seconds until the next window, if it is one too many.
-    pub fn count(&self, msp: Domain, now: UnixMillis) -> Result<(), u64> {
-        self.each.count(msp, now).and_then(|()| self.together.count((), now))
+    pub fn count(&self, msp: &Domain, now: UnixMillis) -> Result<(), u64> {
+        self.each.count(msp.clone(), now)?;
+        self.own.count(msp.clone(), now).or_else(|_| self.together.count((), now))
     }
 }
 
-/// An IPv6 host has its /64 to itself. An IPv4 address that a listener for both shows as an IPv6 one is an IPv4 address.
-pub(super) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        v4 @ IpAddr::V4(_) => v4,
-        IpAddr::V6(v6) => {
-            let mut octets = v6.octets();
-            octets[8..].fill(0);
-            IpAddr::V6(octets.into())
+/// Places for requests that wait, shared out among the networks that are there: one has at most as many as are still free, so
+/// that any number of them leaves room for one more.
+pub struct Places {
+    max: usize,
+    taken: Mutex<HashMap<Prefix, usize>>,
+}
+
+/// A place that is taken. Dropping it gives it back.
+pub struct Place<'a> {
+    places: &'a Places,
+    network: Prefix,
+}
+
+impl Places {
+    /// So many.
+    pub fn new(max: usize) -> Self {
+        Self { max, taken: Mutex::default() }
+    }
+
+    /// Takes a place, if there is one for this address.
+    ///
+    /// # Errors
+    /// A problem: all are taken, or its network has as many as are left.
+    pub fn take(&self, address: IpAddr) -> Result<Place<'_>, Problem> {
+        let network = Prefix::network(address);
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.max.saturating_sub(taken.values().sum());
+        if taken.get(&network).copied().unwrap_or(0) >= free {
+            return Err(Problem::new(problem::BUSY, "Try again in a moment.").retry_after(1));
         }
+        *taken.entry(network).or_default() += 1;
+        Ok(Place { places: self, network })
     }
 }
 
-/// The first 16 bits of an IPv4 address, the first 32 of an IPv6 one: what a registry gives to one provider of connections, or less.
-fn wider(network: IpAddr) -> IpAddr {
-    match network {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            [a, b, 0, 0].into()
-        }
-        IpAddr::V6(v6) => {
-            let mut octets = v6.octets();
-            octets[4..].fill(0);
-            octets.into()
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.network);
+            }
         }
     }
 }
@@ -106,47 +164,66 @@ fn wider(network: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
+    /// A host of a /48 of a /32.
+    fn v6(network: u16, site: u16, host: u16) -> IpAddr {
+        [0x2001, network, site, host, 0, 0, 0, 1].into()
+    }
+
     #[test]
-    fn so_many_a_minute_for_each_network() {
+    fn so_many_a_minute_for_each_host_and_what_a_minute_is() {
         let limit = LookupLimit::new(2);
         let at = UnixMillis::new;
-        let one: IpAddr = "2001:db8::1".parse().unwrap();
-        let same: IpAddr = "2001:db8::2".parse().unwrap();
-        let other: IpAddr = "2001:db8:0:1::1".parse().unwrap();
-        assert_eq!(limit.count(one, at(1000)), Ok(()));
-        assert_eq!(limit.count(same, at(1000)), Ok(()));
-        assert_eq!(limit.count(one, at(1000)), Err(59));
-        assert_eq!(limit.count(other, at(1000)), Ok(()));
-        assert_eq!(limit.count(one, at(60_000)), Ok(()));
-        let mapped = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(
-            (mapped("::ffff:192.0.2.1"), mapped("2001:db8::1")),
-            ("192.0.2.1".to_owned(), "2001:db8::".to_owned())
-        );
+        assert_eq!(limit.count(v6(1, 1, 1), at(1000)), Ok(()));
+        assert_eq!(limit.count("2001:1:1:1::99".parse().unwrap(), at(1000)), Ok(()));
+        assert_eq!(limit.count(v6(1, 1, 1), at(1000)), Err(59));
+        assert_eq!(limit.count(v6(1, 1, 2), at(1000)), Ok(()));
+        assert_eq!(limit.count(v6(1, 1, 1), at(60_000)), Ok(()));
     }
 
     #[test]
-    fn whoever_takes_all_places_keeps_nobody_else_out() {
-        let limit = LookupLimit::with_room(2, 3);
-        let ask = |address: &str| limit.count(address.parse().unwrap(), UnixMillis::new(0)).is_ok();
-        let many = (0..1000).filter(|i| ask(&format!("2001:db8:{i:x}::1"))).count();
-        // Three places, and as much again as a wider network gets.
-        assert_eq!(many, 3 + 2 * ADDRESSES_OF_A_WIDER_NETWORK as usize);
-        for others in ["192.0.2.1", "192.0.2.1", "192.0.3.1", "198.51.100.1", "2001:db9::1"] {
-            assert!(ask(others), "{others}");
+    fn two_hundred_thousand_addresses_shut_nobody_else_out() {
+        let now = UnixMillis::new(0);
+        let (lookups, requests) = (LookupLimit::new(60), RequestLimit::new(6000));
+        let served = |i: u32| {
+            let flood = v6(1, 1, i as u16);
+            (u32::from(lookups.count(flood, now).is_ok()), u32::from(requests.count(flood, now).is_ok()))
+        };
+        let served = (0..200_000).map(served).fold((0, 0), |(a, b), (x, y)| (a + x, b + y));
+        assert_eq!(served, (960, 12_000));
+        for stranger in [v6(1, 2, 1), v6(2, 1, 1), IpAddr::from([192, 0, 2, 1])] {
+            assert!((0..60).all(|_| lookups.count(stranger, now).is_ok()), "{stranger}");
+            assert!((0..6000).all(|_| requests.count(stranger, now).is_ok()), "{stranger}");
         }
-        assert!(ask("2001:db8::1") && !ask("2001:db8::1"), "who has a place keeps it");
-        // Who shares a wider network shares what it gets.
-        assert_eq!((0..1000).filter(|i| ask(&format!("203.0.{}.{}", i / 250, i % 250))).count(), 128);
     }
 
     #[test]
-    fn a_thousand_msps_get_no_more_than_sixteen() {
-        let limit = RelayLimit::new(2);
+    fn msps_that_relay_all_they_may_keep_no_other_out() {
+        let limit = RelayLimit::new(32);
         let served = |i: u32| {
             let msp = Domain::parse(&format!("m{i}.example")).unwrap();
-            (0..3).filter(|_| limit.count(msp.clone(), UnixMillis::new(0)).is_ok()).count()
+            (0..33).filter(|_| limit.count(&msp, UnixMillis::new(0)).is_ok()).count()
         };
-        assert_eq!((0..1000).map(served).collect::<Vec<_>>().iter().sum::<usize>(), 32);
+        // Two of its own for each; sixteen times 32 for all together.
+        assert_eq!((0..17).map(served).collect::<Vec<_>>(), vec![32; 17]);
+        assert_eq!((17..1000).map(served).sum::<usize>(), 2 * 983 + 2);
+        assert_eq!(served(1000), 2);
+    }
+
+    #[test]
+    fn places_are_left_for_one_more_whoever_takes_them() {
+        let places = Places::new(2048);
+        let fill = |network: u16| {
+            let mut taken: Vec<Place<'_>> = vec![];
+            while let Ok(place) = places.take(v6(network, taken.len() as u16, 7)) {
+                taken.push(place);
+            }
+            taken
+        };
+        let first = fill(0);
+        assert_eq!(first.len(), 1024);
+        let others: Vec<_> = (1..9).map(|network| (fill(network), places.take(v6(99, 1, 1)).is_ok())).collect();
+        assert!(others.iter().all(|(taken, stranger)| !taken.is_empty() && *stranger));
+        drop((first, others));
+        assert_eq!(fill(50).len(), 1024, "what is given back is free");
     }
 }

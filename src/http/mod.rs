@@ -59,8 +59,8 @@ use waymark_runtime::{
 pub use self::{about::well_known, imports::IMPORTS_MAX};
 use self::{
     idempotency::Replays,
-    limit::{LookupLimit, RelayLimit},
-    provider_auth::ProviderNonces,
+    imports::ImportPlaces,
+    limit::{LookupLimit, Places, RelayLimit, RequestLimit},
     recipient::Nonces,
 };
 use crate::{
@@ -101,14 +101,15 @@ pub struct App {
     /// The provers that are believed besides the DP.
     pub provers: Vec<TrustedProver>,
     nonces: Nonces,
-    provider_nonces: ProviderNonces,
+    provider_nonces: Nonces,
     replays: Replays<()>,
     /// By the document in effect: so many a minute.
     lookups: Mutex<(u32, Arc<LookupLimit>)>,
     relays: RelayLimit,
+    requests: RequestLimit,
     lookup_slots: Semaphore,
-    change_slots: Semaphore,
-    import_slots: Semaphore,
+    change_places: Places,
+    import_places: ImportPlaces,
 }
 
 impl App {
@@ -126,6 +127,7 @@ impl App {
         provers: Vec<TrustedProver>,
         recycling: Registers,
         relays_per_minute: u32,
+        requests_per_minute: u32,
     ) -> Self {
         Self {
             clock,
@@ -139,13 +141,14 @@ impl App {
             provers,
             recycling,
             nonces: Nonces::default(),
-            provider_nonces: ProviderNonces::default(),
+            provider_nonces: Nonces::default(),
             replays: Replays::default(),
             lookups: Mutex::new((0, Arc::new(LookupLimit::new(0)))),
             relays: RelayLimit::new(relays_per_minute),
+            requests: RequestLimit::new(requests_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
-            change_slots: Semaphore::new(CHANGES_MAX),
-            import_slots: Semaphore::new(IMPORTS_MAX),
+            change_places: Places::new(CHANGES_MAX),
+            import_places: ImportPlaces::default(),
         }
     }
 
@@ -166,9 +169,14 @@ impl App {
 
     /// Counts a look-up that an MSP relays.
     fn count_relayed(&self, msp: &Domain) -> Result<(), Problem> {
-        self.relays.count(msp.clone(), self.clock.now()).map_err(|wait| {
+        self.relays.count(msp, self.clock.now()).map_err(|wait| {
             Problem::new(problem::TOO_MANY, "Too many look-ups of this provider in a minute.").retry_after(wait)
         })
+    }
+
+    /// Counts any other request by address.
+    fn count_request(&self, address: IpAddr) -> Result<(), Problem> {
+        self.requests.count(address, self.clock.now())
     }
 
     /// Counts a look-up, or what costs as much, by address.

@@ -1,14 +1,8 @@
 //! Which provider asks: the signature under its request, its key in the published directory, its time and its nonce.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
-
 use axum::http::{HeaderMap, Uri};
-use waymark_log::{key::Key, time::UnixMillis};
 use waymark_mapping::{entry::ProviderRole, rules::SKEW_MS};
-use waymark_runtime::problem::{self, Problem};
+use waymark_runtime::problem::Problem;
 
 use super::{
     App,
@@ -19,37 +13,12 @@ use crate::{
     published::AnswerError,
 };
 
-/// Most nonces kept: all of five minutes at 3,000 requests a second, some 60 bytes each.
-const NONCES_MAX: usize = 1_000_000;
-
-/// Nonces that were seen, until their signatures are over. They are in memory only: what a provider may ask for does the
-/// same when it is asked twice, so a replay across a restart wins nothing.
-#[derive(Default)]
-pub struct ProviderNonces {
-    seen: Mutex<HashMap<([u8; 16], Key), UnixMillis>>,
-}
-
-impl ProviderNonces {
-    fn take(&self, opened: &Opened, now: UnixMillis) -> Result<(), Problem> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= NONCES_MAX {
-            seen.retain(|_, expires| now <= *expires);
-        }
-        if seen.len() >= NONCES_MAX {
-            return Err(Problem::new(problem::BUSY, "Too many requests in five minutes.").retry_after(60));
-        }
-        match seen.insert((opened.nonce, opened.key), opened.expires.to_millis()) {
-            None => Ok(()),
-            Some(_) => Err(Problem::new(REPLAYED, "Each request needs a nonce of its own.")),
-        }
-    }
-}
-
 impl App {
-    /// Checks the head of a POST that a provider has signed. Its body is checked against what this returns.
+    /// Checks the head of a POST that a provider has signed. Its body is checked against what this returns. It leaves nothing behind:
+    /// whoever relies on it counts it, and then takes its nonce with [`App::take_nonce`].
     ///
     /// # Errors
-    /// A problem: missing, invalid, over, seen before, or by a key that does not count in this role now.
+    /// A problem: missing, invalid, over, or by a key that does not count in this role now.
     pub(super) fn authenticate_provider(
         &self,
         headers: &HeaderMap,
@@ -69,7 +38,15 @@ impl App {
         if !snapshot.providers.is_valid(&opened.domain, role, &opened.key, now) {
             return Err(Problem::new(PROVIDER_UNKNOWN, "Use a key that the published directory holds for this role."));
         }
-        self.provider_nonces.take(&opened, now)?;
         Ok(opened)
+    }
+
+    /// Takes the nonce of a provider's request. They are in memory only: what a provider may ask for does the same when it is asked
+    /// twice, so a replay across a restart wins nothing.
+    ///
+    /// # Errors
+    /// A problem: seen before.
+    pub(super) fn take_nonce(&self, opened: &Opened) -> Result<(), Problem> {
+        self.provider_nonces.take(&opened.key, &opened.nonce, self.clock.now())
     }
 }

@@ -18,7 +18,10 @@ use waymark_mapping::{
     names::Domain,
     provider::{ProviderKey, ProviderLeaf},
 };
-use waymark_runtime::problem::{self, Problem};
+use waymark_runtime::{
+    listen::Peer,
+    problem::{self, Problem},
+};
 
 use super::{
     App,
@@ -85,9 +88,11 @@ fn view(leaf: &ProviderLeaf, key: &ProviderKey) -> ProviderKeyView {
 /// POST /v1/providers
 pub async fn submit(
     State(app): State<Arc<App>>,
+    axum::Extension(Peer(peer)): axum::Extension<Peer>,
     headers: HeaderMap,
     body: Bytes<PROVIDER_BYTES_MAX>,
 ) -> Result<StatusCode, Problem> {
+    app.count_request(peer.ip())?;
     problem::check_media_type(&headers, PROVIDER_MEDIA_TYPE)?;
     let entry = onboarding::parse(&body?.0).map_err(|e| error::undecoded(&e))?;
     if entry.by_valid.0.is_none() {

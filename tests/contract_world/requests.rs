@@ -5,11 +5,11 @@ use std::{fs, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 use waymark::{
     api::{JSON_MEDIA_TYPE, RECIPIENT_HEADER, RequestSignature, join_import},
-    config::names,
+    config::{File, names},
     http::openapi::operations::{OPERATIONS, Signed},
 };
 use waymark_log::time::UnixMillis;
-use waymark_runtime::{clock::Clock, random};
+use waymark_runtime::{clock::Clock, problem, random};
 
 use super::{
     book::{Answer, Book, Call, exchange},
@@ -240,15 +240,17 @@ pub async fn methods(scene: &Scene<'_>) {
     ask("GET /v2/nothing").await.is(404, "route-unknown");
 }
 
-/// Of an address, and of whoever hands in revocations.
+/// Of an address, whatever it asks for.
 pub async fn limits(book: &Book) {
-    let stage = Stage::with_file(1, &Clock::System, |file| file.lookups_per_minute = 1).await;
+    let few = |file: &mut File| (file.lookups_per_minute, file.requests_per_minute) = (1, 1);
+    let stage = Stage::with_file(1, &Clock::System, few).await;
     let scene = Scene::of(book, stage);
     let ann = key("ann");
-    for id in ["lookUp", "revoke"] {
+    for id in OPERATIONS.iter().filter(|o| o.problems().contains(&problem::TOO_MANY)).map(|o| o.id) {
+        let body = if id == "submitProvider" { vec![b'x'] } else { body_for(id, scene.origin(), &ann) };
         // A minute may turn over between two of them.
         until("one that is too many", async || {
-            let answer = scene.plain(id, body_for(id, scene.origin(), &ann)).await;
+            let answer = scene.plain(id, body.clone()).await;
             answer.status == 429 && answer.code() == "too-many-requests"
         })
         .await;

@@ -202,7 +202,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Show the secret of a mail's link: what the page behind it posts",
         takes: json(of::<ConfirmRequest>),
         gives: &[gives(200, "The link counts.", &[(JSON_MEDIA_TYPE, of::<ConfirmAnswer>)])],
-        ends: &[problem::OF_BODY, OF_CHECK],
+        ends: &[problem::OF_BODY, &[problem::TOO_MANY], OF_CHECK],
         ..POST
     },
     Operation {
@@ -247,6 +247,7 @@ pub const OPERATIONS: &[Operation] = &[
             problem::OF_BODY,
             OF_DECODING,
             OF_RECIPIENT,
+            &[problem::BUSY],
             OF_IDEMPOTENCY,
             OF_AUTHORISE,
             OF_ANSWER,
@@ -317,7 +318,12 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Have the next entry about a provider's keys logged; a valid key of its domain has signed the entry",
         takes: bytes(PROVIDER_MEDIA_TYPE, PROVIDER_BYTES_MAX),
         gives: &[gives(202, "It will be logged with the next batch.", &[])],
-        ends: &[problem::OF_BODY, &[OPERATOR_ONLY, NOT_READY], OF_PROVIDER_ENTRY, OF_POOL_FOR_PROVIDERS],
+        ends: &[
+            problem::OF_BODY,
+            &[problem::TOO_MANY, OPERATOR_ONLY, NOT_READY],
+            OF_PROVIDER_ENTRY,
+            OF_POOL_FOR_PROVIDERS,
+        ],
         ..POST
     },
     Operation {
