@@ -20,7 +20,7 @@ use crate::{
         HISTORY_MEDIA_TYPE, Hint, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
         challenges::{ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, SendRequest},
     },
-    possession::sender::Channel,
+    possession::{outbox::Progress, sender::Channel},
 };
 
 /// Most bytes in an export: 256 versions of 16 full mappings.
@@ -159,16 +159,38 @@ impl DpClient {
         self.check(secret, id, CheckRequest::default()).await
     }
 
+    /// The same, and while there is no attestation how far the code has come.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn poll_delivery(
+        &self,
+        secret: &SecretKey,
+        id: &str,
+    ) -> Result<(Option<Attestation>, Option<Progress>), ClientError> {
+        self.ask(secret, id, CheckRequest::default()).await
+    }
+
     async fn check(
         &self,
         secret: &SecretKey,
         id: &str,
         request: CheckRequest,
     ) -> Result<Option<Attestation>, ClientError> {
+        self.ask(secret, id, request).await.map(|(attestation, _)| attestation)
+    }
+
+    async fn ask(
+        &self,
+        secret: &SecretKey,
+        id: &str,
+        request: CheckRequest,
+    ) -> Result<(Option<Attestation>, Option<Progress>), ClientError> {
         let answer: CheckAnswer = self.post_json(secret, &format!("/v1/challenges/{id}/check"), &request).await?;
-        let Some(encoded) = answer.attestation else { return Ok(None) };
+        let Some(encoded) = answer.attestation else { return Ok((None, answer.delivery)) };
         let bytes = BASE64.decode(encoded.as_bytes()).map_err(|e| ClientError::Malformed(e.to_string()))?;
-        decode("attestation", &bytes).map(Some).map_err(|e| ClientError::Malformed(e.to_string()))
+        let attestation = decode("attestation", &bytes).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        Ok((Some(attestation), None))
     }
 
     async fn post_json<T: DeserializeOwned>(
