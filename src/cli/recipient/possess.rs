@@ -19,7 +19,7 @@ use crate::{
         mask::mask,
         recipient::{RecipientError, check_attestation},
     },
-    possession::{message, sender::Channel},
+    possession::{message, outbox::Progress, sender::Channel},
 };
 
 /// How often it is asked whether a link was opened.
@@ -97,13 +97,22 @@ async fn enter_code(
         };
         let attestation = match line.as_str() {
             "again" => prover.send_challenge(key, id).await.map(|_| None)?,
-            "" => prover.poll_challenge(key, id).await?,
+            "" => poll(prover, key, id).await?,
             code => prover.check_challenge(key, id, code).await?,
         };
         if attestation.is_some() {
             return Ok(attestation);
         }
     }
+}
+
+/// Asks how it stands, and says so if the code is being held up.
+async fn poll(prover: &DpClient, key: &SecretKey, id: &str) -> Result<Option<Attestation>, ClientError> {
+    let (attestation, delivery) = prover.poll_delivery(key, id).await?;
+    if delivery == Some(Progress::Waiting) {
+        eprintln!("the code has not been taken by the mail or message service yet; it is tried again, please wait");
+    }
+    Ok(attestation)
 }
 
 /// Looks every second whether the link was opened, until it no longer works.
