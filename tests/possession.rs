@@ -484,6 +484,39 @@ async fn one_who_knows_a_number_does_not_keep_its_holder_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_no_more_codes_are_sent_its_holder_enters_by_a_message_that_comes_in() {
+    let proving = Proving::new(&format!("{BUDGET}[codes.incoming]\nemail = \"proof@prover.example\"\n")).await;
+    let (to, dp, ann) = (proving.address(), proving.client(), key("ann"));
+    let mut sent = 0;
+    for i in 0..20u32 {
+        sent += u32::from(start_from(to, network(i), &key(&format!("mallory {i}")), ANN).await.0 == 201);
+    }
+    assert_eq!(sent, 5);
+    refused(dp.start_challenge(&ann, &csi(ANN), 0, Purpose::Control).await, 429, "code-budget");
+    let challenge = dp.start_incoming(None, &ann, &csi(ANN), 0, Purpose::Control).await.unwrap();
+    let asked = challenge.incoming.unwrap();
+    assert_eq!(asked.to, "proof@prover.example");
+    refused(dp.send_challenge(&ann, &challenge.id).await, 429, "challenge-sends");
+    // What the mail server hands over, whose sender it has checked.
+    let receive = |from: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
+        command.args(["prover", "received", "--from", from, "--dir"]).arg(proving.dir.path());
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mail = format!("From: Ann <{from}>\r\nSubject: hello\r\n\r\n{}\r\n-- \r\nAnn\r\n", asked.text);
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), mail.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    };
+    receive("eve@post.example");
+    assert_eq!(dp.poll_challenge(&ann, &challenge.id).await.unwrap(), None);
+    receive("ann@post.example");
+    let attestation = dp.poll_challenge(&ann, &challenge.id).await.unwrap().unwrap();
+    // The sender of this test is one for development, which proves nothing about a mailbox.
+    assert_eq!((attestation.method, attestation.recipient), (Method::CONSOLE, ann.public()));
+    refused(dp.start_incoming(None, &ann, &csi(BOB), 0, Purpose::Control).await, 422, "channel-not-offered");
+    proving.prover.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crowd_behind_one_address_gets_in_all_at_once() {
     let proving = Proving::new(BUDGET).await;
     let (to, dp) = (proving.address(), proving.client());

@@ -23,6 +23,9 @@ pub struct ChallengeRequest {
     /// The way that the code is to take; by the kind of identifier unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Channel>,
+    /// Nothing is to be sent: the person sends a message from the number or the mailbox, as the answer says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incoming: bool,
 }
 
 /// POST /v1/challenges/{id}/send: an empty object.
@@ -52,6 +55,18 @@ pub struct ChallengeAnswer {
     /// How far its code has come, as far as anybody may know.
     #[schema(schema_with = schema::delivery)]
     pub delivery: Progress,
+    /// What the person has to send, if nothing is sent to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incoming: Option<IncomingAsk>,
+}
+
+/// What a person has to send from the number or the mailbox that is to be shown.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct IncomingAsk {
+    /// The number or the address that it goes to.
+    pub to: String,
+    /// The text, to be sent as it is.
+    pub text: String,
 }
 
 /// POST /v1/challenges/{id}/check.

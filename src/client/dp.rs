@@ -32,6 +32,20 @@ const JSON_ANSWER_BYTES_MAX: usize = 64 << 10;
 #[derive(Clone, Debug)]
 pub struct DpClient(Line);
 
+fn challenge_request(
+    csi: &Csi,
+    tenure: u32,
+    purpose: Purpose,
+    channel: Option<Channel>,
+    incoming: bool,
+) -> ChallengeRequest {
+    let purpose = match purpose {
+        Purpose::Control => "control",
+        Purpose::View => "view",
+    };
+    ChallengeRequest { csi: csi.expose().to_owned(), tenure, purpose: purpose.to_owned(), channel, incoming }
+}
+
 impl DpClient {
     /// The DP at this URL, whose log has this origin.
     pub fn new(fetcher: Fetcher, url: &str, origin: Origin, clock: Clock) -> Self {
@@ -122,12 +136,8 @@ impl DpClient {
         tenure: u32,
         purpose: Purpose,
     ) -> Result<ChallengeAnswer, ClientError> {
-        let purpose = match purpose {
-            Purpose::Control => "control",
-            Purpose::View => "view",
-        };
-        let (csi, purpose) = (csi.expose().to_owned(), purpose.to_owned());
-        self.post_json(secret, "/v1/challenges", &ChallengeRequest { csi, tenure, purpose, channel }).await
+        let request = challenge_request(csi, tenure, purpose, channel, false);
+        self.post_json(secret, "/v1/challenges", &request).await
     }
 
     /// Asks for a challenge's code to be sent again.
@@ -136,6 +146,22 @@ impl DpClient {
     /// [`ClientError`].
     pub async fn send_challenge(&self, secret: &SecretKey, id: &str) -> Result<ChallengeAnswer, ClientError> {
         self.post_json(secret, &format!("/v1/challenges/{id}/send"), &SendRequest {}).await
+    }
+
+    /// Starts a challenge that sends nothing: the answer says what the person has to send, and where to.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn start_incoming(
+        &self,
+        channel: Option<Channel>,
+        secret: &SecretKey,
+        csi: &Csi,
+        tenure: u32,
+        purpose: Purpose,
+    ) -> Result<ChallengeAnswer, ClientError> {
+        let request = challenge_request(csi, tenure, purpose, channel, true);
+        self.post_json(secret, "/v1/challenges", &request).await
     }
 
     /// Hands in a code: the attestation, or `None` if the code is wrong.

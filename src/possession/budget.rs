@@ -22,6 +22,8 @@
 //! still have [`NARROW`], and one more for each of its codes that was entered. Only when [`Limits::narrow_networks`] networks have
 //! unfinished codes there, a further one waits.
 //!
+//! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own, never to the CSI.
+//!
 //! **The breaker.** Whoever earns from SMS asks for codes that nobody will enter. So the challenges that new keys start are
 //! counted by country and range, and so are those that end well. A challenge counts when its time is over: one that is younger is no
 //! failure. Once there are enough of them in this hour and the one before and too few ended well, nothing is left there: each network has
@@ -190,6 +192,9 @@ impl Limits {
             charges.push(charge(Account::Source(site), address, Keep::Unfinished));
         }
         let bill = self.split([self.bill_hour, self.bill_day]);
+        if ask.is_incoming {
+            return charges;
+        }
         if ask.returning {
             charges.push(charge(Account::Returning(ask.key), csi, Keep::Every));
             charges.push(charge(Account::Bill(ask.prefix.is_some()), [self.bill_hour, self.bill_day], Keep::Every));
@@ -208,6 +213,9 @@ impl Limits {
 
     /// The accounts that strangers share, with their limits and how many challenges each needs before its breaker may trip.
     fn shared(&self, ask: &Ask) -> Vec<(Group, Limit, Option<u32>)> {
+        if ask.is_incoming {
+            return vec![(Group::Incoming, [self.total_hour, self.total_day], None)];
+        }
         let mut groups = vec![(Group::Total(ask.prefix.is_some()), [self.total_hour, self.total_day], None)];
         if let Some(Prefix { country, range }) = ask.prefix {
             let (range_min, country_min) = (self.breaker_range_min, self.breaker_country_min);
@@ -263,6 +271,9 @@ pub struct Ask {
     pub returning: bool,
     /// Where the number lies.
     pub prefix: Option<Prefix>,
+    /// Nothing is sent: the person sends a message. It costs a place among the open challenges and nothing else.
+    #[serde(default)]
+    pub is_incoming: bool,
 }
 
 impl Ask {
@@ -299,6 +310,7 @@ pub struct Spent {
 /// What strangers share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Group {
+    Incoming,
     Total(bool),
     Country(u16),
     Range(u64),
@@ -448,7 +460,7 @@ impl Budget {
             self.tallies.entry(charge.account).or_default().last_ms = paid.at.get();
         }
         // People who return would hide an attack on the range that they live in: only new keys count.
-        if let Some(prefix) = paid.ask.prefix.filter(|_| is_first && !paid.ask.returning) {
+        if let Some(prefix) = paid.ask.prefix.filter(|_| is_first && !paid.ask.returning && !paid.ask.is_incoming) {
             self.in_flight.push_back((paid.at.plus_ms(CHALLENGE_MS), prefix));
         }
     }
@@ -465,7 +477,8 @@ impl Budget {
                 }
             }
         }
-        if let Some(Paid { ask: Ask { prefix: Some(prefix), returning: false, .. }, .. }) = codes.first() {
+        let sent = |paid: &&Paid| !paid.ask.is_incoming;
+        if let Some(Paid { ask: Ask { prefix: Some(prefix), returning: false, .. }, .. }) = codes.first().filter(sent) {
             self.convert(*prefix, now, |c| c.now.1 += 1);
         }
     }

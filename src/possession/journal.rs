@@ -73,6 +73,8 @@ pub struct Kept {
     pub is_approved: bool,
     /// Its latest code has been taken by whoever brings it.
     pub is_delivered: bool,
+    /// It sends nothing: a message is to come.
+    pub is_incoming: bool,
 }
 
 /// What the budget counts.
@@ -340,6 +342,7 @@ mod tests {
             checks_left: 5,
             is_approved: false,
             is_delivered: false,
+            is_incoming: false,
         };
         let (journal, replay) = Journal::open(folder.path(), &[1; 32], at).unwrap();
         assert!(replay.challenges.is_empty() && replay.events.is_empty());

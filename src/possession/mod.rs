@@ -18,6 +18,9 @@
 //! **A challenge survives a restart**, and so does what was sent ([`journal`]): it is on the disk before its code leaves and before
 //! it is answered. A code that was still on its way is delivered again, the same one.
 //!
+//! **A challenge may send nothing** ([`incoming`]): the person sends a message from the number or the mailbox, and a check without a code
+//! collects the attestation. So nobody is kept out who has had the codes of a CSI used up by strangers.
+//!
 //! **A link approves a challenge for the key that started it**, which then collects the attestation by a check without a code.
 //! Whoever opens it may be another person than the one whose app asked. So mail and app show the same reference, and the
 //! attestation says that it was a link ([`Method::EMAIL_LINK`]).
@@ -30,11 +33,13 @@
 //! | [`journal`] | open challenges and what was sent, on the disk |
 //! | [`sender`] | the ways out: SMTP, an HTTP gateway, development |
 //! | [`message`] | what the messages say |
+//! | [`incoming`] | proofs that send nothing |
 //! | [`outbox`] | deliveries that nobody waits for |
 //! | [`config`] | `[codes]` |
 
 pub mod budget;
 pub mod config;
+pub mod incoming;
 pub mod journal;
 pub mod mailbox;
 pub mod message;
@@ -68,6 +73,7 @@ use waymark_runtime::random;
 use self::{
     budget::{Ask, Budget, Paid, Prefix, Spent},
     config::Proving,
+    incoming::Incoming,
     journal::{Event, Journal, Kept, Op, Written},
     outbox::{Outbox, Place, Progress},
     returning::Returning,
@@ -128,6 +134,8 @@ pub struct Open {
     pub checks_left: u8,
     /// Where its code is.
     pub progress: Progress,
+    /// It sends nothing: a message is to come.
+    pub is_incoming: bool,
 }
 
 /// What a check came to.
@@ -187,12 +195,14 @@ struct Challenge {
     /// Its latest code has been taken by whoever brings it.
     is_delivered: bool,
     progress: Progress,
+    /// It sends nothing: a message is to come.
+    is_incoming: bool,
 }
 
 impl Challenge {
     fn open(&self, id: ChallengeId) -> Open {
-        let Self { channel, expiry, sends_left, checks_left, progress, .. } = *self;
-        Open { id, channel, expiry, sends_left, checks_left, progress }
+        let Self { channel, expiry, sends_left, checks_left, progress, is_incoming, .. } = *self;
+        Open { id, channel, expiry, sends_left, checks_left, progress, is_incoming }
     }
 
     /// The number of its latest send.
@@ -214,6 +224,7 @@ impl Challenge {
             checks_left: self.checks_left,
             is_approved: self.is_approved,
             is_delivered: self.is_delivered,
+            is_incoming: self.is_incoming,
         }
     }
 
@@ -223,7 +234,7 @@ impl Challenge {
         let (channel, sender) = senders.route(&csi, Some(kept.channel))?;
         let purpose = if kept.is_control { Purpose::Control } else { Purpose::View };
         let claim = Claim { csi, recipient: Key::new(kept.recipient), tenure: kept.tenure, purpose };
-        let Kept { codes, expiry, sends_left, checks_left, is_approved, is_delivered, .. } = kept;
+        let Kept { codes, expiry, sends_left, checks_left, is_approved, is_delivered, is_incoming, .. } = kept;
         let progress = Progress::Sent;
         Some(Self {
             claim,
@@ -236,6 +247,7 @@ impl Challenge {
             is_approved,
             is_delivered,
             progress,
+            is_incoming,
         })
     }
 }
@@ -270,6 +282,7 @@ pub struct Possession {
     secret_key: [u8; 32],
     senders: Senders,
     outbox: Outbox,
+    incoming: Incoming,
     link_url: String,
     identity: Identity,
     /// How messages name the prover.
@@ -290,7 +303,7 @@ impl Possession {
     /// # Panics
     /// Outside a runtime, if there are codes to be delivered.
     pub fn open(proving: Proving, identity: Identity, folder: &Path, now: UnixMillis) -> io::Result<Self> {
-        let Proving { senders, limits, link_url } = proving;
+        let Proving { senders, limits, link_url, incoming } = proving;
         let seed = identity.secret.to_seed();
         let (returning, (journal, kept)) = (Returning::open(folder, &seed)?, Journal::open(folder, &seed, now)?);
         let budget = limits.map(Budget::new);
@@ -298,8 +311,16 @@ impl Possession {
         state.replay(kept, &senders, now);
         let secret_key = blake3::derive_key("waymark 2026 codes", &*seed);
         let (named, outbox) = (identity.domain.to_string(), Outbox::default());
-        let possession =
-            Self { state: Arc::new(Mutex::new(state)), secret_key, senders, outbox, link_url, identity, named };
+        let possession = Self {
+            state: Arc::new(Mutex::new(state)),
+            secret_key,
+            senders,
+            outbox,
+            incoming,
+            link_url,
+            identity,
+            named,
+        };
         possession.deliver_again();
         Ok(possession)
     }
@@ -332,39 +353,79 @@ impl Possession {
     ) -> Result<Open, PossessionError> {
         let (channel, sender) = self.senders.route(&claim.csi, channel).ok_or(PossessionError::NotServed)?;
         let place = self.place(&*sender)?;
-        let (id, expiry) = (random::bytes(), now.plus_ms(CHALLENGE_MS));
-        let (open, message, written) = {
-            let mut state = self.state();
-            state.sweep(now);
-            if state.challenges.len() >= CHALLENGES_MAX {
-                return Err(PossessionError::Busy);
-            }
-            let ask = state.ask(&claim, from);
-            let codes = state.charge(&ask, true, now)?;
-            let charged = codes.iter().cloned().map(|paid| Event::Charged { paid, is_first: true }).next();
-            let (sends_left, checks_left, is_approved) = (SENDS_MAX - 1, CHECKS_MAX, false);
-            let (is_delivered, progress) = (sender.is_local(), Progress::Sent);
-            let sender = Arc::clone(&sender);
-            let challenge = Challenge {
-                claim,
-                channel,
-                sender,
-                codes,
-                expiry,
-                sends_left,
-                checks_left,
-                is_approved,
-                is_delivered,
-                progress,
-            };
-            let written = state.journal.write(vec![Op::Keep(id, Box::new(challenge.kept()))], charged);
-            let told = (challenge.open(id), self.message(&id, &challenge), written);
-            state.challenges.insert(id, challenge);
-            told
-        };
+        let (open, message, written) = self.begin(claim, channel, Arc::clone(&sender), false, from, now)?;
         written.wait().await.map_err(|_| PossessionError::NotKept)?;
         self.dispatch(place, sender, message).await?;
         Ok(open)
+    }
+
+    /// Starts a challenge that sends nothing: the person is to send the text of [`Possession::asked_for`].
+    ///
+    /// # Errors
+    /// [`PossessionError`].
+    pub async fn start_incoming(
+        &self,
+        claim: Claim,
+        channel: Option<Channel>,
+        from: IpAddr,
+        now: UnixMillis,
+    ) -> Result<Open, PossessionError> {
+        let (channel, sender) = self.senders.route(&claim.csi, channel).ok_or(PossessionError::NotServed)?;
+        self.incoming.to(channel).ok_or(PossessionError::NotServed)?;
+        let (open, _, written) = self.begin(claim, channel, sender, true, from, now)?;
+        written.wait().await.map_err(|_| PossessionError::NotKept)?;
+        Ok(open)
+    }
+
+    /// Where the person has to send which text, for a challenge that sends nothing.
+    pub fn asked_for(&self, open: &Open) -> Option<(String, String)> {
+        let to = self.incoming.to(open.channel).filter(|_| open.is_incoming)?;
+        Some((to.to_owned(), incoming::text(&self.token(&open.id))))
+    }
+
+    /// Charges for a challenge and keeps it.
+    fn begin(
+        &self,
+        claim: Claim,
+        channel: Channel,
+        sender: Arc<dyn Sender>,
+        is_incoming: bool,
+        from: IpAddr,
+        now: UnixMillis,
+    ) -> Result<(Open, Message, Written), PossessionError> {
+        let (id, expiry) = (random::bytes(), now.plus_ms(CHALLENGE_MS));
+        let mut state = self.state();
+        self.sweep(&mut state, now);
+        if state.challenges.len() >= CHALLENGES_MAX {
+            return Err(PossessionError::Busy);
+        }
+        let ask = Ask { is_incoming, ..state.ask(&claim, from) };
+        let codes = state.charge(&ask, true, now)?;
+        let charged = codes.first().cloned().map(|paid| Event::Charged { paid, is_first: true });
+        let challenge = Challenge {
+            claim,
+            channel,
+            codes,
+            expiry,
+            sends_left: if is_incoming { 0 } else { SENDS_MAX - 1 },
+            checks_left: CHECKS_MAX,
+            is_approved: false,
+            is_delivered: is_incoming || sender.is_local(),
+            sender,
+            progress: Progress::Sent,
+            is_incoming,
+        };
+        let written = state.journal.write(vec![Op::Keep(id, Box::new(challenge.kept()))], charged);
+        let (open, message) = (challenge.open(id), self.message(&id, &challenge));
+        state.challenges.insert(id, challenge);
+        Ok((open, message, written))
+    }
+
+    /// Forgets challenges whose time is over, and what came in for them.
+    fn sweep(&self, state: &mut State, now: UnixMillis) {
+        if state.sweep(now) {
+            self.incoming.sweep(now);
+        }
     }
 
     /// Sends the code of an open challenge again, by the same channel, for the key that started it.
@@ -434,9 +495,14 @@ impl Possession {
     ) -> Result<Judged, PossessionError> {
         let mut state = self.state();
         let challenge = state.find(id, recipient, now)?;
-        // blake3::Hash compares in constant time.
+        // blake3::Hash compares in constant time. Where nothing was sent there is no code to guess.
         let is_right = code.is_some_and(|c| self.digest(id, c) == self.digest(id, &self.code(id)));
-        let method = if challenge.is_approved {
+        let is_right = is_right && !challenge.is_incoming;
+        let has_come = challenge.is_incoming && self.incoming.has_come(&self.token(id), &challenge.claim.csi);
+        let is_development = challenge.sender.method(challenge.channel) == Method::CONSOLE;
+        let method = if has_come {
+            if is_development { Method::CONSOLE } else { Method::INCOMING }
+        } else if challenge.is_approved {
             Method::EMAIL_LINK
         } else if is_right {
             challenge.sender.method(challenge.channel)
@@ -450,6 +516,7 @@ impl Possession {
         };
         // Single use.
         let challenge = state.end(id).ok_or(PossessionError::NoChallenge)?;
+        self.incoming.forget(&self.token(id));
         let completed = state.completed(&challenge, now);
         let written = state.journal.write(vec![Op::Drop(*id)], completed);
         Ok((Ok((challenge, method)), Some(written)))
@@ -463,7 +530,8 @@ impl Possession {
         let is_right = self.digest(id, secret) == self.digest(id, &self.link_secret(id));
         let written = {
             let mut state = self.state();
-            let challenge = state.challenges.get_mut(id).filter(|c| now < c.expiry && c.sender.carries_links());
+            let challenge =
+                state.challenges.get_mut(id).filter(|c| now < c.expiry && c.sender.carries_links() && !c.is_incoming);
             let challenge = challenge.filter(|_| is_right).ok_or(PossessionError::NoChallenge)?;
             challenge.is_approved = true;
             let keep = Op::Keep(*id, Box::new(challenge.kept()));
@@ -546,6 +614,11 @@ impl Possession {
         format!("{:06}", number % 1_000_000)
     }
 
+    /// What a message that comes in is recognised by: 64 bits in hex.
+    fn token(&self, id: &ChallengeId) -> String {
+        incoming::token(&HEXLOWER.encode(self.keyed(b"come", id).as_bytes()))
+    }
+
     /// 128 bits in hex.
     fn link_secret(&self, id: &ChallengeId) -> String {
         HEXLOWER.encode(&self.keyed(b"link", id).as_bytes()[..16])
@@ -575,10 +648,10 @@ impl State {
         Some(challenge)
     }
 
-    /// Forgets challenges whose time is over.
-    fn sweep(&mut self, now: UnixMillis) {
+    /// Forgets challenges whose time is over, if it has not just done so.
+    fn sweep(&mut self, now: UnixMillis) -> bool {
         if now.since(self.swept) < SWEEP_MS && self.challenges.len() < CHALLENGES_MAX {
-            return;
+            return false;
         }
         self.swept = now;
         let over: Vec<ChallengeId> =
@@ -586,6 +659,7 @@ impl State {
         let ops: Vec<Op> = over.iter().filter_map(|id| self.end(id).map(|_| Op::Drop(*id))).collect();
         // Nobody waits: what is not written is dropped at the next start.
         drop(self.journal.write(ops, Some(Event::Swept { at: now })));
+        true
     }
 
     /// What was kept by the program that ended.
@@ -616,7 +690,7 @@ impl State {
     fn ask(&self, claim: &Claim, address: IpAddr) -> Ask {
         let key = self.returning.digest_key(&claim.recipient, &claim.csi);
         let (csi, returning) = (self.returning.digest_csi(&claim.csi), self.returning.contains(&key));
-        Ask { address, csi, key, returning, prefix: Prefix::of(&claim.csi) }
+        Ask { address, csi, key, returning, prefix: Prefix::of(&claim.csi), is_incoming: false }
     }
 
     /// What was charged: nothing where nothing is sent.

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::{
     budget::Limits,
+    incoming::IncomingFile,
     sender::{Delivery, Senders},
     *,
 };
@@ -69,7 +70,9 @@ fn desk_at(phone: Arc<Phone>, limits: Option<Limits>, folder: TempDir, now: u64)
     let secret = SecretKey::from_seed(&[1; 32]);
     let identity = Identity { domain: Domain::parse("dp.example").unwrap(), secret, origin: origin() };
     let link_url = "https://dp.example".to_owned();
-    let proving = Proving { senders: Senders::one(phone.clone()), limits, link_url };
+    let file = IncomingFile { sms: Some("+4915100000000".to_owned()), email: None };
+    let incoming = Incoming::new(folder.path(), Some(&file));
+    let proving = Proving { senders: Senders::one(phone.clone()), limits, link_url, incoming };
     let possession = Possession::open(proving, identity, folder.path(), ms(now)).unwrap();
     Desk { phone, possession, folder }
 }
@@ -414,7 +417,9 @@ async fn a_mail_that_is_put_off_is_shown_as_waiting_and_one_that_is_refused_as_s
         let folder = tempfile::tempdir().unwrap();
         let secret = SecretKey::from_seed(&[1; 32]);
         let identity = Identity { domain: Domain::parse("dp.example").unwrap(), secret, origin: origin() };
-        let proving = Proving { senders: Senders::one(relay.clone()), limits: None, link_url: String::new() };
+        let incoming = Incoming::new(folder.path(), None);
+        let (senders, link_url) = (Senders::one(relay.clone()), String::new());
+        let proving = Proving { senders, limits: None, link_url, incoming };
         let possession = Possession::open(proving, identity, folder.path(), ms(0)).unwrap();
         let ann = claim(ANN, 2);
         let open = possession.start(ann.clone(), None, FROM, ms(0)).await.unwrap();
@@ -444,7 +449,9 @@ async fn what_was_on_its_way_at_a_restart_is_delivered_again() {
     let open = || {
         let secret = SecretKey::from_seed(&[1; 32]);
         let identity = Identity { domain: Domain::parse("dp.example").unwrap(), secret, origin: origin() };
-        let proving = Proving { senders: Senders::one(relay.clone()), limits: None, link_url: String::new() };
+        let incoming = Incoming::new(folder.path(), None);
+        let (senders, link_url) = (Senders::one(relay.clone()), String::new());
+        let proving = Proving { senders, limits: None, link_url, incoming };
         Possession::open(proving, identity, folder.path(), ms(0)).unwrap()
     };
     let first = open();
@@ -458,4 +465,39 @@ async fn what_was_on_its_way_at_a_restart_is_delivered_again() {
     let _third = open();
     tokio::task::yield_now().await;
     assert_eq!(relay.tries.load(Ordering::SeqCst), 2, "it was taken");
+}
+
+#[tokio::test]
+async fn whoever_has_had_all_codes_used_up_enters_by_a_message_that_comes_in() {
+    let limits = Some(Limits::default());
+    let desk = desk_with(Phone::default(), limits.clone(), tempfile::tempdir().unwrap());
+    for i in 10..30u8 {
+        let _ = desk.possession.start(claim(BOB, i), None, elsewhere(i.into()), ms(0)).await;
+    }
+    let bob = claim(BOB, 2);
+    assert!(desk.start(&bob, 1).await.is_err());
+    let sent = desk.phone.count.load(Ordering::SeqCst);
+    let open = desk.possession.start_incoming(bob.clone(), None, FROM, ms(1)).await.unwrap();
+    assert_eq!((desk.phone.count.load(Ordering::SeqCst), open.sends_left), (sent, 0));
+    let (to, text) = desk.possession.asked_for(&open).unwrap();
+    assert_eq!(to, "+4915100000000");
+    let pending = Ok(Checked::Pending { checks_left: CHECKS_MAX, progress: Progress::Sent });
+    // Nothing has come; then it has come from somebody else; then from Bob. There is no code that could be guessed.
+    assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
+    assert!(incoming::receive(desk.folder.path(), &Csi::parse("tel:+4915112345643").unwrap(), &text).unwrap());
+    assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
+    let code = desk.possession.code(&open.id);
+    let guess = desk.check(&open.id, &bob.recipient, Some(&code), 2).await;
+    assert_eq!(guess, Ok(Checked::Pending { checks_left: CHECKS_MAX - 1, progress: Progress::Sent }));
+    assert!(incoming::receive(desk.folder.path(), &bob.csi, &text).unwrap());
+    let desk = restart(desk, limits, 3);
+    let eve = SecretKey::from_seed(&[3; 32]).public();
+    assert_eq!(desk.check(&open.id, &eve, None, 4).await, Err(PossessionError::NoChallenge));
+    assert_eq!(approved(desk.check(&open.id, &bob.recipient, None, 4).await).method, Method::INCOMING);
+    assert_eq!(desk.check(&open.id, &bob.recipient, None, 5).await, Err(PossessionError::NoChallenge));
+    // From then on his key returns.
+    desk.start(&bob, 6).await.unwrap();
+    // A channel that is not named is not offered.
+    let mail = desk.possession.start_incoming(claim(ANN, 2), None, FROM, ms(6)).await;
+    assert_eq!(mail, Err(PossessionError::NotServed));
 }

@@ -9,7 +9,14 @@ fn ask(address: u8, number: &str, key: u8, returning: bool) -> Ask {
     let csi = Csi::parse(number).unwrap();
     let digest = *blake3::hash(csi.expose().as_bytes()).as_bytes().first_chunk().unwrap();
     let prefix = Prefix::of(&csi);
-    Ask { address: IpAddr::from([192, 0, 2, address]), csi: digest, key: [key; 16], returning, prefix }
+    Ask {
+        address: IpAddr::from([192, 0, 2, address]),
+        csi: digest,
+        key: [key; 16],
+        returning,
+        prefix,
+        is_incoming: false,
+    }
 }
 
 fn at(ms: u64) -> UnixMillis {
