@@ -180,6 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn a_proxy_that_nobody_has_named_is_told_of_once() {
+        let told = |proxies: &Proxies| proxies.warned.load(Ordering::Relaxed);
+        let (none, some) = (Proxies::default(), proxies(&["10.1.0.0/16"]));
+        client(&none, "192.0.2.1", &["198.51.100.1"]);
+        client(&none, "127.0.0.1", &[]);
+        client(&some, "127.0.0.1", &["198.51.100.1"]);
+        assert!(!told(&none) && !told(&some), "a stranger wrote it, or nobody, or proxies are named");
+        client(&none, "127.0.0.1", &["198.51.100.1"]);
+        assert!(told(&none));
+    }
+
+    #[test]
     fn a_request_is_that_of_the_rightmost_address_that_is_no_proxy() {
         let some = proxies(&["127.0.0.0/8", "::1", "10.1.0.0/16"]);
         for (peer, lines, is) in [

@@ -118,13 +118,14 @@ async fn providers_until_busy(scene: &Scene<'_>) {
     panic!("there is always room for another provider entry");
 }
 
-/// The same change, sent as often as there are places: all wait for one ticket. One of them is returned, to see how it ends.
+/// The same change, sent more often than there are places for a network: all wait for one ticket. One of them is returned, to see how it ends.
 async fn fill(scene: &Scene<'_>, change: &ChangeRequest) -> tokio::task::JoinHandle<book::Answer> {
     let ann = key("ann");
     let signer = if change.event.authorities[0].key == ann.public() { ann } else { key("eve") };
     let (origin, to, body) = (scene.origin().clone(), scene.to(), encode(change));
     let call = |i: usize| {
-        let from = Ipv4Addr::new(127, 1, 0, 1 + (i / 400) as u8);
+        // Of the network that the others here come from: another one would still find a place.
+        let from = Ipv4Addr::new(127, 0, 0, 1 + (i / 400) as u8);
         Call { from, ..Call::new("change", body.clone()).by(&origin, &signer) }
     };
     let first = call(0);
