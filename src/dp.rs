@@ -186,7 +186,7 @@ fn challenge_desk(settings: &Settings, own_url: String, clock: &Clock) -> Result
     let proving = Proving::new(&settings.codes, &settings.code_secrets, &settings.dir, own_url, clock)?;
     let (domain, secret, origin) = (settings.domain.clone(), settings.prover.clone(), settings.origin.clone());
     let identity = Identity { domain, secret, origin: origin.clone() };
-    let possession = Possession::open(proving, identity, &settings.dir, clock.now())?;
+    let possession = Possession::open(proving, identity, &settings.dir, clock)?;
     Ok(challenges::Desk::new(clock.clone(), origin, possession, settings.requests_per_minute))
 }
 

@@ -52,10 +52,12 @@ use std::{
     io,
     net::IpAddr,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use data_encoding::HEXLOWER;
+use tokio::task::JoinSet;
 use waymark_log::{
     checkpoint::Origin,
     key::{Key, SecretKey},
@@ -68,7 +70,7 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     wire::Format,
 };
-use waymark_runtime::random;
+use waymark_runtime::{clock::Clock, random};
 
 use self::{
     budget::{Ask, Budget, Paid, Prefix, Spent},
@@ -282,7 +284,9 @@ pub struct Possession {
     secret_key: [u8; 32],
     senders: Senders,
     outbox: Outbox,
-    incoming: Incoming,
+    incoming: Arc<Incoming>,
+    /// Forgets what is over, also while nobody comes. Dropping it ends that.
+    _sweeper: JoinSet<()>,
     link_url: String,
     identity: Identity,
     /// How messages name the prover.
@@ -301,26 +305,21 @@ impl Possession {
     /// If what is kept in the folder cannot be opened.
     ///
     /// # Panics
-    /// Outside a runtime, if there are codes to be delivered.
-    pub fn open(proving: Proving, identity: Identity, folder: &Path, now: UnixMillis) -> io::Result<Self> {
+    /// Outside a runtime.
+    pub fn open(proving: Proving, identity: Identity, folder: &Path, clock: &Clock) -> io::Result<Self> {
         let Proving { senders, limits, link_url, incoming } = proving;
+        let (now, incoming) = (clock.now(), Arc::new(incoming));
         let seed = identity.secret.to_seed();
         let (returning, (journal, kept)) = (Returning::open(folder, &seed)?, Journal::open(folder, &seed, now)?);
         let budget = limits.map(Budget::new);
         let mut state = State { challenges: HashMap::new(), swept: now, budget, returning, journal };
         state.replay(kept, &senders, now);
         let secret_key = blake3::derive_key("waymark 2026 codes", &*seed);
-        let (named, outbox) = (identity.domain.to_string(), Outbox::default());
-        let possession = Self {
-            state: Arc::new(Mutex::new(state)),
-            secret_key,
-            senders,
-            outbox,
-            incoming,
-            link_url,
-            identity,
-            named,
-        };
+        let (named, outbox, state) = (identity.domain.to_string(), Outbox::default(), Arc::new(Mutex::new(state)));
+        let mut sweeper = JoinSet::new();
+        sweeper.spawn(sweep(Arc::downgrade(&state), Arc::clone(&incoming), clock.clone()));
+        let possession =
+            Self { state, secret_key, senders, outbox, incoming, _sweeper: sweeper, link_url, identity, named };
         possession.deliver_again();
         Ok(possession)
     }
@@ -395,7 +394,7 @@ impl Possession {
     ) -> Result<(Open, Message, Written), PossessionError> {
         let (id, expiry) = (random::bytes(), now.plus_ms(CHALLENGE_MS));
         let mut state = self.state();
-        self.sweep(&mut state, now);
+        state.sweep(now);
         if state.challenges.len() >= CHALLENGES_MAX {
             return Err(PossessionError::Busy);
         }
@@ -419,13 +418,6 @@ impl Possession {
         let (open, message) = (challenge.open(id), self.message(&id, &challenge));
         state.challenges.insert(id, challenge);
         Ok((open, message, written))
-    }
-
-    /// Forgets challenges whose time is over, and what came in for them.
-    fn sweep(&self, state: &mut State, now: UnixMillis) {
-        if state.sweep(now) {
-            self.incoming.sweep(now);
-        }
     }
 
     /// Sends the code of an open challenge again, by the same channel, for the key that started it.
@@ -649,9 +641,9 @@ impl State {
     }
 
     /// Forgets challenges whose time is over, if it has not just done so.
-    fn sweep(&mut self, now: UnixMillis) -> bool {
+    fn sweep(&mut self, now: UnixMillis) {
         if now.since(self.swept) < SWEEP_MS && self.challenges.len() < CHALLENGES_MAX {
-            return false;
+            return;
         }
         self.swept = now;
         let over: Vec<ChallengeId> =
@@ -659,7 +651,6 @@ impl State {
         let ops: Vec<Op> = over.iter().filter_map(|id| self.end(id).map(|_| Op::Drop(*id))).collect();
         // Nobody waits: what is not written is dropped at the next start.
         drop(self.journal.write(ops, Some(Event::Swept { at: now })));
-        true
     }
 
     /// What was kept by the program that ended.
@@ -715,6 +706,16 @@ impl State {
             // Nobody waits: what is not written is delivered a second time.
             drop(self.journal.write(vec![keep], None));
         }
+    }
+}
+
+/// Forgets what is over for as long as there is something that could be over.
+async fn sweep(state: Weak<Mutex<State>>, incoming: Arc<Incoming>, clock: Clock) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(SWEEP_MS)).await;
+        let (Some(state), now) = (state.upgrade(), clock.now()) else { return };
+        lock(&state).sweep(now);
+        incoming.sweep(now);
     }
 }
 

@@ -73,7 +73,7 @@ fn desk_at(phone: Arc<Phone>, limits: Option<Limits>, folder: TempDir, now: u64)
     let file = IncomingFile { sms: Some("+4915100000000".to_owned()), email: None };
     let incoming = Incoming::new(folder.path(), Some(&file));
     let proving = Proving { senders: Senders::one(phone.clone()), limits, link_url, incoming };
-    let possession = Possession::open(proving, identity, folder.path(), ms(now)).unwrap();
+    let possession = Possession::open(proving, identity, folder.path(), &Clock::manual(now)).unwrap();
     Desk { phone, possession, folder }
 }
 
@@ -403,7 +403,7 @@ async fn until(holds: impl AsyncFn() -> bool) {
         if holds().await {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("it never came about");
 }
@@ -420,7 +420,7 @@ async fn a_mail_that_is_put_off_is_shown_as_waiting_and_one_that_is_refused_as_s
         let incoming = Incoming::new(folder.path(), None);
         let (senders, link_url) = (Senders::one(relay.clone()), String::new());
         let proving = Proving { senders, limits: None, link_url, incoming };
-        let possession = Possession::open(proving, identity, folder.path(), ms(0)).unwrap();
+        let possession = Possession::open(proving, identity, folder.path(), &Clock::manual(0)).unwrap();
         let ann = claim(ANN, 2);
         let open = possession.start(ann.clone(), None, FROM, ms(0)).await.unwrap();
         let progress = async || match possession.check(&open.id, &ann.recipient, None, ms(1)).await {
@@ -452,7 +452,7 @@ async fn what_was_on_its_way_at_a_restart_is_delivered_again() {
         let incoming = Incoming::new(folder.path(), None);
         let (senders, link_url) = (Senders::one(relay.clone()), String::new());
         let proving = Proving { senders, limits: None, link_url, incoming };
-        Possession::open(proving, identity, folder.path(), ms(0)).unwrap()
+        Possession::open(proving, identity, folder.path(), &Clock::manual(0)).unwrap()
     };
     let first = open();
     first.start(claim(ANN, 2), None, FROM, ms(0)).await.unwrap();

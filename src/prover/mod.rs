@@ -152,7 +152,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let own_url = listener.url()?;
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
     let origin = identity.origin.clone();
-    let possession = Possession::open(proving, identity, &dir, clock.now())?;
+    let possession = Possession::open(proving, identity, &dir, &clock)?;
     let desk = challenges::Desk::new(clock, origin, possession, REQUESTS_PER_MINUTE_DEFAULT);
     let router = challenges::router(Arc::new(desk)).merge(problem::pages(openapi::operations::of_possession()));
     let server = listen::serve(listener, listen::with_problems(router))?;
