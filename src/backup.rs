@@ -8,7 +8,8 @@
 //! keys/                                    only if asked for
 //! ```
 //!
-//! Certificates, codes and the list of who has completed a challenge are not in it: a restore does without.
+//! Certificates, codes, open challenges with what was sent, and the list of who has completed a challenge are not in it: a restore does
+//! without.
 //!
 //! **Records are written anew**, each unsealed and sealed under a new row key. The files of a database that is written by copying keep
 //! pages of what was deleted; here nothing is copied that could not be read, and nothing that was deleted can be read. What is due to

@@ -26,7 +26,7 @@ use crate::{
         change::{Desk, Judge, about_to},
         shelf::{InEffect, Shelf},
     },
-    possession::{Identity, Possession, config::Proving, returning::Returning},
+    possession::{Identity, Possession, config::Proving},
     published::{Answering, Published},
     sequencer::{
         Sequencer, Stopped, Workshop,
@@ -203,9 +203,9 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
 /// Proves possession, as the DP's own prover.
 fn challenge_desk(settings: &Settings, own_url: String, clock: &Clock) -> Result<challenges::Desk, StartError> {
     let proving = Proving::new(&settings.codes, &settings.code_secrets, &settings.dir, own_url, clock)?;
-    let returning = Returning::open(&settings.dir, &settings.prover.to_seed())?;
     let (domain, secret, origin) = (settings.domain.clone(), settings.prover.clone(), settings.origin.clone());
-    let possession = Possession::new(proving, Identity { domain, secret, origin: origin.clone() }, returning);
+    let identity = Identity { domain, secret, origin: origin.clone() };
+    let possession = Possession::open(proving, identity, &settings.dir, clock)?;
     Ok(challenges::Desk::new(clock.clone(), origin, possession, settings.requests_per_minute))
 }
 

@@ -64,6 +64,9 @@ impl Method {
     pub const CONSOLE: Self = Self(4);
     /// A link in an e-mail, opened. Told apart from a code: the person who opens it need not be the one whose app asked.
     pub const EMAIL_LINK: Self = Self(5);
+    /// A message that came from the number or the mailbox. As with a link, the one who sends it need not be the one whose app asked; and
+    /// the origin of a text message can be forged.
+    pub const INCOMING: Self = Self(6);
 
     /// The method in words.
     pub const fn describe(self) -> &'static str {
@@ -73,6 +76,7 @@ impl Method {
             3 => "a code by e-mail",
             4 => "a code on the DP's console (development)",
             5 => "a link by e-mail",
+            6 => "a message that came from there",
             _ => "a method this program does not know",
         }
     }

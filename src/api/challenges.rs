@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::schema;
-use crate::possession::sender::Channel;
+use crate::possession::{outbox::Progress, sender::Channel};
 
 /// POST /v1/challenges.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -23,6 +23,9 @@ pub struct ChallengeRequest {
     /// The way that the code is to take; by the kind of identifier unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Channel>,
+    /// Nothing is to be sent: the person sends a message from the number or the mailbox, as the answer says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub incoming: bool,
 }
 
 /// POST /v1/challenges/{id}/send: an empty object.
@@ -49,6 +52,21 @@ pub struct ChallengeAnswer {
     pub sends_left: u8,
     /// Checks that are left.
     pub checks_left: u8,
+    /// How far its code has come, as far as anybody may know.
+    #[schema(schema_with = schema::delivery)]
+    pub delivery: Progress,
+    /// What the person has to send, if nothing is sent to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incoming: Option<IncomingAsk>,
+}
+
+/// What a person has to send from the number or the mailbox that is to be shown.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct IncomingAsk {
+    /// The number or the address that it goes to.
+    pub to: String,
+    /// The text, to be sent as it is.
+    pub text: String,
 }
 
 /// POST /v1/challenges/{id}/check.
@@ -70,6 +88,10 @@ pub struct CheckAnswer {
     /// Checks left while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks_left: Option<u8>,
+    /// While pending, how far the code has come, as far as anybody may know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::delivery)]
+    pub delivery: Option<Progress>,
     /// The attestation, base64 of its TLS form, once approved.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::base64)]

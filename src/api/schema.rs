@@ -90,6 +90,13 @@ pub fn pending() -> Object {
     one_of(&["pending"], "Always `pending`.")
 }
 
+/// How far a code has come.
+pub fn delivery() -> Object {
+    let what = "`sent`: handed over, or about to be. `waiting`: put off by whoever brings it, and tried again until the challenge is \
+                over. Whether an address exists is not told.";
+    one_of(&["sent", "waiting"], what)
+}
+
 /// How a check went.
 pub fn checked() -> Object {
     one_of(&["approved", "pending"], "`approved`, once; else `pending`.")

@@ -1,14 +1,24 @@
 //! `waymark prover`: an independent prover.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 use clap::Subcommand;
 use waymark_log::checkpoint::Origin;
-use waymark_mapping::names::Domain;
+use waymark_mapping::{identifier::Csi, names::Domain};
 use waymark_runtime::{clock::Clock, fetch::ExtraRoots, process, tls::TlsFiles};
 
 use super::{End, Ended};
-use crate::{possession::config::Codes, prover};
+use crate::{
+    possession::{
+        config::Codes,
+        incoming::{self, MESSAGE_BYTES_MAX},
+    },
+    prover,
+};
 
 /// An independent prover: attests possession for a DP's log, instead of the DP.
 #[derive(Debug, Subcommand)]
@@ -43,6 +53,15 @@ pub enum ProverCommand {
         #[arg(long, requires = "tls_cert", env = "WAYMARK_PROVER_TLS_KEY")]
         tls_key: Option<PathBuf>,
     },
+    /// Take a message that came in, from standard input: for a mail server or a gateway that has checked who sent it.
+    Received {
+        /// The folder of the prover or the DP.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Who sent it, checked: a mail address, or a number such as +4915112345678.
+        #[arg(long)]
+        from: String,
+    },
 }
 
 pub async fn run(command: ProverCommand) -> Ended {
@@ -53,6 +72,17 @@ pub async fn run(command: ProverCommand) -> Ended {
             let entry = prover::init(&dir, &domain, &origin, codes)?;
             println!("{}", entry.display());
             eprintln!("give this entry to the DP: waymark-dp provider add --dir DP_FOLDER {}", entry.display());
+            Ok(())
+        }
+        ProverCommand::Received { dir, from } => {
+            let scheme = if from.starts_with('+') { "tel" } else { "mailto" };
+            let csi = Csi::parse(&format!("{scheme}:{from}"));
+            // What is wrong with it may repeat it, and this is run by a program that logs what it is told.
+            let csi = csi.map_err(|_| End::Usage("--from is neither a mail address nor a number".to_owned()))?;
+            let mut message = vec![];
+            io::stdin().take(MESSAGE_BYTES_MAX as u64).read_to_end(&mut message)?;
+            let is_proof = incoming::receive(&dir, &csi, &String::from_utf8_lossy(&message))?;
+            eprintln!("{}", if is_proof { "taken" } else { "not a proof: the message has no text of a challenge" });
             Ok(())
         }
         ProverCommand::Serve { dir, listen, tls_cert, tls_key } => {

@@ -20,7 +20,7 @@ use crate::{
         HISTORY_MEDIA_TYPE, Hint, HistoryRequest, JSON_MEDIA_TYPE, LookupRequest,
         challenges::{ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, SendRequest},
     },
-    possession::sender::Channel,
+    possession::{outbox::Progress, sender::Channel},
 };
 
 /// Most bytes in an export: 256 versions of 16 full mappings.
@@ -31,6 +31,20 @@ const JSON_ANSWER_BYTES_MAX: usize = 64 << 10;
 /// A DP, as an app calls it; for challenges, an independent prover as well.
 #[derive(Clone, Debug)]
 pub struct DpClient(Line);
+
+fn challenge_request(
+    csi: &Csi,
+    tenure: u32,
+    purpose: Purpose,
+    channel: Option<Channel>,
+    incoming: bool,
+) -> ChallengeRequest {
+    let purpose = match purpose {
+        Purpose::Control => "control",
+        Purpose::View => "view",
+    };
+    ChallengeRequest { csi: csi.expose().to_owned(), tenure, purpose: purpose.to_owned(), channel, incoming }
+}
 
 impl DpClient {
     /// The DP at this URL, whose log has this origin.
@@ -122,12 +136,8 @@ impl DpClient {
         tenure: u32,
         purpose: Purpose,
     ) -> Result<ChallengeAnswer, ClientError> {
-        let purpose = match purpose {
-            Purpose::Control => "control",
-            Purpose::View => "view",
-        };
-        let (csi, purpose) = (csi.expose().to_owned(), purpose.to_owned());
-        self.post_json(secret, "/v1/challenges", &ChallengeRequest { csi, tenure, purpose, channel }).await
+        let request = challenge_request(csi, tenure, purpose, channel, false);
+        self.post_json(secret, "/v1/challenges", &request).await
     }
 
     /// Asks for a challenge's code to be sent again.
@@ -136,6 +146,22 @@ impl DpClient {
     /// [`ClientError`].
     pub async fn send_challenge(&self, secret: &SecretKey, id: &str) -> Result<ChallengeAnswer, ClientError> {
         self.post_json(secret, &format!("/v1/challenges/{id}/send"), &SendRequest {}).await
+    }
+
+    /// Starts a challenge that sends nothing: the answer says what the person has to send, and where to.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn start_incoming(
+        &self,
+        channel: Option<Channel>,
+        secret: &SecretKey,
+        csi: &Csi,
+        tenure: u32,
+        purpose: Purpose,
+    ) -> Result<ChallengeAnswer, ClientError> {
+        let request = challenge_request(csi, tenure, purpose, channel, true);
+        self.post_json(secret, "/v1/challenges", &request).await
     }
 
     /// Hands in a code: the attestation, or `None` if the code is wrong.
@@ -159,16 +185,38 @@ impl DpClient {
         self.check(secret, id, CheckRequest::default()).await
     }
 
+    /// The same, and while there is no attestation how far the code has come.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn poll_delivery(
+        &self,
+        secret: &SecretKey,
+        id: &str,
+    ) -> Result<(Option<Attestation>, Option<Progress>), ClientError> {
+        self.ask(secret, id, CheckRequest::default()).await
+    }
+
     async fn check(
         &self,
         secret: &SecretKey,
         id: &str,
         request: CheckRequest,
     ) -> Result<Option<Attestation>, ClientError> {
+        self.ask(secret, id, request).await.map(|(attestation, _)| attestation)
+    }
+
+    async fn ask(
+        &self,
+        secret: &SecretKey,
+        id: &str,
+        request: CheckRequest,
+    ) -> Result<(Option<Attestation>, Option<Progress>), ClientError> {
         let answer: CheckAnswer = self.post_json(secret, &format!("/v1/challenges/{id}/check"), &request).await?;
-        let Some(encoded) = answer.attestation else { return Ok(None) };
+        let Some(encoded) = answer.attestation else { return Ok((None, answer.delivery)) };
         let bytes = BASE64.decode(encoded.as_bytes()).map_err(|e| ClientError::Malformed(e.to_string()))?;
-        decode("attestation", &bytes).map(Some).map_err(|e| ClientError::Malformed(e.to_string()))
+        let attestation = decode("attestation", &bytes).map_err(|e| ClientError::Malformed(e.to_string()))?;
+        Ok((Some(attestation), None))
     }
 
     async fn post_json<T: DeserializeOwned>(

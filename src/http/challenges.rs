@@ -39,7 +39,8 @@ use crate::{
     api::{
         JSON_BYTES_MAX, JSON_MEDIA_TYPE,
         challenges::{
-            ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, ConfirmAnswer, ConfirmRequest, SendRequest,
+            ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, ConfirmAnswer, ConfirmRequest, IncomingAsk,
+            SendRequest,
         },
     },
     possession::{ChallengeId, Checked, Claim, Open, Possession, PossessionError},
@@ -104,7 +105,7 @@ fn parse_purpose(purpose: &str) -> Result<Purpose, Problem> {
     }
 }
 
-fn answer(open: Open) -> ChallengeAnswer {
+fn answer(possession: &Possession, open: Open) -> ChallengeAnswer {
     ChallengeAnswer {
         id: HEXLOWER.encode(&open.id),
         status: "pending".to_owned(),
@@ -112,6 +113,8 @@ fn answer(open: Open) -> ChallengeAnswer {
         expires_ms: open.expiry.get(),
         sends_left: open.sends_left,
         checks_left: open.checks_left,
+        delivery: open.progress,
+        incoming: possession.asked_for(&open).map(|(to, text)| IncomingAsk { to, text }),
     }
 }
 
@@ -130,9 +133,14 @@ async fn start(
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, "/v1/challenges", &body, now)?;
     let turn = desk.replays.enter(&headers, "/v1/challenges", recipient.as_bytes(), &body, now)?;
     let claim = Claim { csi, recipient, tenure: request.tenure, purpose };
-    let start = desk.possession.start(claim, request.channel, host(peer), now);
+    let start = async {
+        match request.incoming {
+            true => desk.possession.start_incoming(claim, request.channel, host(peer), now).await,
+            false => desk.possession.start(claim, request.channel, host(peer), now).await,
+        }
+    };
     let (open, before) = turn.once(start).await.map_err(|e| error::possession(&e))?;
-    Ok(mark(json(StatusCode::CREATED, &answer(open)), before))
+    Ok(mark(json(StatusCode::CREATED, &answer(&desk.possession, open)), before))
 }
 
 /// POST /v1/challenges/{id}/send
@@ -151,7 +159,7 @@ async fn send(
     let path = format!("/v1/challenges/{id}/send");
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
     let open = desk.possession.send_again(&decoded, &recipient, host(peer), now).await;
-    Ok(json(StatusCode::OK, &answer(open.map_err(|e| error::possession(&e))?)))
+    Ok(json(StatusCode::OK, &answer(&desk.possession, open.map_err(|e| error::possession(&e))?)))
 }
 
 /// POST /v1/challenges/{id}/check
@@ -173,15 +181,17 @@ async fn check(
     if request.code.is_some() {
         desk.nonces.once(&signer, now)?;
     }
-    let checked = desk.possession.check(&decoded, &signer.key, request.code.as_deref(), now);
+    let checked = desk.possession.check(&decoded, &signer.key, request.code.as_deref(), now).await;
     let (counted, answer) = match checked.map_err(|e| error::possession(&e))? {
         Checked::Approved(attestation) => {
             let attestation = Some(BASE64.encode(&encode(&*attestation)));
-            ("approved", CheckAnswer { status: "approved".to_owned(), checks_left: None, attestation })
+            let status = "approved".to_owned();
+            ("approved", CheckAnswer { status, checks_left: None, delivery: None, attestation })
         }
-        Checked::Pending { checks_left } => {
+        Checked::Pending { checks_left, progress } => {
             let counted = if request.code.is_some() { "wrong-code" } else { "polled" };
-            (counted, CheckAnswer { status: "pending".to_owned(), checks_left: Some(checks_left), attestation: None })
+            let (checks_left, delivery) = (Some(checks_left), Some(progress));
+            (counted, CheckAnswer { status: "pending".to_owned(), checks_left, delivery, attestation: None })
         }
     };
     Ok(counted_as(counted, json(StatusCode::OK, &answer)))
@@ -200,7 +210,7 @@ async fn confirm(
     desk.count(peer)?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let request: ConfirmRequest = parse_json(&body?.0)?;
-    let confirmed = desk.possession.confirm(&parse_id(name)?.1, &request.secret, desk.clock.now());
+    let confirmed = desk.possession.confirm(&parse_id(name)?.1, &request.secret, desk.clock.now()).await;
     confirmed.map_err(|e| error::possession(&e))?;
     Ok(json(StatusCode::OK, &ConfirmAnswer { status: "approved".to_owned() }))
 }

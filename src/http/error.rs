@@ -195,7 +195,10 @@ pub fn possession(error: &PossessionError) -> Problem {
         PossessionError::Spent(spent) => {
             Problem::new(CODE_BUDGET, "Try again later, or another way.").retry_after(spent.retry_after_s)
         }
-        PossessionError::Busy => Problem::new(problem::BUSY, "Try again in a while.").retry_after(30),
+        // The log says why it could not be written.
+        PossessionError::Busy | PossessionError::NotKept => {
+            Problem::new(problem::BUSY, "Try again in a while.").retry_after(30)
+        }
         PossessionError::Sender(e) => {
             tracing::error!(error = %e, "a code could not be delivered");
             Problem::new(CHANNEL_FAILED, "Try again in a while.").retry_after(30)

@@ -14,7 +14,7 @@
 //!
 //! | route | what a forgotten key costs |
 //! |---|---|
-//! | `/v1/challenges` | one more message; a restart ends open challenges anyway, and the budgets count on |
+//! | `/v1/challenges` | one more message: the budgets count on |
 //! | `/v1/changes` | nothing: an event makes its version once, and is recognised by its nonce for ever |
 //! | `/v1/imports` | nothing: each item is such an event |
 //! | `/v1/revocations` | nothing: what is revoked stays revoked |

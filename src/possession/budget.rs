@@ -4,89 +4,135 @@
 //!
 //! | account | charged with |
 //! |---|---|
-//! | the client's address, an IPv6 /64 as one | what it asks for |
-//! | the CSI, by keys that are new to it | so that strangers who ask for codes use up each other's, never the recipient's |
-//! | the key that returns, with its CSI | its own |
-//! | the country, by its calling code; the range, ten thousand numbers that differ in the last four digits | phone numbers only |
-//! | the total of phone numbers, that of e-mail addresses | everything |
+//! | the client's address: an IPv6 /64, /48 and /32, an IPv4 address and its /24 | unfinished codes that it asked for |
+//! | the CSI, by keys that are new to it | every code. Hard: with five checks a challenge, it bounds what can be guessed |
+//! | a part of that for each /48 and each /24, and for each /32 | so that one source never uses up a CSI's codes alone |
+//! | the key that returns, with its CSI | every code: its own |
+//! | the country, by its calling code; the range, ten thousand numbers that differ in the last four digits; the total of phone numbers, that of e-mail addresses | unfinished codes, see below |
+//! | the bill of phone numbers, that of e-mail addresses | every code. Hard: what the operator is ready to pay |
 //!
 //! Hours and days are those of UTC, so a limit may be met twice around a boundary.
 //!
-//! **The breaker.** Whoever earns from SMS asks for codes that nobody will enter. So the challenges that new keys start are
-//! counted by country and range, and so are those that end well. Once there are enough of them in this hour and the one before
-//! and too few end well, new keys get no more codes there. It closes by itself, when codes are entered or when the two hours
-//! are over.
+//! **Unfinished codes are what counts**, those that nobody has entered: an attacker's stay so, an honest newcomer's for some
+//! seconds. Once its challenge ends well, a code weighs a tenth.
 //!
-//! **Those who return** are not held back by the breaker, and a share of range, country and total is kept for them. A key
+//! **Nobody takes a country from the others.** Range, country and total are shared by strangers, so that a plain limit there would
+//! be a door that anybody could close. So a network (an IPv6 /32, an IPv4 /24) may have there as many unfinished codes as the
+//! account has left: half of it at most, the next network a quarter, and so on. Where nothing is left, each network may
+//! still have [`NARROW`], and one more for each of its codes that was entered. Only when [`Limits::narrow_networks`] networks have
+//! unfinished codes there, a further one waits.
+//!
+//! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own, never to the CSI.
+//!
+//! **The breaker.** Whoever earns from SMS asks for codes that nobody will enter. So the challenges that new keys start are
+//! counted by country and range, and so are those that end well. A challenge counts when its time is over: one that is younger is no
+//! failure. Once there are enough of them in this hour and the one before and too few ended well, nothing is left there: each network has
+//! its [`NARROW`] and no more. That ends by itself, when codes are entered or when the two hours are over.
+//!
+//! **Those who return** are not held back by the breaker, and a share of range, country, total and bill is kept for them. A key
 //! returns if it has completed a challenge for that CSI before ([`super::returning`]): something that only its holder can show.
 //! Whether the CSI has mappings is not asked, or a refusal would tell a stranger that it has none.
 //!
 //! What a refusal tells: that this address, strangers to this CSI, its range, its country or everybody have asked for much. Of
 //! the CSI itself it tells one thing, namely that other new keys asked for codes to it in this hour or day.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+};
 
 use serde::{Deserialize, Serialize};
 use waymark_log::time::UnixMillis;
 use waymark_mapping::identifier::{Csi, Scheme};
+use waymark_runtime::prefix;
+
+use super::CHALLENGE_MS;
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 /// Digits at the end of a number that its range leaves open.
 const RANGE_DIGITS: usize = 4;
-/// Most codes a day that may be configured: what is counted is kept in memory, some 100 bytes for each account.
-pub const TOTAL_DAY_MAX: u32 = 10_000_000;
+/// Most codes a day that may be configured: what is counted is kept in memory, some 1,200 bytes for each code.
+pub const BILL_DAY_MAX: u32 = 1_000_000;
+/// Most networks that may be let in where nothing is left.
+pub const NARROW_NETWORKS_MAX: u32 = 100_000;
 /// Most that may be kept for those who return: with more, nobody new comes in.
 pub const RESERVE_PERCENT_MAX: u8 = 90;
+/// What an unfinished code weighs; one that was entered weighs 1.
+const UNFINISHED: u64 = 10;
+/// Unfinished codes that a network may have where nothing is left: whoever mistypes a number can try once more.
+pub const NARROW: u32 = 2;
+/// An IPv6 /64 has this part of what a /48 has, or an IPv4 address, behind which there may be some hundred people.
+const HOST_PART: u32 = 10;
+/// A /32 or a /24 has so many times what a /48 or an IPv4 address has.
+const NETWORK_TIMES: u32 = 2;
+/// Of five codes to a CSI, one /48 or /24 has two, one /32 four.
+const CSI_PARTS: (u32, u32, u32) = (2, 4, 5);
+/// When to ask again where codes on their way decide whether there is room: most are entered within a minute.
+const SOON_MS: u64 = 60_000;
 
 /// `[codes.budget]`: codes an hour and a day, and the breaker. Setting one to 0 sends none there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Codes an hour that one client address may ask for; a household or an office shares one. Behind a proxy all clients do, so
-    /// that there it must be as much as the total. Default 20.
+    /// Unfinished codes an hour that one IPv4 address or one IPv6 /48 may have; a /64 has a tenth of it, a /24 or a /32 twice as
+    /// much. Default 250.
     pub address_hour: u32,
-    /// The same, a day. Default 100.
+    /// The same, a day. Default 2000.
     pub address_day: u32,
-    /// Codes an hour to one CSI, for all keys that are new to it together, and for each key that returns. Default 5.
+    /// Codes an hour to one CSI, for all keys that are new to it together, and for each key that returns. One /48 or /24 has two of
+    /// five, one /32 four. Default 5.
     pub csi_hour: u32,
     /// The same, a day. With ten, a guesser hits one six-digit code in 20,000 days. Default 10.
     pub csi_day: u32,
-    /// Codes an hour to ten thousand numbers that differ in the last four digits. Default 20.
+    /// Unfinished codes an hour to ten thousand numbers that differ in the last four digits, before each network is held to two.
+    /// Default 300.
     pub range_hour: u32,
-    /// The same, a day. Default 100.
+    /// The same, a day. Default 1000.
     pub range_day: u32,
-    /// Codes an hour to one country, by its calling code. Default 500.
+    /// Unfinished codes an hour to one country, by its calling code, before each network is held to two. Default 600.
     pub country_hour: u32,
-    /// The same, a day. Default 5000.
+    /// The same, a day. Default 6000.
     pub country_day: u32,
-    /// Codes an hour to all phone numbers, and as many to all e-mail addresses: the bill that can be borne. Default 2000.
+    /// Unfinished codes an hour to all phone numbers, and as many to all e-mail addresses, before each network is held to two.
+    /// Default 2000.
     pub total_hour: u32,
     /// The same, a day. Default 20000.
     pub total_day: u32,
-    /// How much of range, country and total is kept for keys that return, per cent. Default 20.
+    /// Networks that may have codes in a range, a country or the total where nothing is left: what it costs to close one of them.
+    /// Default 2000.
+    pub narrow_networks: u32,
+    /// Codes an hour to all phone numbers, and as many to all e-mail addresses, entered or not: the bill that can be borne. It
+    /// should be more than `total_hour` and twice `narrow_networks` together, or it is what closes first. Default 8000.
+    pub bill_hour: u32,
+    /// The same, a day. Default 40000.
+    pub bill_day: u32,
+    /// How much of range, country, total and bill is kept for keys that return, per cent. Default 20.
     pub reserve_percent: u8,
     /// Least share of the challenges of new keys that must end well, per cent, or the breaker trips. 0: never. Default 20.
     pub breaker_percent: u8,
-    /// Challenges of a range in two hours before its breaker may trip. Default 10.
+    /// Challenges of a range, started in two hours and over, before its breaker may trip. Default 10.
     pub breaker_range_min: u32,
-    /// Challenges of a country in two hours before its breaker may trip. Default 100.
+    /// Challenges of a country, started in two hours and over, before its breaker may trip. Default 100.
     pub breaker_country_min: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            address_hour: 20,
-            address_day: 100,
+            address_hour: 250,
+            address_day: 2000,
             csi_hour: 5,
             csi_day: 10,
-            range_hour: 20,
-            range_day: 100,
-            country_hour: 500,
-            country_day: 5000,
+            range_hour: 300,
+            range_day: 1000,
+            country_hour: 600,
+            country_day: 6000,
             total_hour: 2000,
             total_day: 20_000,
+            narrow_networks: 2000,
+            bill_hour: 8000,
+            bill_day: 40_000,
             reserve_percent: 20,
             breaker_percent: 20,
             breaker_range_min: 10,
@@ -107,12 +153,15 @@ impl Limits {
             ("range", self.range_hour, self.range_day),
             ("country", self.country_hour, self.country_day),
             ("total", self.total_hour, self.total_day),
+            ("bill", self.bill_hour, self.bill_day),
         ];
         if let Some((name, ..)) = pairs.iter().find(|(_, hour, day)| hour > day) {
             return Err(format!("budget: {name}_hour is more than {name}_day"));
         }
-        if self.total_day > TOTAL_DAY_MAX {
-            return Err(format!("budget: total_day is at most {TOTAL_DAY_MAX}"));
+        if self.bill_day > BILL_DAY_MAX || self.narrow_networks > NARROW_NETWORKS_MAX {
+            return Err(format!(
+                "budget: bill_day is at most {BILL_DAY_MAX}, narrow_networks at most {NARROW_NETWORKS_MAX}"
+            ));
         }
         if self.reserve_percent > RESERVE_PERCENT_MAX || self.breaker_percent > 100 {
             return Err(format!(
@@ -122,30 +171,63 @@ impl Limits {
         Ok(())
     }
 
-    /// The accounts that a code is charged to.
-    fn charges(&self, ask: &Ask) -> Vec<Charge> {
-        let charge = |account, hour, day| Charge { account, hour, day };
-        // A new key leaves the reserve alone.
-        let shared = |limit: u32| {
-            let reserve = if ask.returning { 0 } else { u64::from(self.reserve_percent) };
-            (u64::from(limit) * (100 - reserve) / 100) as u32
-        };
-        let own = if ask.returning { Account::Returning(ask.key) } else { Account::Csi(ask.csi) };
+    /// What is kept for those who return, and what is left for all.
+    fn split(&self, limit: Limit) -> (Limit, Limit) {
+        let kept = limit.map(|n| (u64::from(n) * u64::from(self.reserve_percent) / 100) as u32);
+        (kept, [limit[0] - kept[0], limit[1] - kept[1]])
+    }
+
+    /// The accounts of whoever asks, of the CSI and of the bill.
+    fn own(&self, ask: &Ask) -> Vec<Charge> {
+        let charge = |account, limit, keep| Charge { account, limit, keep };
+        let address = [self.address_hour, self.address_day];
+        let csi = [self.csi_hour, self.csi_day];
+        let [host, site, network] = ask.source();
+        let host_limit = if ask.is_v4() { address } else { address.map(|n| n.div_ceil(HOST_PART)) };
         let mut charges = vec![
-            charge(Account::Address(ask.address), self.address_hour, self.address_day),
-            charge(own, self.csi_hour, self.csi_day),
-            charge(Account::Total(ask.prefix.is_some()), shared(self.total_hour), shared(self.total_day)),
+            charge(Account::Source(host), host_limit, Keep::Unfinished),
+            charge(Account::Source(network), address.map(|n| n.saturating_mul(NETWORK_TIMES)), Keep::Unfinished),
         ];
-        if let Some(Prefix { country, range }) = ask.prefix {
-            charges.push(charge(Account::Country(country), shared(self.country_hour), shared(self.country_day)));
-            charges.push(charge(Account::Range(range), shared(self.range_hour), shared(self.range_day)));
+        if !ask.is_v4() {
+            charges.push(charge(Account::Source(site), address, Keep::Unfinished));
+        }
+        let bill = self.split([self.bill_hour, self.bill_day]);
+        if ask.is_incoming {
+            return charges;
+        }
+        if ask.returning {
+            charges.push(charge(Account::Returning(ask.key), csi, Keep::Every));
+            charges.push(charge(Account::Bill(ask.prefix.is_some()), [self.bill_hour, self.bill_day], Keep::Every));
+        } else {
+            let (of_site, of_network, of) = CSI_PARTS;
+            let part = |times: u32| csi.map(|n| (n.saturating_mul(times) / of).max(n.min(1)));
+            charges.push(charge(Account::Csi(ask.csi), csi, Keep::Every));
+            charges.push(charge(Account::CsiFrom(ask.csi, site), part(of_site), Keep::Every));
+            if network != site {
+                charges.push(charge(Account::CsiFrom(ask.csi, network), part(of_network), Keep::Every));
+            }
+            charges.push(charge(Account::Bill(ask.prefix.is_some()), bill.1, Keep::Every));
         }
         charges
+    }
+
+    /// The accounts that strangers share, with their limits and how many challenges each needs before its breaker may trip.
+    fn shared(&self, ask: &Ask) -> Vec<(Group, Limit, Option<u32>)> {
+        if ask.is_incoming {
+            return vec![(Group::Incoming, [self.total_hour, self.total_day], None)];
+        }
+        let mut groups = vec![(Group::Total(ask.prefix.is_some()), [self.total_hour, self.total_day], None)];
+        if let Some(Prefix { country, range }) = ask.prefix {
+            let (range_min, country_min) = (self.breaker_range_min, self.breaker_country_min);
+            groups.push((Group::Country(country), [self.country_hour, self.country_day], Some(country_min)));
+            groups.push((Group::Range(range), [self.range_hour, self.range_day], Some(range_min)));
+        }
+        groups
     }
 }
 
 /// Where a phone number lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prefix {
     country: u16,
     range: u64,
@@ -177,11 +259,11 @@ fn calling_code_digits(digits: &str) -> usize {
 }
 
 /// A wish for a code. CSI and key are keyed digests, so that this knows neither.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// Who asks: an IPv4 address, or an IPv6 address whose last 64 bits are zero.
+    /// Who asks.
     pub address: IpAddr,
-    /// Stands for the CSI.
+    /// Stands for the CSI, whatever its spelling ([`super::mailbox`]).
     pub csi: [u8; 16],
     /// Stands for the CSI and the recipient key together.
     pub key: [u8; 16],
@@ -189,6 +271,32 @@ pub struct Ask {
     pub returning: bool,
     /// Where the number lies.
     pub prefix: Option<Prefix>,
+    /// Nothing is sent: the person sends a message. It costs a place among the open challenges and nothing else.
+    #[serde(default)]
+    pub is_incoming: bool,
+}
+
+impl Ask {
+    fn is_v4(&self) -> bool {
+        self.address.to_canonical().is_ipv4()
+    }
+
+    /// Host, site and network.
+    fn source(&self) -> [prefix::Prefix; 3] {
+        [prefix::Prefix::host, prefix::Prefix::site, prefix::Prefix::network].map(|of| of(self.address))
+    }
+}
+
+/// A code that was charged: what its end is credited with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paid {
+    /// The wish.
+    pub ask: Ask,
+    /// When.
+    #[serde(with = "super::millis")]
+    pub at: UnixMillis,
+    /// Whether it took of what is kept for those who return.
+    pub kept: bool,
 }
 
 /// No more codes there.
@@ -199,46 +307,82 @@ pub struct Spent {
     pub retry_after_s: u64,
 }
 
+/// What strangers share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Account {
-    Address(IpAddr),
-    Csi([u8; 16]),
-    Returning([u8; 16]),
+enum Group {
+    Incoming,
+    Total(bool),
     Country(u16),
     Range(u64),
-    Total(bool),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Account {
+    Source(prefix::Prefix),
+    Csi([u8; 16]),
+    CsiFrom([u8; 16], prefix::Prefix),
+    Returning([u8; 16]),
+    Bill(bool),
+    Shared(Group),
+    /// A network's part.
+    Part(Group, prefix::Prefix),
+    /// What is kept for those who return.
+    Kept(Group),
+}
+
+/// An hour's and a day's.
+type Limit = [u32; 2];
+
+/// What an account is charged with.
+#[derive(Clone, Copy)]
+enum Keep {
+    /// Every code.
+    Every,
+    /// Unfinished codes, and a tenth for each that was entered.
+    Unfinished,
+    /// The same, in parts for networks. Where the breaker has tripped, nothing is left.
+    Shared { part: Account, is_tripped: bool },
 }
 
 struct Charge {
     account: Account,
-    hour: u32,
-    day: u32,
+    limit: Limit,
+    keep: Keep,
+}
+
+/// The windows, in the order of [`Limit`].
+const WINDOWS_MS: [u64; 2] = [HOUR_MS, DAY_MS];
+
+/// Codes in one window.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    /// Which one.
+    window: u64,
+    unfinished: u32,
+    entered: u32,
+    /// Of a shared account: networks that have unfinished codes.
+    networks: u32,
+}
+
+impl Count {
+    fn all(&self) -> u32 {
+        self.unfinished.saturating_add(self.entered)
+    }
+
+    fn weight(&self) -> u64 {
+        u64::from(self.unfinished) * UNFINISHED + u64::from(self.entered)
+    }
 }
 
 /// What was sent in the hour and in the day of the last code.
 #[derive(Clone, Copy, Default)]
 struct Tally {
-    hour: u64,
-    day: u64,
-    in_hour: u32,
-    in_day: u32,
+    counts: [Count; 2],
+    /// When the last one was sent, milliseconds since 1970.
+    last_ms: u64,
 }
 
-impl Tally {
-    /// The same, as it is at a time.
-    fn at(mut self, now: UnixMillis) -> Self {
-        let (hour, day) = (now.get() / HOUR_MS, now.get() / DAY_MS);
-        if self.hour != hour {
-            (self.hour, self.in_hour) = (hour, 0);
-        }
-        if self.day != day {
-            (self.day, self.in_day) = (day, 0);
-        }
-        self
-    }
-}
-
-/// Challenges of new keys in this hour and in the one before: started, and ended well.
+/// Challenges of new keys in this hour and in the one before: over, and ended well.
 #[derive(Clone, Copy, Default)]
 struct Conversion {
     hour: u64,
@@ -249,25 +393,28 @@ struct Conversion {
 impl Conversion {
     fn at(mut self, now: UnixMillis) -> Self {
         let hour = now.get() / HOUR_MS;
-        if hour != self.hour {
+        // A clock that goes back forgets nothing.
+        if hour > self.hour {
             let before = if hour == self.hour + 1 { self.now } else { (0, 0) };
             self = Self { hour, now: (0, 0), before };
         }
         self
     }
 
-    fn has_tripped(self, started_min: u32, percent: u8) -> bool {
-        let started = u64::from(self.now.0) + u64::from(self.before.0);
+    fn has_tripped(self, over_min: u32, percent: u8) -> bool {
+        let over = u64::from(self.now.0) + u64::from(self.before.0);
         let completed = u64::from(self.now.1) + u64::from(self.before.1);
-        started >= u64::from(started_min) && completed * 100 < started * u64::from(percent)
+        over >= u64::from(over_min) && completed * 100 < over * u64::from(percent)
     }
 }
 
-/// What was sent so far. Lost at a restart: what is kept on no disk tells nobody who asked for a code.
+/// What was sent so far: a function of the codes that were charged and of the challenges that ended well, in their order.
 pub struct Budget {
     limits: Limits,
     tallies: HashMap<Account, Tally>,
-    conversions: HashMap<Account, Conversion>,
+    conversions: HashMap<Group, Conversion>,
+    /// Challenges of new keys whose time is not over, oldest first.
+    in_flight: VecDeque<(UnixMillis, Prefix)>,
     /// The hour in which old accounts were last dropped.
     swept: u64,
 }
@@ -275,88 +422,185 @@ pub struct Budget {
 impl Budget {
     /// Nothing was sent.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, tallies: HashMap::new(), conversions: HashMap::new(), swept: 0 }
+        let (tallies, conversions, in_flight) = (HashMap::new(), HashMap::new(), VecDeque::new());
+        Self { limits, tallies, conversions, in_flight, swept: 0 }
     }
 
     /// Charges a code, or says that it must not be sent. `is_first` is false for another send of the same challenge.
     ///
     /// # Errors
     /// [`Spent`]; nothing was charged.
-    pub fn charge(&mut self, ask: &Ask, is_first: bool, now: UnixMillis) -> Result<(), Spent> {
+    pub fn charge(&mut self, ask: &Ask, is_first: bool, now: UnixMillis) -> Result<Paid, Spent> {
         self.sweep(now);
-        let charges = self.limits.charges(ask);
-        let mut wait_ms = charges.iter().filter_map(|c| self.wait_ms(c, now)).max();
-        if !ask.returning && self.has_tripped(ask, now) {
-            wait_ms = wait_ms.max(Some(until_next(HOUR_MS, now)));
-        }
-        if let Some(ms) = wait_ms {
+        let wait_ms = |charges: &[Charge]| charges.iter().filter_map(|c| self.wait_ms(c, now)).max();
+        let kept = ask.returning && wait_ms(&self.kept(ask)).is_none();
+        let shared = if kept { vec![] } else { self.shared(ask, now) };
+        if let Some(ms) = wait_ms(&self.limits.own(ask)).max(wait_ms(&shared)) {
             return Err(Spent { retry_after_s: ms.div_ceil(1000) });
         }
-        for charge in charges {
-            let tally = self.tallies.entry(charge.account).or_default();
-            *tally = tally.at(now);
-            tally.in_hour += 1;
-            tally.in_day += 1;
-        }
-        if is_first {
-            self.convert(ask, now, |c| c.now.0 += 1);
-        }
-        Ok(())
+        let paid = Paid { ask: ask.clone(), at: now, kept };
+        self.put(&paid, is_first);
+        Ok(paid)
     }
 
-    /// A challenge ended well.
-    pub fn completed(&mut self, ask: &Ask, now: UnixMillis) {
-        self.convert(ask, now, |c| c.now.1 += 1);
+    /// Charges a code that was let out, whether there is room or not: after a restart, the same ones in the same order.
+    pub fn put(&mut self, paid: &Paid, is_first: bool) {
+        self.sweep(paid.at);
+        for charge in self.charges(paid) {
+            for (i, window_ms) in WINDOWS_MS.into_iter().enumerate() {
+                let is_fresh = charge.part().is_some_and(|part| {
+                    let part = self.count_mut(part, i, window_ms, paid.at);
+                    part.unfinished = part.unfinished.saturating_add(1);
+                    part.unfinished == 1
+                });
+                let count = self.count_mut(charge.account, i, window_ms, paid.at);
+                count.unfinished = count.unfinished.saturating_add(1);
+                count.networks = count.networks.saturating_add(u32::from(is_fresh));
+            }
+            self.tallies.entry(charge.account).or_default().last_ms = paid.at.get();
+        }
+        // People who return would hide an attack on the range that they live in: only new keys count.
+        if let Some(prefix) = paid.ask.prefix.filter(|_| is_first && !paid.ask.returning && !paid.ask.is_incoming) {
+            self.in_flight.push_back((paid.at.plus_ms(CHALLENGE_MS), prefix));
+        }
     }
 
-    /// Until when an account has no room.
+    /// A challenge ended well, for which these codes were charged.
+    pub fn completed(&mut self, codes: &[Paid], now: UnixMillis) {
+        self.sweep(now);
+        for paid in codes {
+            for charge in self.charges(paid) {
+                for (i, window_ms) in WINDOWS_MS.into_iter().enumerate() {
+                    if paid.at.get() / window_ms == now.get() / window_ms {
+                        self.enter(&charge, i, window_ms, now);
+                    }
+                }
+            }
+        }
+        let sent = |paid: &&Paid| !paid.ask.is_incoming;
+        if let Some(Paid { ask: Ask { prefix: Some(prefix), returning: false, .. }, .. }) = codes.first().filter(sent) {
+            self.convert(*prefix, now, |c| c.now.1 += 1);
+        }
+    }
+
+    /// An unfinished code of an account was entered.
+    fn enter(&mut self, charge: &Charge, i: usize, window_ms: u64, now: UnixMillis) {
+        let is_last = charge.part().is_some_and(|part| {
+            let part = self.count_mut(part, i, window_ms, now);
+            let was = part.unfinished;
+            part.unfinished = was.saturating_sub(1);
+            part.entered = part.entered.saturating_add(1);
+            was == 1
+        });
+        let count = self.count_mut(charge.account, i, window_ms, now);
+        count.unfinished = count.unfinished.saturating_sub(1);
+        count.entered = count.entered.saturating_add(1);
+        count.networks = count.networks.saturating_sub(u32::from(is_last));
+    }
+
+    /// All that a code was charged to.
+    fn charges(&self, paid: &Paid) -> Vec<Charge> {
+        let shared = if paid.kept { self.kept(&paid.ask) } else { self.shared(&paid.ask, paid.at) };
+        self.limits.own(&paid.ask).into_iter().chain(shared).collect()
+    }
+
+    /// The shares of those who return.
+    fn kept(&self, ask: &Ask) -> Vec<Charge> {
+        let kept = |limit| self.limits.split(limit).0;
+        let groups = self.limits.shared(ask).into_iter();
+        groups
+            .map(|(g, limit, _)| Charge { account: Account::Kept(g), limit: kept(limit), keep: Keep::Every })
+            .collect()
+    }
+
+    /// What strangers share.
+    fn shared(&self, ask: &Ask, now: UnixMillis) -> Vec<Charge> {
+        let [_, _, network] = ask.source();
+        let charge = |(group, limit, over_min): (Group, Limit, Option<u32>)| {
+            let is_tripped = over_min.is_some_and(|n| !ask.returning && self.has_tripped(group, n, now));
+            let keep = Keep::Shared { part: Account::Part(group, network), is_tripped };
+            Charge { account: Account::Shared(group), limit: self.limits.split(limit).1, keep }
+        };
+        self.limits.shared(ask).into_iter().map(charge).collect()
+    }
+
+    /// Until when an account has no room, if it has none.
     fn wait_ms(&self, charge: &Charge, now: UnixMillis) -> Option<u64> {
-        let tally = self.tallies.get(&charge.account).copied().unwrap_or_default().at(now);
-        if tally.in_day >= charge.day {
-            Some(until_next(DAY_MS, now))
-        } else if tally.in_hour >= charge.hour {
-            Some(until_next(HOUR_MS, now))
-        } else {
-            None
+        let full = (0..WINDOWS_MS.len()).filter(|i| !self.has_room(charge, *i, now));
+        let wait_ms = full.map(|i| until_next(WINDOWS_MS[i], now)).max()?;
+        // A code that is on its way makes room when it is entered.
+        let last = self.tallies.get(&charge.account).map_or(0, |t| t.last_ms);
+        let is_decided = matches!(charge.keep, Keep::Every) || UnixMillis::new(last).plus_ms(CHALLENGE_MS) <= now;
+        Some(if is_decided { wait_ms } else { wait_ms.min(SOON_MS) })
+    }
+
+    fn has_room(&self, charge: &Charge, i: usize, now: UnixMillis) -> bool {
+        let (count, limit) = (self.count(charge.account, i, now), charge.limit[i]);
+        match charge.keep {
+            Keep::Every => count.all() < limit,
+            Keep::Unfinished => count.weight() < u64::from(limit) * UNFINISHED,
+            Keep::Shared { part, is_tripped } => {
+                let part = self.count(part, i, now);
+                let left = (u64::from(limit) * UNFINISHED).saturating_sub(count.weight());
+                let is_wide = !is_tripped && u64::from(part.unfinished) * UNFINISHED < left;
+                let is_in = part.unfinished > 0 || count.networks < self.limits.narrow_networks;
+                let is_narrow = is_in && part.unfinished < NARROW.saturating_add(part.entered);
+                limit > 0 && (is_wide || is_narrow)
+            }
         }
     }
 
-    fn has_tripped(&self, ask: &Ask, now: UnixMillis) -> bool {
-        breakers(ask, &self.limits).any(|(account, started_min)| {
-            let conversion = self.conversions.get(&account).copied().unwrap_or_default().at(now);
-            conversion.has_tripped(started_min, self.limits.breaker_percent)
-        })
+    /// What an account has in a window.
+    fn count(&self, account: Account, i: usize, now: UnixMillis) -> Count {
+        let window = now.get() / WINDOWS_MS[i];
+        let count = self.tallies.get(&account).map(|t| t.counts[i]).filter(|c| c.window == window);
+        count.unwrap_or(Count { window, ..Count::default() })
     }
 
-    /// People who return would hide an attack on the range that they live in: only new keys count.
-    fn convert(&mut self, ask: &Ask, now: UnixMillis, change: impl Fn(&mut Conversion)) {
-        if ask.returning {
-            return;
+    fn count_mut(&mut self, account: Account, i: usize, window_ms: u64, now: UnixMillis) -> &mut Count {
+        let (window, count) = (now.get() / window_ms, &mut self.tallies.entry(account).or_default().counts[i]);
+        if count.window != window {
+            *count = Count { window, ..Count::default() };
         }
-        for (account, _) in breakers(ask, &self.limits) {
-            let conversion = self.conversions.entry(account).or_default();
+        count
+    }
+
+    fn has_tripped(&self, group: Group, over_min: u32, now: UnixMillis) -> bool {
+        let conversion = self.conversions.get(&group).copied().unwrap_or_default().at(now);
+        conversion.has_tripped(over_min, self.limits.breaker_percent)
+    }
+
+    fn convert(&mut self, prefix: Prefix, now: UnixMillis, change: impl Fn(&mut Conversion)) {
+        for group in [Group::Country(prefix.country), Group::Range(prefix.range)] {
+            let conversion = self.conversions.entry(group).or_default();
             *conversion = conversion.at(now);
             change(conversion);
         }
     }
 
-    /// Forgets what no longer counts. An account appears only when a code is sent, so the totals bound how many there are.
+    /// Counts challenges whose time is over, and forgets what no longer counts. An account appears only when a code is sent, so the
+    /// bill bounds how many there are.
     fn sweep(&mut self, now: UnixMillis) {
+        while let Some((due, prefix)) = self.in_flight.front().copied().filter(|(due, _)| *due <= now) {
+            self.in_flight.pop_front();
+            self.convert(prefix, due, |c| c.now.0 += 1);
+        }
         let (hour, day) = (now.get() / HOUR_MS, now.get() / DAY_MS);
         if self.swept != hour {
             self.swept = hour;
-            self.tallies.retain(|_, t| t.day == day);
+            self.tallies.retain(|_, t| t.counts[1].window == day);
             self.conversions.retain(|_, c| c.hour + 1 >= hour);
         }
     }
 }
 
-/// The breakers of a number, and how many challenges each needs before it may trip.
-fn breakers(ask: &Ask, limits: &Limits) -> impl Iterator<Item = (Account, u32)> + use<> {
-    let (range_min, country_min) = (limits.breaker_range_min, limits.breaker_country_min);
-    ask.prefix
-        .into_iter()
-        .flat_map(move |p| [(Account::Range(p.range), range_min), (Account::Country(p.country), country_min)])
+impl Charge {
+    fn part(&self) -> Option<Account> {
+        match self.keep {
+            Keep::Shared { part, .. } => Some(part),
+            Keep::Every | Keep::Unfinished => None,
+        }
+    }
 }
 
 fn until_next(window_ms: u64, now: UnixMillis) -> u64 {

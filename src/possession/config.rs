@@ -23,7 +23,9 @@
 //! url = "https://gateway.example/messages"
 //! key_file = "keys/gateway.key"
 //! timeout_ms = 10000
-//! tries = 4
+//! [codes.incoming]                # optional: where people send a message to who prove without being sent one; what that rests
+//! sms = "+4915112345678"          # on is in src/possession/incoming.rs
+//! email = "proof@dp.example"
 //! [codes.budget]                  # every field has a default; see `Limits` in src/possession/budget.rs
 //! csi_day = 10
 //! ```
@@ -45,6 +47,7 @@ use zeroize::Zeroizing;
 
 use super::{
     budget::Limits,
+    incoming::{Incoming, IncomingFile},
     sender::{
         Channel, Sender, Senders,
         development::{Console, Folder},
@@ -98,6 +101,9 @@ pub struct Channels {
     /// The SMS and voice gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayFile>,
+    /// Where people send to who are sent nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub incoming: Option<IncomingFile>,
     /// How many codes.
     #[serde(default)]
     pub budget: Limits,
@@ -283,6 +289,7 @@ impl Channels {
         }
         self.smtp.as_ref().map_or(Ok(()), SmtpFile::check)?;
         self.gateway.as_ref().map_or(Ok(()), GatewayFile::check)?;
+        self.incoming.as_ref().map_or(Ok(()), IncomingFile::check)?;
         self.budget.check()
     }
 
@@ -307,6 +314,8 @@ pub struct Proving {
     pub limits: Option<Limits>,
     /// What links begin with.
     pub link_url: String,
+    /// Where people send to, and what came in.
+    pub incoming: Incoming,
 }
 
 impl Proving {
@@ -324,8 +333,11 @@ impl Proving {
         codes.check().map_err(|what| ConfigError::new(dir, what))?;
         let one = |name| build(name, None, secrets, dir, clock).map(Senders::one);
         match codes {
-            Codes::Console => Ok(Self { senders: one(SenderName::Console)?, limits: None, link_url: own_url }),
-            Codes::Folder => Ok(Self { senders: one(SenderName::Folder)?, limits: None, link_url: own_url }),
+            Codes::Console | Codes::Folder => {
+                let name = if *codes == Codes::Console { SenderName::Console } else { SenderName::Folder };
+                let (senders, incoming) = (one(name)?, Incoming::development(dir));
+                Ok(Self { senders, limits: None, link_url: own_url, incoming })
+            }
             Codes::Channels(channels) => {
                 let of = |sender: Option<SenderName>| {
                     sender.map(|name| build(name, Some(channels), secrets, dir, clock)).transpose()
@@ -334,7 +346,8 @@ impl Proving {
                 let tel_default = channels.tel_default().map_err(|what| ConfigError::new(dir, what))?;
                 let link_url = channels.link_url.clone().unwrap_or(own_url).trim_end_matches('/').to_owned();
                 let limits = Some(channels.budget.clone());
-                Ok(Self { senders: Senders::new(by_channel, tel_default), limits, link_url })
+                let incoming = Incoming::new(dir, channels.incoming.as_ref());
+                Ok(Self { senders: Senders::new(by_channel, tel_default), limits, link_url, incoming })
             }
         }
     }
@@ -421,6 +434,8 @@ mod tests {
             (format!("[codes]\nemail = \"smtp\"\nlink_url = \"http://dp.example\"\n{SMTP}"), "link_url"),
             (format!("[codes]\nemail = \"smtp\"\n{}", SMTP.replace("\"tls\"", "\"none\"")), "loopback"),
             (format!("[codes]\nsms = \"gateway\"\n{}", GATEWAY.replace("https", "http")), "loopback"),
+            ("[codes]\nsms = \"folder\"\n[codes.incoming]\nsms = \"0151\"\n".to_owned(), "incoming: sms"),
+            ("[codes]\nsms = \"folder\"\n[codes.incoming]\n".to_owned(), "incoming: name"),
             ("[codes]\nsms = \"folder\"\n[codes.budget]\ncsi_day = 1\n".to_owned(), "csi_hour"),
             ("[codes]\nsms = \"folder\"\n[codes.budget]\ncsi_days = 1\n".to_owned(), "unknown field"),
         ] {

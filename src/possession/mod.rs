@@ -11,9 +11,15 @@
 //! checks, and works once. Starting one asks nothing about the CSI but how many codes went there ([`budget`]), and nobody
 //! waits for a delivery: so the answer is the same, and as quick, whether the CSI is known, exists, or neither.
 //!
-//! **No code is kept.** Code and link are keyed functions of the challenge's name under a key that is drawn at the start. So
+//! **No code is kept.** Code and link are keyed functions of the challenge's name, under a key that the prover's key makes. So
 //! every send of a challenge carries the same code: a text message that comes late is as good as the next one, and five sends
-//! make guessing no easier. And a restart ends all open challenges: apps start another, as after ten minutes.
+//! make guessing no easier.
+//!
+//! **A challenge survives a restart**, and so does what was sent ([`journal`]): it is on the disk before its code leaves and before
+//! it is answered. A code that was still on its way is delivered again, the same one.
+//!
+//! **A challenge may send nothing** ([`incoming`]): the person sends a message from the number or the mailbox, and a check without a code
+//! collects the attestation. So nobody is kept out who has had the codes of a CSI used up by strangers.
 //!
 //! **A link approves a challenge for the key that started it**, which then collects the attestation by a check without a code.
 //! Whoever opens it may be another person than the one whose app asked. So mail and app show the same reference, and the
@@ -22,14 +28,20 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`budget`] | how many codes, pure |
+//! | [`mailbox`] | which spellings share one budget |
 //! | [`returning`] | who has completed a challenge before |
+//! | [`journal`] | open challenges and what was sent, on the disk |
 //! | [`sender`] | the ways out: SMTP, an HTTP gateway, development |
 //! | [`message`] | what the messages say |
+//! | [`incoming`] | proofs that send nothing |
 //! | [`outbox`] | deliveries that nobody waits for |
 //! | [`config`] | `[codes]` |
 
 pub mod budget;
 pub mod config;
+pub mod incoming;
+pub mod journal;
+pub mod mailbox;
 pub mod message;
 pub mod outbox;
 pub mod returning;
@@ -37,11 +49,15 @@ pub mod sender;
 
 use std::{
     collections::HashMap,
+    io,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
 use data_encoding::HEXLOWER;
+use tokio::task::JoinSet;
 use waymark_log::{
     checkpoint::Origin,
     key::{Key, SecretKey},
@@ -54,12 +70,14 @@ use waymark_mapping::{
     signed::{SignedStruct, UNSIGNED},
     wire::Format,
 };
-use waymark_runtime::random;
+use waymark_runtime::{clock::Clock, random};
 
 use self::{
-    budget::{Ask, Budget, Prefix, Spent},
+    budget::{Ask, Budget, Paid, Prefix, Spent},
     config::Proving,
-    outbox::{Outbox, Place},
+    incoming::Incoming,
+    journal::{Event, Journal, Kept, Op, Written},
+    outbox::{Outbox, Place, Progress},
     returning::Returning,
     sender::{Channel, Message, Sender, SenderError, Senders},
 };
@@ -116,6 +134,10 @@ pub struct Open {
     pub sends_left: u8,
     /// Checks left.
     pub checks_left: u8,
+    /// Where its code is.
+    pub progress: Progress,
+    /// It sends nothing: a message is to come.
+    pub is_incoming: bool,
 }
 
 /// What a check came to.
@@ -127,6 +149,8 @@ pub enum Checked {
     Pending {
         /// Checks that are left. None: the challenge is over.
         checks_left: u8,
+        /// Where its code is.
+        progress: Progress,
     },
 }
 
@@ -154,24 +178,93 @@ pub enum PossessionError {
     /// A sender on this machine failed.
     #[error(transparent)]
     Sender(#[from] SenderError),
+    /// The disk did not take it.
+    #[error("the challenge could not be written to the disk")]
+    NotKept,
 }
 
 struct Challenge {
     claim: Claim,
     channel: Channel,
     sender: Arc<dyn Sender>,
-    ask: Ask,
+    /// The codes that were charged for it. None where nothing is charged.
+    codes: Vec<Paid>,
     expiry: UnixMillis,
     sends_left: u8,
     checks_left: u8,
     /// Its link was opened.
     is_approved: bool,
+    /// Its latest code has been taken by whoever brings it.
+    is_delivered: bool,
+    progress: Progress,
+    /// It sends nothing: a message is to come.
+    is_incoming: bool,
 }
 
 impl Challenge {
     fn open(&self, id: ChallengeId) -> Open {
-        let Self { channel, expiry, sends_left, checks_left, .. } = *self;
-        Open { id, channel, expiry, sends_left, checks_left }
+        let Self { channel, expiry, sends_left, checks_left, progress, is_incoming, .. } = *self;
+        Open { id, channel, expiry, sends_left, checks_left, progress, is_incoming }
+    }
+
+    /// The number of its latest send.
+    fn send(&self) -> u8 {
+        SENDS_MAX - self.sends_left
+    }
+
+    fn kept(&self) -> Kept {
+        let Claim { csi, recipient, tenure, purpose } = &self.claim;
+        Kept {
+            csi: csi.expose().to_owned(),
+            recipient: *recipient.as_bytes(),
+            tenure: *tenure,
+            is_control: *purpose == Purpose::Control,
+            channel: self.channel,
+            codes: self.codes.clone(),
+            expiry: self.expiry,
+            sends_left: self.sends_left,
+            checks_left: self.checks_left,
+            is_approved: self.is_approved,
+            is_delivered: self.is_delivered,
+            is_incoming: self.is_incoming,
+        }
+    }
+
+    /// Reads one back, if its channel is still served.
+    fn restore(kept: Kept, senders: &Senders) -> Option<Self> {
+        let csi = Csi::parse(&kept.csi).ok()?;
+        let (channel, sender) = senders.route(&csi, Some(kept.channel))?;
+        let purpose = if kept.is_control { Purpose::Control } else { Purpose::View };
+        let claim = Claim { csi, recipient: Key::new(kept.recipient), tenure: kept.tenure, purpose };
+        let Kept { codes, expiry, sends_left, checks_left, is_approved, is_delivered, is_incoming, .. } = kept;
+        let progress = Progress::Sent;
+        Some(Self {
+            claim,
+            channel,
+            sender,
+            codes,
+            expiry,
+            sends_left,
+            checks_left,
+            is_approved,
+            is_delivered,
+            progress,
+            is_incoming,
+        })
+    }
+}
+
+/// Times in what is kept.
+mod millis {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use waymark_log::time::UnixMillis;
+
+    pub fn serialize<S: Serializer>(time: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(time.get())
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UnixMillis, D::Error> {
+        u64::deserialize(deserializer).map(UnixMillis::new)
     }
 }
 
@@ -181,37 +274,72 @@ struct State {
     /// `None` where nothing is sent.
     budget: Option<Budget>,
     returning: Returning,
+    journal: Journal,
 }
 
 /// Challenges, and who attests what comes of them.
 pub struct Possession {
-    state: Mutex<State>,
-    /// Drawn at the start: codes, links and digests are functions of it.
+    state: Arc<Mutex<State>>,
+    /// Codes, links and digests are functions of it.
     secret_key: [u8; 32],
     senders: Senders,
     outbox: Outbox,
+    incoming: Arc<Incoming>,
+    /// Forgets what is over, also while nobody comes. Dropping it ends that.
+    _sweeper: JoinSet<()>,
     link_url: String,
     identity: Identity,
     /// How messages name the prover.
     named: String,
 }
 
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Possession {
-    /// A prover with no challenges. `returning` says who has completed one before.
-    pub fn new(proving: Proving, identity: Identity, returning: Returning) -> Self {
-        let Proving { senders, limits, link_url } = proving;
+    /// A prover that goes on where the one before it in this folder ended: with its open challenges, with what was sent, and with who
+    /// has completed one before. Codes that were on their way are delivered again.
+    ///
+    /// # Errors
+    /// If what is kept in the folder cannot be opened.
+    ///
+    /// # Panics
+    /// Outside a runtime.
+    pub fn open(proving: Proving, identity: Identity, folder: &Path, clock: &Clock) -> io::Result<Self> {
+        let Proving { senders, limits, link_url, incoming } = proving;
+        let (now, incoming) = (clock.now(), Arc::new(incoming));
+        let seed = identity.secret.to_seed();
+        let (returning, (journal, kept)) = (Returning::open(folder, &seed)?, Journal::open(folder, &seed, now)?);
         let budget = limits.map(Budget::new);
-        let state = State { challenges: HashMap::new(), swept: UnixMillis::new(0), budget, returning };
-        let named = identity.domain.to_string();
-        let (state, outbox) = (Mutex::new(state), Outbox::default());
-        Self { state, secret_key: random::bytes(), senders, outbox, link_url, identity, named }
+        let mut state = State { challenges: HashMap::new(), swept: now, budget, returning, journal };
+        state.replay(kept, &senders, now);
+        let secret_key = blake3::derive_key("waymark 2026 codes", &*seed);
+        let (named, outbox, state) = (identity.domain.to_string(), Outbox::default(), Arc::new(Mutex::new(state)));
+        let mut sweeper = JoinSet::new();
+        sweeper.spawn(sweep(Arc::downgrade(&state), Arc::clone(&incoming), clock.clone()));
+        let possession =
+            Self { state, secret_key, senders, outbox, incoming, _sweeper: sweeper, link_url, identity, named };
+        possession.deliver_again();
+        Ok(possession)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
-    /// Starts a challenge and sends its code. `from` is the client's address, the last 64 bits of an IPv6 address being zero.
+    /// Delivers what was on its way when the program ended.
+    fn deliver_again(&self) {
+        let state = self.state();
+        let undelivered = state.challenges.iter().filter(|(_, c)| !c.is_delivered);
+        for (id, challenge) in undelivered {
+            if let Some(place) = self.outbox.place() {
+                self.hand_over(place, Arc::clone(&challenge.sender), self.message(id, challenge));
+            }
+        }
+    }
+
+    /// Starts a challenge and sends its code. `from` is the client's address.
     ///
     /// # Errors
     /// [`PossessionError`]; nothing was sent.
@@ -224,25 +352,72 @@ impl Possession {
     ) -> Result<Open, PossessionError> {
         let (channel, sender) = self.senders.route(&claim.csi, channel).ok_or(PossessionError::NotServed)?;
         let place = self.place(&*sender)?;
-        let (id, expiry) = (random::bytes(), now.plus_ms(CHALLENGE_MS));
-        let (open, message) = {
-            let mut state = self.state();
-            state.sweep(now);
-            if state.challenges.len() >= CHALLENGES_MAX {
-                return Err(PossessionError::Busy);
-            }
-            let ask = state.ask(&claim, from);
-            state.charge(&ask, true, now)?;
-            let sends_left = SENDS_MAX - 1;
-            let (checks_left, is_approved) = (CHECKS_MAX, false);
-            let sender = Arc::clone(&sender);
-            let challenge = Challenge { claim, channel, sender, ask, expiry, sends_left, checks_left, is_approved };
-            let told = (challenge.open(id), self.message(&id, &challenge));
-            state.challenges.insert(id, challenge);
-            told
-        };
+        let (open, message, written) = self.begin(claim, channel, Arc::clone(&sender), false, from, now)?;
+        written.wait().await.map_err(|_| PossessionError::NotKept)?;
         self.dispatch(place, sender, message).await?;
         Ok(open)
+    }
+
+    /// Starts a challenge that sends nothing: the person is to send the text of [`Possession::asked_for`].
+    ///
+    /// # Errors
+    /// [`PossessionError`].
+    pub async fn start_incoming(
+        &self,
+        claim: Claim,
+        channel: Option<Channel>,
+        from: IpAddr,
+        now: UnixMillis,
+    ) -> Result<Open, PossessionError> {
+        let (channel, sender) = self.senders.route(&claim.csi, channel).ok_or(PossessionError::NotServed)?;
+        self.incoming.to(channel).ok_or(PossessionError::NotServed)?;
+        let (open, _, written) = self.begin(claim, channel, sender, true, from, now)?;
+        written.wait().await.map_err(|_| PossessionError::NotKept)?;
+        Ok(open)
+    }
+
+    /// Where the person has to send which text, for a challenge that sends nothing.
+    pub fn asked_for(&self, open: &Open) -> Option<(String, String)> {
+        let to = self.incoming.to(open.channel).filter(|_| open.is_incoming)?;
+        Some((to.to_owned(), incoming::text(&self.token(&open.id))))
+    }
+
+    /// Charges for a challenge and keeps it.
+    fn begin(
+        &self,
+        claim: Claim,
+        channel: Channel,
+        sender: Arc<dyn Sender>,
+        is_incoming: bool,
+        from: IpAddr,
+        now: UnixMillis,
+    ) -> Result<(Open, Message, Written), PossessionError> {
+        let (id, expiry) = (random::bytes(), now.plus_ms(CHALLENGE_MS));
+        let mut state = self.state();
+        state.sweep(now);
+        if state.challenges.len() >= CHALLENGES_MAX {
+            return Err(PossessionError::Busy);
+        }
+        let ask = Ask { is_incoming, ..state.ask(&claim, from) };
+        let codes = state.charge(&ask, true, now)?;
+        let charged = codes.first().cloned().map(|paid| Event::Charged { paid, is_first: true });
+        let challenge = Challenge {
+            claim,
+            channel,
+            codes,
+            expiry,
+            sends_left: if is_incoming { 0 } else { SENDS_MAX - 1 },
+            checks_left: CHECKS_MAX,
+            is_approved: false,
+            is_delivered: is_incoming || sender.is_local(),
+            sender,
+            progress: Progress::Sent,
+            is_incoming,
+        };
+        let written = state.journal.write(vec![Op::Keep(id, Box::new(challenge.kept()))], charged);
+        let (open, message) = (challenge.open(id), self.message(&id, &challenge));
+        state.challenges.insert(id, challenge);
+        Ok((open, message, written))
     }
 
     /// Sends the code of an open challenge again, by the same channel, for the key that started it.
@@ -256,20 +431,26 @@ impl Possession {
         from: IpAddr,
         now: UnixMillis,
     ) -> Result<Open, PossessionError> {
-        let (place, sender, open, message) = {
+        let (place, sender, open, message, written) = {
             let mut state = self.state();
             let challenge = state.find(id, recipient, now)?;
             if challenge.sends_left == 0 {
                 return Err(PossessionError::NoSends { retry_after_s: challenge.expiry.since(now).div_ceil(1000) });
             }
-            let sender = Arc::clone(&challenge.sender);
+            let (sender, claim) = (Arc::clone(&challenge.sender), challenge.claim.clone());
             let place = self.place(&*sender)?;
-            let ask = Ask { address: from, ..challenge.ask.clone() };
-            state.charge(&ask, false, now)?;
+            let ask = state.ask(&claim, from);
+            let codes = state.charge(&ask, false, now)?;
+            let charged = codes.iter().cloned().map(|paid| Event::Charged { paid, is_first: false }).next();
             let challenge = state.find(id, recipient, now)?;
             challenge.sends_left -= 1;
-            (place, sender, challenge.open(*id), self.message(id, challenge))
+            challenge.codes.extend(codes);
+            (challenge.is_delivered, challenge.progress) = (sender.is_local(), Progress::Sent);
+            let (open, message) = (challenge.open(*id), self.message(id, challenge));
+            let keep = Op::Keep(*id, Box::new(challenge.kept()));
+            (place, sender, open, message, state.journal.write(vec![keep], charged))
         };
+        written.wait().await.map_err(|_| PossessionError::NotKept)?;
         self.dispatch(place, sender, message).await?;
         Ok(open)
     }
@@ -278,48 +459,77 @@ impl Possession {
     ///
     /// # Errors
     /// [`PossessionError::NoChallenge`]. A wrong code is none: it costs one check, and the fifth ends the challenge.
-    pub fn check(
+    pub async fn check(
         &self,
         id: &ChallengeId,
         recipient: &Key,
         code: Option<&str>,
         now: UnixMillis,
     ) -> Result<Checked, PossessionError> {
-        let (challenge, method) = {
-            let mut state = self.state();
-            let challenge = state.find(id, recipient, now)?;
-            // blake3::Hash compares in constant time.
-            let is_right = code.is_some_and(|c| self.digest(id, c) == self.digest(id, &self.code(id)));
-            let method = if challenge.is_approved {
-                Method::EMAIL_LINK
-            } else if is_right {
-                challenge.sender.method(challenge.channel)
-            } else {
-                challenge.checks_left -= u8::from(code.is_some());
-                let checks_left = challenge.checks_left;
-                if checks_left == 0 {
-                    state.end(id);
-                }
-                return Ok(Checked::Pending { checks_left });
-            };
-            // Single use.
-            let challenge = state.end(id).ok_or(PossessionError::NoChallenge)?;
-            state.completed(&challenge, now);
-            (challenge, method)
+        let (checked, written) = self.judge(id, recipient, code, now)?;
+        // What the disk does not take counts all the same, until the next start: to refuse a right code would help nobody.
+        if let Some(written) = written {
+            let _ = written.wait().await;
+        }
+        match checked {
+            Ok((challenge, method)) => Ok(Checked::Approved(Box::new(self.attest(challenge.claim, method, now)))),
+            Err((checks_left, progress)) => Ok(Checked::Pending { checks_left, progress }),
+        }
+    }
+
+    /// The challenge that has ended well and how, or what is left of it; and what is being written of that.
+    fn judge(
+        &self,
+        id: &ChallengeId,
+        recipient: &Key,
+        code: Option<&str>,
+        now: UnixMillis,
+    ) -> Result<Judged, PossessionError> {
+        let mut state = self.state();
+        let challenge = state.find(id, recipient, now)?;
+        // blake3::Hash compares in constant time. Where nothing was sent there is no code to guess.
+        let is_right = code.is_some_and(|c| self.digest(id, c) == self.digest(id, &self.code(id)));
+        let is_right = is_right && !challenge.is_incoming;
+        let has_come = challenge.is_incoming && self.incoming.has_come(&self.token(id), &challenge.claim.csi);
+        let is_development = challenge.sender.method(challenge.channel) == Method::CONSOLE;
+        let method = if has_come {
+            if is_development { Method::CONSOLE } else { Method::INCOMING }
+        } else if challenge.is_approved {
+            Method::EMAIL_LINK
+        } else if is_right {
+            challenge.sender.method(challenge.channel)
+        } else {
+            challenge.checks_left -= u8::from(code.is_some());
+            let (checks_left, progress) = (challenge.checks_left, challenge.progress);
+            let keep = Op::Keep(*id, Box::new(challenge.kept()));
+            let op = if checks_left == 0 { state.end(id).map(|_| Op::Drop(*id)) } else { code.map(|_| keep) };
+            let written = op.map(|op| state.journal.write(vec![op], None));
+            return Ok((Err((checks_left, progress)), written));
         };
-        Ok(Checked::Approved(Box::new(self.attest(challenge.claim, method, now))))
+        // Single use.
+        let challenge = state.end(id).ok_or(PossessionError::NoChallenge)?;
+        self.incoming.forget(&self.token(id));
+        let completed = state.completed(&challenge, now);
+        let written = state.journal.write(vec![Op::Drop(*id)], completed);
+        Ok((Ok((challenge, method)), Some(written)))
     }
 
     /// Approves a challenge by the secret in its link. Opening it again changes nothing.
     ///
     /// # Errors
     /// [`PossessionError::NoChallenge`], for a wrong secret too: with 128 bits, guesses need not be counted.
-    pub fn confirm(&self, id: &ChallengeId, secret: &str, now: UnixMillis) -> Result<(), PossessionError> {
+    pub async fn confirm(&self, id: &ChallengeId, secret: &str, now: UnixMillis) -> Result<(), PossessionError> {
         let is_right = self.digest(id, secret) == self.digest(id, &self.link_secret(id));
-        let mut state = self.state();
-        let challenge = state.challenges.get_mut(id).filter(|c| now < c.expiry && c.sender.carries_links());
-        let challenge = challenge.filter(|_| is_right).ok_or(PossessionError::NoChallenge)?;
-        challenge.is_approved = true;
+        let written = {
+            let mut state = self.state();
+            let challenge =
+                state.challenges.get_mut(id).filter(|c| now < c.expiry && c.sender.carries_links() && !c.is_incoming);
+            let challenge = challenge.filter(|_| is_right).ok_or(PossessionError::NoChallenge)?;
+            challenge.is_approved = true;
+            let keep = Op::Keep(*id, Box::new(challenge.kept()));
+            state.journal.write(vec![keep], None)
+        };
+        let _ = written.wait().await;
         Ok(())
     }
 
@@ -338,10 +548,20 @@ impl Possession {
         message: Message,
     ) -> Result<(), PossessionError> {
         match place {
-            Some(place) => self.outbox.deliver(place, sender, message),
+            Some(place) => self.hand_over(place, sender, message),
             None => sender.deliver(&message).await?,
         }
         Ok(())
+    }
+
+    /// Gives a message to the outbox, which tells how far it has come.
+    fn hand_over(&self, place: Place, sender: Arc<dyn Sender>, message: Message) {
+        let (state, id, send) = (Arc::downgrade(&self.state), message.id, message.send);
+        self.outbox.deliver(place, sender, message, move |progress, is_over| {
+            if let Some(state) = state.upgrade() {
+                lock(&state).delivered(&id, send, progress, is_over);
+            }
+        });
     }
 
     fn message(&self, id: &ChallengeId, challenge: &Challenge) -> Message {
@@ -354,7 +574,7 @@ impl Possession {
             purpose: challenge.claim.purpose,
             code: self.code(id),
             link: challenge.sender.carries_links().then(link),
-            send: SENDS_MAX - challenge.sends_left,
+            send: challenge.send(),
             expiry: challenge.expiry,
         }
     }
@@ -386,6 +606,11 @@ impl Possession {
         format!("{:06}", number % 1_000_000)
     }
 
+    /// What a message that comes in is recognised by: 64 bits in hex.
+    fn token(&self, id: &ChallengeId) -> String {
+        incoming::token(&HEXLOWER.encode(self.keyed(b"come", id).as_bytes()))
+    }
+
     /// 128 bits in hex.
     fn link_secret(&self, id: &ChallengeId) -> String {
         HEXLOWER.encode(&self.keyed(b"link", id).as_bytes()[..16])
@@ -415,38 +640,87 @@ impl State {
         Some(challenge)
     }
 
-    /// Forgets challenges whose time is over.
+    /// Forgets challenges whose time is over, if it has not just done so.
     fn sweep(&mut self, now: UnixMillis) {
         if now.since(self.swept) < SWEEP_MS && self.challenges.len() < CHALLENGES_MAX {
             return;
         }
         self.swept = now;
-        self.challenges.retain(|id, c| {
-            let is_open = now < c.expiry;
-            if !is_open {
-                c.sender.forget(id);
+        let over: Vec<ChallengeId> =
+            self.challenges.iter().filter(|(_, c)| c.expiry <= now).map(|(id, _)| *id).collect();
+        let ops: Vec<Op> = over.iter().filter_map(|id| self.end(id).map(|_| Op::Drop(*id))).collect();
+        // Nobody waits: what is not written is dropped at the next start.
+        drop(self.journal.write(ops, Some(Event::Swept { at: now })));
+    }
+
+    /// What was kept by the program that ended.
+    fn replay(&mut self, kept: journal::Replay, senders: &Senders, now: UnixMillis) {
+        for event in kept.events {
+            match (event, &mut self.budget) {
+                (Event::Charged { paid, is_first }, Some(budget)) => budget.put(&paid, is_first),
+                (Event::Completed { codes, at }, Some(budget)) => budget.completed(&codes, at),
+                _ => {}
             }
-            is_open
-        });
+        }
+        let mut ops = vec![];
+        for (id, kept) in kept.challenges {
+            let expiry = kept.expiry;
+            match Challenge::restore(kept, senders) {
+                Some(challenge) if now < expiry => drop(self.challenges.insert(id, challenge)),
+                challenge => {
+                    ops.push(Op::Drop(id));
+                    if let Some(challenge) = challenge {
+                        challenge.sender.forget(&id);
+                    }
+                }
+            }
+        }
+        drop(self.journal.write(ops, Some(Event::Swept { at: now })));
     }
 
     fn ask(&self, claim: &Claim, address: IpAddr) -> Ask {
         let key = self.returning.digest_key(&claim.recipient, &claim.csi);
         let (csi, returning) = (self.returning.digest_csi(&claim.csi), self.returning.contains(&key));
-        Ask { address, csi, key, returning, prefix: Prefix::of(&claim.csi) }
+        Ask { address, csi, key, returning, prefix: Prefix::of(&claim.csi), is_incoming: false }
     }
 
-    fn charge(&mut self, ask: &Ask, is_first: bool, now: UnixMillis) -> Result<(), Spent> {
-        self.budget.as_mut().map_or(Ok(()), |b| b.charge(ask, is_first, now))
+    /// What was charged: nothing where nothing is sent.
+    fn charge(&mut self, ask: &Ask, is_first: bool, now: UnixMillis) -> Result<Vec<Paid>, Spent> {
+        self.budget.as_mut().map(|b| b.charge(ask, is_first, now)).transpose().map(|paid| paid.into_iter().collect())
     }
 
-    fn completed(&mut self, challenge: &Challenge, now: UnixMillis) {
-        if let Some(budget) = &mut self.budget {
-            budget.completed(&challenge.ask, now);
-            self.returning.insert(challenge.ask.key);
+    /// A challenge ended well: what is to be kept of that.
+    fn completed(&mut self, challenge: &Challenge, now: UnixMillis) -> Option<Event> {
+        let budget = self.budget.as_mut()?;
+        budget.completed(&challenge.codes, now);
+        self.returning.insert(self.returning.digest_key(&challenge.claim.recipient, &challenge.claim.csi));
+        Some(Event::Completed { codes: challenge.codes.clone(), at: now })
+    }
+
+    /// How far a code has come.
+    fn delivered(&mut self, id: &ChallengeId, send: u8, progress: Progress, is_over: bool) {
+        let Some(challenge) = self.challenges.get_mut(id).filter(|c| c.send() == send) else { return };
+        (challenge.progress, challenge.is_delivered) = (progress, is_over);
+        if is_over {
+            let keep = Op::Keep(*id, Box::new(challenge.kept()));
+            // Nobody waits: what is not written is delivered a second time.
+            drop(self.journal.write(vec![keep], None));
         }
     }
 }
+
+/// Forgets what is over for as long as there is something that could be over.
+async fn sweep(state: Weak<Mutex<State>>, incoming: Arc<Incoming>, clock: Clock) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(SWEEP_MS)).await;
+        let (Some(state), now) = (state.upgrade(), clock.now()) else { return };
+        lock(&state).sweep(now);
+        incoming.sweep(now);
+    }
+}
+
+/// What a check came to: the challenge that has ended well and how, or what is left of it; and what is being written of that.
+type Judged = (Result<(Challenge, Method), (u8, Progress)>, Option<Written>);
 
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,8 @@ use waymark_log::key::Key;
 use waymark_mapping::identifier::Csi;
 use waymark_runtime::durable;
 
+use super::mailbox;
+
 /// Bytes of a digest.
 const DIGEST_BYTES: usize = 16;
 /// Most digests in each of the two files: 8 MiB on disk, some 16 in memory. When the newer is full, the older goes.
@@ -59,9 +61,9 @@ impl Returning {
         Ok(Self { hash_key, digests_max, path, file: Some(file), newer, older })
     }
 
-    /// Stands for a CSI.
+    /// Stands for a CSI, in whatever spelling ([`mailbox`]).
     pub fn digest_csi(&self, csi: &Csi) -> Digest {
-        self.digest(b"csi", &[csi.expose().as_bytes()])
+        self.digest(b"csi", &[mailbox::of(csi).as_bytes()])
     }
 
     /// Stands for a key and a CSI.

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::{
     budget::Limits,
+    incoming::IncomingFile,
     sender::{Delivery, Senders},
     *,
 };
@@ -28,7 +29,7 @@ impl Sender for Phone {
     fn deliver<'a>(&'a self, message: &'a Message) -> Delivery<'a> {
         *self.last.lock().unwrap() = Some(message.clone());
         self.count.fetch_add(1, Ordering::SeqCst);
-        let failed = SenderError { sender: "phone", what: "off" };
+        let failed = SenderError { sender: "phone", what: "off", is_final: true };
         Box::pin(std::future::ready(if self.is_remote { Err(failed) } else { Ok(()) }))
     }
 
@@ -62,13 +63,18 @@ struct Desk {
 }
 
 fn desk_with(phone: Phone, limits: Option<Limits>, folder: TempDir) -> Desk {
-    let phone = Arc::new(phone);
+    desk_at(Arc::new(phone), limits, folder, 0)
+}
+
+fn desk_at(phone: Arc<Phone>, limits: Option<Limits>, folder: TempDir, now: u64) -> Desk {
     let secret = SecretKey::from_seed(&[1; 32]);
-    let returning = Returning::open(folder.path(), &secret.to_seed()).unwrap();
     let identity = Identity { domain: Domain::parse("dp.example").unwrap(), secret, origin: origin() };
     let link_url = "https://dp.example".to_owned();
-    let proving = Proving { senders: Senders::one(phone.clone()), limits, link_url };
-    Desk { phone, possession: Possession::new(proving, identity, returning), folder }
+    let file = IncomingFile { sms: Some("+4915100000000".to_owned()), email: None };
+    let incoming = Incoming::new(folder.path(), Some(&file));
+    let proving = Proving { senders: Senders::one(phone.clone()), limits, link_url, incoming };
+    let possession = Possession::open(proving, identity, folder.path(), &Clock::manual(now)).unwrap();
+    Desk { phone, possession, folder }
 }
 
 fn desk() -> Desk {
@@ -88,8 +94,14 @@ impl Desk {
         self.possession.start(claim.clone(), None, FROM, ms(now)).await
     }
 
-    fn check(&self, id: &ChallengeId, by: &Key, code: Option<&str>, now: u64) -> Result<Checked, PossessionError> {
-        self.possession.check(id, by, code, ms(now))
+    async fn check(
+        &self,
+        id: &ChallengeId,
+        by: &Key,
+        code: Option<&str>,
+        now: u64,
+    ) -> Result<Checked, PossessionError> {
+        self.possession.check(id, by, code, ms(now)).await
     }
 }
 
@@ -107,14 +119,14 @@ async fn the_right_code_works_once_and_for_its_key_only() {
     assert_eq!((open.expiry, open.sends_left, open.checks_left), (ms(1000 + CHALLENGE_MS), 4, 5));
     let code = desk.phone.last().code;
     let other = SecretKey::from_seed(&[3; 32]).public();
-    assert_eq!(desk.check(&open.id, &other, Some(&code), 1001), Err(PossessionError::NoChallenge));
-    let attestation = approved(desk.check(&open.id, &claim.recipient, Some(&code), 1002));
+    assert_eq!(desk.check(&open.id, &other, Some(&code), 1001).await, Err(PossessionError::NoChallenge));
+    let attestation = approved(desk.check(&open.id, &claim.recipient, Some(&code), 1002).await);
     attestation.verify(&origin()).unwrap();
     assert!(attestation.verify(&Origin::new("other.example/log").unwrap()).is_err());
     let of = |a: &Attestation| (a.recipient, a.csi.clone(), a.tenure, a.purpose, a.method, a.time);
     let want = (claim.recipient, claim.csi.clone(), 3, Purpose::Control, Method::SMS, ms(1002));
     assert_eq!(of(&attestation), want);
-    assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), 1003), Err(PossessionError::NoChallenge));
+    assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), 1003).await, Err(PossessionError::NoChallenge));
 }
 
 #[tokio::test]
@@ -124,13 +136,13 @@ async fn five_wrong_codes_end_it_and_so_does_time() {
     let code = desk.phone.last().code;
     let wrong = if code == "000000" { "000001" } else { "000000" };
     for left in (0..CHECKS_MAX).rev() {
-        let checked = desk.check(&open.id, &claim.recipient, Some(wrong), 1);
-        assert_eq!(checked, Ok(Checked::Pending { checks_left: left }));
+        let checked = desk.check(&open.id, &claim.recipient, Some(wrong), 1).await;
+        assert_eq!(checked, Ok(Checked::Pending { checks_left: left, progress: Progress::Sent }));
     }
-    assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), 1), Err(PossessionError::NoChallenge));
+    assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), 1).await, Err(PossessionError::NoChallenge));
     let open = desk.start(&claim, 0).await.unwrap();
     let (code, late) = (desk.phone.last().code, open.expiry.get());
-    assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), late), Err(PossessionError::NoChallenge));
+    assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), late).await, Err(PossessionError::NoChallenge));
     // It is forgotten with the next one that is started.
     desk.start(&claim, late).await.unwrap();
     assert_eq!(desk.possession.state().challenges.len(), 1);
@@ -153,7 +165,7 @@ async fn five_sends_carry_one_code() {
     let other = SecretKey::from_seed(&[3; 32]).public();
     let again = desk.possession.send_again(&open.id, &other, FROM, ms(60_000)).await;
     assert_eq!(again, Err(PossessionError::NoChallenge));
-    approved(desk.check(&open.id, &claim.recipient, Some(&first.code), 60_000));
+    approved(desk.check(&open.id, &claim.recipient, Some(&first.code), 60_000).await);
 }
 
 #[tokio::test]
@@ -165,21 +177,24 @@ async fn an_opened_link_approves_for_the_key_that_started() {
     assert_eq!(id, HEXLOWER.encode(&open.id));
     // Asking costs no check.
     for _ in 0..10 {
-        assert_eq!(desk.check(&open.id, &claim.recipient, None, 1), Ok(Checked::Pending { checks_left: 5 }));
+        assert_eq!(
+            desk.check(&open.id, &claim.recipient, None, 1).await,
+            Ok(Checked::Pending { checks_left: 5, progress: Progress::Sent })
+        );
     }
     let code = desk.phone.last().code;
     for wrong in ["", &code, &secret[1..], &secret.to_uppercase()] {
-        assert_eq!(desk.possession.confirm(&open.id, wrong, ms(2)), Err(PossessionError::NoChallenge));
+        assert_eq!(desk.possession.confirm(&open.id, wrong, ms(2)).await, Err(PossessionError::NoChallenge));
     }
-    assert_eq!(desk.possession.confirm(&[0; 16], secret, ms(2)), Err(PossessionError::NoChallenge));
-    assert_eq!(desk.possession.confirm(&open.id, secret, open.expiry), Err(PossessionError::NoChallenge));
-    desk.possession.confirm(&open.id, secret, ms(2)).unwrap();
-    desk.possession.confirm(&open.id, secret, ms(2)).unwrap();
+    assert_eq!(desk.possession.confirm(&[0; 16], secret, ms(2)).await, Err(PossessionError::NoChallenge));
+    assert_eq!(desk.possession.confirm(&open.id, secret, open.expiry).await, Err(PossessionError::NoChallenge));
+    desk.possession.confirm(&open.id, secret, ms(2)).await.unwrap();
+    desk.possession.confirm(&open.id, secret, ms(2)).await.unwrap();
     let other = SecretKey::from_seed(&[3; 32]).public();
-    assert_eq!(desk.check(&open.id, &other, None, 3), Err(PossessionError::NoChallenge));
-    assert_eq!(approved(desk.check(&open.id, &claim.recipient, None, 3)).method, Method::EMAIL_LINK);
-    assert_eq!(desk.check(&open.id, &claim.recipient, None, 4), Err(PossessionError::NoChallenge));
-    assert_eq!(desk.possession.confirm(&open.id, secret, ms(4)), Err(PossessionError::NoChallenge));
+    assert_eq!(desk.check(&open.id, &other, None, 3).await, Err(PossessionError::NoChallenge));
+    assert_eq!(approved(desk.check(&open.id, &claim.recipient, None, 3).await).method, Method::EMAIL_LINK);
+    assert_eq!(desk.check(&open.id, &claim.recipient, None, 4).await, Err(PossessionError::NoChallenge));
+    assert_eq!(desk.possession.confirm(&open.id, secret, ms(4)).await, Err(PossessionError::NoChallenge));
 }
 
 #[tokio::test]
@@ -209,13 +224,18 @@ async fn a_delivery_that_fails_elsewhere_is_told_to_nobody() {
     assert_eq!(desk.phone.count.load(Ordering::SeqCst), 1);
 }
 
-/// Somebody pumps: many numbers in premium ranges, from many addresses and keys, never completing.
+/// An address in a network of its own.
+fn elsewhere(network: u32) -> IpAddr {
+    IpAddr::from((0xc600_0001 + (network << 8)).to_be_bytes())
+}
+
+/// Somebody pumps: many numbers in premium ranges, from many addresses of one network and with many keys, never completing.
 async fn pump(desk: &Desk, numbers: u32, now: u64) -> u32 {
     let mut sent = 0;
     for i in 0..numbers {
         let mut claim = claim(&format!("tel:+8816{:02}{i:06}", i % 23), 0);
         claim.recipient = Key::new(*blake3::hash(&i.to_be_bytes()).as_bytes());
-        let from = IpAddr::from((0xc633_0000 + i).to_be_bytes());
+        let from = IpAddr::from((0xc633_0000 + i % 256).to_be_bytes());
         let started = desk.possession.start(claim, None, from, ms(now)).await;
         match started {
             Ok(_) => sent += 1,
@@ -226,26 +246,36 @@ async fn pump(desk: &Desk, numbers: u32, now: u64) -> u32 {
 }
 
 #[tokio::test]
-async fn pumping_stops_and_who_was_here_before_still_gets_codes() {
-    let limits = Limits { breaker_country_min: 40, total_hour: 400, ..Limits::default() };
+async fn pumping_stops_and_who_was_here_before_still_gets_codes_also_after_a_restart() {
+    let limits = Limits { country_hour: 50, ..Limits::default() };
     let desk = desk_with(Phone::default(), Some(limits.clone()), tempfile::tempdir().unwrap());
     // Cara, in the same premium country, has shown possession before.
     let cara = claim("tel:+881600123456", 9);
     let open = desk.start(&cara, 0).await.unwrap();
-    approved(desk.check(&open.id, &cara.recipient, Some(&desk.phone.last().code), 0));
-    assert_eq!(pump(&desk, 2000, 1).await, 39, "one challenge of forty was Cara's");
-    // Somebody new there has to wait; Cara's other app is new too. Cara is not, nor is a newcomer elsewhere.
-    for newcomer in [claim("tel:+881600999999", 8), claim("tel:+881600123456", 8)] {
-        let refused = desk.start(&newcomer, 2).await;
-        assert!(matches!(refused, Err(PossessionError::Spent(Spent { retry_after_s: 3600 }))), "{refused:?}");
-    }
-    desk.start(&cara, 2).await.unwrap();
-    desk.start(&claim(BOB, 7), 2).await.unwrap();
-    // The same after a restart: who was here is known by the file, though the breaker starts again.
-    let desk = desk_with(Phone::default(), Some(limits), desk.folder);
-    assert_eq!(pump(&desk, 2000, 3).await, 40);
-    desk.start(&cara, 4).await.unwrap();
-    assert!(desk.start(&claim("tel:+881600999999", 8), 4).await.is_err());
+    approved(desk.check(&open.id, &cara.recipient, Some(&desk.phone.last().code), 0).await);
+    assert_eq!(pump(&desk, 200, 1).await, 20, "half of what is there for newcomers");
+    let newcomer = claim("tel:+881600999999", 8);
+    let start = async |desk: &Desk, claim: &Claim, from, now| {
+        desk.possession.start(claim.clone(), None, from, ms(now)).await.map(drop)
+    };
+    let waits = |retry_after_s| Err(PossessionError::Spent(Spent { retry_after_s }));
+    // Whoever shares the attacker's network waits, until codes on their way are over, or for the next hour; Cara's other app is new, too.
+    let beside = IpAddr::from([198, 51, 0, 9]);
+    assert_eq!(start(&desk, &newcomer, beside, 2).await, waits(60));
+    assert_eq!(start(&desk, &claim("tel:+881600123456", 8), beside, 2).await, waits(60));
+    assert_eq!(start(&desk, &newcomer, beside, 1 + CHALLENGE_MS).await, waits(3000));
+    // Cara does not, nor does a newcomer from elsewhere, nor one to elsewhere.
+    assert_eq!(start(&desk, &cara, beside, 2 + CHALLENGE_MS).await, Ok(()));
+    assert_eq!(start(&desk, &newcomer, elsewhere(1), 2 + CHALLENGE_MS).await, Ok(()));
+    assert_eq!(start(&desk, &claim(BOB, 7), beside, 2 + CHALLENGE_MS).await, Ok(()));
+    // After a restart all is as it was: nothing begins again.
+    let Desk { phone, possession, folder } = desk;
+    drop(possession);
+    let desk = desk_at(phone, Some(limits), folder, 3 + CHALLENGE_MS);
+    assert_eq!(pump(&desk, 200, 3 + CHALLENGE_MS).await, 0);
+    assert_eq!(start(&desk, &cara, beside, 4 + CHALLENGE_MS).await, Ok(()));
+    assert_eq!(start(&desk, &newcomer, elsewhere(2), 4 + CHALLENGE_MS).await, Ok(()));
+    assert_eq!(start(&desk, &newcomer, beside, 4 + CHALLENGE_MS).await, waits(60));
 }
 
 #[tokio::test]
@@ -254,19 +284,220 @@ async fn a_refusal_tells_a_stranger_nothing_of_who_was_here() {
     let desk = desk_with(Phone::default(), Some(limits), tempfile::tempdir().unwrap());
     let bob = claim(BOB, 2);
     let open = desk.start(&bob, 0).await.unwrap();
-    approved(desk.check(&open.id, &bob.recipient, Some(&desk.phone.last().code), 0));
+    approved(desk.check(&open.id, &bob.recipient, Some(&desk.phone.last().code), 0).await);
     // In the next hour Bob uses up his own share. A stranger finds as much room at Bob's number as at any other.
     let hour = 3_600_000;
     desk.start(&bob, hour).await.unwrap();
     desk.start(&bob, hour).await.unwrap();
     assert!(desk.start(&bob, hour).await.is_err());
     for csi in [BOB, "tel:+4915112345643"] {
-        let outcomes = [3u8, 4, 5].map(|stranger| claim(csi, stranger));
         let mut told = vec![];
-        for stranger in &outcomes {
-            told.push(desk.start(stranger, hour).await.map(|o| (o.sends_left, o.checks_left)));
+        for stranger in [3u8, 4, 5] {
+            let started = desk.possession.start(claim(csi, stranger), None, elsewhere(stranger.into()), ms(hour)).await;
+            told.push(started.map(|o| (o.sends_left, o.checks_left)));
         }
         assert!(told[0].is_ok() && told[1] == told[0], "{csi}: {told:?}");
         assert_eq!(told[2], Err(PossessionError::Spent(Spent { retry_after_s: 3600 })), "{csi}");
     }
+}
+
+#[tokio::test]
+async fn the_spellings_of_one_mailbox_share_one_budget() {
+    let desk = desk_with(Phone::default(), Some(Limits::default()), tempfile::tempdir().unwrap());
+    let spellings: Vec<String> = (0..40u32)
+        .map(|i| {
+            let case = |n: u32, c: char| if i >> n & 1 == 1 { c.to_ascii_uppercase() } else { c };
+            let (dot, tag) =
+                (if i & 8 == 8 { "." } else { "" }, if i % 2 == 1 { format!("+{i}") } else { String::new() });
+            format!("mailto:{}{}{dot}{}{tag}@post.example", case(0, 'a'), case(1, 'n'), case(2, 'n'))
+        })
+        .collect();
+    let mut sent = 0;
+    for (i, spelling) in spellings.iter().enumerate() {
+        let from = elsewhere(i as u32 % 20);
+        sent += usize::from(desk.possession.start(claim(spelling, i as u8), None, from, ms(0)).await.is_ok());
+    }
+    assert_eq!(sent, 5);
+    // They are identifiers of their own all the same.
+    let to = desk.phone.last().to;
+    assert_eq!(to, Csi::parse(&spellings[4]).unwrap());
+}
+
+/// The program ends at some moment, and another one goes on with its folder. Only the phone goes on.
+fn restart(desk: Desk, limits: Option<Limits>, now: u64) -> Desk {
+    let Desk { phone, possession, folder } = desk;
+    drop(possession);
+    desk_at(phone, limits, folder, now)
+}
+
+#[tokio::test]
+async fn a_challenge_survives_a_restart_with_all_that_it_has_used_up() {
+    let limits = Some(Limits::default());
+    let desk = desk_with(Phone::default(), limits.clone(), tempfile::tempdir().unwrap());
+    let (bob, ann) = (claim(BOB, 2), claim(ANN, 3));
+    let open = desk.start(&bob, 0).await.unwrap();
+    let code = desk.phone.last().code;
+    desk.possession.send_again(&open.id, &bob.recipient, FROM, ms(1)).await.unwrap();
+    desk.check(&open.id, &bob.recipient, Some("wrong"), 2).await.unwrap();
+    let linked = desk.start(&ann, 2).await.unwrap();
+    let link = desk.phone.last().link.unwrap();
+    let secret = link.rsplit_once('.').unwrap().1;
+    desk.possession.confirm(&linked.id, secret, ms(3)).await.unwrap();
+
+    let desk = restart(desk, limits.clone(), 4);
+    assert_eq!(desk.phone.count.load(Ordering::SeqCst), 3, "nothing was on its way");
+    let checked = desk.check(&open.id, &bob.recipient, Some("wrong"), 5).await;
+    assert_eq!(checked, Ok(Checked::Pending { checks_left: 3, progress: Progress::Sent }));
+    let again = desk.possession.send_again(&open.id, &bob.recipient, elsewhere(1), ms(6)).await.unwrap();
+    assert_eq!((again.sends_left, desk.phone.last().code), (2, code.clone()));
+    assert_eq!(approved(desk.check(&linked.id, &ann.recipient, None, 7).await).method, Method::EMAIL_LINK);
+
+    let desk = restart(desk, limits.clone(), 8);
+    approved(desk.check(&open.id, &bob.recipient, Some(&code), 9).await);
+    // It works once, also across a restart, and time ends it there as well.
+    let late = desk.start(&ann, 10).await.unwrap();
+    let code_of_ann = desk.phone.last().code;
+    let desk = restart(desk, limits.clone(), 11);
+    assert_eq!(desk.check(&open.id, &bob.recipient, Some(&code), 12).await, Err(PossessionError::NoChallenge));
+    let desk = restart(desk, limits, 10 + CHALLENGE_MS);
+    let over = desk.check(&late.id, &ann.recipient, Some(&code_of_ann), 10 + CHALLENGE_MS).await;
+    assert_eq!(over, Err(PossessionError::NoChallenge));
+    assert_eq!(desk.possession.state().challenges.len(), 0);
+}
+
+#[tokio::test]
+async fn budgets_do_not_begin_again_at_a_restart() {
+    let limits = Some(Limits::default());
+    let mut desk = desk_with(Phone::default(), limits.clone(), tempfile::tempdir().unwrap());
+    let mut sent = 0;
+    for i in 0..12u8 {
+        let started = desk.possession.start(claim(BOB, i), None, elsewhere(i.into()), ms(i.into())).await;
+        sent += u32::from(started.is_ok());
+        desk = restart(desk, limits.clone(), u64::from(i) + 1);
+    }
+    assert_eq!(sent, 5);
+}
+
+/// Puts off what it is given, a few times.
+struct Relay {
+    tries: AtomicU32,
+    puts_off: u32,
+    then: Result<(), SenderError>,
+}
+
+impl Sender for Relay {
+    fn deliver<'a>(&'a self, _: &'a Message) -> Delivery<'a> {
+        let is_put_off = self.tries.fetch_add(1, Ordering::SeqCst) < self.puts_off;
+        let later = SenderError { sender: "relay", what: "later", is_final: false };
+        Box::pin(std::future::ready(if is_put_off { Err(later) } else { self.then }))
+    }
+
+    fn method(&self, _: Channel) -> Method {
+        Method::EMAIL
+    }
+}
+
+/// Until something holds, for at most ten seconds.
+async fn until(holds: impl AsyncFn() -> bool) {
+    for _ in 0..1000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it never came about");
+}
+
+#[tokio::test]
+async fn a_mail_that_is_put_off_is_shown_as_waiting_and_one_that_is_refused_as_sent() {
+    let refused = SenderError { sender: "relay", what: "no such mailbox", is_final: true };
+    let mut told = vec![];
+    for (puts_off, then) in [(0, Ok(())), (0, Err(refused)), (1, Ok(())), (1, Err(refused)), (u32::MAX, Ok(()))] {
+        let relay = Arc::new(Relay { tries: AtomicU32::new(0), puts_off, then });
+        let folder = tempfile::tempdir().unwrap();
+        let secret = SecretKey::from_seed(&[1; 32]);
+        let identity = Identity { domain: Domain::parse("dp.example").unwrap(), secret, origin: origin() };
+        let incoming = Incoming::new(folder.path(), None);
+        let (senders, link_url) = (Senders::one(relay.clone()), String::new());
+        let proving = Proving { senders, limits: None, link_url, incoming };
+        let possession = Possession::open(proving, identity, folder.path(), &Clock::manual(0)).unwrap();
+        let ann = claim(ANN, 2);
+        let open = possession.start(ann.clone(), None, FROM, ms(0)).await.unwrap();
+        let progress = async || match possession.check(&open.id, &ann.recipient, None, ms(1)).await {
+            Ok(Checked::Pending { progress, .. }) => progress,
+            other => panic!("{other:?}"),
+        };
+        // The first try, and where it was put off the second one, a second later.
+        let tries = 1 + puts_off.min(1);
+        if puts_off > 0 {
+            until(async || progress().await == Progress::Waiting).await;
+        }
+        until(async || relay.tries.load(Ordering::SeqCst) == tries).await;
+        if puts_off < u32::MAX {
+            until(async || possession.state().challenges[&open.id].is_delivered).await;
+        }
+        told.push((open.progress, progress().await));
+    }
+    let (sent, waiting) = (Progress::Sent, Progress::Waiting);
+    assert_eq!(told, [(sent, sent), (sent, sent), (sent, sent), (sent, sent), (sent, waiting)]);
+}
+
+#[tokio::test]
+async fn what_was_on_its_way_at_a_restart_is_delivered_again() {
+    let relay = Arc::new(Relay { tries: AtomicU32::new(0), puts_off: 1, then: Ok(()) });
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let secret = SecretKey::from_seed(&[1; 32]);
+        let identity = Identity { domain: Domain::parse("dp.example").unwrap(), secret, origin: origin() };
+        let incoming = Incoming::new(folder.path(), None);
+        let (senders, link_url) = (Senders::one(relay.clone()), String::new());
+        let proving = Proving { senders, limits: None, link_url, incoming };
+        Possession::open(proving, identity, folder.path(), &Clock::manual(0)).unwrap()
+    };
+    let first = open();
+    first.start(claim(ANN, 2), None, FROM, ms(0)).await.unwrap();
+    until(async || relay.tries.load(Ordering::SeqCst) == 1).await;
+    drop(first);
+    let second = open();
+    until(async || second.state().challenges.values().all(|c| c.is_delivered)).await;
+    assert_eq!(relay.tries.load(Ordering::SeqCst), 2);
+    drop(second);
+    let _third = open();
+    tokio::task::yield_now().await;
+    assert_eq!(relay.tries.load(Ordering::SeqCst), 2, "it was taken");
+}
+
+#[tokio::test]
+async fn whoever_has_had_all_codes_used_up_enters_by_a_message_that_comes_in() {
+    let limits = Some(Limits::default());
+    let desk = desk_with(Phone::default(), limits.clone(), tempfile::tempdir().unwrap());
+    for i in 10..30u8 {
+        let _ = desk.possession.start(claim(BOB, i), None, elsewhere(i.into()), ms(0)).await;
+    }
+    let bob = claim(BOB, 2);
+    assert!(desk.start(&bob, 1).await.is_err());
+    let sent = desk.phone.count.load(Ordering::SeqCst);
+    let open = desk.possession.start_incoming(bob.clone(), None, FROM, ms(1)).await.unwrap();
+    assert_eq!((desk.phone.count.load(Ordering::SeqCst), open.sends_left), (sent, 0));
+    let (to, text) = desk.possession.asked_for(&open).unwrap();
+    assert_eq!(to, "+4915100000000");
+    let pending = Ok(Checked::Pending { checks_left: CHECKS_MAX, progress: Progress::Sent });
+    // Nothing has come; then it has come from somebody else; then from Bob. There is no code that could be guessed.
+    assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
+    assert!(incoming::receive(desk.folder.path(), &Csi::parse("tel:+4915112345643").unwrap(), &text).unwrap());
+    assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
+    let code = desk.possession.code(&open.id);
+    let guess = desk.check(&open.id, &bob.recipient, Some(&code), 2).await;
+    assert_eq!(guess, Ok(Checked::Pending { checks_left: CHECKS_MAX - 1, progress: Progress::Sent }));
+    assert!(incoming::receive(desk.folder.path(), &bob.csi, &text).unwrap());
+    let desk = restart(desk, limits, 3);
+    let eve = SecretKey::from_seed(&[3; 32]).public();
+    assert_eq!(desk.check(&open.id, &eve, None, 4).await, Err(PossessionError::NoChallenge));
+    assert_eq!(approved(desk.check(&open.id, &bob.recipient, None, 4).await).method, Method::INCOMING);
+    assert_eq!(desk.check(&open.id, &bob.recipient, None, 5).await, Err(PossessionError::NoChallenge));
+    // From then on his key returns.
+    desk.start(&bob, 6).await.unwrap();
+    // A channel that is not named is not offered.
+    let mail = desk.possession.start_incoming(claim(ANN, 2), None, FROM, ms(6)).await;
+    assert_eq!(mail, Err(PossessionError::NotServed));
 }

@@ -10,6 +10,7 @@
 //! prover.key     signs attestations
 //! <domain>.provider    the entry to be logged by the DP
 //! returning      who has completed a challenge here
+//! challenges.redb    open challenges, and what was sent in a day
 //! ```
 
 use std::{
@@ -41,7 +42,6 @@ use crate::{
     possession::{
         Identity, Possession,
         config::{CodeSecrets, Codes, Proving},
-        returning::Returning,
     },
 };
 
@@ -152,9 +152,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     leftovers::sweep(&dir);
     let own_url = listener.url()?;
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
-    let returning = Returning::open(&dir, &identity.secret.to_seed())?;
     let origin = identity.origin.clone();
-    let possession = Possession::new(proving, identity, returning);
+    let possession = Possession::open(proving, identity, &dir, &clock)?;
     let desk = challenges::Desk::new(clock, origin, possession, REQUESTS_PER_MINUTE_DEFAULT);
     let router = challenges::router(Arc::new(desk)).merge(problem::pages(openapi::operations::of_possession()));
     let server = listen::serve(listener, listen::with_problems(router))?;

@@ -12,14 +12,14 @@ use waymark_runtime::{clock::Clock, durable};
 
 use super::{App, Ended, ask, fetcher};
 use crate::{
-    api::challenges::ChallengeAnswer,
+    api::challenges::{ChallengeAnswer, IncomingAsk},
     client::{
         ClientError, card,
         dp::DpClient,
         mask::mask,
         recipient::{RecipientError, check_attestation},
     },
-    possession::{message, sender::Channel},
+    possession::{message, outbox::Progress, sender::Channel},
 };
 
 /// How often it is asked whether a link was opened.
@@ -49,6 +49,10 @@ pub struct ProveArgs {
     /// Wait until the link in the mail was opened, instead of asking for the code.
     #[arg(long, conflicts_with = "codes")]
     link: bool,
+    /// Have nothing sent: send a message from the number or the mailbox yourself, as you are told then. For where no more codes are
+    /// sent there.
+    #[arg(long, conflicts_with_all = ["codes", "link"])]
+    by_message: bool,
 }
 
 pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
@@ -64,16 +68,26 @@ pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
         None => app.dp.clone(),
     };
     let purpose = if args.to_view { Purpose::View } else { Purpose::Control };
-    let started = prover.start_challenge_by(args.channel, key, &app.csi, tenure, purpose).await;
+    let started = match args.by_message {
+        true => prover.start_incoming(args.channel, key, &app.csi, tenure, purpose).await,
+        false => prover.start_challenge_by(args.channel, key, &app.csi, tenure, purpose).await,
+    };
     let challenge = started.map_err(RecipientError::from)?;
     let (masked, channel) = (mask(&app.csi), challenge.channel);
-    eprintln!("a code was sent to {masked} by {channel}; reference {}", message::reference(&challenge.id));
+    match &challenge.incoming {
+        Some(IncomingAsk { to, text }) => {
+            // A prover writes nothing to a terminal but letters.
+            let (to, text) = (to.escape_debug(), text.escape_debug());
+            eprintln!("send this text from {masked} to {to} within ten minutes: {text}");
+        }
+        None => eprintln!("a code was sent to {masked} by {channel}; reference {}", message::reference(&challenge.id)),
+    }
     let attestation = match &args.codes {
         Some(folder) => {
             let code = fs::read_to_string(folder.join(&challenge.id))?;
             prover.check_challenge(key, &challenge.id, code.trim()).await
         }
-        None if args.link => wait_for_link(&prover, key, &challenge).await,
+        None if args.link || args.by_message => wait_for_link(&prover, key, &challenge).await,
         None => enter_code(&prover, key, &challenge).await,
     };
     let attestation = attestation.map_err(RecipientError::from)?.ok_or(RecipientError::WrongCode)?;
@@ -97,7 +111,7 @@ async fn enter_code(
         };
         let attestation = match line.as_str() {
             "again" => prover.send_challenge(key, id).await.map(|_| None)?,
-            "" => prover.poll_challenge(key, id).await?,
+            "" => poll(prover, key, id).await?,
             code => prover.check_challenge(key, id, code).await?,
         };
         if attestation.is_some() {
@@ -106,7 +120,16 @@ async fn enter_code(
     }
 }
 
-/// Looks every second whether the link was opened, until it no longer works.
+/// Asks how it stands, and says so if the code is being held up.
+async fn poll(prover: &DpClient, key: &SecretKey, id: &str) -> Result<Option<Attestation>, ClientError> {
+    let (attestation, delivery) = prover.poll_delivery(key, id).await?;
+    if delivery == Some(Progress::Waiting) {
+        eprintln!("the code has not been taken by the mail or message service yet; it is tried again, please wait");
+    }
+    Ok(attestation)
+}
+
+/// Looks every second whether the link was opened or the message came, until it no longer works.
 async fn wait_for_link(
     prover: &DpClient,
     key: &SecretKey,

@@ -13,7 +13,8 @@ use crate::{
     api::{
         AnswerJson, ExportRequest, Hint, ImportAnswer, ImportOutcome, LookupRequest, ProviderKeyView,
         challenges::{
-            ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, ConfirmAnswer, ConfirmRequest, SendRequest,
+            ChallengeAnswer, ChallengeRequest, CheckAnswer, CheckRequest, ConfirmAnswer, ConfirmRequest, IncomingAsk,
+            SendRequest,
         },
         well_known::{self, WellKnown},
     },
@@ -99,6 +100,7 @@ pub fn components() -> Components {
     let all = ComponentsBuilder::new().schema(PROBLEM, problem());
     let all = with::<LookupRequest>(with::<AnswerJson>(with::<Hint>(all)));
     let all = with::<ChallengeRequest>(with::<ChallengeAnswer>(with::<Channel>(with::<SendRequest>(all))));
+    let all = with::<IncomingAsk>(all);
     let all = with::<CheckRequest>(with::<CheckAnswer>(with::<ConfirmRequest>(with::<ConfirmAnswer>(all))));
     let all = with::<ImportAnswer>(with::<ImportOutcome>(with::<ExportRequest>(with::<ProviderKeyView>(all))));
     let all = with::<well_known::Log>(with::<well_known::Paths>(with::<well_known::Promises>(all)));

@@ -1,4 +1,5 @@
-//! The budget against a naive model that keeps every code ever sent, and against somebody who pumps SMS.
+//! The budget against a naive model that keeps every code ever sent, against somebody who pumps SMS, against somebody who wants to
+//! close a country for others, and with honest people who come all at once.
 
 use proptest::prelude::*;
 
@@ -8,7 +9,14 @@ fn ask(address: u8, number: &str, key: u8, returning: bool) -> Ask {
     let csi = Csi::parse(number).unwrap();
     let digest = *blake3::hash(csi.expose().as_bytes()).as_bytes().first_chunk().unwrap();
     let prefix = Prefix::of(&csi);
-    Ask { address: IpAddr::from([192, 0, 2, address]), csi: digest, key: [key; 16], returning, prefix }
+    Ask {
+        address: IpAddr::from([192, 0, 2, address]),
+        csi: digest,
+        key: [key; 16],
+        returning,
+        prefix,
+        is_incoming: false,
+    }
 }
 
 fn at(ms: u64) -> UnixMillis {
@@ -30,21 +38,60 @@ fn a_number_has_a_country_and_a_range() {
     assert_eq!(Prefix::of(&Csi::parse("mailto:ann@post.example").unwrap()), None);
 }
 
+fn from(mut ask: Ask, address: &str) -> Ask {
+    ask.address = address.parse().unwrap();
+    ask
+}
+
+/// A newcomer from the network of this number: an IPv6 /48 in a /32 of its own.
+fn newcomer(network: u32, number: &str) -> Ask {
+    from(ask(0, number, 0, false), &format!("2{:03x}:{:x}:1::1", network / 65_536, network % 65_536))
+}
+
+/// The same network, whose owner takes another site and host for each code.
+fn attacker(network: u32, n: u32, number: &str) -> Ask {
+    from(ask(0, number, 0, false), &format!("2{:03x}:{:x}:{:x}:{:x}::1", network / 65_536, network % 65_536, n % 64, n))
+}
+
 #[test]
 fn each_account_stops_at_its_limit_and_says_until_when() {
-    let limits = Limits { address_hour: 3, address_day: 4, csi_hour: 2, ..Limits::default() };
+    let limits = Limits { address_hour: 3, address_day: 4, csi_hour: 5, csi_day: 5, ..Limits::default() };
     let mut budget = Budget::new(limits);
-    let (one, other) = (ask(1, "tel:+4915112345642", 1, false), ask(1, "tel:+4930123456", 1, false));
     let spent = |ms: u64| Err(Spent { retry_after_s: ms / 1000 });
-    assert_eq!(budget.charge(&one, true, at(0)), Ok(()));
-    assert_eq!(budget.charge(&one, false, at(0)), Ok(()));
-    assert_eq!(budget.charge(&one, false, at(0)), spent(HOUR_MS));
-    // A refused wish is not charged: the address has one left.
-    assert_eq!(budget.charge(&other, true, at(0)), Ok(()));
-    assert_eq!(budget.charge(&other, true, at(1000)), spent(HOUR_MS - 1000));
-    assert_eq!(budget.charge(&other, true, at(HOUR_MS)), Ok(()));
-    assert_eq!(budget.charge(&other, true, at(HOUR_MS)), spent(DAY_MS - HOUR_MS));
-    assert_eq!(budget.charge(&other, true, at(DAY_MS)), Ok(()));
+    let mut charge =
+        |i: u8, ms: u64| budget.charge(&ask(1, &format!("tel:+49151123456{i}"), i, false), true, at(ms)).map(drop);
+    for i in 10..13 {
+        assert_eq!(charge(i, 0), Ok(()));
+    }
+    // While codes are on their way, they may be entered at any time. Then it is known when there is room again.
+    assert_eq!(charge(13, 0), spent(SOON_MS));
+    assert_eq!(charge(13, CHALLENGE_MS), spent(HOUR_MS - CHALLENGE_MS));
+    // A refused wish is not charged.
+    assert_eq!(charge(13, HOUR_MS), Ok(()));
+    assert_eq!(charge(14, HOUR_MS + CHALLENGE_MS), spent(DAY_MS - HOUR_MS - CHALLENGE_MS));
+    assert_eq!(charge(14, DAY_MS), Ok(()));
+}
+
+#[test]
+fn the_cap_of_a_csi_is_hard_and_no_source_uses_it_up_alone() {
+    let mut budget = Budget::new(Limits::default());
+    let mut charge = |address: &str, key: u8, returning: bool, ms: u64| {
+        budget.charge(&from(ask(0, "tel:+4915112345642", key, returning), address), true, at(ms)).is_ok()
+    };
+    // One /48 and one /24 get two of five, whatever addresses and keys they use; a /32 gets four.
+    let mut sent = |addresses: &[&str]| {
+        (0..20).filter(|i| charge(addresses[usize::from(*i) % addresses.len()], *i, false, 0)).count()
+    };
+    assert_eq!(sent(&["2001:db8:1::1", "2001:db8:1:2::1"]), 2);
+    assert_eq!(sent(&["192.0.2.1", "192.0.2.77"]), 2);
+    // The holder, with a new key, from elsewhere: the fifth, and the last of this hour.
+    assert_eq!(sent(&["198.51.100.1", "203.0.113.1"]), 1);
+    assert!(charge("203.0.113.1", 30, true, 0), "who returns has a budget of his own");
+    // The day has ten, of which a source has four.
+    let again = (1..24).map(|hour| (0..20).filter(|i| charge("192.0.2.1", *i, false, hour * HOUR_MS)).count());
+    assert_eq!(again.sum::<usize>(), 2);
+    let others = (1..24).flat_map(|h| (0..20).map(move |i| (h, i)));
+    assert_eq!(others.filter(|(h, i)| charge(&format!("198.{i}.0.1"), 1, false, h * HOUR_MS)).count(), 3);
 }
 
 #[test]
@@ -52,60 +99,199 @@ fn strangers_do_not_use_up_what_is_the_recipients() {
     let mut budget = Budget::new(Limits { csi_hour: 2, ..Limits::default() });
     let bob = ask(1, "tel:+4915112345642", 1, true);
     for stranger in 10..12 {
-        assert_eq!(budget.charge(&ask(stranger, "tel:+4915112345642", stranger, false), true, at(0)), Ok(()));
+        assert!(budget.charge(&newcomer(stranger, "tel:+4915112345642"), true, at(0)).is_ok());
     }
-    assert!(budget.charge(&ask(12, "tel:+4915112345642", 12, false), true, at(0)).is_err());
-    assert_eq!(budget.charge(&bob, true, at(0)), Ok(()));
-    assert_eq!(budget.charge(&bob, true, at(0)), Ok(()));
+    assert!(budget.charge(&newcomer(12, "tel:+4915112345642"), true, at(0)).is_err());
+    assert!(budget.charge(&bob, true, at(0)).is_ok() && budget.charge(&bob, true, at(0)).is_ok());
     assert!(budget.charge(&bob, true, at(0)).is_err());
+}
+
+/// So many people start evenly over a minute and enter their codes so much later: how many got in at once.
+fn crowd(budget: &mut Budget, people: u32, enter_ms: u64, start: u64, ask: impl Fn(u32) -> Ask) -> usize {
+    let mut waiting: VecDeque<(u64, Paid)> = VecDeque::new();
+    let mut served = 0;
+    for i in 0..people {
+        let now = start + u64::from(i) * 60_000 / u64::from(people);
+        while let Some((due, paid)) = waiting.front().cloned().filter(|(due, _)| *due <= now) {
+            waiting.pop_front();
+            budget.completed(&[paid], at(due));
+        }
+        if let Ok(paid) = budget.charge(&ask(i), true, at(now)) {
+            waiting.push_back((now + enter_ms, paid));
+            served += 1;
+        }
+    }
+    for (due, paid) in waiting {
+        budget.completed(&[paid], at(due));
+    }
+    served
+}
+
+#[test]
+fn a_crowd_of_honest_newcomers_gets_in_also_from_one_address_and_into_one_range() {
+    for start in [0, HOUR_MS - 30_000] {
+        for digits in [0, 4] {
+            // In as many ranges, or in one.
+            let number =
+                |i: u32| if digits == 4 { format!("tel:+491511234{i:04}") } else { format!("tel:+49151{i:04}1234") };
+            let behind_one = |i: u32| ask(1, &number(i), 0, false);
+            assert_eq!(crowd(&mut Budget::new(Limits::default()), 150, 45_000, start, behind_one), 150);
+            let each_alone = |i: u32| newcomer(i, &number(i));
+            assert_eq!(crowd(&mut Budget::new(Limits::default()), 150, 45_000, start, each_alone), 150);
+            assert_eq!(crowd(&mut Budget::new(Limits::default()), 400, 30_000, start, each_alone), 400);
+        }
+        let behind_one = |i: u32| ask(1, &format!("tel:+49151{i:04}1234"), 0, false);
+        assert_eq!(crowd(&mut Budget::new(Limits::default()), 400, 30_000, start, behind_one), 400);
+    }
+}
+
+#[test]
+fn thirty_colleagues_of_one_number_block_are_served() {
+    let mut budget = Budget::new(Limits::default());
+    let served = (0..30).filter(|i| {
+        let colleague = ask(1, &format!("tel:+4930231250{i:02}"), *i, false);
+        budget.charge(&colleague, true, at(u64::from(*i) * 1000)).is_ok()
+    });
+    assert_eq!(served.count(), 30);
+}
+
+#[test]
+fn a_code_on_its_way_is_no_failure_and_one_that_is_over_is() {
+    let limits = Limits::default();
+    let mut budget = Budget::new(limits.clone());
+    let mut start = |network: u32, n: u32, ms: u64| {
+        budget.charge(&newcomer(network, &format!("tel:+491511234{n:04}")), true, at(ms)).is_ok()
+    };
+    // From one network, more than the breaker of a range needs, none entered; and after ten minutes it has tripped.
+    assert_eq!((0..20).filter(|n| start(1, *n, 0)).count(), 20);
+    assert!(start(1, 20, CHALLENGE_MS - 1) && !start(1, 21, CHALLENGE_MS));
+    // For that network. Two from each other one are let in all the same.
+    assert_eq!(
+        (22..30).map(|n| start(2, n, CHALLENGE_MS)).collect::<Vec<_>>(),
+        [true, true, false, false, false, false, false, false]
+    );
+    // The hour after it is still remembered, the one after that no more.
+    let hour = |h: u64, budget_from: u32, start: &mut dyn FnMut(u32, u32, u64) -> bool| {
+        (0..5).filter(|n| start(3, budget_from + n, h * HOUR_MS + 1)).count()
+    };
+    assert_eq!(hour(1, 40, &mut start), 2);
+    assert_eq!(hour(4, 50, &mut start), 5);
+}
+
+/// Everybody of these networks asks for as many codes as it gets, to numbers of its own choice, and enters none.
+fn attack(budget: &mut Budget, networks: u32, number: impl Fn(u32) -> String, ms: u64) -> u32 {
+    let mut sent = 0;
+    for network in 0..networks {
+        for _ in 0..1000 {
+            if budget.charge(&attacker(network, sent, &number(sent)), true, at(ms)).is_err() {
+                break;
+            }
+            sent += 1;
+        }
+    }
+    sent
+}
+
+#[test]
+fn nine_hundred_and_ninety_nine_networks_close_neither_a_country_nor_a_range() {
+    let premium = |i: u32| format!("tel:+8816{:02}{:06}", i % 37, i);
+    let in_range = |i: u32| format!("tel:+491511234{:04}", i % 10_000);
+    for (number, honest) in [(&premium as &dyn Fn(u32) -> String, "tel:+88165"), (&in_range, "tel:+49151123")] {
+        let mut budget = Budget::new(Limits::default());
+        // At once, ten minutes later when the breaker has tripped, and through the day.
+        for hour in 0..24 {
+            for ms in [0, CHALLENGE_MS, 2 * CHALLENGE_MS] {
+                attack(&mut budget, 999, number, hour * HOUR_MS + ms);
+                let now = hour * HOUR_MS + ms;
+                for person in 0..100u32 {
+                    let mut honest =
+                        newcomer(5000 + person + 100 * hour as u32, &format!("{honest}{:06}", 900_000 + person));
+                    honest.csi = *blake3::hash(&(now, person).0.to_be_bytes()).as_bytes().first_chunk().unwrap();
+                    honest.csi[15] ^= person as u8;
+                    let paid =
+                        budget.charge(&honest, true, at(now)).unwrap_or_else(|e| panic!("hour {hour}, {ms}: {e}"));
+                    budget.completed(&[paid], at(now));
+                }
+            }
+        }
+    }
+    // What it costs: as many networks as are configured, each of which has unfinished codes.
+    let limits = Limits { narrow_networks: 1000, ..Limits::default() };
+    let mut budget = Budget::new(limits);
+    attack(&mut budget, 999, premium, 0);
+    assert!(budget.charge(&newcomer(5000, "tel:+881650000001"), true, at(0)).is_ok(), "the thousandth");
+    assert!(budget.charge(&newcomer(5001, "tel:+881650000002"), true, at(0)).is_err());
+    assert!(
+        budget.charge(&newcomer(5001, "tel:+4915112345642"), true, at(0)).is_err(),
+        "and with the country the total"
+    );
+}
+
+#[test]
+fn pumping_is_bounded_by_the_networks_that_pump() {
+    let limits = Limits::default();
+    let share = |limit: u32| limit - limit * u32::from(limits.reserve_percent) / 100;
+    // What a country has for all, and two for each network.
+    let one_country = |i: u32| format!("tel:+8816{:02}{:06}", i % 37, i);
+    let sent = |networks: u32| attack(&mut Budget::new(limits.clone()), networks, one_country, 0);
+    assert_eq!(sent(1), share(limits.country_hour) / 2);
+    assert!((share(limits.country_hour)..=share(limits.country_hour) + 2 * 20).contains(&sent(20)), "{}", sent(20));
+    assert!(sent(999) <= share(limits.country_hour) + 2 * 999);
+    // In all countries together.
+    let everywhere = |i: u32| format!("tel:+{}{:02}{:06}", 200 + [11, 12, 13, 16, 18][i as usize % 5], i % 37, i);
+    let sent = |networks: u32| attack(&mut Budget::new(limits.clone()), networks, everywhere, 0);
+    assert!(sent(20) <= share(limits.total_hour) + 2 * 20);
+    assert!(sent(999) <= share(limits.total_hour) + 2 * 999);
+    assert!(sent(5000) <= share(limits.total_hour) + 2 * limits.narrow_networks, "{}", sent(5000));
 }
 
 #[test]
 fn pumping_stops_at_the_breaker_and_those_who_return_go_on() {
-    let limits = Limits::default();
-    let mut budget = Budget::new(limits.clone());
-    let mut sent = 0;
-    // Ten thousand premium numbers in many ranges of one country, each from an address of its own, none ever entered.
-    for i in 0..10_000u32 {
+    let mut budget = Budget::new(Limits::default());
+    let mut sent = [0, 0];
+    // Numbers in many ranges of a premium country, one a second for two hours, from four networks, none ever entered.
+    for i in 0..7200u32 {
         let number = format!("tel:+8816{:02}{:06}", i % 37, i);
-        let mut stranger = ask(0, &number, 0, false);
-        stranger.address = IpAddr::from((0xc633_0000 + i).to_be_bytes());
-        sent += u32::from(budget.charge(&stranger, true, at(u64::from(i) * 100)).is_ok());
+        let is_sent = budget.charge(&attacker(i % 4, i, &number), true, at(u64::from(i) * 1000)).is_ok();
+        sent[usize::from(i >= 600)] += u32::from(is_sent);
     }
-    assert_eq!(sent, limits.breaker_country_min);
-    // Somebody new there has to wait; who was here before does not; nor does anybody elsewhere.
-    assert!(budget.charge(&ask(1, "tel:+881600123456", 1, false), true, at(1_000_000)).is_err());
-    assert_eq!(budget.charge(&ask(1, "tel:+881600123456", 1, true), true, at(1_000_000)), Ok(()));
-    assert_eq!(budget.charge(&ask(2, "tel:+4915112345642", 2, false), true, at(1_000_000)), Ok(()));
-    // The hour after it is still remembered, the one after that no more.
-    assert!(budget.charge(&ask(1, "tel:+881600123456", 1, false), true, at(HOUR_MS)).is_err());
-    assert_eq!(budget.charge(&ask(1, "tel:+881600123456", 1, false), true, at(2 * HOUR_MS)), Ok(()));
+    // Ten minutes, until the breaker sees it; then two for each network in an hour.
+    assert!((300..=480).contains(&sent[0]) && sent[1] <= 2 * 4 * 2, "{sent:?}");
+    // Who was here before does not wait; nor does anybody elsewhere.
+    let now = at(7_199_000);
+    assert!(budget.charge(&attacker(1, 1, "tel:+881600123456"), true, now).is_err());
+    assert!(budget.charge(&newcomer(9, "tel:+881600123456"), true, now).is_ok());
+    assert!(budget.charge(&ask(1, "tel:+881600123456", 1, true), true, now).is_ok());
+    assert!(budget.charge(&newcomer(1, "tel:+4915112345642"), true, now).is_ok());
 }
 
 #[test]
 fn a_range_whose_people_enter_their_codes_stays_open() {
     let mut budget = Budget::new(Limits { range_hour: 1000, range_day: 1000, ..Limits::default() });
     for i in 0..200u32 {
-        let person = ask(i as u8, &format!("tel:+491511234{i:04}"), 0, false);
-        assert_eq!(budget.charge(&person, true, at(0)), Ok(()), "{i}");
+        let now = at(u64::from(i) * 10_000);
+        let person = attacker(i % 20, i, &format!("tel:+491511234{i:04}"));
+        let paid = budget.charge(&person, true, now).unwrap_or_else(|e| panic!("{i}: {e}"));
         if i % 3 == 0 {
-            budget.completed(&person, at(0));
+            budget.completed(&[paid], now);
         }
     }
 }
 
 #[test]
 fn a_share_is_kept_for_those_who_return() {
-    let limits = Limits { total_hour: 10, breaker_percent: 0, reserve_percent: 30, ..Limits::default() };
+    let limits = Limits { total_hour: 10, narrow_networks: 0, reserve_percent: 30, ..Limits::default() };
     let mut budget = Budget::new(limits);
-    let mail = |i: u8, returning| ask(i, &format!("mailto:person{i:03}@post.example"), i, returning);
+    let mail = |i: u8, returning| {
+        from(ask(i, &format!("mailto:person{i:03}@post.example"), i, returning), &format!("198.{i}.0.1"))
+    };
     let fits = |budget: &mut Budget, range: std::ops::Range<u8>, returning| {
         range.filter(|i| budget.charge(&mail(*i, returning), true, at(5)).is_ok()).count()
     };
     assert_eq!(fits(&mut budget, 0..20, false), 7);
     assert_eq!(fits(&mut budget, 20..40, true), 3);
     // Phone numbers have a total of their own.
-    assert_eq!(budget.charge(&ask(99, "tel:+4915112345642", 1, false), true, at(5)), Ok(()));
+    assert!(budget.charge(&ask(99, "tel:+4915112345642", 1, false), true, at(5)).is_ok());
 }
 
 #[test]
@@ -113,68 +299,143 @@ fn contradictions_are_refused() {
     assert_eq!(Limits::default().check(), Ok(()));
     for bad in [
         Limits { csi_hour: 11, ..Limits::default() },
-        Limits { total_day: TOTAL_DAY_MAX + 1, ..Limits::default() },
+        Limits { bill_day: BILL_DAY_MAX + 1, ..Limits::default() },
+        Limits { narrow_networks: NARROW_NETWORKS_MAX + 1, ..Limits::default() },
         Limits { reserve_percent: 91, ..Limits::default() },
         Limits { breaker_percent: 101, ..Limits::default() },
     ] {
         assert!(bad.check().is_err(), "{bad:?}");
     }
+    // The bill is not what closes first.
+    let l = Limits::default();
+    assert!(u64::from(l.bill_hour) * 8 / 10 >= u64::from(l.total_hour) * 8 / 10 + 2 * u64::from(l.narrow_networks));
 }
 
-/// Every code ever sent, and every challenge ever started or ended well: counted again for each question.
+struct Sent {
+    paid: Paid,
+    is_entered: bool,
+}
+
+/// Every code ever sent, and every challenge ever over or ended well: counted again for each question.
 #[derive(Default)]
 struct Naive {
-    sent: Vec<(u64, Ask)>,
+    sent: Vec<Sent>,
+    /// When their time is over.
     started: Vec<(u64, Ask)>,
     completed: Vec<(u64, Ask)>,
 }
 
+fn area(group: usize, ask: &Ask) -> Option<u64> {
+    match group {
+        0 => Some(u64::from(ask.prefix.is_some())),
+        1 => ask.prefix.map(|p| u64::from(p.country)),
+        _ => ask.prefix.map(|p| p.range),
+    }
+}
+
 impl Naive {
-    fn allows(&self, limits: &Limits, ask: &Ask, now: u64) -> bool {
-        let same = |of: &dyn Fn(&Ask) -> bool, window: u64| {
-            self.sent.iter().filter(|(t, a)| t / window == now / window && of(a)).count() as u64
+    /// Unfinished and entered codes of a window that are like this.
+    fn count(&self, now: u64, window: u64, is_like: &dyn Fn(&Paid) -> bool) -> (u64, u64) {
+        let like = self.sent.iter().filter(|s| s.paid.at.get() / window == now / window && is_like(&s.paid));
+        let (entered, unfinished): (Vec<&Sent>, Vec<&Sent>) = like.partition(|s| s.is_entered);
+        (unfinished.len() as u64, entered.len() as u64)
+    }
+
+    fn shared(&self, l: &Limits, ask: &Ask, now: u64, group: usize, limit: (u32, u32), over_min: u32) -> bool {
+        let hour = now / HOUR_MS;
+        let like = |a: &Ask| area(group, a) == area(group, ask);
+        let recent = |list: &[(u64, Ask)]| {
+            let recent = list.iter().filter(|(t, a)| *t <= now && t / HOUR_MS + 1 >= hour && !a.returning && like(a));
+            recent.count() as u64
         };
-        let room = |of: &dyn Fn(&Ask) -> bool, hour: u32, day: u32, keep: u8| {
-            let keep = if ask.returning { 0 } else { u64::from(keep) };
-            let most = |limit: u32| u64::from(limit) * (100 - keep) / 100;
-            same(of, HOUR_MS) < most(hour) && same(of, DAY_MS) < most(day)
-        };
-        let (l, keep) = (limits, limits.reserve_percent);
-        let own: &dyn Fn(&Ask) -> bool =
-            if ask.returning { &|a| a.returning && a.key == ask.key } else { &|a| !a.returning && a.csi == ask.csi };
-        let country = |a: &Ask| a.prefix.map(|p| p.country) == ask.prefix.map(|p| p.country);
-        let range = |a: &Ask| a.prefix.map(|p| p.range) == ask.prefix.map(|p| p.range);
-        let open = |of: &dyn Fn(&Ask) -> bool, least: u32| {
-            let hour = now / HOUR_MS;
-            let count = |list: &[(u64, Ask)]| {
-                list.iter().filter(|(t, a)| (t / HOUR_MS + 1 >= hour) && !a.returning && of(a)).count() as u64
+        let (over, completed) = (recent(&self.started), recent(&self.completed));
+        let tripped = group > 0
+            && !ask.returning
+            && over >= u64::from(over_min)
+            && completed * 100 < over * u64::from(l.breaker_percent);
+        let network = prefix::Prefix::network(ask.address);
+        [(HOUR_MS, limit.0), (DAY_MS, limit.1)].into_iter().all(|(window, limit)| {
+            let limit = u64::from(limit - limit * u32::from(l.reserve_percent) / 100);
+            let (unfinished, entered) = self.count(now, window, &|p| !p.kept && like(&p.ask));
+            let of = |n: prefix::Prefix| {
+                self.count(now, window, &|p| !p.kept && like(&p.ask) && prefix::Prefix::network(p.ask.address) == n)
             };
-            let (started, completed) = (count(&self.started), count(&self.completed));
-            started < u64::from(least) || completed * 100 >= started * u64::from(l.breaker_percent)
+            let networks: std::collections::BTreeSet<_> =
+                self.sent.iter().map(|s| prefix::Prefix::network(s.paid.ask.address)).collect();
+            let in_use = networks.into_iter().filter(|n| of(*n).0 > 0).count() as u64;
+            let (mine, mine_entered) = of(network);
+            let wide = !tripped && unfinished * 10 + entered + mine * 10 < limit * 10;
+            let narrow = (mine > 0 || in_use < u64::from(l.narrow_networks)) && mine < 2 + mine_entered;
+            limit > 0 && (wide || narrow)
+        })
+    }
+
+    /// Whether a code is sent, and if so, whether it takes of what is kept.
+    fn allows(&self, l: &Limits, ask: &Ask, now: u64) -> Option<bool> {
+        let every = |is_like: &dyn Fn(&Paid) -> bool, hour: u32, day: u32| {
+            let room = |window: u64, limit: u32| {
+                let (unfinished, entered) = self.count(now, window, is_like);
+                unfinished + entered < u64::from(limit)
+            };
+            room(HOUR_MS, hour) && room(DAY_MS, day)
         };
-        let number = ask.prefix.is_none()
-            || (room(&country, l.country_hour, l.country_day, keep)
-                && room(&range, l.range_hour, l.range_day, keep)
-                && (ask.returning || (open(&range, l.breaker_range_min) && open(&country, l.breaker_country_min))));
-        number
-            && room(&|a| a.address == ask.address, l.address_hour, l.address_day, 0)
-            && room(own, l.csi_hour, l.csi_day, 0)
-            && room(&|a| a.prefix.is_some() == ask.prefix.is_some(), l.total_hour, l.total_day, keep)
+        let weighed = |of: fn(IpAddr) -> prefix::Prefix, times: u32| {
+            let room = |window: u64, limit: u32| {
+                let (unfinished, entered) = self.count(now, window, &|p| of(p.ask.address) == of(ask.address));
+                unfinished * 10 + entered < u64::from(limit * times) * 10
+            };
+            room(HOUR_MS, l.address_hour) && room(DAY_MS, l.address_day)
+        };
+        let groups =
+            [(l.total_hour, l.total_day), (l.country_hour, l.country_day), (l.range_hour, l.range_day)].into_iter();
+        let groups: Vec<(usize, (u32, u32))> = groups.enumerate().filter(|(g, _)| area(*g, ask).is_some()).collect();
+        let reserve = |n: u32| n * u32::from(l.reserve_percent) / 100;
+        let kept = ask.returning
+            && groups.iter().all(|(g, limit)| {
+                let like = |p: &Paid| p.kept && area(*g, &p.ask) == area(*g, ask);
+                every(&like, reserve(limit.0), reserve(limit.1))
+            });
+        let min = [0, l.breaker_country_min, l.breaker_range_min];
+        let shared = kept || groups.iter().all(|(g, limit)| self.shared(l, ask, now, *g, *limit, min[*g]));
+        let site = |a: IpAddr| prefix::Prefix::site(a);
+        let strangers = |p: &Paid| !p.ask.returning && p.ask.csi == ask.csi;
+        let part = |n: u32| (n * 2 / 5).max(n.min(1));
+        let own = if ask.returning {
+            every(&|p| p.ask.returning && p.ask.key == ask.key, l.csi_hour, l.csi_day)
+        } else {
+            every(&strangers, l.csi_hour, l.csi_day)
+                && every(
+                    &|p| strangers(p) && site(p.ask.address) == site(ask.address),
+                    part(l.csi_hour),
+                    part(l.csi_day),
+                )
+        };
+        let to_phone = |p: &Paid| p.ask.prefix.is_some() == ask.prefix.is_some();
+        let bill = |n: u32| if ask.returning { n } else { n - reserve(n) };
+        let is_sent = shared
+            && own
+            && weighed(prefix::Prefix::host, 1)
+            && weighed(prefix::Prefix::network, 2)
+            && every(&to_phone, bill(l.bill_hour), bill(l.bill_day));
+        is_sent.then_some(kept)
     }
 }
 
 fn small_limits() -> Limits {
     Limits {
-        address_hour: 3,
-        address_day: 8,
-        csi_hour: 2,
-        csi_day: 5,
-        range_hour: 4,
-        range_day: 9,
-        country_hour: 6,
+        address_hour: 4,
+        address_day: 9,
+        csi_hour: 3,
+        csi_day: 7,
+        range_hour: 5,
+        range_day: 10,
+        country_hour: 7,
         country_day: 14,
-        total_hour: 8,
+        total_hour: 9,
         total_day: 20,
+        narrow_networks: 2,
+        bill_hour: 12,
+        bill_day: 30,
         reserve_percent: 25,
         breaker_percent: 40,
         breaker_range_min: 3,
@@ -191,29 +452,55 @@ const NUMBERS: [&str; 6] = [
     "mailto:person002@post.example",
 ];
 
+enum Happened {
+    Charged(Paid, bool),
+    Completed(Paid, u64),
+}
+
 proptest! {
     #[test]
-    fn the_budget_and_a_naive_model_agree(
-        steps in prop::collection::vec((0u64..2_000_000, 0u8..4, 0usize..6, 0u8..3, any::<bool>(), 0u8..4), 1..200),
+    fn the_budget_and_a_naive_model_agree_and_so_does_one_that_is_told_what_happened(
+        steps in prop::collection::vec((0u64..2_000_000, 0u8..6, 0usize..6, 0u8..3, any::<bool>(), 0u8..5), 1..200),
     ) {
-        let (limits, mut now) = (small_limits(), 0);
+        let (limits, mut now, mut happened) = (small_limits(), 0, vec![]);
         let (mut budget, mut naive) = (Budget::new(limits.clone()), Naive::default());
+        let wish = |address: u8, number: usize, key: u8, returning| {
+            let ask = ask(0, NUMBERS[number], key * 10 + number as u8, returning);
+            from(ask, &format!("192.0.{}.{address}", address / 2))
+        };
         for (later, address, number, key, returning, what) in steps {
             now += later;
-            let ask = ask(address, NUMBERS[number], key * 10 + number as u8, returning);
-            if what == 3 {
-                budget.completed(&ask, at(now));
-                naive.completed.push((now, ask));
+            if what >= 3 {
+                let is_open = |s: &Sent| !s.is_entered && s.paid.at.get() + CHALLENGE_MS > now;
+                let Some(sent) = naive.sent.iter_mut().rev().find(|s| is_open(s)) else { continue };
+                sent.is_entered = true;
+                budget.completed(std::slice::from_ref(&sent.paid), at(now));
+                happened.push(Happened::Completed(sent.paid.clone(), now));
+                naive.completed.push((now, sent.paid.ask.clone()));
                 continue;
             }
+            let ask = wish(address, number, key, returning);
             let (is_first, allowed) = (what > 0, naive.allows(&limits, &ask, now));
-            prop_assert_eq!(budget.charge(&ask, is_first, at(now)).is_ok(), allowed);
-            if allowed {
+            let charged = budget.charge(&ask, is_first, at(now));
+            prop_assert_eq!(charged.as_ref().ok().map(|p| p.kept), allowed);
+            if let Ok(paid) = charged {
                 if is_first {
-                    naive.started.push((now, ask.clone()));
+                    naive.started.push((now + CHALLENGE_MS, ask));
                 }
-                naive.sent.push((now, ask));
+                happened.push(Happened::Charged(paid.clone(), is_first));
+                naive.sent.push(Sent { paid, is_entered: false });
             }
+        }
+        let mut again = Budget::new(limits);
+        for event in &happened {
+            match event {
+                Happened::Charged(paid, is_first) => again.put(paid, *is_first),
+                Happened::Completed(paid, now) => again.completed(std::slice::from_ref(paid), at(*now)),
+            }
+        }
+        for (address, number) in (0..6).flat_map(|a| (0..6).map(move |n| (a, n))) {
+            let ask = wish(address, number, 0, number % 2 == 0);
+            prop_assert_eq!(again.charge(&ask, true, at(now)), budget.charge(&ask, true, at(now)));
         }
     }
 }

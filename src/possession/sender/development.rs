@@ -53,7 +53,7 @@ impl Folder {
 impl Sender for Folder {
     fn deliver<'a>(&'a self, message: &'a Message) -> Delivery<'a> {
         let written = fs::write(self.path(&message.id), &message.code);
-        let failed = |_| SenderError { sender: "folder", what: "the file could not be written" };
+        let failed = |_| SenderError { sender: "folder", what: "the file could not be written", is_final: true };
         Box::pin(std::future::ready(written.map_err(failed)))
     }
 

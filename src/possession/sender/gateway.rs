@@ -11,8 +11,8 @@
 //! ```
 //!
 //! The headers are those of Standard Webhooks; the key is the 32 bytes in the key file. Any 2xx means taken. No connection, no
-//! answer in time, 408, 429 and 5xx are tried again, with a wait that doubles and for as long as the code works; anything else
-//! is final.
+//! answer in time, 408, 429 and 5xx are tried again for as long as the code works ([`crate::possession::outbox`]); anything else is
+//! final.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -34,12 +34,6 @@ use crate::possession::message;
 const TIMEOUT_MS_DEFAULT: u32 = 10_000;
 /// Longest that may be configured: a code works for ten minutes.
 const TIMEOUT_MS_MAX: u32 = 60_000;
-/// Times that a message is handed over unless said otherwise.
-const TRIES_DEFAULT: u32 = 4;
-/// Most tries that may be configured.
-const TRIES_MAX: u32 = 10;
-/// Wait before the second try; it doubles.
-const BACKOFF_MS: u64 = 500;
 /// Most bytes of the gateway's answer, which is not read further than its status.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -54,17 +48,10 @@ pub struct GatewayFile {
     /// Longest that one answer may take, milliseconds. Default 10000.
     #[serde(default = "timeout_default")]
     pub timeout_ms: u32,
-    /// Times that a message is handed over before it is given up. Default 4.
-    #[serde(default = "tries_default")]
-    pub tries: u32,
 }
 
 fn timeout_default() -> u32 {
     TIMEOUT_MS_DEFAULT
-}
-
-fn tries_default() -> u32 {
-    TRIES_DEFAULT
 }
 
 impl GatewayFile {
@@ -76,8 +63,8 @@ impl GatewayFile {
         if !is_https_or_loopback(&self.url) {
             return Err("gateway: url is https, or http to a loopback address".to_owned());
         }
-        if !(1..=TIMEOUT_MS_MAX).contains(&self.timeout_ms) || !(1..=TRIES_MAX).contains(&self.tries) {
-            return Err(format!("gateway: timeout_ms is 1 to {TIMEOUT_MS_MAX}, tries 1 to {TRIES_MAX}"));
+        if !(1..=TIMEOUT_MS_MAX).contains(&self.timeout_ms) {
+            return Err(format!("gateway: timeout_ms is 1 to {TIMEOUT_MS_MAX}"));
         }
         Ok(())
     }
@@ -124,26 +111,20 @@ impl Gateway {
     }
 
     async fn hand_over(&self, m: &Message) -> Result<(), SenderError> {
-        let failed = |what| SenderError { sender: "gateway", what };
-        let to = m.to.expose().strip_prefix("tel:").ok_or_else(|| failed("not a phone number"))?;
+        let failed = |what, is_final| SenderError { sender: "gateway", what, is_final };
+        if m.expiry <= self.clock.now() {
+            return Err(failed("the gateway was too slow for the code to work still", true));
+        }
+        let to = m.to.expose().strip_prefix("tel:").ok_or_else(|| failed("not a phone number", true))?;
         let text = if m.channel == Channel::Voice { message::voice(m) } else { message::sms(m) };
         let body = serde_json::to_vec(&Posted { to, channel: m.channel, text });
-        let body = body.map_err(|_| failed("the message cannot be written as JSON"))?;
+        let body = body.map_err(|_| failed("the message cannot be written as JSON", true))?;
         let id = format!("{}-{}", HEXLOWER.encode(&m.id), m.send);
-        let mut wait_ms = BACKOFF_MS;
-        for attempt in 1..=self.file.tries {
-            match self.post(&id, &body).await {
-                Some(200..=299) => return Ok(()),
-                None | Some(408 | 429 | 500..=599) => {}
-                Some(_) => return Err(failed("the gateway refuses the message")),
-            }
-            if attempt == self.file.tries || m.expiry <= self.clock.now().plus_ms(wait_ms) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            wait_ms *= 2;
+        match self.post(&id, &body).await {
+            Some(200..=299) => Ok(()),
+            None | Some(408 | 429 | 500..=599) => Err(failed("the gateway takes no message now", false)),
+            Some(_) => Err(failed("the gateway refuses the message", true)),
         }
-        Err(failed("the gateway takes no message now"))
     }
 
     /// One try: the status, `None` if there is no answer.

@@ -94,6 +94,8 @@ pub struct SenderError {
     pub sender: &'static str,
     /// What happened; never what a server said.
     pub what: &'static str,
+    /// Whether another try is useless.
+    pub is_final: bool,
 }
 
 /// A delivery.
@@ -101,7 +103,7 @@ pub type Delivery<'a> = Pin<Box<dyn Future<Output = Result<(), SenderError>> + S
 
 /// Delivers codes.
 pub trait Sender: Send + Sync {
-    /// Delivers a code to whoever holds the CSI.
+    /// Delivers a code to whoever holds the CSI: one try.
     fn deliver<'a>(&'a self, message: &'a Message) -> Delivery<'a>;
 
     /// How possession is shown by a code that comes this way.

@@ -1,7 +1,7 @@
 //! Codes and links by e-mail, through a relay that speaks SMTP.
 //!
 //! TLS from the first byte, or STARTTLS which must succeed; plain only to a relay on this machine. A relay that does not take
-//! a mail for a moment is asked again a few times, for as long as the code works; what it has taken is its affair.
+//! a mail now is asked again for as long as the code works ([`crate::possession::outbox`]); what it has taken is its affair.
 
 use std::{
     net::IpAddr,
@@ -32,10 +32,6 @@ const COMMAND_S_MAX: u64 = 20;
 const CONNECTIONS_MAX: usize = 16;
 /// What a certificate in PEM begins with.
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";
-/// Times that a mail is handed to the relay.
-const TRIES_MAX: u32 = 3;
-/// Wait before the second try; it doubles.
-const BACKOFF_MS: u64 = 2000;
 
 /// How the connection to the relay is kept to oneself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,30 +140,18 @@ impl Smtp {
     }
 
     async fn hand_over(&self, m: &Message) -> Result<(), SenderError> {
-        let failed = |what| SenderError { sender: "smtp", what };
-        let mail = self.compose(m).ok_or_else(|| failed("the address is none that mail can go to"))?;
-        let mut wait_ms = BACKOFF_MS;
-        for attempt in 1.. {
-            let sent = {
-                let _connection = self.connections.acquire().await;
-                if m.expiry <= self.clock.now() {
-                    return Err(failed("the relay was too slow for the code to work still"));
-                }
-                self.transport.send(mail.clone()).await
-            };
-            // The relay's words often repeat the address: only their kind is told.
-            let Err(error) = sent else { return Ok(()) };
-            if error.is_permanent() || error.is_client() {
-                return Err(failed("the relay refuses the mail"));
-            }
-            if attempt >= TRIES_MAX || m.expiry <= self.clock.now().plus_ms(wait_ms) {
-                let what = if error.is_tls() { "no TLS with the relay" } else { "the relay takes no mail now" };
-                return Err(failed(what));
-            }
-            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-            wait_ms *= 2;
+        let failed = |what, is_final| SenderError { sender: "smtp", what, is_final };
+        let mail = self.compose(m).ok_or_else(|| failed("the address is none that mail can go to", true))?;
+        let _connection = self.connections.acquire().await;
+        if m.expiry <= self.clock.now() {
+            return Err(failed("the relay was too slow for the code to work still", true));
         }
-        Err(failed("the relay takes no mail now"))
+        // The relay's words often repeat the address: only their kind is told.
+        self.transport.send(mail).await.map(drop).map_err(|error| match error {
+            e if e.is_permanent() || e.is_client() => failed("the relay refuses the mail", true),
+            e if e.is_tls() => failed("no TLS with the relay", false),
+            _ => failed("the relay takes no mail now", false),
+        })
     }
 }
 

@@ -1,0 +1,371 @@
+//! What survives a restart: open challenges, and what was sent, in `challenges.redb` of the data folder.
+//!
+//! ```text
+//! challenges   id[16]       -> nonce[24] | XChaCha20-Poly1305(JSON of `Kept`), until the challenge is over
+//! codes        uint64       -> nonce[24] | XChaCha20-Poly1305(JSON of `Event`), in the order in which they happened, for a day
+//! ```
+//!
+//! No code and no link's secret is in it. What is sealed is sealed under a key that the prover's key makes, with table and row as associated
+//! data: whoever has the folder without that key learns how many challenges there were, and no more.
+//!
+//! **One commit for many.** A thread of its own writes what has come in meanwhile in one commit, which is on the disk when it returns; so
+//! a flood costs as many commits as one person. What the disk does not take is an error to whoever waits for it. The database is
+//! then opened anew for the next write, so that it goes on when there is room again.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread::JoinHandle,
+};
+
+use chacha20poly1305::{
+    KeyInit, XChaCha20Poly1305, XNonce,
+    aead::{Aead, Payload},
+};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::sync::oneshot;
+use waymark_log::time::UnixMillis;
+use waymark_runtime::{
+    database::{begin_write, builder},
+    random,
+};
+use zeroize::Zeroizing;
+
+use super::{ChallengeId, budget::Paid, sender::Channel};
+
+const CHALLENGES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("challenges");
+const CODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("codes");
+/// The file.
+const FILE: &str = "challenges.redb";
+/// How long what was sent is kept: the longest limit counts a day. Then addresses are forgotten, too.
+const KEPT_MS: u64 = 24 * 3_600_000;
+/// Most writes that share one commit, some 1 KiB each.
+const SHARED_MAX: usize = 1024;
+/// Most rows that one write removes of what is too old: the rest goes with the next ones.
+const FORGOTTEN_MAX: usize = 4096;
+
+/// An open challenge, as it is kept.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Kept {
+    /// The identifier.
+    pub csi: String,
+    /// The key that claims it.
+    pub recipient: [u8; 32],
+    /// In which tenure.
+    pub tenure: u32,
+    /// For control; else for viewing.
+    pub is_control: bool,
+    /// The way that its codes take.
+    pub channel: Channel,
+    /// The codes that were charged.
+    pub codes: Vec<Paid>,
+    /// Until when it works.
+    #[serde(with = "super::millis")]
+    pub expiry: UnixMillis,
+    /// Sends left.
+    pub sends_left: u8,
+    /// Checks left.
+    pub checks_left: u8,
+    /// Its link was opened.
+    pub is_approved: bool,
+    /// Its latest code has been taken by whoever brings it.
+    pub is_delivered: bool,
+    /// It sends nothing: a message is to come.
+    pub is_incoming: bool,
+}
+
+/// What the budget counts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// A code was charged.
+    Charged {
+        /// Which.
+        paid: Paid,
+        /// Not for another send of the same challenge.
+        is_first: bool,
+    },
+    /// A challenge ended well.
+    Completed {
+        /// For which these were charged.
+        codes: Vec<Paid>,
+        /// When.
+        #[serde(with = "super::millis")]
+        at: UnixMillis,
+    },
+    /// Nothing happened, but time went by. Not kept.
+    Swept {
+        /// The time.
+        #[serde(with = "super::millis")]
+        at: UnixMillis,
+    },
+}
+
+impl Event {
+    fn at(&self) -> UnixMillis {
+        match self {
+            Self::Charged { paid, .. } => paid.at,
+            Self::Completed { at, .. } | Self::Swept { at } => *at,
+        }
+    }
+}
+
+/// A change of an open challenge.
+pub enum Op {
+    /// It stands like this now.
+    Keep(ChallengeId, Box<Kept>),
+    /// It is over.
+    Drop(ChallengeId),
+}
+
+/// What an earlier program has kept.
+#[derive(Default)]
+pub struct Replay {
+    /// Challenges, some of which may be over.
+    pub challenges: BTreeMap<ChallengeId, Kept>,
+    /// What was sent, in order.
+    pub events: Vec<Event>,
+}
+
+/// The disk did not take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotWritten;
+
+/// A write that is on its way to the disk.
+pub struct Written(Option<oneshot::Receiver<Result<(), NotWritten>>>);
+
+impl Written {
+    /// Waits until it is there.
+    ///
+    /// # Errors
+    /// [`NotWritten`].
+    pub async fn wait(self) -> Result<(), NotWritten> {
+        match self.0 {
+            None => Ok(()),
+            Some(answer) => answer.await.unwrap_or(Err(NotWritten)),
+        }
+    }
+}
+
+struct Wish {
+    ops: Vec<Op>,
+    event: Option<Event>,
+    answer: oneshot::Sender<Result<(), NotWritten>>,
+}
+
+/// Writes. Dropping it ends when what was given to it is written.
+pub struct Journal {
+    wishes: Option<Sender<Wish>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Journal {
+    /// Opens or makes the database in a folder, and reads what is in it. `seed` makes the key that it is sealed with.
+    ///
+    /// # Errors
+    /// If it cannot be opened, with its path.
+    pub fn open(folder: &Path, seed: &[u8; 32], now: UnixMillis) -> io::Result<(Self, Replay)> {
+        let path = folder.join(FILE);
+        let key = Zeroizing::new(blake3::derive_key("waymark 2026 challenge sealing", seed));
+        let mut store = Store { cipher: XChaCha20Poly1305::new((&*key).into()), path, database: None, next: 0 };
+        let replay = store.read(now).map_err(|e| {
+            let what = "Is another program running on this folder? Without the file, open challenges are over and budgets begin again.";
+            io::Error::other(format!("{}: {e}. {what}", store.path.display()))
+        })?;
+        let (wishes, incoming) = channel();
+        let writer =
+            std::thread::Builder::new().name("challenges".to_owned()).spawn(move || write(store, &incoming))?;
+        Ok((Self { wishes: Some(wishes), writer: Some(writer) }, replay))
+    }
+
+    /// Gives changes to the writer, who keeps their order. Nothing to write is written at once.
+    pub fn write(&self, ops: Vec<Op>, event: Option<Event>) -> Written {
+        if ops.is_empty() && event.is_none() {
+            return Written(None);
+        }
+        let (answer, answered) = oneshot::channel();
+        if let Some(wishes) = &self.wishes {
+            // A writer that is gone answers nobody, which is an error to whoever waits.
+            let _ = wishes.send(Wish { ops, event, answer });
+        }
+        Written(Some(answered))
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.wishes = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+fn write(mut store: Store, incoming: &Receiver<Wish>) {
+    while let Ok(first) = incoming.recv() {
+        let mut wishes = vec![first];
+        wishes.extend(incoming.try_iter().take(SHARED_MAX - 1));
+        let written = store.commit(&wishes).map_err(|error| {
+            tracing::error!(%error, "challenges.redb: challenges and budgets are not on the disk");
+            // What has failed once refuses everything until it is opened again.
+            store.database = None;
+            NotWritten
+        });
+        for wish in wishes {
+            let _ = wish.answer.send(written);
+        }
+    }
+}
+
+type Fault = Box<dyn std::error::Error + Send + Sync>;
+
+struct Store {
+    cipher: XChaCha20Poly1305,
+    path: PathBuf,
+    database: Option<Database>,
+    /// The next row of `codes`.
+    next: u64,
+}
+
+impl Store {
+    fn database(&mut self) -> Result<&Database, Fault> {
+        if self.database.is_none() {
+            self.database = Some(builder().create(&self.path)?);
+        }
+        self.database.as_ref().ok_or_else(|| "not open".into())
+    }
+
+    fn commit(&mut self, wishes: &[Wish]) -> Result<(), Fault> {
+        let mut next = self.next;
+        let write = begin_write(self.database()?)?;
+        {
+            let (mut challenges, mut codes) = (write.open_table(CHALLENGES)?, write.open_table(CODES)?);
+            for Wish { ops, event, .. } in wishes {
+                for op in ops {
+                    match op {
+                        Op::Keep(id, kept) => drop(challenges.insert(&id[..], &self.seal(id, kept)?[..])?),
+                        Op::Drop(id) => drop(challenges.remove(&id[..])?),
+                    }
+                }
+                if let Some(event) = event {
+                    self.forget(&mut codes, event.at())?;
+                    if !matches!(event, Event::Swept { .. }) {
+                        codes.insert(next, &self.seal(&next.to_be_bytes(), event)?[..])?;
+                        next += 1;
+                    }
+                }
+            }
+        }
+        write.commit()?;
+        self.next = next;
+        Ok(())
+    }
+
+    /// Removes what no longer counts, from the oldest on.
+    fn forget(&self, codes: &mut redb::Table<'_, u64, &[u8]>, now: UnixMillis) -> Result<(), Fault> {
+        for _ in 0..FORGOTTEN_MAX {
+            let Some((row, sealed)) = codes.first()?.map(|(row, sealed)| (row.value(), sealed.value().to_vec())) else {
+                break;
+            };
+            let event: Option<Event> = self.open(&row.to_be_bytes(), &sealed);
+            if event.is_some_and(|e| now.since(e.at()) < KEPT_MS) {
+                break;
+            }
+            codes.remove(row)?;
+        }
+        Ok(())
+    }
+
+    /// Reads everything. What was sealed under another key, or is damaged, does not count.
+    fn read(&mut self, now: UnixMillis) -> Result<Replay, Fault> {
+        let write = begin_write(self.database()?)?;
+        self.forget(&mut write.open_table(CODES)?, now)?;
+        write.open_table(CHALLENGES)?;
+        write.commit()?;
+        let (mut replay, mut unread, mut next) = (Replay::default(), 0, 0);
+        let read = self.database()?.begin_read()?;
+        for item in read.open_table(CHALLENGES)?.iter()? {
+            let (id, sealed) = item?;
+            match id.value().try_into().ok().and_then(|id: ChallengeId| Some((id, self.open(&id, sealed.value())?))) {
+                Some((id, kept)) => drop(replay.challenges.insert(id, kept)),
+                None => unread += 1,
+            }
+        }
+        for item in read.open_table(CODES)?.iter()? {
+            let (row, sealed) = item?;
+            next = row.value() + 1;
+            match self.open(&row.value().to_be_bytes(), sealed.value()) {
+                Some(event) => replay.events.push(event),
+                None => unread += 1,
+            }
+        }
+        if unread > 0 {
+            tracing::warn!(unread, "challenges.redb has rows that this prover's key does not open; they do not count");
+        }
+        self.next = next;
+        Ok(replay)
+    }
+
+    fn seal(&self, row: &[u8], value: &impl Serialize) -> Result<Vec<u8>, Fault> {
+        let (nonce, text) = (random::bytes::<24>(), Zeroizing::new(serde_json::to_vec(value)?));
+        let payload = Payload { msg: &text, aad: row };
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| "cannot be sealed")?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    fn open<T: DeserializeOwned>(&self, row: &[u8], sealed: &[u8]) -> Option<T> {
+        let (nonce, sealed) = sealed.split_first_chunk::<24>()?;
+        let text = self.cipher.decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: row }).ok()?;
+        serde_json::from_slice(&Zeroizing::new(text)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_written_is_read_again_and_nobody_else_reads_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = UnixMillis::new(1000);
+        let kept = Kept {
+            csi: "tel:+4915112345642".to_owned(),
+            recipient: [2; 32],
+            tenure: 3,
+            is_control: true,
+            channel: Channel::Sms,
+            codes: vec![],
+            expiry: at,
+            sends_left: 4,
+            checks_left: 5,
+            is_approved: false,
+            is_delivered: false,
+            is_incoming: false,
+        };
+        let (journal, replay) = Journal::open(folder.path(), &[1; 32], at).unwrap();
+        assert!(replay.challenges.is_empty() && replay.events.is_empty());
+        assert!(Journal::open(folder.path(), &[1; 32], at).is_err(), "one program at a time");
+        let completed = |at| Some(Event::Completed { codes: vec![], at });
+        let keep = |id| vec![Op::Keep(id, Box::new(kept.clone()))];
+        let all = [
+            journal.write(keep([1; 16]), completed(at)),
+            journal.write(keep([2; 16]), completed(at.plus_ms(1))),
+            journal.write(vec![Op::Drop([1; 16])], None),
+        ];
+        for written in all {
+            assert_eq!(written.wait().await, Ok(()));
+        }
+        drop(journal);
+        let bytes = std::fs::read(folder.path().join(FILE)).unwrap();
+        assert!(!bytes.windows(6).any(|w| w == b"491511"));
+        let open = |seed, at| Journal::open(folder.path(), &[seed; 32], at).unwrap().1;
+        let replay = open(1, at);
+        assert_eq!((replay.challenges.len(), replay.events.len()), (1, 2));
+        assert_eq!(replay.challenges[&[2; 16]].csi, kept.csi);
+        // A day later, what was sent is forgotten. Under another key, nothing can be read.
+        assert_eq!(open(1, at.plus_ms(KEPT_MS)).events.len(), 1);
+        assert_eq!(open(2, at).challenges.len(), 0);
+    }
+}
