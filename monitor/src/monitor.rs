@@ -114,7 +114,8 @@ async fn pass_one(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
         Err(e @ (PassError::Store(_) | PassError::Panicked | PassError::Failed)) => return Err(e),
         Ok(()) | Err(PassError::Read(_) | PassError::Unmet | PassError::Contradicted) => {}
     }
-    hub.work(log, |state, desk| Ok(state.tick(desk)?)).await
+    while hub.work(log, |state, desk| Ok(state.tick(desk)?)).await? {}
+    Ok(())
 }
 
 impl Running {
@@ -133,9 +134,13 @@ impl Running {
         self.hub.status()
     }
 
-    /// Every alert so far, oldest first.
-    pub fn alerts(&self) -> Vec<AlertRecord> {
-        self.hub.reports.alerts(0, usize::MAX)
+    /// Every alert that is kept, oldest first, of all lists: for whoever runs the monitor inside a program. Over HTTP each
+    /// holder gets those of his own list.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn alerts(&self) -> Result<Vec<AlertRecord>, StoreError> {
+        self.hub.store.alerts(0, usize::MAX)
     }
 
     /// Waits until there may be something to tell.
@@ -143,10 +148,13 @@ impl Running {
         self.hub.reports.arrived.notified().await;
     }
 
-    /// What was not told yet: notices once, alerts and findings until [`Running::set_told`]. Whoever tells them may do so
-    /// twice if he stops in between; the number of each stays the same.
-    pub fn untold(&self) -> Vec<News> {
-        self.hub.reports.untold()
+    /// Some of what was not told yet, in the order of the numbers: notices once, alerts and findings until
+    /// [`Running::set_told`]. Whoever tells them may do so twice if he stops in between; the number of each stays the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn untold(&self) -> Result<Vec<News>, StoreError> {
+        self.hub.reports.untold(&self.hub.store)
     }
 
     /// The alerts and findings up to this number were told.
