@@ -14,6 +14,8 @@
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken
 //! visible_mappings = 8            # most mappings of one identifier that everybody sees; at most 32
+//! trusted_proxies = []            # address ranges such as ["127.0.0.1", "::1"]: connections from there carry requests of others
+//! # proxy_header = "X-Forwarded-For"   # in which those proxies name the client's address; not without trusted_proxies
 //!
 //! [[csip]]                        # optional: who issues identifiers, and is believed when it takes one back
 //! domain = "telco.example"        # its key must be in the log, in role csip
@@ -58,6 +60,7 @@ use waymark_runtime::{
     durable,
     fetch::ExtraRoots,
     keyfile,
+    proxies::Proxies,
     tls::TlsFiles,
 };
 use zeroize::Zeroizing;
@@ -119,6 +122,12 @@ pub struct File {
     /// Most visible mappings of one identifier.
     #[serde(default = "visible_default")]
     pub visible_mappings: usize,
+    /// Address ranges of the proxies that say whose request it is: see [`waymark_runtime::proxies`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they say it, if it is not `X-Forwarded-For`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_header: Option<String>,
     /// CSIPs whose releases are believed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub csip: Vec<CsipFile>,
@@ -247,7 +256,12 @@ impl File {
         self.prover.iter().try_for_each(|p| p.parse(&domain).map(|_| ()))?;
         self.recycling.iter().try_for_each(FeedFile::check)?;
         self.codes.check()?;
+        self.proxies()?;
         Ok((domain, origin, key_name))
+    }
+
+    fn proxies(&self) -> Result<Proxies, String> {
+        Proxies::new(&self.trusted_proxies, self.proxy_header.as_deref())
     }
 }
 
@@ -265,6 +279,8 @@ pub struct Settings {
     pub operations: Option<SocketAddr>,
     /// Certificate and key for both listeners.
     pub tls: Option<TlsFiles>,
+    /// The proxies that say whose request it is.
+    pub proxies: Proxies,
     /// Whose certificates are believed besides, when witnesses are called. [`Settings::load`] leaves it empty.
     pub roots: ExtraRoots,
     /// Time between batches, milliseconds.
@@ -387,6 +403,7 @@ impl Settings {
             return Err(ConfigError::new(&dir.join(names::POLICY), what));
         }
         let does = Document::of(&file);
+        let proxies = file.proxies().map_err(|what| ConfigError::new(&path, what))?;
         let recycling = Registers::load(dir, &file.recycling, &roots).map_err(|what| ConfigError::new(&path, what))?;
         let mut code_secrets = file.codes.load_secrets(dir)?;
         code_secrets.roots = roots.clone();
@@ -397,6 +414,7 @@ impl Settings {
             listen: file.listen,
             operations: file.operations,
             tls: file.tls.map(|files| files.beside(dir)),
+            proxies,
             roots,
             interval_ms: file.interval_ms,
             store: file.store,

@@ -100,7 +100,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         return Err(StartError::NoQuorum);
     }
     let meter = Meter::default();
-    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?.behind(settings.proxies.clone());
     let own_url = listener.url()?;
     let desk = challenge_desk(&settings, own_url, &clock)?;
     let (rows, head, files, mut recovered) = open_stores(&settings)?;

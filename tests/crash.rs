@@ -234,6 +234,7 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
             roots: waymark_runtime::fetch::ExtraRoots::default(),
             logs: vec![followed],
             poll_ms: 1000,
+            proxies: waymark_runtime::proxies::Proxies::default(),
             renew_within_ms: 1000,
         }
     };

@@ -100,6 +100,7 @@ impl Twin {
             roots: waymark_runtime::fetch::ExtraRoots::default(),
             logs: vec![followed],
             poll_ms: 1000,
+            proxies: waymark_runtime::proxies::Proxies::default(),
             renew_within_ms: 1000,
         };
         monitor::once(settings, Clock::System).await.unwrap()

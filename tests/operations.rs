@@ -108,6 +108,7 @@ async fn a_system_that_works_is_ready_and_its_metrics_name_nobody() {
         roots: ExtraRoots::default(),
         logs: vec![followed],
         poll_ms: 50,
+        proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 1000,
     };
     let monitor = monitor::start(settings, Clock::System).await.unwrap();

@@ -72,6 +72,7 @@ fn monitor_settings(root: &Path) -> monitor::Settings {
         roots: Default::default(),
         logs: vec![],
         poll_ms: 1000,
+        proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 1000,
     }
 }

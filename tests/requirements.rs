@@ -80,6 +80,7 @@ async fn monitor_of(stage: &Stage, log_url: &str) -> monitor::Running {
         roots: ExtraRoots::default(),
         logs: vec![followed],
         poll_ms: 50,
+        proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 200,
     };
     monitor::start(settings, Clock::System).await.unwrap()

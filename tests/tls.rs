@@ -288,6 +288,7 @@ async fn a_whole_system_in_tls() {
         roots: authority.roots.clone(),
         logs: vec![followed],
         poll_ms: 100,
+        proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 1000,
     };
     let status = monitor::once(settings, Clock::System).await.unwrap();

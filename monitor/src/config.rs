@@ -6,6 +6,8 @@
 //! operations = "127.0.0.1:9092"   # health and metrics; without it there are none
 //! poll_ms = 5000
 //! renew_within_s = 600
+//! trusted_proxies = []            # address ranges: connections from there carry requests of others
+//! # proxy_header = "X-Forwarded-For"   # in which those proxies name the client's address; not without trusted_proxies
 //!
 //! [[log]]
 //! trust = "trust.toml"              # beside this file
@@ -35,6 +37,7 @@ use waymark_runtime::{
     config::{self, ConfigError},
     durable,
     fetch::ExtraRoots,
+    proxies::Proxies,
     tls::TlsFiles,
 };
 
@@ -125,6 +128,9 @@ struct ConfigFile {
     poll_ms: u64,
     #[serde(default = "renew_within_s_default")]
     renew_within_s: u64,
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
+    proxy_header: Option<String>,
     log: Vec<LogTable>,
 }
 
@@ -213,6 +219,11 @@ fn config_text(init: &Init) -> String {
          # Hits that are open keep the time under which they began.\n\
          renew_within_s = {}\n\
          \n\
+         # Address ranges of the proxies in front, such as [\"127.0.0.1\", \"::1\"]. Default: none. The limits for one address then\n\
+         # count the address that such a proxy names last in X-Forwarded-For (another header: proxy_header). Not named, all who\n\
+         # come through a proxy share the limits of one address.\n\
+         # trusted_proxies = []\n\
+         \n\
          # A log. More may follow, each under a heading of its own.\n\
          [[log]]\n\
          # Whose signatures count: a trust file, here or under another path. No default. It is local and never fetched.\n\
@@ -248,6 +259,7 @@ pub fn load(dir: &Path) -> Result<Settings, SetupError> {
     if !(1..=RENEW_WITHIN_S_MAX).contains(&file.renew_within_s) {
         return Err(wrong(format!("renew_within_s is between 1 and {RENEW_WITHIN_S_MAX}")));
     }
+    let proxies = Proxies::new(&file.trusted_proxies, file.proxy_header.as_deref()).map_err(wrong)?;
     let mut logs = Vec::new();
     for log in file.log {
         let (trust, _) = read_trust(&dir.join(&log.trust))?;
@@ -265,6 +277,7 @@ pub fn load(dir: &Path) -> Result<Settings, SetupError> {
         listen: file.listen,
         operations: file.operations,
         tls: file.tls.map(|files| files.beside(dir)),
+        proxies,
         roots: ExtraRoots::default(),
         logs,
         poll_ms: file.poll_ms,

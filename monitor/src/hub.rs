@@ -280,6 +280,7 @@ mod tests {
             listen,
             operations,
             tls,
+            proxies: waymark_runtime::proxies::Proxies::default(),
             roots,
             logs,
             poll_ms: 10,

@@ -44,6 +44,7 @@ pub struct Running {
 /// [`StartError`].
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
     let (address, told_at, tls) = (settings.listen, settings.operations, settings.tls.clone());
+    let proxies = settings.proxies.clone();
     let hub = open(settings, clock).await?;
     let cannot_listen = |error| StartError::Io { what: format!("the listener at {address}"), error };
     let meter = Meter::default();
@@ -53,7 +54,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let told =
         Operations { program: "waymark-monitor", version: env!("CARGO_PKG_VERSION"), meter: meter.clone(), look };
     let told = told.start(told_at, tls.as_ref()).await.map_err(cannot_listen)?;
-    let listener = listen::bind_tls(address, tls.as_ref()).await.map_err(cannot_listen)?;
+    let listener = listen::bind_tls(address, tls.as_ref()).await.map_err(cannot_listen)?.behind(proxies);
     let router = meter.count_requests(http::router(Arc::clone(&hub)));
     let server = listen::serve(listener, router).map_err(cannot_listen)?;
     show_connections(&meter, server.connections());

@@ -11,6 +11,7 @@ use waymark_log::{
 use waymark_mapping::trust::Trust;
 use waymark_runtime::{
     fetch::{ExtraRoots, check_url},
+    proxies::Proxies,
     tls::TlsFiles,
 };
 
@@ -25,6 +26,8 @@ pub struct Settings {
     pub operations: Option<SocketAddr>,
     /// Certificate and key: without them it does not listen beyond loopback.
     pub tls: Option<TlsFiles>,
+    /// The proxies that say whose request it is.
+    pub proxies: Proxies,
     /// Whose certificates are believed besides, when logs and copies are read.
     pub roots: ExtraRoots,
     /// What it follows.

@@ -14,6 +14,7 @@
 //! | [`metrics`] | counters and gauges without identifiers |
 //! | [`operations`] | the operators' listener: health, readiness, metrics, version |
 //! | [`prefix`] | address prefixes: whose requests are counted together |
+//! | [`proxies`] | whose request it is |
 //! | [`process`] | signals to stop, file descriptors |
 //! | [`problem`] | RFC 9457 errors, the framework's own included |
 //! | [`tls`] | a certificate and its key, read again when they change |
@@ -37,6 +38,7 @@ pub mod operations;
 pub mod prefix;
 pub mod problem;
 pub mod process;
+pub mod proxies;
 pub mod random;
 mod slots;
 pub mod telemetry;

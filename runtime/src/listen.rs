@@ -19,7 +19,7 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::{FromRequest, Request},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{body::Incoming, service::service_fn};
@@ -36,6 +36,7 @@ use tower::ServiceExt;
 use crate::{
     problem::{self, Problem},
     process,
+    proxies::{NoAddress, Proxies},
     slots::{Slot, Slots, Turn},
     tls::{Tls, TlsFiles},
 };
@@ -61,14 +62,15 @@ pub const GRACE_S_MAX: u64 = 5;
 /// process may not have twice as many file descriptors: half of those are kept, so that stores and our own requests never
 /// lack one.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// One address may have this part of all connections: a quarter, so that a relay with many users gets on.
+/// One address may have this part of all connections: a quarter, so that a relay with many users gets on. A trusted proxy may have
+/// all of them.
 pub const SHARE_OF_CONNECTIONS: usize = 4;
 
 /// Most connections in the kernel's queue before they are accepted; the system may allow fewer. Where the queue is full, some
 /// systems let a client believe that it is connected, and nobody here knows of it.
 const QUEUE_MAX: u32 = 4096;
 
-/// The address of the client, as an extension of each request.
+/// Whose request it is, as an extension of each request: the address that [`Proxies::client`] gives, and the port of the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
@@ -77,9 +79,16 @@ pub struct Peer(pub SocketAddr);
 pub struct Listener {
     tcp: TcpListener,
     tls: Option<Tls>,
+    proxies: Proxies,
 }
 
 impl Listener {
+    /// The same behind these proxies. Without it none is believed.
+    #[must_use]
+    pub fn behind(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
+    }
+
     /// Its address as a URL without a final slash.
     ///
     /// # Errors
@@ -167,7 +176,7 @@ pub async fn bind_tls(address: SocketAddr, files: Option<&TlsFiles>) -> io::Resu
     // A restart need not wait until the last connections of the run before are forgotten.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    Ok(Listener { tcp: socket.listen(QUEUE_MAX)?, tls })
+    Ok(Listener { tcp: socket.listen(QUEUE_MAX)?, tls, proxies: Proxies::default() })
 }
 
 fn is_loopback(address: IpAddr) -> bool {
@@ -204,14 +213,15 @@ async fn accept(listener: Listener, router: Router, slots: Arc<Slots>, mut stopp
     loop {
         let taken = tokio::select! {
             () = told_to_stop(&mut stopped) => break,
-            taken = next(&listener.tcp, &slots) => taken,
+            taken = next(&listener, &slots) => taken,
         };
         let Some((stream, peer, slot)) = taken else { continue };
-        let (tls, router, mut stopped) = (listener.tls.clone(), router.clone(), stopped.clone());
+        let (tls, mut stopped) = (listener.tls.clone(), stopped.clone());
+        let line = Line { router: router.clone(), proxies: listener.proxies.clone(), peer, turn: slot.turn() };
         tokio::spawn(async move {
             tokio::select! {
                 () = slot.displaced() => {}
-                () = converse(stream, tls, router, peer, slot.turn(), &mut stopped) => {}
+                () = converse(stream, tls, line, &mut stopped) => {}
             }
         });
     }
@@ -224,11 +234,12 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
 }
 
 /// Takes a connection and a slot for it.
-async fn next(listener: &TcpListener, slots: &Arc<Slots>) -> Option<(TcpStream, SocketAddr, Slot)> {
-    match listener.accept().await {
+async fn next(listener: &Listener, slots: &Arc<Slots>) -> Option<(TcpStream, SocketAddr, Slot)> {
+    match listener.tcp.accept().await {
         Ok((stream, peer)) => {
             let _ = stream.set_nodelay(true);
-            Some((stream, peer, slots.take(peer.ip()).await?))
+            let alone = Some(peer.ip()).filter(|address| !listener.proxies.is_trusted(*address));
+            Some((stream, peer, slots.take(alone).await?))
         }
         Err(error) => {
             // Out of file descriptors, say. Waiting a little beats spinning.
@@ -239,21 +250,23 @@ async fn next(listener: &TcpListener, slots: &Arc<Slots>) -> Option<(TcpStream, 
     }
 }
 
-/// One connection, from the handshake to its end.
-async fn converse(
-    stream: TcpStream,
-    tls: Option<Tls>,
+/// What the requests of one connection have in common.
+#[derive(Clone)]
+struct Line {
     router: Router,
+    proxies: Proxies,
     peer: SocketAddr,
     turn: Turn,
-    stopped: &mut watch::Receiver<bool>,
-) {
-    let Some(tls) = tls else { return requests(stream, router, peer, turn, stopped).await };
+}
+
+/// One connection, from the handshake to its end.
+async fn converse(stream: TcpStream, tls: Option<Tls>, line: Line, stopped: &mut watch::Receiver<bool>) {
+    let Some(tls) = tls else { return requests(stream, line, stopped).await };
     let handshake = timeout(Duration::from_secs(HANDSHAKE_S_MAX), tls.acceptor().accept(stream));
     tokio::select! {
         () = told_to_stop(stopped) => {}
         shaken = handshake => match shaken {
-            Ok(Ok(stream)) => requests(stream, router, peer, turn, stopped).await,
+            Ok(Ok(stream)) => requests(stream, line, stopped).await,
             Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
             Err(_) => tracing::debug!("no TLS handshake in time"),
         },
@@ -261,14 +274,8 @@ async fn converse(
 }
 
 /// The requests of one connection.
-async fn requests(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    router: Router,
-    peer: SocketAddr,
-    turn: Turn,
-    stopped: &mut watch::Receiver<bool>,
-) {
-    let service = service_fn(move |request: Request<Incoming>| answer(router.clone(), request, peer, turn.clone()));
+async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin, line: Line, stopped: &mut watch::Receiver<bool>) {
+    let service = service_fn(move |request: Request<Incoming>| line.clone().answer(request));
     let stream = Unstalled { stream, deadline: None };
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -286,22 +293,28 @@ async fn requests(
     }
 }
 
-async fn answer(
-    router: Router,
-    mut request: Request<Incoming>,
-    peer: SocketAddr,
-    turn: Turn,
-) -> Result<Response, Infallible> {
-    tracing::trace!(method = %request.method(), uri = %request.uri(), "request");
-    // A request with a body is here as a whole when its body is: see `Capped`.
-    if request.body().is_end_stream() {
-        turn.at_work();
+impl Line {
+    async fn answer(self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
+        tracing::trace!(method = %request.method(), uri = %request.uri(), "request");
+        // A request with a body is here as a whole when its body is: see `Capped`.
+        if request.body().is_end_stream() {
+            self.turn.at_work();
+        }
+        let answered = match self.proxies.client(self.peer.ip(), request.headers()) {
+            Ok(client) => {
+                request.extensions_mut().insert(Peer(SocketAddr::new(client, self.peer.port())));
+                request.extensions_mut().insert(self.turn.clone());
+                self.router.oneshot(request.map(Body::new)).await
+            }
+            Err(NoAddress) => {
+                let what =
+                    format!("The proxy in front must name its client's address, last in {}.", self.proxies.header());
+                Ok(Problem::new(problem::MALFORMED, what).into_response())
+            }
+        };
+        self.turn.waits();
+        answered
     }
-    request.extensions_mut().insert(Peer(peer));
-    request.extensions_mut().insert(turn.clone());
-    let answered = router.oneshot(request.map(Body::new)).await;
-    turn.waits();
-    answered
 }
 
 /// A stream whose other side must read: a write that gets nowhere for [`WRITE_S_MAX`] seconds ends it.

@@ -5,8 +5,8 @@
 //! the one that has waited longest. So whoever opens connections to let them lie pushes out his own, and an honest client,
 //! who sends his request at once, keeps his. A connection at work is never pushed out.
 //!
-//! One address (an IPv6 /64) may have a share of all slots and then pushes out its own. Loopback has no share: behind a proxy
-//! on this machine everybody comes from there.
+//! One address (an IPv6 /64) may have a share of all slots and then pushes out its own. Loopback and
+//! trusted proxies have no share: behind those everybody comes from there.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -42,7 +42,7 @@ struct Inner {
 
 #[derive(Debug)]
 struct Open {
-    /// `None` for loopback.
+    /// `None` for loopback and for trusted proxies.
     network: Option<IpAddr>,
     /// The turn at which it began to wait; `None` while it is at work.
     waits_since: Option<u64>,
@@ -83,8 +83,9 @@ impl Slots {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot, waiting as long as all are at work; `None` if the address has its share and all of it is at work.
-    pub(crate) async fn take(self: &Arc<Self>, address: IpAddr) -> Option<Slot> {
+    /// Takes a slot, waiting as long as all are at work; `None` if the address has its share and all of it is at work. Without an
+    /// address there is no share.
+    pub(crate) async fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Option<Slot> {
         loop {
             match self.look_for_room(address) {
                 Room::Slot(slot) => return Some(slot),
@@ -94,8 +95,8 @@ impl Slots {
         }
     }
 
-    fn look_for_room(self: &Arc<Self>, address: IpAddr) -> Room {
-        let network = network(address);
+    fn look_for_room(self: &Arc<Self>, address: Option<IpAddr>) -> Room {
+        let network = address.and_then(network);
         let mut inner = self.inner();
         let share = network.map_or(0, |n| inner.shares.get(&n).copied().unwrap_or(0));
         if share >= self.share_max {
@@ -229,8 +230,8 @@ fn network(address: IpAddr) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn at(address: &str) -> IpAddr {
-        address.parse().unwrap()
+    fn at(address: &str) -> Option<IpAddr> {
+        Some(address.parse().unwrap())
     }
 
     fn take(slots: &Arc<Slots>, address: &str) -> Slot {

@@ -228,6 +228,8 @@ pub fn run() -> ExitCode {
                     answer_bytes_min: ANSWER_BYTES_MIN_DEFAULT,
                     regions,
                     visible_mappings: VISIBLE_MAPPINGS_DEFAULT,
+                    trusted_proxies: vec![],
+                    proxy_header: None,
                     csip: vec![],
                     prover: vec![],
                     recycling: vec![],
@@ -313,6 +315,7 @@ fn check_config(dir: &std::path::Path) -> Ended {
     println!("log key             {}", settings.signer.vkey());
     println!("VRF key             {}", settings.vrf.public().to_hex());
     println!("listen              {}", settings.listen);
+    println!("trusted_proxies     {}", settings.proxies);
     println!("operations          {}", settings.operations.map_or("none".to_owned(), |a| a.to_string()));
     println!(
         "tls                 {}",

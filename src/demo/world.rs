@@ -330,6 +330,8 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
         regions: vec![],
         visible_mappings: waymark_mapping::record::VISIBLE_MAPPINGS_DEFAULT,
+        trusted_proxies: vec![],
+        proxy_header: None,
         csip: vec![],
         prover: vec![],
         recycling: vec![],
@@ -376,6 +378,7 @@ async fn start_monitor(
         roots: ExtraRoots::default(),
         logs: vec![followed],
         poll_ms: POLL_MS,
+        proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: RENEW_WITHIN_MS,
     };
     Ok(monitor::start(settings, clock.clone()).await?)

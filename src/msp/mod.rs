@@ -60,6 +60,7 @@ use waymark_runtime::{
     keyfile,
     listen::{self, Capped, Server},
     problem::{self, Kind, Problem},
+    proxies::Proxies,
     tls::TlsFiles,
 };
 
@@ -119,6 +120,12 @@ pub struct MspFile {
     pub domain: String,
     /// Origin of the DP's log.
     pub origin: String,
+    /// Address ranges of the proxies that say whose request it is: see [`waymark_runtime::proxies`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they say it, if it is not `X-Forwarded-For`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_header: Option<String>,
 }
 
 /// A checked configuration.
@@ -135,6 +142,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Certificate and key: without them it does not listen beyond loopback. [`Settings::load`] leaves it empty.
     pub tls: Option<TlsFiles>,
+    /// The proxies that say whose request it is.
+    pub proxies: Proxies,
     /// Whose certificates are believed besides, when the log is read. [`Settings::load`] leaves it empty.
     pub roots: ExtraRoots,
     /// The log to watch: its URL prefix and whom to believe about it.
@@ -156,7 +165,12 @@ pub struct Settings {
 pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class: u8) -> anyhow::Result<PathBuf> {
     durable::private_folder(dir)?;
     let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(keys::KEY))?);
-    let file = MspFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned() };
+    let file = MspFile {
+        domain: domain.as_str().to_owned(),
+        origin: origin.as_str().to_owned(),
+        trusted_proxies: vec![],
+        proxy_header: None,
+    };
     durable::replace(&dir.join("msp.toml"), toml::to_string_pretty(&file)?.as_bytes())?;
     let entry = crate::init::provider_entry(domain, ProviderRole::MSP, publishes, class, origin, &secret);
     let path = dir.join(format!("{domain}.provider"));
@@ -169,11 +183,18 @@ pub fn init(dir: &Path, domain: &Domain, origin: &Origin, publishes: bool, class
 /// # Errors
 /// [`ConfigError`].
 pub fn identity(dir: &Path) -> Result<(Domain, Origin), ConfigError> {
+    read(dir).map(|(domain, origin, _)| (domain, origin))
+}
+
+/// What msp.toml says.
+fn read(dir: &Path) -> Result<(Domain, Origin, Proxies), ConfigError> {
     let path = dir.join("msp.toml");
     let file: MspFile = config::load(&path)?;
+    let proxies = Proxies::new(&file.trusted_proxies, file.proxy_header.as_deref());
+    let proxies = proxies.map_err(|what| ConfigError::new(&path, what))?;
     let domain = Domain::parse(&file.domain).ok_or_else(|| ConfigError::new(&path, "domain: not a domain"))?;
     let origin = Origin::new(&file.origin).map_err(|e| ConfigError::new(&path, e))?;
-    Ok((domain, origin))
+    Ok((domain, origin, proxies))
 }
 
 impl Settings {
@@ -182,7 +203,7 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`].
     pub fn load(dir: &Path, listen: SocketAddr, log: Option<(String, Trust)>) -> Result<Self, ConfigError> {
-        let (domain, origin) = identity(dir)?;
+        let (domain, origin, proxies) = read(dir)?;
         let key = dir.join(keys::KEY);
         keyfile::load(&key).map_err(|e| ConfigError::new(&key, e))?;
         Ok(Self {
@@ -192,6 +213,7 @@ impl Settings {
             key,
             listen,
             tls: None,
+            proxies,
             roots: ExtraRoots::default(),
             log,
             dp: None,
@@ -225,7 +247,7 @@ pub struct Running {
 /// # Errors
 /// What listening said, or that the accounts cannot be read.
 pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
-    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?;
+    let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?.behind(settings.proxies.clone());
     let fetcher = Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &settings.roots);
     let follows = settings.log.is_some();
     let relay = settings.dp.as_ref().map(|url| {

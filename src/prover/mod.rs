@@ -31,6 +31,7 @@ use waymark_runtime::{
     durable, keyfile,
     listen::{self, Server},
     problem,
+    proxies::Proxies,
     tls::TlsFiles,
 };
 
@@ -57,6 +58,12 @@ pub struct ProverFile {
     pub domain: String,
     /// Origin of the log that it attests for.
     pub origin: String,
+    /// Address ranges of the proxies that say whose request it is: see [`waymark_runtime::proxies`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they say it, if it is not `X-Forwarded-For`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_header: Option<String>,
     /// Where codes go.
     #[serde(default)]
     pub codes: Codes,
@@ -76,6 +83,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Certificate and key: without them it does not listen beyond loopback. [`Settings::load`] leaves it empty.
     pub tls: Option<TlsFiles>,
+    /// The proxies that say whose request it is.
+    pub proxies: Proxies,
 }
 
 /// Why a prover does not start.
@@ -96,7 +105,9 @@ pub enum StartError {
 pub fn init(dir: &Path, domain: &Domain, origin: &Origin, codes: Codes) -> anyhow::Result<PathBuf> {
     durable::private_folder(dir)?;
     let secret = SecretKey::from_seed(&*keyfile::create(&dir.join(names::KEY))?);
-    let file = ProverFile { domain: domain.as_str().to_owned(), origin: origin.as_str().to_owned(), codes };
+    let (domain_text, origin_text) = (domain.as_str().to_owned(), origin.as_str().to_owned());
+    let (trusted_proxies, proxy_header) = (vec![], None);
+    let file = ProverFile { domain: domain_text, origin: origin_text, trusted_proxies, proxy_header, codes };
     durable::replace(&dir.join(names::CONFIG), toml::to_string_pretty(&file)?.as_bytes())?;
     let entry = crate::init::provider_entry(domain, ProviderRole::PROVER, false, 0, origin, &secret);
     let path = dir.join(format!("{domain}.provider"));
@@ -115,11 +126,13 @@ impl Settings {
         let domain = Domain::parse(&file.domain).ok_or_else(|| ConfigError::new(&path, "domain: not a domain"))?;
         let origin = Origin::new(&file.origin).map_err(|e| ConfigError::new(&path, e))?;
         file.codes.check().map_err(|what| ConfigError::new(&path, what))?;
+        let proxies = Proxies::new(&file.trusted_proxies, file.proxy_header.as_deref());
+        let proxies = proxies.map_err(|what| ConfigError::new(&path, what))?;
         let key = dir.join(names::KEY);
         let seed = keyfile::load(&key).map_err(|e| ConfigError::new(&key, e))?;
         let identity = Identity { domain, secret: SecretKey::from_seed(&seed), origin };
         let code_secrets = file.codes.load_secrets(dir)?;
-        Ok(Self { dir: dir.to_owned(), identity, codes: file.codes, code_secrets, listen, tls: None })
+        Ok(Self { dir: dir.to_owned(), identity, codes: file.codes, code_secrets, listen, tls: None, proxies })
     }
 }
 
@@ -133,8 +146,8 @@ pub struct Running {
 /// # Errors
 /// [`StartError`].
 pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartError> {
-    let Settings { dir, identity, codes, code_secrets, listen, tls } = settings;
-    let listener = listen::bind_tls(listen, tls.as_ref()).await?;
+    let Settings { dir, identity, codes, code_secrets, listen, tls, proxies } = settings;
+    let listener = listen::bind_tls(listen, tls.as_ref()).await?.behind(proxies);
     let own_url = listener.url()?;
     let proving = Proving::new(&codes, &code_secrets, &dir, own_url, &clock)?;
     let returning = Returning::open(&dir, &identity.secret.to_seed())?;

@@ -140,6 +140,8 @@ impl Hand {
             answer_bytes_min: 8192,
             regions: vec![],
             visible_mappings: 8,
+            trusted_proxies: vec![],
+            proxy_header: None,
             csip: vec![],
             prover: vec![],
             recycling: vec![],

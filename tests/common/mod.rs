@@ -161,6 +161,8 @@ pub fn make_dp_with(dir: &Path, witnesses: &Witnesses, adjust: impl FnOnce(&mut 
         answer_bytes_min: 8192,
         regions: vec!["EU".to_owned()],
         visible_mappings: 8,
+        trusted_proxies: vec![],
+        proxy_header: None,
         csip: vec![],
         prover: vec![],
         recycling: vec![],

@@ -50,6 +50,7 @@ use waymark_runtime::{
     clock::Clock,
     fetch::{ExtraRoots, Fetcher},
     listen::{self, Server},
+    proxies::Proxies,
 };
 
 /// When logs begin, unless a test says otherwise.
@@ -436,7 +437,8 @@ pub fn settings(data_dir: &Path, logs: Vec<FollowedLog>) -> Settings {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let (operations, tls, roots) = (Some(listen), None, ExtraRoots::default());
     let (poll_ms, renew_within_ms) = (20, RENEW_WITHIN);
-    Settings { data_dir: data_dir.to_owned(), listen, operations, tls, roots, logs, poll_ms, renew_within_ms }
+    let (data_dir, proxies) = (data_dir.to_owned(), Proxies::default());
+    Settings { data_dir, listen, operations, tls, proxies, roots, logs, poll_ms, renew_within_ms }
 }
 
 /// Waits until a monitor's status is as expected; says what it was instead after 20 s.
