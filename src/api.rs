@@ -181,6 +181,50 @@ pub struct NoticesRequest {
 pub struct NoticesAnswer {
     /// In the order in which they were raised.
     pub notices: Vec<NoticeView>,
+    /// How often more the list was hit since the adapter started: no more than 64 notices are kept.
+    #[serde(default)]
+    pub beyond: u64,
+}
+
+/// POST /v1/alerts, at a monitor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsRequest {
+    /// The log that the list is for.
+    pub log: String,
+    /// The list's name, hex.
+    pub list: String,
+    /// The number of the last alert that is known.
+    #[serde(default)]
+    pub after: u64,
+}
+
+/// 200 to POST /v1/alerts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AlertsAnswer {
+    /// How many alerts the list has raised, those that are no longer kept included.
+    pub raised: u64,
+    /// Those that are kept, oldest first.
+    pub alerts: Vec<AlertView>,
+}
+
+/// What a monitor tells the holder of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertView {
+    /// Its number.
+    pub id: u64,
+    /// `unexpected`, or `expired`: the list has run out.
+    pub kind: String,
+    /// The entry that hit the list.
+    pub entry: Option<u64>,
+    /// Its leaf hash, hex.
+    pub leaf: Option<String>,
+    /// When it was published, milliseconds since 1970.
+    pub head_time_ms: Option<u64>,
+    /// When the alert was raised.
+    pub raised_ms: u64,
+    /// What to do.
+    pub what_to_do: String,
 }
 
 /// Something under a recipient's identifier has changed and no app of theirs has claimed it. Nothing is said of who did it.
