@@ -2,7 +2,7 @@
 //!
 //! | word | meaning | kept |
 //! |---|---|---|
-//! | alert | a watch fired, or nobody watches any more | stored; its holder may read it, the operator is told of it once under its number |
+//! | alert | a watch fired, or nobody watches any more | stored for its holder; that there is one is told once, by its number |
 //! | finding | a log, or a witness of it, did what it must not | stored, told once under its number |
 //! | notice | something is late, missing or not judged, which proves nothing | while it lasts |
 //!

@@ -508,3 +508,112 @@ fn decode<T: DeserializeOwned>(what: &str, row: &[u8]) -> Result<T, StoreError> 
     let json = durable::check_checksum(row).ok_or_else(|| damaged("the checksum"))?;
     serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use waymark_log::key::SecretKey;
+
+    use super::*;
+
+    fn record(number: u64, list: WatchId, raised_ms: u64) -> AlertRecord {
+        AlertRecord {
+            id: number,
+            kind: AlertKind::Unexpected,
+            list: HEXLOWER.encode(&list.0),
+            origin: "dp.example/log".to_owned(),
+            entry: Some(number),
+            leaf: None,
+            head_time_ms: None,
+            raised_ms,
+            what_to_do: String::new(),
+        }
+    }
+
+    fn holder(i: u8) -> Key {
+        SecretKey::from_seed(&[i; 32]).public()
+    }
+
+    fn raise(store: &Store, list: WatchId, by: u8, raised_ms: u64) {
+        let alerts = vec![Raised { list, holder: holder(by), record: record(0, list, raised_ms) }];
+        store.commit(&origin(), Batch { alerts, ..Batch::default() }).unwrap();
+    }
+
+    fn origin() -> Origin {
+        Origin::new("dp.example/log").unwrap()
+    }
+
+    /// Numbers of what is kept for a list, and how many there were.
+    fn kept(store: &Store, list: WatchId, by: u8) -> Option<(u64, Vec<u64>)> {
+        let (of, raised, alerts) = store.alerts_of(&origin(), &list, 0).unwrap()?;
+        (of == holder(by)).then(|| (raised, alerts.iter().map(|a| a.id).collect()))
+    }
+
+    #[test]
+    fn what_is_kept_of_alerts_has_an_end_and_what_there_was_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(&folder.path().join(STORE_FILE)).unwrap();
+        let (one, two) = (WatchId([1; 16]), WatchId([2; 16]));
+        raise(&store, two, 2, 5);
+        (0..70).for_each(|_| raise(&store, one, 1, 5));
+        let (raised, numbers) = kept(&store, one, 1).unwrap();
+        assert_eq!((raised, numbers.len(), numbers[0]), (70, ALERTS_PER_LIST_MAX, 8));
+        assert_eq!(kept(&store, two, 2), Some((1, vec![1])));
+        // Another holder under the same name begins with nothing, and nobody has what was before.
+        raise(&store, one, 3, 6);
+        assert_eq!((kept(&store, one, 1), kept(&store, one, 3)), (None, Some((1, vec![72]))));
+        assert_eq!(store.alerts(0, 9).unwrap().iter().map(|a| a.id).collect::<Vec<_>>(), [1, 72]);
+        // Half a year later each new alert takes old ones along.
+        raise(&store, one, 3, 7 + ALERT_KEPT_MS);
+        assert_eq!((kept(&store, two, 2), kept(&store, one, 3)), (None, Some((2, vec![73]))));
+        assert_eq!(store.alert_counts().unwrap().unexpected, 73);
+    }
+
+    #[test]
+    fn a_store_of_the_layout_before_is_taken_over() {
+        const REPORTS: TableDefinition<u64, &[u8]> = TableDefinition::new("reports");
+        #[derive(Serialize)]
+        #[serde(tag = "event", rename_all = "kebab-case")]
+        enum Report {
+            Alert(AlertRecord),
+            Finding(FindingRecord),
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(STORE_FILE);
+        let store = Store::create(&path).unwrap();
+        let finding = FindingRecord {
+            id: 2,
+            origin: "dp.example/log".to_owned(),
+            text: "a fork".to_owned(),
+            found_ms: 5,
+            evidence: None,
+        };
+        {
+            let guard = store.database();
+            let write = begin(guard.as_ref().unwrap()).unwrap();
+            for name in ["findings", "alerts"] {
+                write.delete_table(TableDefinition::<u64, &[u8]>::new(name)).unwrap();
+            }
+            write.delete_table(ALERTS_OF).unwrap();
+            write.delete_table(HOLDERS).unwrap();
+            write.open_table(META).unwrap().insert("schema", SCHEMA_BEFORE).unwrap();
+            let gone = WatchId([9; 16]);
+            for report in [Report::Alert(record(1, gone, 5)), Report::Finding(finding.clone())] {
+                let id = if let Report::Finding(finding) = &report { finding.id } else { 1 };
+                write.open_table(REPORTS).unwrap().insert(id, &encode(&report).unwrap()[..]).unwrap();
+            }
+            write.commit().unwrap();
+        }
+        drop(store);
+        // And once more, as it is now.
+        for _ in 0..2 {
+            let store = Store::open(&path).unwrap();
+            assert_eq!(store.findings().unwrap(), [finding.clone()]);
+            // The list of the alert is gone, and with it whoever could ask for it; that it was, is counted.
+            assert_eq!(kept(&store, WatchId([9; 16]), 1), None);
+            assert_eq!((store.alerts(0, 9).unwrap(), store.alert_counts().unwrap().unexpected), (vec![], 1));
+        }
+        let store = Store::open(&path).unwrap();
+        raise(&store, WatchId([1; 16]), 1, 5);
+        assert_eq!(kept(&store, WatchId([1; 16]), 1), Some((1, vec![3])));
+    }
+}
