@@ -9,6 +9,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
+    net::Ipv6Addr,
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -106,11 +107,12 @@ fn junk(base: &WatchList, log: &Log, logged: Label, i: usize) -> (String, WatchL
     let bytes = drawn.as_bytes();
     let holder = SecretKey::from_seed(bytes);
     // Every second one watches for what everybody sees in the log.
-    let label = if bytes[0] % 2 == 0 { logged } else { Label(Hash::sha256(&[b"nobody's", bytes])) };
+    let label = if bytes[0].is_multiple_of(2) { logged } else { Label(Hash::sha256(&[b"nobody's", bytes])) };
     let mut list = WatchList { holder: holder.public(), labels: List24::new(vec![label]).unwrap(), ..base.clone() };
     list.id = WatchId(bytes[..16].try_into().unwrap());
     list.sign(&log.origin, &holder);
-    (format!("2001:db8:1:{:02x}{:02x}::{:x}", bytes[1], bytes[2], i + 1), list)
+    let rest = u128::from_be_bytes([&[0; 6][..], &bytes[..10]].concat().try_into().unwrap());
+    (Ipv6Addr::from_bits((0x2001_0db8_0001 << 80) | rest).to_string(), list)
 }
 
 /// Sends so many junk lists, and says how often each answer came.
