@@ -202,7 +202,8 @@ fn config_text(init: &Init) -> String {
     );
     let mut text = format!(
         "# Address and port of the HTTP listener. Default \"{LISTEN_DEFAULT}\". Beyond loopback only with the table\n\
-         # [tls]. Whoever reaches it may hand in watch-lists and read the alerts; access is the task of a proxy in front.\n\
+         # [tls]. Whoever reaches it may read the status and hand in watch-lists, each address within its share; a list's alerts\n\
+         # are for its holder alone.\n\
          # The flag --listen and the variable WAYMARK_MONITOR_LISTEN come before it.\n\
          listen = \"{}\"\n\
          \n\

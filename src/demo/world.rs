@@ -256,7 +256,11 @@ impl World {
         let mut leaves = BTreeSet::new();
         for keys in of {
             let whose = (&keys.watcher, &keys.watch_id);
-            let told = alerts(fetcher, &url, &self.origin, whose, 0, &self.clock).await?;
+            let told = match alerts(fetcher, &url, &self.origin, whose, 0, &self.clock).await {
+                // A list that was retired and has raised nothing is gone.
+                Err(error) if error.code() == Some("no-list") => continue,
+                told => told?,
+            };
             for alert in told.alerts.iter().filter(|alert| alert.kind == "unexpected") {
                 let leaf = alert.leaf.as_deref().and_then(Hash::from_hex);
                 leaves.insert(leaf.context("an alert without its entry")?);
