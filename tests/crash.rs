@@ -236,6 +236,7 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
             poll_ms: 1000,
             proxies: waymark_runtime::proxies::Proxies::default(),
             renew_within_ms: 1000,
+            log_memory_bytes: 1 << 30,
         }
     };
     let kills = std::env::var("WAYMARK_CRASH_KILLS").map_or(KILLS, |text| text.parse().expect("a number"));

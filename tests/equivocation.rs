@@ -102,6 +102,7 @@ impl Twin {
             poll_ms: 1000,
             proxies: waymark_runtime::proxies::Proxies::default(),
             renew_within_ms: 1000,
+            log_memory_bytes: monitor::LOG_MEMORY_MB_DEFAULT << 20,
         };
         monitor::once(settings, Clock::System).await.unwrap()
     }

@@ -110,6 +110,7 @@ async fn a_system_that_works_is_ready_and_its_metrics_name_nobody() {
         poll_ms: 50,
         proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 1000,
+        log_memory_bytes: 1 << 30,
     };
     let monitor = monitor::start(settings, Clock::System).await.unwrap();
     go_through_it(&stage).await;

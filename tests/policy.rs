@@ -74,6 +74,7 @@ fn monitor_settings(root: &Path) -> monitor::Settings {
         poll_ms: 1000,
         proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 1000,
+        log_memory_bytes: 1 << 30,
     }
 }
 

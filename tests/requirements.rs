@@ -82,6 +82,7 @@ async fn monitor_of(stage: &Stage, log_url: &str) -> monitor::Running {
         poll_ms: 50,
         proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 200,
+        log_memory_bytes: 1 << 30,
     };
     monitor::start(settings, Clock::System).await.unwrap()
 }

@@ -383,6 +383,7 @@ async fn monitor_says(
         poll_ms: 1000,
         proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 1000,
+        log_memory_bytes: 1 << 30,
     };
     monitor::once(settings, Clock::System).await.unwrap().findings
 }

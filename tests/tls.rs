@@ -290,6 +290,7 @@ async fn a_whole_system_in_tls() {
         poll_ms: 100,
         proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: 1000,
+        log_memory_bytes: 1 << 30,
     };
     let status = monitor::once(settings, Clock::System).await.unwrap();
     let log = &status.logs[0];

@@ -306,12 +306,18 @@ impl Batch {
 pub struct Replay {
     audited: Audited,
     places: HashMap<Label, (u64, UnixMillis)>,
+    provider_bytes: u64,
 }
+
+/// Memory of a label's place in a table that is half full, in bytes.
+const PLACE_BYTES: u64 = 112;
+/// Memory of a provider's key in the directory and the tree over it, besides the key, in bytes.
+const PROVIDER_KEY_BYTES: u64 = 1024;
 
 impl Replay {
     /// A log of which nothing has been read. `log_key` is the key that signs its checkpoints.
     pub fn new(origin: Origin, log_key: Key) -> Self {
-        Self { audited: Audited::new(origin, log_key), places: HashMap::new() }
+        Self { audited: Audited::new(origin, log_key), places: HashMap::new(), provider_bytes: 0 }
     }
 
     /// What was judged.
@@ -332,6 +338,11 @@ impl Replay {
     /// The map.
     pub const fn map(&self) -> &PrefixTree {
         self.audited.map()
+    }
+
+    /// Bytes of memory that what was replayed takes, about: whoever follows several logs can tell which of them is too much.
+    pub fn bytes(&self) -> u64 {
+        self.map().bytes() + self.places.len() as u64 * PLACE_BYTES + self.provider_bytes
     }
 
     /// The provider directory.
@@ -363,6 +374,8 @@ impl Replay {
     pub fn extend(&mut self, entries: &[Vec<u8>], size: u64, root: &Hash) -> Step {
         let step = self.audited.extend(entries, size, root);
         self.places.extend(step.changes.iter().map(|c| (c.label, (c.place.index, c.head))));
+        let key_bytes = |change: &ProviderChange| PROVIDER_KEY_BYTES + change.key.to_hex().len() as u64;
+        self.provider_bytes += step.providers.iter().map(key_bytes).sum::<u64>();
         step
     }
 }

@@ -425,6 +425,11 @@ impl Entry {
     }
 }
 
+/// How many of these entries end in a head: up to and including the last one.
+pub fn last_head(entries: &[Vec<u8>]) -> Option<usize> {
+    entries.iter().rposition(|e| matches!(Entry::decode(e), Ok(Entry::Head(_)))).map(|at| at + 1)
+}
+
 impl Size for Entry {
     fn tls_serialized_len(&self) -> usize {
         2 + match self {

@@ -8,6 +8,7 @@
 //! renew_within_s = 600
 //! trusted_proxies = []            # address ranges: connections from there carry requests of others
 //! # proxy_header = "X-Forwarded-For"   # in which those proxies name the client's address; not without trusted_proxies
+//! log_memory_mb = 2048            # what the replay of one log may take
 //!
 //! [[log]]
 //! trust = "trust.toml"              # beside this file
@@ -62,6 +63,11 @@ pub const RENEW_WITHIN_S_DEFAULT: u64 = RENEW_WITHIN_MS_DEFAULT / 1000;
 pub const POLL_MS_MAX: u64 = 3_600_000;
 /// Longest time to claim a hit that is taken, in seconds: a week. Beyond that an alert helps nobody.
 pub const RENEW_WITHIN_S_MAX: u64 = 7 * 24 * 3600;
+
+/// Memory that the replay of one log may take unless told otherwise, in MiB: an honest log of ten million labels.
+pub const LOG_MEMORY_MB_DEFAULT: u64 = 2048;
+/// Most of it that is taken: a TiB.
+pub const LOG_MEMORY_MB_MAX: u64 = 1 << 20;
 
 /// What can be wrong with a data directory.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +137,8 @@ struct ConfigFile {
     #[serde(default)]
     trusted_proxies: Vec<String>,
     proxy_header: Option<String>,
+    #[serde(default = "log_memory_mb_default")]
+    log_memory_mb: u64,
     log: Vec<LogTable>,
 }
 
@@ -148,6 +156,10 @@ struct LogTable {
 struct WitnessTable {
     name: String,
     url: String,
+}
+
+const fn log_memory_mb_default() -> u64 {
+    LOG_MEMORY_MB_DEFAULT
 }
 
 const fn listen_default() -> SocketAddr {
@@ -225,6 +237,10 @@ fn config_text(init: &Init) -> String {
          # come through a proxy share the limits of one address.\n\
          # trusted_proxies = []\n\
          \n\
+         # Memory that the replay of one log may take, in MiB. Default {LOG_MEMORY_MB_DEFAULT}: some ten million labels. A log that would take\n\
+         # more is not followed further, which the status says; the others are.\n\
+         # log_memory_mb = {LOG_MEMORY_MB_DEFAULT}\n\
+         \n\
          # A log. More may follow, each under a heading of its own.\n\
          [[log]]\n\
          # Whose signatures count: a trust file, here or under another path. No default. It is local and never fetched.\n\
@@ -261,6 +277,9 @@ pub fn load(dir: &Path) -> Result<Settings, SetupError> {
         return Err(wrong(format!("renew_within_s is between 1 and {RENEW_WITHIN_S_MAX}")));
     }
     let proxies = Proxies::new(&file.trusted_proxies, file.proxy_header.as_deref()).map_err(wrong)?;
+    if !(1..=LOG_MEMORY_MB_MAX).contains(&file.log_memory_mb) {
+        return Err(wrong(format!("log_memory_mb is between 1 and {LOG_MEMORY_MB_MAX}")));
+    }
     let mut logs = Vec::new();
     for log in file.log {
         let (trust, _) = read_trust(&dir.join(&log.trust))?;
@@ -283,6 +302,7 @@ pub fn load(dir: &Path) -> Result<Settings, SetupError> {
         logs,
         poll_ms: file.poll_ms,
         renew_within_ms,
+        log_memory_bytes: file.log_memory_mb << 20,
     })
 }
 

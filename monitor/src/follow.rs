@@ -1,24 +1,25 @@
 //! The network side of a monitor: fetch, hand over to be judged, wait, again.
 //!
-//! Each log and each witness's copy has a task of its own, so that a slow one holds up nobody else. Every answer has a cap
-//! and a deadline (`waymark_runtime::fetch`); what fails is tried again after a growing pause; nothing spins.
+//! Each log and each witness's copy has a task of its own, and a log's hash tiles another one, so that a slow one holds up nobody
+//! else. Every answer has a cap and a deadline (`waymark_runtime::fetch`); what fails is tried again after a growing pause, or after
+//! the time that the log asks for; nothing spins.
 //!
 //! A log that is far ahead is followed in steps of bounded size. A step ends in a head, and a consistency proof from the
-//! log's tiles shows that the tree it ends in is the beginning of the one that was signed.
+//! log's tiles shows that the tree it ends in is the beginning of the one that was signed. What was fetched is kept when something
+//! fails, and is judged first when the log is read again.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
-use waymark_log::{hash::Hash, note::NOTE_BYTES_MAX, proof, tile::TILE_WIDTH};
-use waymark_runtime::{
-    fetch::FetchError,
-    follow::{FollowError, LogReader},
-};
+use waymark_log::note::NOTE_BYTES_MAX;
+use waymark_mapping::entry::last_head;
+use waymark_runtime::{fetch::FetchError, follow::Ahead};
 
 use crate::{
     hub::Hub,
     notices::Subject,
-    state::{Fetched, PassError, STEP_BYTES_MAX, STEP_ENTRIES_MAX, last_head},
+    state::{Claim, PassError},
+    tiles::{self, Compared},
     views::Answer,
 };
 
@@ -27,16 +28,33 @@ pub const BACKOFF_MS_MAX: u64 = 60_000;
 /// Longest pause between two ticks, in milliseconds: how late an alert may come.
 pub const TICK_MS_MAX: u64 = 1000;
 
+/// What is kept of one log from one look to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    ahead: Ahead,
+    /// The checkpoint that was being read towards when the log was too busy: its tiles are kept as well.
+    goal: Option<Arc<Claim>>,
+}
+
+impl Reading {
+    /// How far the log was read: what is believed, and what is kept besides.
+    fn reached(&self, believed: u64) -> u64 {
+        believed + self.ahead.len() as u64
+    }
+}
+
 /// One look at a log's checkpoint and all that follows from it.
-pub(crate) async fn pass(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
-    let went = walk(hub, log).await;
-    let unread = match &went {
-        Err(PassError::Read(e)) => Some(e.to_string()),
-        _ => None,
+pub(crate) async fn pass(hub: &Arc<Hub>, log: usize, reading: &mut Reading) -> Result<(), PassError> {
+    let went = walk(hub, log, reading).await;
+    let (unread, is_damaged) = match &went {
+        Err(PassError::Read(e)) => (Some(e.to_string()), false),
+        Err(PassError::Damaged) => (None, true),
+        _ => (None, false),
     };
     let passed = hub.work(log, move |state, desk| {
         match unread {
             Some(why) => state.unreachable(why, desk.now),
+            None if is_damaged => {}
             None => state.notices.clear(&Subject::Reading),
         }
         Ok(state.passed(desk)?)
@@ -44,52 +62,38 @@ pub(crate) async fn pass(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
     passed.await.and(went)
 }
 
-async fn walk(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
+async fn walk(hub: &Arc<Hub>, log: usize, reading: &mut Reading) -> Result<(), PassError> {
     let reader = &hub.logs[log].reader;
     let note = reader.checkpoint().await?;
-    let Some(goal) = hub.work(log, move |state, desk| state.receive(desk, &note)).await? else { return Ok(()) };
-    let (goal, mut doubted) = (Arc::new(goal), false);
+    let Some(newest) = hub.work(log, move |state, desk| state.receive(desk, &note)).await? else { return Ok(()) };
+    let (newest, mut doubted) = (Arc::new(newest), false);
     loop {
-        let from = hub.work(log, |state, _| Ok(state.replay.size())).await?;
-        if from >= goal.signed.size() {
+        let from = hub.work(log, |state, desk| state.next(desk.now)).await?;
+        if from >= newest.signed.size() {
+            reading.ahead.trust();
             return Ok(());
         }
-        let fetched = fetch_step(reader, from, goal.signed.size()).await?;
-        let goal = Arc::clone(&goal);
-        doubted = !hub.work(log, move |state, desk| state.believe(desk, &fetched, &goal, doubted)).await?;
-    }
-}
-
-/// Fetches the next entries towards a tree of `size`, and what proves that they lead there.
-async fn fetch_step(reader: &LogReader, from: u64, size: u64) -> Result<Fetched, FollowError> {
-    let mut fetched = Fetched { from, entries: Vec::new(), proof: Vec::new(), headless: false };
-    let (mut next, mut bytes) = (from, 0);
-    while next < size && fetched.entries.len() < STEP_ENTRIES_MAX && bytes < STEP_BYTES_MAX {
-        let end = size.min((next / TILE_WIDTH + 1) * TILE_WIDTH);
-        let each = |bundle: Vec<Vec<u8>>| {
-            bytes += bundle.iter().map(Vec::len).sum::<usize>();
-            fetched.entries.extend(bundle);
-        };
-        reader.entries(next, end, each).await?;
-        next = end;
-    }
-    if next < size {
-        match last_head(&fetched.entries) {
-            None => fetched.headless = true,
-            Some(count) => {
-                fetched.entries.truncate(count);
-                fetched.proof = fetch_proof(reader, from + count as u64, size).await?;
+        let goal = reading.goal.take().filter(|g| g.signed.size() > from).unwrap_or_else(|| Arc::clone(&newest));
+        let step = match reader.step(&mut reading.ahead, from, goal.signed.size(), last_head).await {
+            Ok(step) => step,
+            Err(e) => {
+                reading.goal = e.is_busy().then_some(goal);
+                return Err(e.into());
             }
+        };
+        let (count, towards) = (step.entries.len(), Arc::clone(&goal));
+        if hub.work(log, move |state, desk| state.believe(desk, &step, &towards)).await? {
+            doubted = false;
+            continue;
         }
+        // Bytes may have been spoilt on their way: the next try is a small one, and so shows where the damage is.
+        reading.ahead.doubt();
+        if doubted {
+            hub.set(log, move |state, now| state.damaged(from, count, &goal, now)).await?;
+            return Err(PassError::Damaged);
+        }
+        doubted = true;
     }
-    Ok(fetched)
-}
-
-/// How the tree of `old` entries is the beginning of the one of `size`.
-async fn fetch_proof(reader: &LogReader, old: u64, size: u64) -> Result<Vec<Hash>, FollowError> {
-    let plan = proof::consistency(old, size).expect("a step ends after its first entry and before the size");
-    let hashes = reader.hashes(&plan, size).await?;
-    Ok(plan.build(&hashes).expect("one hash was fetched for each planned node"))
 }
 
 /// One look at a witness's copy.
@@ -102,6 +106,7 @@ pub(crate) async fn look(hub: &Arc<Hub>, log: usize, i: usize) -> Result<bool, P
         Err(
             e @ (FetchError::Network { .. }
             | FetchError::TooLarge { .. }
+            | FetchError::Encoded { .. }
             | FetchError::Url
             | FetchError::Unencrypted { .. }),
         ) => Answer::Unreadable(e.to_string()),
@@ -113,18 +118,49 @@ pub(crate) async fn look(hub: &Arc<Hub>, log: usize, i: usize) -> Result<bool, P
 
 /// Follows a log until it is told to stop.
 pub(crate) async fn follow_log(hub: Arc<Hub>, log: usize, mut stop: watch::Receiver<bool>) {
-    let mut failures = 0;
+    let (mut failures, mut reading, mut had) = (0, Reading::default(), 0);
     loop {
         let went = tokio::select! {
             _ = stop.changed() => return,
-            went = pass(&hub, log) => went,
+            went = pass(&hub, log, &mut reading) => went,
         };
+        let mut wait = None;
         failures = match went {
             Ok(()) | Err(PassError::Unmet) => 0,
-            Err(PassError::Read(_) | PassError::Contradicted) => failures + 1,
+            Err(PassError::Read(e)) => {
+                wait = e.wait();
+                // Whoever is given something each time is slow, and not away.
+                let before = std::mem::replace(&mut had, reading.reached(hub.verified_size(log)));
+                if had > before { 1 } else { failures + 1 }
+            }
+            Err(PassError::Damaged | PassError::OverBudget | PassError::Contradicted) => failures + 1,
             Err(PassError::Store(_) | PassError::Panicked | PassError::Failed) => return,
         };
-        if !pause(&hub, failures, &mut stop).await {
+        if !pause(&hub, failures, wait, &mut stop).await {
+            return;
+        }
+    }
+}
+
+/// Compares a log's hash tiles until it is told to stop.
+pub(crate) async fn follow_tiles(hub: Arc<Hub>, log: usize, mut stop: watch::Receiver<bool>) {
+    let mut failures = 0;
+    loop {
+        let compared = tokio::select! {
+            _ = stop.changed() => return,
+            compared = tiles::compare(&hub, log) => compared,
+        };
+        let mut wait = None;
+        failures = match compared {
+            Ok(Compared::Right) => 0,
+            Ok(Compared::Unusable) => failures + 1,
+            Ok(Compared::Busy(asked)) => {
+                wait = asked;
+                failures + 1
+            }
+            Err(_) => return,
+        };
+        if !pause(&hub, failures, wait, &mut stop).await {
             return;
         }
     }
@@ -143,7 +179,7 @@ pub(crate) async fn follow_copy(hub: Arc<Hub>, log: usize, i: usize, mut stop: w
             Ok(false) => failures + 1,
             Err(_) => return,
         };
-        if !pause(&hub, failures, &mut stop).await {
+        if !pause(&hub, failures, None, &mut stop).await {
             return;
         }
     }
@@ -162,11 +198,12 @@ pub(crate) async fn tick(hub: Arc<Hub>, log: usize, mut stop: watch::Receiver<bo
     }
 }
 
-/// Waits before the next look: twice as long after each failure. `false` if it is time to stop.
-async fn pause(hub: &Hub, failures: u32, stop: &mut watch::Receiver<bool>) -> bool {
+/// Waits before the next look: twice as long after each failure, and as long as is asked. `false` if it is time to stop.
+async fn pause(hub: &Hub, failures: u32, wait: Option<Duration>, stop: &mut watch::Receiver<bool>) -> bool {
+    let pause = Duration::from_millis(pause_ms(hub.poll_ms, failures)).max(wait.unwrap_or_default());
     tokio::select! {
         _ = stop.changed() => false,
-        () = sleep(Duration::from_millis(pause_ms(hub.poll_ms, failures))) => true,
+        () = sleep(pause) => true,
     }
 }
 

@@ -105,7 +105,13 @@ impl Hub {
             let found: HashSet<String> = reports.found(&target.origin);
             let desk = Desk { store: &store, reports: &reports, data_dir: &data_dir, now: clock.now() };
             let target = Arc::new(target);
-            let state = LogState::restore(Arc::clone(&target), &desk, found, settings.renew_within_ms)?;
+            let state = LogState::restore(
+                Arc::clone(&target),
+                &desk,
+                found,
+                settings.renew_within_ms,
+                settings.log_memory_bytes,
+            )?;
             let reader = LogReader::new(fetcher.clone(), &target.url);
             logs.push(Followed { target, reader, state: Mutex::new(state) });
         }
@@ -155,6 +161,19 @@ impl Hub {
         let hub = Arc::clone(self);
         let done = tokio::task::spawn_blocking(move || hub.at_once(log, job)).await;
         done.unwrap_or_else(|_| Err(self.fail(PassError::Panicked)))
+    }
+
+    /// Does something that writes nothing and cannot fail by itself.
+    pub(crate) async fn set(
+        self: &Arc<Self>,
+        log: usize,
+        job: impl FnOnce(&mut LogState, UnixMillis) + Send + 'static,
+    ) -> Result<(), PassError> {
+        let done = self.work(log, move |state, desk| {
+            job(state, desk.now);
+            Ok(())
+        });
+        done.await
     }
 
     fn fail(&self, error: PassError) -> PassError {
@@ -231,8 +250,9 @@ impl Hub {
         status
     }
 
-    pub(crate) fn is_anything_withheld(&self) -> bool {
-        (0..self.logs.len()).any(|log| self.state(log).is_anything_withheld())
+    /// Entries of a log that are believed.
+    pub(crate) fn verified_size(&self, log: usize) -> u64 {
+        self.state(log).replay.size()
     }
 }
 
@@ -285,6 +305,7 @@ mod tests {
             logs,
             poll_ms: 10,
             renew_within_ms: 1,
+            log_memory_bytes: 1 << 20,
         }
     }
 

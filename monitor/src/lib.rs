@@ -10,7 +10,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`report`] | what a monitor has to say |
-//! | `tree` | roots of earlier sizes |
+//! | `tree` | roots and hash tiles of earlier sizes |
 //! | `journal`, `watching` | watch-lists: what happened to them, who is to be told |
 //! | [`evidence`] | checkpoints that speak against whoever signed them, in a file |
 //! | `store` | what is remembered, in transactions |
@@ -18,7 +18,7 @@
 //! | `settings` | what is to be followed |
 //! | `state`, `past`, `findings`, `views` | one log: as it is believed, as it was, what it did wrong, as others see it |
 //! | `hub` | all logs and the directory they are kept in |
-//! | `follow` | the network side |
+//! | `follow`, `tiles` | the network side: entries and checkpoints, hash tiles |
 //! | `http` | what is served |
 //! | `operations` | readiness and metrics |
 //! | `monitor` | all of it together: [`start`], [`once`] |
@@ -41,20 +41,23 @@ pub mod report;
 mod settings;
 mod state;
 mod store;
+mod tiles;
 mod tree;
 mod unjudged;
 mod views;
 mod watching;
 
+pub use config::LOG_MEMORY_MB_DEFAULT;
 pub use follow::{BACKOFF_MS_MAX, TICK_MS_MAX};
 pub use http::{NEW_LISTS_A_DAY, REQUESTS_A_MINUTE};
 pub use hub::{LOCK_FILE, POLL_MS_MIN, StartError};
-pub use monitor::{Running, once, start};
+pub use monitor::{ONCE_S_MAX, Running, once, once_within, start};
 pub use operations::UNSEEN_POLLS_MAX;
 pub use report::{AlertRecord, Status};
 pub use settings::{FollowedLog, Settings};
-pub use state::{FINDINGS_MAX, STEP_BYTES_MAX, STEP_ENTRIES_MAX};
+pub use state::FINDINGS_MAX;
 pub use store::{ALERT_KEPT_MS, ALERTS_PER_LIST_MAX, STORE_FILE, StoreError};
 pub use unjudged::UNJUDGED_NAMED_MAX;
 pub use views::{BEYOND_MAX, WITHHELD_POLLS};
 pub use watching::{RENEWALS_OPEN_MAX, WATCH_LISTS_MAX};
+pub use waymark_runtime::follow::{STEP_BYTES_MAX, STEP_ENTRIES_MAX};

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
-    time::sleep,
+    time::{Instant, sleep, timeout_at},
 };
 use waymark_runtime::{
     clock::Clock,
@@ -15,18 +15,24 @@ use waymark_runtime::{
 };
 
 use crate::{
-    follow, http,
+    follow::{self, Reading},
+    http,
     hub::{Hub, StartError, open},
     operations,
     report::{AlertRecord, News, Status},
     settings::Settings,
     state::PassError,
     store::StoreError,
+    tiles::{self, Compared},
     views::WITHHELD_POLLS,
 };
 
 /// Longest pause between the passes of [`once`], in milliseconds.
 const ONCE_PAUSE_MS_MAX: u64 = 1000;
+/// Longest that [`once`] takes, in seconds, whatever the logs do. What was read until then is kept, and the next run goes on there.
+pub const ONCE_S_MAX: u64 = 120;
+/// Most looks at a log's hash tiles in [`once`]: some 64 tiles.
+const ONCE_TILE_LOOKS_MAX: usize = 8;
 
 /// A monitor that is running. [`Running::stop`] stops it; dropping it stops it soon.
 #[derive(Debug)]
@@ -63,6 +69,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     for (log, followed) in hub.logs.iter().enumerate() {
         tasks.push(tokio::spawn(follow::tick(Arc::clone(&hub), log, stopped.clone())));
         tasks.push(tokio::spawn(follow::follow_log(Arc::clone(&hub), log, stopped.clone())));
+        tasks.push(tokio::spawn(follow::follow_tiles(Arc::clone(&hub), log, stopped.clone())));
         for i in 0..followed.target.copies.len() {
             tasks.push(tokio::spawn(follow::follow_copy(Arc::clone(&hub), log, i, stopped.clone())));
         }
@@ -70,39 +77,76 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     Ok(Running { hub, server, told, tasks, stop })
 }
 
-/// One full pass over all logs and copies; what is found is stored as by a monitor that runs.
+/// One full look at all logs and copies; what is found is stored as by a monitor that runs.
 ///
 /// A log that shows less than a witness, or than it did before, is given the looks that it is given by a monitor that runs,
-/// in quick succession.
+/// in quick succession. One that wants to be asked again later is.
 ///
 /// # Errors
 /// [`StartError`]; what is wrong with the logs stands in the status.
 pub async fn once(settings: Settings, clock: Clock) -> Result<Status, StartError> {
+    once_within(settings, clock, Duration::from_secs(ONCE_S_MAX)).await
+}
+
+/// The same, with another bound than [`ONCE_S_MAX`].
+///
+/// # Errors
+/// [`StartError`].
+pub async fn once_within(settings: Settings, clock: Clock, longest: Duration) -> Result<Status, StartError> {
     let hub = open(settings, clock).await?;
-    for _ in 0..WITHHELD_POLLS {
-        pass_all(&hub).await;
-        if hub.has_failed() || !hub.is_anything_withheld() {
-            break;
-        }
-        sleep(Duration::from_millis(hub.poll_ms.min(ONCE_PAUSE_MS_MAX))).await;
+    let (until, longest_s) = (Instant::now() + longest, longest.as_secs());
+    let mut looks = JoinSet::new();
+    for log in 0..hub.logs.len() {
+        let hub = Arc::clone(&hub);
+        looks.spawn(async move {
+            if timeout_at(until, look_at(&hub, log)).await.is_err() {
+                let why = format!("it was not read to its end within {longest_s} s; the next look goes on from here");
+                let _ = hub.set(log, move |state, now| state.unreachable(why, now)).await;
+            }
+            if timeout_at(until, compare_tiles(&hub, log)).await.is_err() {
+                let why = format!("they could not be compared within {longest_s} s");
+                let _ = hub.set(log, move |state, now| state.tile_unusable(&why, now)).await;
+            }
+        });
     }
+    // What is fatal the hub knows.
+    while looks.join_next().await.is_some() {}
     let status = hub.status();
     hub.close();
     if hub.has_failed() { Err(StartError::Failed) } else { Ok(status) }
 }
 
-async fn pass_all(hub: &Arc<Hub>) {
-    let mut passes = JoinSet::new();
-    for log in 0..hub.logs.len() {
-        let hub = Arc::clone(hub);
-        passes.spawn(async move { pass_one(&hub, log).await });
+/// All copies at once, then the log, which may have grown since, as often as it takes; then the time. Only what is fatal is an error.
+async fn look_at(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
+    let mut reading = Reading::default();
+    for _ in 0..WITHHELD_POLLS {
+        look_at_copies(hub, log).await?;
+        match pass_while_busy(hub, log, &mut reading).await {
+            Err(e @ (PassError::Store(_) | PassError::Panicked | PassError::Failed)) => return Err(e),
+            // Nothing was shown that could be less than what others were shown.
+            Err(PassError::Read(_) | PassError::Damaged | PassError::OverBudget) => break,
+            Ok(()) | Err(PassError::Unmet | PassError::Contradicted) => {}
+        }
+        if !hub.work(log, |state, _| Ok(state.is_anything_withheld())).await? {
+            break;
+        }
+        sleep(Duration::from_millis(hub.poll_ms.min(ONCE_PAUSE_MS_MAX))).await;
     }
-    // What is fatal the hub knows.
-    while passes.join_next().await.is_some() {}
+    while hub.work(log, |state, desk| Ok(state.tick(desk)?)).await? {}
+    Ok(())
 }
 
-/// All copies at once, then the log, which may have grown since; then the time. Only what is fatal is an error.
-async fn pass_one(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
+async fn compare_tiles(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
+    for _ in 0..ONCE_TILE_LOOKS_MAX {
+        match tiles::compare(hub, log).await? {
+            Compared::Right => {}
+            Compared::Unusable | Compared::Busy(_) => break,
+        }
+    }
+    Ok(())
+}
+
+async fn look_at_copies(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
     let mut looks = JoinSet::new();
     for i in 0..hub.logs[log].target.copies.len() {
         let hub = Arc::clone(hub);
@@ -111,12 +155,20 @@ async fn pass_one(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
     while let Some(looked) = looks.join_next().await {
         looked.unwrap_or(Err(PassError::Panicked))?;
     }
-    match follow::pass(hub, log).await {
-        Err(e @ (PassError::Store(_) | PassError::Panicked | PassError::Failed)) => return Err(e),
-        Ok(()) | Err(PassError::Read(_) | PassError::Unmet | PassError::Contradicted) => {}
-    }
-    while hub.work(log, |state, desk| Ok(state.tick(desk)?)).await? {}
     Ok(())
+}
+
+/// One pass; one that is cut short because the log has too much to do is continued when the log wants it.
+async fn pass_while_busy(hub: &Arc<Hub>, log: usize, reading: &mut Reading) -> Result<(), PassError> {
+    loop {
+        match follow::pass(hub, log, reading).await {
+            Err(PassError::Read(e)) if e.is_busy() => {
+                let pause = Duration::from_millis(hub.poll_ms.min(ONCE_PAUSE_MS_MAX));
+                sleep(e.wait().unwrap_or_default().max(pause)).await;
+            }
+            went => return went,
+        }
+    }
 }
 
 impl Running {

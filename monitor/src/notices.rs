@@ -10,8 +10,12 @@ pub(crate) const LATE_HEADS_MAX: usize = 16;
 /// What a notice is about. There is at most one for each.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Subject {
-    /// The log cannot be read.
+    /// The log cannot be read, or what is read is damaged.
     Reading,
+    /// A hash tile cannot be used.
+    Tiles,
+    /// It would take more memory than it may.
+    Budget,
     /// Its checkpoint is none, or is not cosigned by a quorum.
     Policy,
     /// No fresh quorum for longer than allowed.
@@ -56,6 +60,11 @@ impl Notices {
     /// It no longer is.
     pub(crate) fn clear(&mut self, subject: &Subject) {
         self.standing.remove(subject);
+    }
+
+    /// Whether there is one about this.
+    pub(crate) fn stands(&self, subject: &Subject) -> bool {
+        self.standing.contains_key(subject)
     }
 
     /// A head came late: over at once, and worth remembering.

@@ -5,21 +5,24 @@ use std::{collections::HashSet, sync::Arc};
 use waymark_log::{
     checkpoint::Origin,
     hash::{Hash, leaf_hash},
-    tile::{self, TILE_WIDTH},
+    tile::{self, TILE_WIDTH, Tile},
     time::UnixSeconds,
 };
 use waymark_mapping::{
     audit::{Finding, Replay, Step},
-    entry::Entry,
+    entry::{Entry, last_head},
 };
+
+use waymark_runtime::follow::{STEP_BYTES_MAX, STEP_ENTRIES_MAX};
 
 use crate::{
     desk::Desk,
     notices::Notices,
     report::Condition,
     settings::Target,
-    state::{Claim, LogState, STEP_ENTRIES_MAX, last_head},
+    state::{Claim, LogState},
     store::{Batch, Store, StoreError, StoredHead},
+    tiles::TileCheck,
     tree::Tree,
     unjudged::Unjudged,
     views::View,
@@ -33,6 +36,7 @@ impl LogState {
         desk: &Desk<'_>,
         found: HashSet<String>,
         renew_within_ms: u64,
+        memory_bytes_max: u64,
     ) -> Result<Self, StoreError> {
         let origin = target.origin.clone();
         let mut watches = Watches::new(origin.clone(), renew_within_ms);
@@ -51,7 +55,9 @@ impl LogState {
             started: desk.now,
             last_success: None,
             condition: Condition::Waiting,
-            passes: 0,
+            looks: 0,
+            shown: 0,
+            shown_max: 0,
             signed_size_max: 0,
             views: target.copies.iter().map(|_| View::default()).collect(),
             beyond: Vec::new(),
@@ -59,6 +65,8 @@ impl LogState {
             behind: None,
             notices: Notices::default(),
             unjudged: Unjudged::default(),
+            tiles: TileCheck::new(head.as_ref().map_or(0, |h| h.size), desk.now),
+            memory_bytes_max,
             found,
             target,
         };
@@ -67,6 +75,7 @@ impl LogState {
             state.take_up_anchor(desk, head.note)?;
         }
         state.signed_size_max = state.signed_size_max.max(state.replay.size());
+        state.shown_max = state.signed_size_max;
         Ok(state)
     }
 
@@ -84,14 +93,15 @@ impl LogState {
     /// Replays the local copy of the entries. Its hits and late heads were dealt with when it was stored; what this program could
     /// not judge still stands, unless it is a newer one.
     fn replay_stored(&mut self, desk: &Desk<'_>, head: &StoredHead) -> Result<(), StoreError> {
-        let mut entries: Vec<Vec<u8>> = Vec::new();
+        let (mut entries, mut bytes_held): (Vec<Vec<u8>>, usize) = (Vec::new(), 0);
         let (mut findings, mut not_supported) = (Vec::new(), Vec::new());
         for n in 0..head.size.div_ceil(TILE_WIDTH) {
             let bytes = stored_bundle(desk.store, &self.target.origin, n)?;
             let bundle = split_bundle(&bytes, n, head.size)?;
             entries.extend(bundle.into_iter().map(<[u8]>::to_vec));
+            bytes_held += bytes.len();
             let last = (n + 1) * TILE_WIDTH >= head.size;
-            if last || entries.len() >= STEP_ENTRIES_MAX {
+            if last || entries.len() >= STEP_ENTRIES_MAX || bytes_held >= STEP_BYTES_MAX {
                 let cut = if last { entries.len() } else { last_head(&entries).unwrap_or(entries.len()) };
                 let rest = entries.split_off(cut);
                 let step = self.replay_again(&entries);
@@ -99,6 +109,7 @@ impl LogState {
                 let counts = |f: &&Finding| last || !matches!(f, Finding::NoHead { .. });
                 findings.extend(step.findings.iter().filter(counts).map(Finding::to_string));
                 not_supported.extend(step.not_supported);
+                bytes_held = rest.iter().map(Vec::len).sum();
                 entries = rest;
             }
         }
@@ -126,6 +137,11 @@ impl LogState {
     /// How the replay of `old` entries was the beginning of the one of `new`; `None` if it has not reached that.
     pub(crate) fn proof(&self, store: &Store, old: u64, new: u64) -> Result<Option<Vec<Hash>>, StoreError> {
         self.tree.consistency(old, new, |n| self.leaves(store, n))
+    }
+
+    /// What a hash tile holds at the size that was replayed.
+    pub(crate) fn hash_tile(&self, store: &Store, tile: Tile) -> Result<Vec<Hash>, StoreError> {
+        self.tree.hash_tile(tile, |n| self.leaves(store, n))
     }
 
     fn leaves(&self, store: &Store, n: u64) -> Result<Vec<Hash>, StoreError> {

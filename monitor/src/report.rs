@@ -77,6 +77,10 @@ pub enum Condition {
     Good,
     /// The log could not be read.
     Unreachable,
+    /// Some of what it serves is not what it has signed: damaged there, or on its way.
+    Damaged,
+    /// Not followed further: it would take more memory than it may.
+    OverBudget,
     /// What was read is no checkpoint of this log, or its quorum is not met.
     Unmet,
     /// The quorum is too old, or the last head does not fit its time.
@@ -241,7 +245,7 @@ pub enum Verdict {
     Alarm,
     /// A log's policy or freshness is not met.
     Unmet,
-    /// A log could not be read.
+    /// A log could not be read, or not all of it.
     CouldNot,
     /// Nothing to say.
     Content,
@@ -267,7 +271,7 @@ impl Status {
             Verdict::Alarm
         } else if any(&[Condition::Unmet, Condition::Stale, Condition::Withheld]) {
             Verdict::Unmet
-        } else if any(&[Condition::Unreachable]) {
+        } else if any(&[Condition::Unreachable, Condition::Damaged, Condition::OverBudget]) {
             Verdict::CouldNot
         } else {
             Verdict::Content
@@ -308,6 +312,8 @@ impl fmt::Display for Condition {
             Self::Waiting => "not looked at yet",
             Self::Good => "good",
             Self::Unreachable => "could not be read",
+            Self::Damaged => "serves something that is damaged",
+            Self::OverBudget => "over its memory budget",
             Self::Unmet => "policy not met",
             Self::Stale => "stale",
             Self::Withheld => "withholds what was seen",
@@ -322,7 +328,7 @@ impl fmt::Display for ViewStatus {
             (None, _) => return write!(f, "witness {}: no copy", self.witness),
             (_, Some(true)) => "agrees",
             (_, Some(false)) => "DISAGREES",
-            (_, None) => "is ahead of the log",
+            (_, None) => "is ahead of what was replayed",
         };
         write!(f, "witness {} at {} {said}", self.witness, self.size.unwrap_or_default())
     }
@@ -362,12 +368,13 @@ mod tests {
 
     #[test]
     fn the_worst_decides() {
-        use Condition::{Good, Stale, Unmet, Unreachable};
+        use Condition::{Damaged, Good, OverBudget, Stale, Unmet, Unreachable};
         let code = |conditions: &[Condition]| status(conditions).verdict().exit_code();
         assert_eq!(
             [code(&[Good]), code(&[Good, Unreachable]), code(&[Unmet, Unreachable]), code(&[Stale])],
             [0, 1, 5, 5]
         );
+        assert_eq!([code(&[Good, Damaged]), code(&[OverBudget]), code(&[Damaged, Stale])], [1, 1, 5]);
         let mut found = status(&[Stale]);
         found.findings.push("x".to_owned());
         assert_eq!(found.verdict().exit_code(), 6);

@@ -36,6 +36,8 @@ pub struct Settings {
     pub poll_ms: u64,
     /// How long the holder of a watch-list may claim a hit, in milliseconds.
     pub renew_within_ms: u64,
+    /// Memory that the replay of one log may take, in bytes.
+    pub log_memory_bytes: u64,
 }
 
 /// A log to be followed.

@@ -5,7 +5,9 @@
 //!    that the log has signed for one size are evidence without any witness (`views`, `findings`).
 //! 2. Only a checkpoint that meets the policy is followed.
 //! 3. Entries are believed when they lead to its root. Then, in **one transaction**, they are stored with the hits of
-//!    watch-lists and the findings that follow from them.
+//!    watch-lists and the findings that follow from them. Entries that do not lead there are damaged where they are served, and are
+//!    fetched again: nobody has signed them, so they speak against nobody.
+//! 4. What a log takes of this monitor's memory is counted. One that takes too much is not followed further; the others are.
 //!
 //! All methods may block on the disk; a [`StoreError`] is fatal, since the replay in memory is then ahead of the disk.
 
@@ -20,10 +22,10 @@ use waymark_log::{
 };
 use waymark_mapping::{
     audit::{Finding, Replay, Step},
-    entry::{Entry, Untimely},
+    entry::{ENTRIES_PER_HEAD_MAX, Untimely},
     watch::{Alert, WatchList},
 };
-use waymark_runtime::follow::FollowError;
+use waymark_runtime::follow::{self as reading, FollowError, STEP_BYTES_MAX};
 
 use crate::{
     desk::Desk,
@@ -32,16 +34,13 @@ use crate::{
     report::{AlertKind, AlertRecord, Condition, LogStatus},
     settings::Target,
     store::{Batch, Raised, StoreError, StoredHead},
+    tiles::TileCheck,
     tree::Tree,
     unjudged::Unjudged,
     views::{Beyond, View},
     watching::{ImportRefused, Plan, Watches},
 };
 
-/// Most entries in one step: eight times what may stand between two heads, 64 bundles.
-pub const STEP_ENTRIES_MAX: usize = 16_384;
-/// Bytes of entries after which a step ends: as many entries of 2 KiB, which no honest one has.
-pub const STEP_BYTES_MAX: usize = 32 << 20;
 /// Most findings that are recorded for one log: the first say what it is, and each may come with a file.
 pub const FINDINGS_MAX: usize = 1000;
 
@@ -54,6 +53,12 @@ pub(crate) enum PassError {
     /// The checkpoint does not meet the policy; a notice says so.
     #[error("the checkpoint does not meet the policy")]
     Unmet,
+    /// What the log serves does not lead to what it has signed; a notice says so. Tried again.
+    #[error("what the log serves does not lead to what it has signed")]
+    Damaged,
+    /// The log would take more memory than it may; a notice says so.
+    #[error("the log is over its memory budget")]
+    OverBudget,
     /// The log contradicts itself; a finding says so.
     #[error("the log contradicts itself")]
     Contradicted,
@@ -78,17 +83,6 @@ pub(crate) struct Claim {
     pub(crate) place: String,
 }
 
-/// Entries on their way to a goal, not yet believed.
-#[derive(Debug)]
-pub(crate) struct Fetched {
-    pub(crate) from: u64,
-    pub(crate) entries: Vec<Vec<u8>>,
-    /// If they do not reach the goal: how the tree that they end in is the beginning of the goal's.
-    pub(crate) proof: Vec<Hash>,
-    /// Whether they neither reach the goal nor hold a head at which to stop.
-    pub(crate) headless: bool,
-}
-
 /// Where one log stands.
 #[derive(Debug)]
 pub(crate) struct LogState {
@@ -103,8 +97,12 @@ pub(crate) struct LogState {
     pub(crate) started: UnixMillis,
     pub(crate) last_success: Option<UnixMillis>,
     pub(crate) condition: Condition,
-    /// Looks at the log's checkpoint, whatever came of them.
-    pub(crate) passes: u64,
+    /// Looks at which the log showed a checkpoint that it has signed. One that cannot be read is no look: it shows nothing, not less.
+    pub(crate) looks: u64,
+    /// The size of the checkpoint that it showed last, whether it could be followed there or not.
+    pub(crate) shown: u64,
+    /// The greatest that it has shown.
+    pub(crate) shown_max: u64,
     /// The greatest size that the log has signed for, as far as anybody has shown.
     pub(crate) signed_size_max: u64,
     pub(crate) views: Vec<View>,
@@ -112,10 +110,13 @@ pub(crate) struct LogState {
     pub(crate) beyond: Vec<Beyond>,
     /// The largest tree that each of the policy's witnesses was seen to cosign.
     pub(crate) largest: Vec<Option<Claim>>,
-    /// The pass since which the log shows less than it has shown before.
+    /// The look since which the log shows less than it has shown before.
     pub(crate) behind: Option<u64>,
     pub(crate) notices: Notices,
     pub(crate) unjudged: Unjudged,
+    pub(crate) tiles: TileCheck,
+    /// Bytes of memory that the replay may take.
+    pub(crate) memory_bytes_max: u64,
     /// Texts of the findings that are stored.
     pub(crate) found: HashSet<String>,
 }
@@ -131,6 +132,7 @@ impl LogState {
         let (_, signed) = target.open(bytes).map_err(|e| self.unmet(e.to_string(), desk.now))?;
         let place = format!("the log at {}", target.url);
         let claim = Claim { signed, note: bytes.to_vec(), place };
+        self.note_size(claim.signed.size());
         if !self.weigh(desk, claim.clone(), None)? {
             self.condition = Condition::Contradicted;
             return Err(PassError::Contradicted);
@@ -151,49 +153,88 @@ impl LogState {
         if claim.signed.size() > self.replay.size() {
             return Ok(Some(claim));
         }
-        if claim.signed.size() < self.replay.size() {
-            self.behind.get_or_insert(self.passes);
-        } else {
-            self.caught_up();
-        }
         self.reached(desk.now);
         Ok(None)
     }
 
-    /// Judges fetched entries; those that lead to the goal are replayed, stored and believed.
-    ///
-    /// `false` if they do not lead there and nobody `doubted` the goal before: bytes may have been spoilt on their way, and
-    /// it takes a second fetch to hold them against the log.
+    /// The log shows a checkpoint of this size.
+    fn note_size(&mut self, size: u64) {
+        self.looks += 1;
+        self.shown = size;
+        if size < self.shown_max {
+            self.behind.get_or_insert(self.looks - 1);
+        } else {
+            (self.shown_max, self.behind) = (size, None);
+            self.notices.clear(&Subject::Behind);
+        }
+    }
+
+    /// Where to read on from, unless that would take more memory than this log may.
+    pub(crate) fn next(&mut self, now: UnixMillis) -> Result<u64, PassError> {
+        let (bytes, max) = (self.replay.bytes(), self.memory_bytes_max);
+        if bytes <= max {
+            return Ok(self.replay.size());
+        }
+        let size = self.replay.size();
+        Err(self.over_budget(format!("its first {size} entries take {bytes} bytes, and {max} are allowed"), now))
+    }
+
+    fn over_budget(&mut self, why: String, now: UnixMillis) -> PassError {
+        self.condition = Condition::OverBudget;
+        let text = format!("over its memory budget, not followed further: {why} (log_memory_mb in monitor.toml)");
+        self.notices.set(Subject::Budget, text, now);
+        PassError::OverBudget
+    }
+
+    /// Judges fetched entries; those that lead to the goal are replayed, stored and believed. `false` if they do not lead there.
     pub(crate) fn believe(
         &mut self,
         desk: &Desk<'_>,
-        fetched: &Fetched,
+        fetched: &reading::Step,
         goal: &Claim,
-        doubted: bool,
     ) -> Result<bool, PassError> {
-        let (from, count) = (self.replay.size(), fetched.entries.len());
-        if fetched.from != from {
+        if fetched.from != self.replay.size() {
             // Fetched for another state than this: nobody's fault, and fetched again.
             return Ok(true);
         }
-        let against = if fetched.headless {
-            format!("no head among {count} entries from {from} on: not followed further")
-        } else if let Some((size, root)) = self.led_to(fetched, goal) {
-            let step = self.replay.extend(&fetched.entries, size, &root);
-            self.store_step(desk, &fetched.entries, goal, step)?;
-            if size == goal.signed.size() {
-                self.caught_up();
-                self.reached(desk.now);
-            }
-            return Ok(true);
-        } else {
-            Finding::RootMismatch { size: goal.signed.size() }.to_string()
-        };
-        if doubted { Err(self.contradicted(desk, against, goal)) } else { Ok(false) }
+        let Some((size, root)) = self.led_to(fetched, goal) else { return Ok(false) };
+        if fetched.uncut {
+            return Err(self.headless(desk, fetched, goal));
+        }
+        let step = self.replay.extend(&fetched.entries, size, &root);
+        self.store_step(desk, &fetched.entries, goal, step)?;
+        self.notices.clear(&Subject::Budget);
+        if size == goal.signed.size() {
+            self.reached(desk.now);
+        }
+        Ok(true)
+    }
+
+    /// The log has signed more entries without a head than are held at once.
+    fn headless(&mut self, desk: &Desk<'_>, fetched: &reading::Step, goal: &Claim) -> PassError {
+        let (from, count) = (fetched.from, fetched.entries.len());
+        if count > ENTRIES_PER_HEAD_MAX {
+            let text = format!("no head among {count} entries from {from} on: not followed further");
+            return self.contradicted(desk, text, goal);
+        }
+        // So few may stand between two heads; that they are huge is against no rule.
+        let why = format!("{count} entries from {from} on without a head take more than {STEP_BYTES_MAX} bytes");
+        self.over_budget(why, desk.now)
+    }
+
+    /// What was read does not lead to what was signed, also when it was read again.
+    pub(crate) fn damaged(&mut self, from: u64, count: usize, goal: &Claim, now: UnixMillis) {
+        self.condition = Condition::Damaged;
+        let (last, size) = (from + (count as u64).saturating_sub(1), goal.signed.size());
+        let text = format!(
+            "entries {from} to {last}, or the hash tiles that go with them, do not lead to the root that was signed at size {size}: \
+             damaged where they are served. None of them is believed, and they are fetched again"
+        );
+        self.notices.set(Subject::Reading, text, now);
     }
 
     /// The tree that fetched entries end in, if that is the goal's or is proved to be its beginning.
-    fn led_to(&self, fetched: &Fetched, goal: &Claim) -> Option<(u64, Hash)> {
+    fn led_to(&self, fetched: &reading::Step, goal: &Claim) -> Option<(u64, Hash)> {
         let mut range = self.tree.range().clone();
         for entry in &fetched.entries {
             range.append(leaf_hash(entry));
@@ -240,12 +281,6 @@ impl LogState {
         }
         self.unjudged.add(entries);
         self.notices.grow(Subject::Unjudged, self.unjudged.to_string(), more.to_string(), now);
-    }
-
-    /// The log shows as much as it ever did.
-    fn caught_up(&mut self) {
-        self.behind = None;
-        self.notices.clear(&Subject::Behind);
     }
 
     /// The replay is where the log's checkpoint is, or beyond.
@@ -352,6 +387,7 @@ impl LogState {
             condition: match self.condition {
                 Condition::Unmet | Condition::Contradicted => self.condition,
                 _ if self.is_stale(now) => Condition::Stale,
+                Condition::Good if self.notices.stands(&Subject::Tiles) => Condition::Damaged,
                 condition => condition,
             },
             verified_size: self.replay.size(),
@@ -367,11 +403,6 @@ impl LogState {
             notices: self.notices.texts().count(),
         }
     }
-}
-
-/// How many of these entries end in a head: up to and including the last one.
-pub(crate) fn last_head(entries: &[Vec<u8>]) -> Option<usize> {
-    entries.iter().rposition(|e| matches!(Entry::decode(e), Ok(Entry::Head(_)))).map(|at| at + 1)
 }
 
 fn alert_record(alert: &Alert, origin: &Origin, now: UnixMillis) -> AlertRecord {

@@ -79,6 +79,17 @@ impl Tree {
         Ok(plan.build(&hashes).ok())
     }
 
+    /// The hashes of a hash tile that this tree holds whole.
+    pub(crate) fn hash_tile<E>(
+        &self,
+        tile: Tile,
+        leaves: impl FnMut(u64) -> Result<Vec<Hash>, E>,
+    ) -> Result<Vec<Hash>, E> {
+        let TileKind::Hashes { level } = tile.kind else { return Ok(Vec::new()) };
+        let node = |i: u64| Node { level: level * TILE_HEIGHT, index: tile.index * TILE_WIDTH + i };
+        self.nodes((0..u64::from(tile.width)).map(node).collect(), leaves)
+    }
+
     /// The hashes of complete subtrees of this tree.
     fn nodes<E>(&self, nodes: Vec<Node>, mut leaves: impl FnMut(u64) -> Result<Vec<Hash>, E>) -> Result<Vec<Hash>, E> {
         let mut read: Vec<(u64, Vec<Hash>)> = Vec::new();

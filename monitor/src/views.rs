@@ -1,10 +1,12 @@
 //! Vantage points: the log's own checkpoint and each witness's own copy of it, compared with the replay and each other.
 //!
 //! A checkpoint at a size that was replayed must have the root that the replay had there. One beyond the replay must have
-//! the root that anybody else was shown for that size, and is compared with the replay once it gets there. What a witness
-//! has seen must be reached by the log's own checkpoint within a bounded number of polls; else the log withholds from us
-//! what it has shown to others. So it does if it shows us less than it did before. A copy is compared whenever the log has
-//! signed it: a contradiction is the log's, whoever hands it over.
+//! the root that anybody else was shown for that size, and is compared with the replay once it gets there. A copy is compared
+//! whenever the log has signed it: a contradiction is the log's, whoever hands it over.
+//!
+//! What a witness has seen must be reached by the log's own **checkpoint** within a bounded number of looks at it; else the log
+//! withholds from us what it has shown to others. So it does if it shows us less than it did before. A log whose checkpoint or
+//! entries cannot be read withholds nothing that we could know of: that is a fault of reading, and accuses nobody.
 
 use std::sync::Arc;
 
@@ -41,7 +43,7 @@ pub(crate) enum Answer {
 pub(crate) struct View {
     size: Option<u64>,
     agrees: Option<bool>,
-    /// The first size beyond the replay that the log has not reached since, and the pass before it was seen.
+    /// The first size that the log's own checkpoint has not reached since, and the look before it was seen.
     ahead: Option<(u64, u64)>,
 }
 
@@ -117,7 +119,9 @@ impl LogState {
         }
         if let Some(view) = view.map(|i| &mut self.views[i]) {
             (view.size, view.agrees) = (Some(size), if agrees { None } else { Some(false) });
-            view.ahead.get_or_insert((size, self.passes));
+            if size > self.shown {
+                view.ahead.get_or_insert((size, self.looks));
+            }
         }
         let known = self.beyond.iter().any(|b| same(b) && b.view == view);
         if !known && self.beyond.len() < BEYOND_MAX {
@@ -141,10 +145,9 @@ impl LogState {
         Ok(agrees)
     }
 
-    /// The log's own checkpoint was looked at: what it has reached is compared, what it has not may count as withheld.
+    /// The log was looked at: what the replay has reached is compared, what the log does not show may count as withheld.
     pub(crate) fn passed(&mut self, desk: &Desk<'_>) -> Result<(), StoreError> {
-        self.passes += 1;
-        let replayed = self.replay.size();
+        let (replayed, shown, looks) = (self.replay.size(), self.shown, self.looks);
         let (reached, beyond) =
             std::mem::take(&mut self.beyond).into_iter().partition(|b: &Beyond| b.claim.signed.size() <= replayed);
         self.beyond = beyond;
@@ -153,19 +156,21 @@ impl LogState {
         }
         let mut withheld = false;
         for (view, at) in self.views.iter_mut().zip(&self.target.copies) {
-            let Some((size, since_pass)) = view.ahead else { continue };
+            let Some((size, since)) = view.ahead else { continue };
             let subject = Subject::Withheld(at.witness.clone());
-            if size <= replayed {
+            if size <= shown {
                 view.ahead = None;
                 self.notices.clear(&subject);
-            } else if self.passes - since_pass >= WITHHELD_POLLS {
-                let text = format!("withheld: witness {} has seen size {size}, the log shows us less", at.witness);
+            } else if looks - since >= WITHHELD_POLLS {
+                let witness = &at.witness;
+                let text = format!("withheld: witness {witness} has seen size {size}, the log shows us size {shown}");
                 self.notices.set(subject, text, desk.now);
                 withheld = true;
             }
         }
-        if self.behind.is_some_and(|since_pass| self.passes - since_pass >= WITHHELD_POLLS) {
-            let text = format!("withheld: the log has shown size {replayed} before and shows less now");
+        if self.behind.is_some_and(|since| looks - since >= WITHHELD_POLLS) {
+            let before = self.shown_max;
+            let text = format!("withheld: the log has shown size {before} before and shows size {shown} now");
             self.notices.set(Subject::Behind, text, desk.now);
             withheld = true;
         }

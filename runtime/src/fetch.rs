@@ -5,15 +5,40 @@
 //! without a store included, and an operator's own authority is named where it is meant.
 
 use std::{
+    future::{Ready, ready},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
-    sync::Arc,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
     time::Duration,
 };
 
-use reqwest::{Client, RequestBuilder, Response, Url, redirect};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    header,
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        Client,
+        connect::{
+            HttpConnector,
+            dns::{GaiResolver, Name},
+        },
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use tokio::{sync::Notify, time::timeout};
+use tower::Service;
+use url::Url;
 
 use crate::{
     listen::HEADER_S_MAX,
@@ -22,6 +47,13 @@ use crate::{
 
 /// Longest a request may take, answer included, unless said otherwise.
 pub const REQUEST_S_MAX: u64 = 10;
+
+/// Longest a connection may take to come about, in seconds.
+const CONNECT_S_MAX: u64 = 5;
+
+/// Most interim answers (1xx) to one request. Servers send one or two, and each costs the reader as much as an answer does: without
+/// a limit a server keeps a reader at work until the deadline, with gigabytes.
+pub const INTERIM_ANSWERS_MAX: usize = 8;
 
 /// Longest a connection is kept without a request on it. Our servers close theirs after [`HEADER_S_MAX`]; whoever sent a request
 /// at that moment would lose it, and not know whether it was heard.
@@ -50,6 +82,12 @@ pub enum FetchError {
         host: String,
         /// The cap.
         bytes_max: usize,
+    },
+    /// The body comes in a content coding that was not asked for.
+    #[error("{host} answers in a compressed form (Content-Encoding): have it serve the bytes as they are")]
+    Encoded {
+        /// The host.
+        host: String,
     },
     /// Not a URL that can be fetched.
     #[error("not an http URL")]
@@ -91,12 +129,14 @@ impl ExtraRoots {
 }
 
 /// An answer, whatever its status.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Fetched {
     /// The status.
     pub status: u16,
     /// The media type, without parameters.
     pub media_type: String,
+    /// After how many seconds the server wants to be asked again (`Retry-After`), if it says so in seconds.
+    pub retry_after_s: Option<u64>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -111,7 +151,8 @@ impl Fetched {
 /// The client. Cloning shares its connections.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
-    client: Client,
+    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    longest: Duration,
 }
 
 impl Default for Fetcher {
@@ -127,24 +168,18 @@ impl Fetcher {
     }
 
     /// A client that believes more certificate authorities.
-    ///
-    /// # Panics
-    /// Never: TLS is set up before, and nothing else can be missing.
     pub fn with_roots(longest: Duration, extra: &ExtraRoots) -> Self {
-        // "localhost" is this machine, whatever a resolver says.
-        let this_machine = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
-        let client = Client::builder()
-            .tls_backend_preconfigured(client_config(extra))
-            .resolve_to_addrs(LOCALHOST, &this_machine.map(|ip| SocketAddr::new(ip, 0)))
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .timeout(longest)
-            .connect_timeout(Duration::from_secs(5))
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(Duration::from_secs(CONNECT_S_MAX)));
+        let tls = HttpsConnectorBuilder::new().with_tls_config(client_config(extra));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(IDLE_S_MAX))
             .pool_max_idle_per_host(512)
-            .tcp_nodelay(true)
-            .build();
-        Self { client: client.expect("a client whose TLS is set up needs nothing that can be missing") }
+            .build(tls.https_or_http().enable_http1().wrap_connector(tcp));
+        Self { client, longest }
     }
 
     /// GET.
@@ -152,7 +187,7 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`]; a status is not an error.
     pub async fn get(&self, url: &str, bytes_max: usize) -> Result<Fetched, FetchError> {
-        self.send(self.client.get(url), bytes_max).await
+        self.send(Method::GET, url, &[], Vec::new(), bytes_max).await
     }
 
     /// POST with a media type and headers.
@@ -167,35 +202,106 @@ impl Fetcher {
         body: Vec<u8>,
         bytes_max: usize,
     ) -> Result<Fetched, FetchError> {
-        let mut request = self.client.post(url).header("content-type", media_type).body(body);
+        let content_type = ("content-type", media_type.to_owned());
+        let headers: Vec<_> = [content_type].into_iter().chain(headers.iter().cloned()).collect();
+        self.send(Method::POST, url, &headers, body, bytes_max).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, String)],
+        body: Vec<u8>,
+        bytes_max: usize,
+    ) -> Result<Fetched, FetchError> {
+        let url = Url::parse(url).map_err(|_| FetchError::Url)?;
+        check(&url)?;
+        let mut request = Request::builder().method(method).uri(url.as_str());
+        request = request.header(header::ACCEPT, "*/*").header(header::ACCEPT_ENCODING, "identity");
         for (name, value) in headers {
             request = request.header(*name, value);
         }
-        self.send(request, bytes_max).await
+        let request = request.body(Full::from(body)).map_err(|_| FetchError::Url)?;
+        let host = host_of(&url);
+        let late = |_| FetchError::Network { host: host.clone(), what: "no answer in time" };
+        timeout(self.longest, self.answer(request, &host, bytes_max)).await.map_err(late)?
     }
 
-    async fn send(&self, request: RequestBuilder, bytes_max: usize) -> Result<Fetched, FetchError> {
-        let request = request.build().map_err(|_| FetchError::Url)?;
-        check(request.url())?;
-        let host = host_of(request.url());
-        let response = self.client.execute(request).await.map_err(|e| network(&host, &e))?;
-        let media_type = response.headers().get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let status = response.status().as_u16();
-        let body = read(response, &host, bytes_max).await?;
-        Ok(Fetched { status, media_type, body })
+    async fn answer(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        host: &str,
+        bytes_max: usize,
+    ) -> Result<Fetched, FetchError> {
+        let flooded = Arc::new(Notify::new());
+        let (seen, tell) = (AtomicUsize::new(0), Arc::clone(&flooded));
+        hyper::ext::on_informational(&mut request, move |_| {
+            if seen.fetch_add(1, Ordering::Relaxed) >= INTERIM_ANSWERS_MAX {
+                tell.notify_one();
+            }
+        });
+        let broken = |what| FetchError::Network { host: host.to_owned(), what };
+        // Whichever comes first; what is left over is dropped, and with it the connection.
+        let response = tokio::select! {
+            biased;
+            () = flooded.notified() => return Err(broken("interim answers without end")),
+            response = self.client.request(request) => response.map_err(|e| broken(what_happened(&e)))?,
+        };
+        let text = |name| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::trim);
+        let media_type = text(header::CONTENT_TYPE).unwrap_or_default().split(';').next().unwrap_or_default();
+        let fetched = Fetched {
+            status: response.status().as_u16(),
+            media_type: media_type.trim().to_owned(),
+            retry_after_s: text(header::RETRY_AFTER).and_then(|s| s.parse().ok()),
+            body: Vec::new(),
+        };
+        let is_encoded = text(header::CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity"));
+        if is_encoded && fetched.is_success() {
+            return Err(FetchError::Encoded { host: host.to_owned() });
+        }
+        Ok(Fetched { body: read(response, host, bytes_max).await?, ..fetched })
     }
 }
 
-async fn read(mut response: Response, host: &str, bytes_max: usize) -> Result<Vec<u8>, FetchError> {
+async fn read(mut response: Response<Incoming>, host: &str, bytes_max: usize) -> Result<Vec<u8>, FetchError> {
+    let broken = |_| FetchError::Network { host: host.to_owned(), what: "the connection broke off" };
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| network(host, &e))? {
+    while let Some(frame) = response.frame().await {
+        let Ok(chunk) = frame.map_err(broken)?.into_data() else { continue };
         if body.len() + chunk.len() > bytes_max {
             return Err(FetchError::TooLarge { host: host.to_owned(), bytes_max });
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// The system's resolver, for all names but one: "localhost" is this machine, whatever a resolver says.
+#[derive(Clone, Debug)]
+struct Resolver(GaiResolver);
+
+type Addresses = std::vec::IntoIter<SocketAddr>;
+
+impl Service<Name> for Resolver {
+    type Response = Addresses;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Addresses>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        if name.as_str() == LOCALHOST {
+            let this_machine = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+            let addresses: Vec<_> = this_machine.map(|ip| SocketAddr::new(ip, 0)).into();
+            let found: Ready<io::Result<Addresses>> = ready(Ok(addresses.into_iter()));
+            return Box::pin(found);
+        }
+        let found = self.0.call(name);
+        Box::pin(async move { Ok(found.await?.collect::<Vec<_>>().into_iter()) })
+    }
 }
 
 /// Checks that a URL may be fetched, without fetching it: for configurations.
@@ -240,17 +346,15 @@ fn client_config(extra: &ExtraRoots) -> ClientConfig {
         .with_no_client_auth()
 }
 
-fn network(host: &str, error: &reqwest::Error) -> FetchError {
-    let what = if error.is_timeout() {
-        "no answer in time"
-    } else if is_certificate(error) {
+/// Why there is no answer, in words of ours: a server's own never get here.
+fn what_happened(error: &hyper_util::client::legacy::Error) -> &'static str {
+    if is_certificate(error) {
         "a certificate that is not believed"
     } else if error.is_connect() {
         "no connection"
     } else {
         "the connection broke off"
-    };
-    FetchError::Network { host: host.to_owned(), what }
+    }
 }
 
 /// Whether the server's certificate was the reason: an operator looks elsewhere for that than for a cable.
@@ -267,6 +371,13 @@ fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
     use super::*;
 
     #[test]
@@ -296,5 +407,71 @@ mod tests {
         for bad in ["", "dp.example", "ftp://127.0.0.1", "file:///etc/hosts", "http://"] {
             assert!(matches!(check_url(bad), Err(FetchError::Url)), "{bad}");
         }
+    }
+
+    /// A server that answers each request with `head`, `tail` again and again until nobody reads, and how much of that was taken.
+    async fn server(head: &'static [u8], tail: &'static [u8]) -> (String, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.write_all(head).await;
+                while !tail.is_empty() && stream.write_all(tail).await.is_ok() {
+                    counted.fetch_add(tail.len(), Ordering::Relaxed);
+                }
+            }
+        });
+        (url, sent)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn interim_answers_without_end_are_cut_off_long_before_the_deadline() {
+        let fetcher = Fetcher::new(Duration::from_secs(60));
+        let (flood, sent) = server(b"", b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        let begun = Instant::now();
+        let error = fetcher.get(&flood, 100).await.unwrap_err();
+        assert!(error.to_string().starts_with("interim answers without end at 127.0.0.1"), "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+        // Nobody reads on: the server comes to an end.
+        let taken = loop {
+            let before = sent.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            if sent.load(Ordering::Relaxed) == before {
+                break before;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is still read: {before} bytes");
+        };
+        assert!(taken < 64 << 20, "{taken} bytes were taken");
+        // Headers without end are cut off as well.
+        let (endless, _) = server(b"HTTP/1.1 103 Early Hints\r\n", b"link: </a>; rel=preload\r\n").await;
+        let error = fetcher.get(&endless, 100).await.unwrap_err();
+        assert!(error.to_string().starts_with("the connection broke off"), "{error}");
+        // Some are no harm.
+        let (few, _) = server(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            b"",
+        )
+        .await;
+        let fetched = fetcher.get(&few, 2).await.unwrap();
+        assert_eq!((fetched.status, &fetched.body[..]), (200, &b"ok"[..]));
+    }
+
+    #[tokio::test]
+    async fn compressed_answers_are_refused_by_name_and_wishes_to_wait_are_heard() {
+        let fetcher = Fetcher::default();
+        let (zipped, _) =
+            server(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nok", b"").await;
+        let error = fetcher.get(&zipped, 100).await.unwrap_err();
+        assert!(matches!(error, FetchError::Encoded { .. }), "{error}");
+        let busy = b"HTTP/1.1 429 Too Many\r\nretry-after: 20\r\ncontent-encoding: gzip\r\ncontent-length: 0\r\n\r\n";
+        let (busy, _) = server(busy, b"").await;
+        let fetched = fetcher.get(&busy, 100).await.unwrap();
+        assert_eq!((fetched.status, fetched.retry_after_s), (429, Some(20)));
+        let dated = b"HTTP/1.1 503 Away\r\nretry-after: Wed, 21 Oct 2026 07:28:00 GMT\r\ncontent-length: 0\r\n\r\n";
+        let (dated, _) = server(dated, b"").await;
+        assert_eq!(fetcher.get(&dated, 100).await.unwrap().retry_after_s, None);
     }
 }

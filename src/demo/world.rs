@@ -395,6 +395,7 @@ async fn start_monitor(
         poll_ms: POLL_MS,
         proxies: waymark_runtime::proxies::Proxies::default(),
         renew_within_ms: RENEW_WITHIN_MS,
+        log_memory_bytes: monitor::LOG_MEMORY_MB_DEFAULT << 20,
     };
     Ok(monitor::start(settings, clock.clone()).await?)
 }

@@ -64,11 +64,14 @@ use waymark_runtime::{
     tls::TlsFiles,
 };
 
-pub use self::relay::{LOOKUPS_PER_DAY_DEFAULT, LOOKUPS_PER_DAY_MIN};
 use self::{
     accounts::Accounts,
     relay::Relay,
     watching::{ForeignKey, ImportRefused, Watching},
+};
+pub use self::{
+    relay::{LOOKUPS_PER_DAY_DEFAULT, LOOKUPS_PER_DAY_MIN},
+    watching::LABELS_MAX,
 };
 use crate::{
     api::{JSON_BYTES_MAX, JSON_MEDIA_TYPE, NoticeView, NoticesAnswer, NoticesRequest, read_object},
@@ -164,6 +167,8 @@ pub struct Settings {
     pub renew_within_ms: u64,
     /// Time between looks at the log.
     pub poll_ms: u64,
+    /// Labels of the log that are held at most; a log with more is not followed further. [`Settings::load`] says [`LABELS_MAX`].
+    pub labels_max: usize,
 }
 
 /// Makes an MSP's key and the entry that its DP is to log. Refuses to overwrite.
@@ -228,6 +233,7 @@ impl Settings {
             lookups_per_day: LOOKUPS_PER_DAY_DEFAULT,
             renew_within_ms: RENEW_WITHIN_MS_DEFAULT,
             poll_ms: 1000,
+            labels_max: LABELS_MAX,
         })
     }
 }
@@ -268,7 +274,9 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
         accounts: Accounts::open(&settings.dir.join("accounts"))?,
         watching: {
             let (domain, origin) = (settings.domain.clone(), settings.origin.clone());
+            let labels_max = settings.labels_max;
             Watching::open(&settings.dir, domain, origin, settings.renew_within_ms, follows)?
+                .with_labels_max(labels_max)
         },
         domain: settings.domain,
         origin: settings.origin,

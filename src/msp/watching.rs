@@ -1,7 +1,8 @@
 //! Watching for an MSP's users: the log's entries, checked to lead to a cosigned root, against their blind watch-lists.
 //!
 //! No replay of the map and no judgement on the log: that is a monitor's work. Here it is enough that the entries are those
-//! that the witnesses' quorum stands for, and that the log only grows.
+//! that the witnesses' quorum stands for, and that the log only grows. It is read in steps of bounded size, each of which ends in a
+//! head and is proved to be the beginning of what was cosigned; what was read is kept, whatever fails after it.
 //!
 //! Lists are on the disk before they are acknowledged, each with how far the log had been read when it came:
 //!
@@ -23,7 +24,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use data_encoding::BASE64;
@@ -31,11 +32,13 @@ use waymark_log::{
     checkpoint::Origin,
     hash::{Hash, leaf_hash},
     key::Key,
+    policy::Unmet,
+    proof::verify_consistency,
     range::CompactRange,
     time::UnixMillis,
 };
 use waymark_mapping::{
-    entry::{Entry, Provider, ProviderAction, ProviderRole},
+    entry::{Entry, Provider, ProviderAction, ProviderRole, last_head},
     label::Label,
     names::Domain,
     provider::ProviderDirectory,
@@ -43,7 +46,14 @@ use waymark_mapping::{
     trust::Trust,
     watch::{Alert, Place, WatchBook, WatchId, WatchList, WatchRefused},
 };
-use waymark_runtime::{budget::Budget, clock::Clock, durable, fetch::Fetcher, follow::LogReader, lines::Lines};
+use waymark_runtime::{
+    budget::Budget,
+    clock::Clock,
+    durable,
+    fetch::Fetcher,
+    follow::{Ahead, FollowError, LogReader},
+    lines::Lines,
+};
 
 use super::{
     accounts::{LISTS_PER_ACCOUNT_MAX, ListsByAccount},
@@ -76,6 +86,33 @@ pub enum ImportRefused {
     #[error(transparent)]
     Io(#[from] io::Error),
 }
+
+/// Why the log was not read to the end of what is cosigned. All but the last are tried again.
+#[derive(Debug, thiserror::Error)]
+enum NotRead {
+    /// The network, or what was read has no form.
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    /// The checkpoint does not meet the policy.
+    #[error("the checkpoint is not accepted: {0}")]
+    Unmet(#[from] Unmet),
+    /// What is served is not what was signed.
+    #[error("entries from {0} on do not lead to the cosigned root: damaged where they are served")]
+    Damaged(u64),
+    /// Changes take effect with the head after them, so nothing can be said of these.
+    #[error("no head among the entries from {0} on, or none at their end")]
+    NoHead(u64),
+    /// The log would take more memory than it may.
+    #[error("{0} is over its memory budget of {1} labels and is not followed further")]
+    OverBudget(Origin, usize),
+}
+
+/// Most labels of the log that are held, each with its place: some 1.5 GB. An honest log gets there with two million people.
+pub const LABELS_MAX: usize = 10_000_000;
+
+/// Seconds until a log is read again that serves what it has not signed, or that has no head where it must have one: a step is up to
+/// 48 MiB for nothing.
+const REREAD_S: u64 = 30;
 
 /// Most watch-lists kept.
 const LISTS_MAX: usize = 1_000_000;
@@ -140,6 +177,7 @@ const FOREIGN_KEYS_MAX: usize = 1024;
 pub struct Watching {
     inner: Mutex<Inner>,
     renewals: Budget<WatchId>,
+    labels_max: usize,
 }
 
 impl Watching {
@@ -173,7 +211,12 @@ impl Watching {
             inner.take_up(u64::MAX);
         }
         let renewals = Budget::new(DAY_MS, RENEWALS_PER_DAY_MAX, LISTS_MAX);
-        Ok(Self { inner: Mutex::new(inner), renewals })
+        Ok(Self { inner: Mutex::new(inner), renewals, labels_max: LABELS_MAX })
+    }
+
+    /// Holds another number of labels than [`LABELS_MAX`].
+    pub fn with_labels_max(self, labels_max: usize) -> Self {
+        Self { labels_max, ..self }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -246,34 +289,60 @@ impl Watching {
         let reader = LogReader::new(fetcher, url);
         let mut every = tokio::time::interval(Duration::from_millis(poll_ms));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut ahead, mut not_before, mut is_told) = (Ahead::default(), Instant::now(), false);
         loop {
             every.tick().await;
-            if let Err(why) = self.step(&reader, trust, clock).await {
-                tracing::debug!(why, "the log could not be followed; trying on");
+            if not_before <= Instant::now() {
+                match self.read(&reader, &mut ahead, trust, clock).await {
+                    Ok(()) => {}
+                    Err(why @ NotRead::OverBudget(..)) if !is_told => {
+                        tracing::error!(%why, "the users' watch-lists are not watched any more");
+                        is_told = true;
+                    }
+                    Err(why) => {
+                        tracing::debug!(%why, "the log could not be followed; trying on");
+                        let wait = match &why {
+                            NotRead::Follow(e) => e.wait().unwrap_or_default(),
+                            NotRead::Damaged(_) | NotRead::NoHead(_) => Duration::from_secs(REREAD_S),
+                            NotRead::Unmet(_) | NotRead::OverBudget(..) => Duration::ZERO,
+                        };
+                        not_before = Instant::now() + wait;
+                    }
+                }
             }
             self.tick(clock.now());
         }
     }
 
-    /// Reads what is new, if the checkpoint meets the policy and the entries lead to its root.
-    async fn step(&self, reader: &LogReader, trust: &Trust, clock: &Clock) -> Result<(), String> {
-        let note = reader.checkpoint().await.map_err(|e| e.to_string())?;
-        let now = clock.now();
-        let judged = trust.policy().judge(&note, now.floor_seconds(), trust.freshness());
-        let cosigned = judged.map_err(|e| e.to_string())?;
-        let mut range = self.inner().range.clone();
-        let first = range.size();
-        if cosigned.size() <= first {
-            return Ok(());
+    /// Reads what is new, step by step, if the checkpoint meets the policy and the entries lead to its root.
+    async fn read(&self, reader: &LogReader, ahead: &mut Ahead, trust: &Trust, clock: &Clock) -> Result<(), NotRead> {
+        let note = reader.checkpoint().await?;
+        let cosigned = trust.policy().judge(&note, clock.now().floor_seconds(), trust.freshness())?;
+        loop {
+            let mut range = self.inner().range.clone();
+            let from = range.size();
+            if cosigned.size() <= from {
+                ahead.trust();
+                return Ok(());
+            }
+            if self.inner().places.len() >= self.labels_max {
+                return Err(NotRead::OverBudget(self.inner().origin.clone(), self.labels_max));
+            }
+            let step = reader.step(ahead, from, cosigned.size(), last_head).await?;
+            step.entries.iter().for_each(|e| range.append(leaf_hash(e)));
+            let (size, root) = (range.size(), range.root());
+            if verify_consistency(size, cosigned.size(), &root, cosigned.root(), &step.proof).is_err() {
+                // Bytes may have been spoilt on their way.
+                if ahead.doubt() {
+                    return Err(NotRead::Damaged(from));
+                }
+                continue;
+            }
+            if last_head(&step.entries) != Some(step.entries.len()) {
+                return Err(NotRead::NoHead(from));
+            }
+            self.take(from, &step.entries, range, clock.now());
         }
-        let mut entries = Vec::new();
-        reader.entries(first, cosigned.size(), |more| entries.extend(more)).await.map_err(|e| e.to_string())?;
-        entries.iter().for_each(|e| range.append(leaf_hash(e)));
-        if range.root() != *cosigned.root() {
-            return Err("the entries do not lead to the cosigned root".to_owned());
-        }
-        self.take(first, &entries, range, clock.now());
-        Ok(())
     }
 
     /// Feeds new entries to the lists. Changes take effect with the head after them.
@@ -303,6 +372,10 @@ impl Watching {
 
     fn tick(&self, now: UnixMillis) {
         let mut inner = self.inner();
+        // A hit of an earlier run may have been claimed by a list that is taken up further on.
+        if !inner.stored.is_empty() {
+            return;
+        }
         let size = inner.range.size();
         for alert in inner.book.tick(size, now) {
             let Alert::Unexpected { id, place, time } = alert else { continue };

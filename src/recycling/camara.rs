@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     fn fetched(status: u16, body: &str) -> Fetched {
-        Fetched { status, media_type: JSON.to_owned(), body: body.as_bytes().to_vec() }
+        Fetched { status, media_type: JSON.to_owned(), body: body.as_bytes().to_vec(), ..Fetched::default() }
     }
 
     #[test]

@@ -144,7 +144,10 @@ mod tests {
     #[test]
     fn absence_is_not_an_error_and_an_error_is_not_absence() {
         let said = |status, body: &str| {
-            read(&Fetched { status, media_type: JSON.to_owned(), body: body.as_bytes().to_vec() }, "2025550123")
+            read(
+                &Fetched { status, media_type: JSON.to_owned(), body: body.as_bytes().to_vec(), ..Fetched::default() },
+                "2025550123",
+            )
         };
         let reply =
             |word: &str| format!(r#"{{"replies": [{{"tn": "2025550123", "disconnected": "{word}", "x": 1}}]}}"#);

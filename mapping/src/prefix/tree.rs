@@ -16,6 +16,9 @@ use super::{
 /// costs about 100 bytes.
 const BUCKET_ENTRIES_MAX: usize = 16;
 
+/// Memory of an inner node and of what is around a bucket, in bytes: counters of the shared pointer, hash, pointers, sizes.
+const NODE_BYTES: u64 = 96;
+
 /// Deepest a leaf can lie and still be proved: a result's depth is one byte. Two labels would have to share 255 bits.
 const PROVABLE_DEPTH_MAX: usize = 255;
 
@@ -35,7 +38,7 @@ pub struct PrefixTree {
 
 #[derive(Debug)]
 enum Node {
-    Inner { hash: Hash, left: Option<Arc<Node>>, right: Option<Arc<Node>> },
+    Inner { hash: Hash, bytes: u64, left: Option<Arc<Node>>, right: Option<Arc<Node>> },
     Bucket { hash: Hash, entries: Box<[Entry]> },
 }
 
@@ -45,6 +48,18 @@ impl Node {
             Self::Inner { hash, .. } | Self::Bucket { hash, .. } => hash,
         }
     }
+
+    /// Memory of the subtree.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Inner { bytes, .. } => *bytes,
+            Self::Bucket { entries, .. } => NODE_BYTES + size_of_val::<[Entry]>(entries) as u64,
+        }
+    }
+}
+
+fn bytes_of(node: Option<&Arc<Node>>) -> u64 {
+    node.map_or(0, |n| n.bytes())
 }
 
 fn hash_of(node: Option<&Arc<Node>>) -> Hash {
@@ -75,6 +90,11 @@ impl PrefixTree {
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Bytes of memory that it takes, about. Keys that share a long prefix take some twenty times as much as others.
+    pub fn bytes(&self) -> u64 {
+        bytes_of(self.root.as_ref())
     }
 
     /// The root.
@@ -164,7 +184,8 @@ fn build(entries: &[Entry], depth: usize) -> Option<Arc<Node>> {
 
 fn inner(left: Option<Arc<Node>>, right: Option<Arc<Node>>) -> Arc<Node> {
     let hash = parent_value(&hash_of(left.as_ref()), &hash_of(right.as_ref()));
-    Arc::new(Node::Inner { hash, left, right })
+    let bytes = NODE_BYTES + bytes_of(left.as_ref()) + bytes_of(right.as_ref());
+    Arc::new(Node::Inner { hash, bytes, left, right })
 }
 
 /// The subtree at `depth` with `entries` (sorted, distinct) added.

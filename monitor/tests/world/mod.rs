@@ -6,17 +6,10 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::{
-    Router,
-    body::Body,
-    extract::State,
-    http::{StatusCode, Uri},
-    response::Response,
-    routing::get,
-};
+use axum::{Router, body::Body, extract::State, http::Uri, response::Response, routing::get};
 use waymark_log::{
     checkpoint::{Checkpoint, Origin, SignedCheckpoint},
     cosignature::Cosigner,
@@ -267,7 +260,41 @@ pub struct Served {
     pub once: HashMap<String, Vec<u8>>,
     /// How long it thinks about a path before it answers.
     pub slow: HashMap<String, Duration>,
+    /// What it answers to paths that are not there, instead of 404 and nothing.
+    pub missing: Option<(u16, Vec<u8>)>,
+    /// How much it answers under `log/` before it asks to be left alone.
+    pub quota: Option<Quota>,
     pub requests: Vec<String>,
+}
+
+/// So many answers in a second; the rest is 429 with `Retry-After: 1`.
+#[derive(Clone)]
+pub struct Quota {
+    pub each: usize,
+    pub left: usize,
+    pub since: Instant,
+    pub refused: usize,
+    /// The paths that were answered.
+    pub answered: Vec<String>,
+}
+
+impl Quota {
+    pub fn new(each: usize) -> Self {
+        Self { each, left: each, since: Instant::now(), refused: 0, answered: vec![] }
+    }
+
+    fn allows(&mut self, path: &str) -> bool {
+        if self.since.elapsed() >= Duration::from_secs(1) {
+            (self.left, self.since) = (self.each, Instant::now());
+        }
+        if self.left == 0 {
+            self.refused += 1;
+            return false;
+        }
+        self.left -= 1;
+        self.answered.push(path.to_owned());
+        true
+    }
 }
 
 /// A static file server that a test can change at any time.
@@ -278,11 +305,16 @@ pub struct Web {
 
 async fn answer(State(served): State<Arc<Mutex<Served>>>, uri: Uri) -> Response {
     let path = uri.path().trim_start_matches('/').to_owned();
-    let (file, slow) = {
+    let (file, slow, missing) = {
         let mut served = served.lock().unwrap();
         served.requests.push(path.clone());
+        let limited = served.quota.as_mut().filter(|_| path.starts_with("log/"));
+        if limited.is_some_and(|quota| !quota.allows(&path)) {
+            let response = Response::builder().status(429).header("retry-after", "1");
+            return response.body(Body::empty()).unwrap();
+        }
         let file = served.once.remove(&path).or_else(|| served.files.get(&path).cloned());
-        (file, served.slow.get(&path).copied())
+        (file, served.slow.get(&path).copied(), served.missing.clone())
     };
     if let Some(slow) = slow {
         tokio::time::sleep(slow).await;
@@ -290,9 +322,8 @@ async fn answer(State(served): State<Arc<Mutex<Served>>>, uri: Uri) -> Response 
     match file {
         Some(bytes) => Response::new(Body::from(bytes)),
         None => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response
+            let (status, page) = missing.unwrap_or((404, vec![]));
+            Response::builder().status(status).body(Body::from(page)).unwrap()
         }
     }
 }
@@ -437,8 +468,8 @@ pub fn settings(data_dir: &Path, logs: Vec<FollowedLog>) -> Settings {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let (operations, tls, roots) = (Some(listen), None, ExtraRoots::default());
     let (poll_ms, renew_within_ms) = (20, RENEW_WITHIN);
-    let (data_dir, proxies) = (data_dir.to_owned(), Proxies::default());
-    Settings { data_dir, listen, operations, tls, proxies, roots, logs, poll_ms, renew_within_ms }
+    let (data_dir, proxies, log_memory_bytes) = (data_dir.to_owned(), Proxies::default(), 1 << 30);
+    Settings { data_dir, listen, operations, tls, proxies, roots, logs, poll_ms, renew_within_ms, log_memory_bytes }
 }
 
 /// Waits until a monitor's status is as expected; says what it was instead after 20 s.
