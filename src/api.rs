@@ -5,37 +5,27 @@
 //! struct { Event event; Mapping added<0..2^16-1>; OfferedConsent consents<0..2^16-1>; }        ChangeRequest
 //! struct { Csi csi; uint32 version; }                                                          HistoryRequest
 //! struct { uint32 length; ChangeRequest change; } items[...];                                  an import, to its end
-//!
-//! Waymark-Recipient: key=<hex>; time=<decimal ms>; nonce=<hex>; sig=<hex>
-//! struct { opaque method<1..16>; opaque path<1..255>; Hash body; Ms time; opaque nonce[16]; }  what is signed
 //! ```
 //!
-//! The request signature (context `waymark/1 request recipient`, the log's origin) says who asks, once, now. It is never
-//! authority for a change: that is the event's.
+//! The signature under a request is [`waymark_mapping::request`]'s.
 
 pub mod challenges;
 pub mod schema;
 pub mod well_known;
 
-use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
 use utoipa::ToSchema;
-use waymark_log::{
-    checkpoint::Origin,
-    hash::Hash,
-    key::{Key, SIGNATURE_BYTES, SecretKey, Signature},
-    time::UnixMillis,
-};
+use waymark_log::checkpoint::Origin;
+pub use waymark_mapping::request::{RECIPIENT_HEADER, REQUEST_WINDOW_MS, RequestSignature};
 use waymark_mapping::{
     commitment::Salt,
     event::Event,
     identifier::Csi,
     mapping::{Consent, Mapping},
     names::Tag,
-    signed::{context, message},
     verify::Outcome,
-    wire::{List24, Opaque8, encode},
+    wire::List24,
 };
 
 /// Reads a JSON body that is an object. By itself serde takes a list of the fields' values, too.
@@ -78,10 +68,6 @@ pub const PROVIDERS_DEFAULT: usize = 100;
 pub const PROVIDERS_MAX: usize = 1000;
 /// Most bytes in a JSON request.
 pub const JSON_BYTES_MAX: usize = 4 << 10;
-/// How far a request's time may be from the DP's, either way: five minutes.
-pub const REQUEST_WINDOW_MS: u64 = 300_000;
-/// The header with a recipient's signature.
-pub const RECIPIENT_HEADER: &str = "waymark-recipient";
 
 /// An MSP's consent to one of the added mappings.
 #[derive(Clone, PartialEq, Eq, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
@@ -195,6 +181,50 @@ pub struct NoticesRequest {
 pub struct NoticesAnswer {
     /// In the order in which they were raised.
     pub notices: Vec<NoticeView>,
+    /// How often more the list was hit since the adapter started: no more than 64 notices are kept.
+    #[serde(default)]
+    pub beyond: u64,
+}
+
+/// POST /v1/alerts, at a monitor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsRequest {
+    /// The log that the list is for.
+    pub log: String,
+    /// The list's name, hex.
+    pub list: String,
+    /// The number of the last alert that is known.
+    #[serde(default)]
+    pub after: u64,
+}
+
+/// 200 to POST /v1/alerts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AlertsAnswer {
+    /// How many alerts the list has raised, those that are no longer kept included.
+    pub raised: u64,
+    /// Those that are kept, oldest first.
+    pub alerts: Vec<AlertView>,
+}
+
+/// What a monitor tells the holder of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlertView {
+    /// Its number.
+    pub id: u64,
+    /// `unexpected`, or `expired`: the list has run out.
+    pub kind: String,
+    /// The entry that hit the list.
+    pub entry: Option<u64>,
+    /// Its leaf hash, hex.
+    pub leaf: Option<String>,
+    /// When it was published, milliseconds since 1970.
+    pub head_time_ms: Option<u64>,
+    /// When the alert was raised.
+    pub raised_ms: u64,
+    /// What to do.
+    pub what_to_do: String,
 }
 
 /// Something under a recipient's identifier has changed and no app of theirs has claimed it. Nothing is said of who did it.
@@ -325,92 +355,6 @@ pub const fn outcome_code(outcome: Outcome) -> &'static str {
     }
 }
 
-#[derive(TlsSize, TlsSerialize)]
-struct SignedRequest {
-    method: Opaque8<1, 16>,
-    path: Opaque8<1, 255>,
-    body: Hash,
-    time: UnixMillis,
-    nonce: [u8; 16],
-}
-
-/// A recipient's signature under one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestSignature {
-    /// By which key.
-    pub key: Key,
-    /// When, by the signer's clock.
-    pub time: UnixMillis,
-    /// Random, once.
-    pub nonce: [u8; 16],
-    sig: Signature,
-}
-
-fn signed_bytes(
-    origin: &Origin,
-    method: &str,
-    path: &str,
-    body: &[u8],
-    time: UnixMillis,
-    nonce: [u8; 16],
-) -> Option<Vec<u8>> {
-    let request = SignedRequest {
-        method: Opaque8::new(method)?,
-        path: Opaque8::new(path)?,
-        body: Hash::sha256(&[body]),
-        time,
-        nonce,
-    };
-    Some(message(context::REQUEST, origin, &encode(&request)))
-}
-
-impl RequestSignature {
-    /// Signs a request.
-    ///
-    /// # Panics
-    /// If method or path are longer than any of ours.
-    pub fn sign(
-        origin: &Origin,
-        secret: &SecretKey,
-        (method, path): (&str, &str),
-        body: &[u8],
-        time: UnixMillis,
-        nonce: [u8; 16],
-    ) -> Self {
-        let bytes = signed_bytes(origin, method, path, body, time, nonce).expect("our own paths are short");
-        Self { key: secret.public(), time, nonce, sig: secret.sign(&bytes) }
-    }
-
-    /// Whether its time is near enough to ours for its nonce to be remembered.
-    pub fn is_timely(&self, now: UnixMillis) -> bool {
-        now.since(self.time).max(self.time.since(now)) <= REQUEST_WINDOW_MS
-    }
-
-    /// Whether it is under this request.
-    pub fn is_under(&self, origin: &Origin, method: &str, path: &str, body: &[u8]) -> bool {
-        let bytes = signed_bytes(origin, method, path, body, self.time, self.nonce);
-        bytes.is_some_and(|b| self.key.verify(&b, &self.sig).is_ok())
-    }
-
-    /// The header's value.
-    pub fn format(&self) -> String {
-        let (nonce, sig) = (HEXLOWER.encode(&self.nonce), HEXLOWER.encode(self.sig.as_bytes()));
-        format!("key={}; time={}; nonce={nonce}; sig={sig}", self.key.to_hex(), self.time.get())
-    }
-
-    /// Reads a header's value; `None` unless it is exactly what [`RequestSignature::format`] would write.
-    pub fn parse(value: &str) -> Option<Self> {
-        let mut parts = value.split("; ");
-        let mut part = |name: &str| parts.next()?.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-        let key = Key::from_hex(&part("key")?)?;
-        let time = UnixMillis::new(part("time")?.parse().ok()?);
-        let nonce = HEXLOWER.decode(part("nonce")?.as_bytes()).ok()?.try_into().ok()?;
-        let sig: [u8; SIGNATURE_BYTES] = HEXLOWER.decode(part("sig")?.as_bytes()).ok()?.try_into().ok()?;
-        let parsed = Self { key, time, nonce, sig: Signature::new(sig) };
-        (parsed.format() == value).then_some(parsed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -427,23 +371,5 @@ mod tests {
         assert!(join_import(vec![&b"x"[..]; IMPORT_ITEMS_MAX]).is_some());
         assert_eq!(join_import(vec![&b"x"[..]; IMPORT_ITEMS_MAX + 1]), None);
         assert_eq!(split_import(&[0; 4 * (IMPORT_ITEMS_MAX + 1)]), None);
-    }
-
-    #[test]
-    fn a_request_signature_is_good_for_one_request() {
-        let origin = Origin::new("dp.example/log").unwrap();
-        let secret = SecretKey::from_seed(&[1; 32]);
-        let time = UnixMillis::new(5);
-        let signature = RequestSignature::sign(&origin, &secret, ("POST", "/v1/changes"), b"body", time, [7; 16]);
-        let parsed = RequestSignature::parse(&signature.format()).unwrap();
-        assert_eq!(parsed, signature);
-        assert!(parsed.is_under(&origin, "POST", "/v1/changes", b"body"));
-        assert!(!parsed.is_under(&origin, "POST", "/v1/changes", b"other"));
-        assert!(!parsed.is_under(&origin, "POST", "/v1/history", b"body"));
-        assert!(!parsed.is_under(&Origin::new("other").unwrap(), "POST", "/v1/changes", b"body"));
-        let value = signature.format();
-        for bad in ["", "key=", &value.to_uppercase(), &value.replace("; ", ";"), &format!("{value} "), &value[1..]] {
-            assert_eq!(RequestSignature::parse(bad), None);
-        }
     }
 }

@@ -149,7 +149,7 @@ fn register(scene: &Scene, dir: &Path) -> Adapter {
     // An MSP that does not exist consents to nothing.
     issue("other.example").with(1);
     assert!(issue("chat.example").with(0).contains("version 0 is in the log"));
-    scene.app(&["watch-list", "--send", &adapter.url]).with(0);
+    scene.app(&["watch-list", "--msp-url", &adapter.url]).with(0);
     let history = scene.app(&["history"]).with(0);
     assert!(
         history.contains("chat.example") && history.contains("+49 151 \u{2022}\u{2022}\u{2022}\u{2022}5642"),
@@ -337,22 +337,22 @@ fn overtake(scene: &Scene, adapter: &Adapter) {
     assert!(shown.contains("1 way found") && shown.contains("no change was made"), "{shown}");
     let made = other(&issue).with(0);
     assert!(made.contains("mappings of other keys in it: 1"), "{made}");
-    other(&["watch-list", "--send", &adapter.url]).with(0);
+    other(&["watch-list", "--msp-url", &adapter.url]).with(0);
 
     // The first app is shown the second one's mapping before it removes its own.
     let shown = scene.app(&["withdraw"]).with(6);
     assert!(shown.contains("by another key, NEW") && shown.contains("mappings added by another key"), "{shown}");
     assert_eq!(scene.look_up(BOB, &["--json"]).with(0).matches("\"chat.example\"").count(), 2);
     // That it was shown is no claim that it was this person's doing.
-    let said = scene.app(&["watch-list", "--send", &adapter.url]);
+    let said = scene.app(&["watch-list", "--msp-url", &adapter.url]);
     assert!(said.err.contains("Was all of that you?"), "{}", said.err);
     assert!(said.out.contains("mimi://chat.example/u/bob2"), "{}", said.out);
     said.with(6);
     assert!(other(&["withdraw"]).with(0).contains("its watch-list ends"));
     // An app that leaves ends its watch-list, and claims that change.
-    assert!(other(&["watch-list", "--send", &adapter.url]).with(0).contains("0 labels"));
+    assert!(other(&["watch-list", "--msp-url", &adapter.url]).with(0).contains("0 labels"));
     assert!(scene.app(&["history", "--all"]).with(6).contains("2 changes since"));
-    scene.app(&["watch-list", "--send", &adapter.url, "--yes"]).with(0);
+    scene.app(&["watch-list", "--msp-url", &adapter.url, "--yes"]).with(0);
     scene.app(&["history"]).with(0);
 }
 

@@ -184,7 +184,6 @@ async fn answers(ready: &Value) -> Vec<(String, Vec<u8>)> {
         format!("{}/v1/policy", url("dp_url")),
         format!("{}/v1/providers", url("dp_url")),
         format!("{}/status", url("monitor_url")),
-        format!("{}/v1/alerts", url("monitor_url")),
     ];
     assert_eq!(ready["witnesses"].as_array().unwrap().len(), 4);
     assert!(ready["log_vkey"].as_str().unwrap().starts_with(ready["origin"].as_str().unwrap()));

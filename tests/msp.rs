@@ -484,9 +484,11 @@ async fn lists_and_notices_outlive_the_adapter() {
     let of = |recipient: SecretKey, id: u8| AppKeys { recipient, watcher: key("w"), watch_id: WatchId([id; 16]) };
     let (of_bob, of_carol) = (of(key("bob"), 1), of(key("carol"), 2));
     let running = follow().await;
-    for (who, app) in [(&bob, &of_bob), (&carol, &of_carol)] {
+    for (who, app, name) in [(&bob, &of_bob, "bob"), (&carol, &of_carol, "carol")] {
         add(&stage, who, &app.recipient, QUIET, "default").await;
-        app_of(&stage, &running).watch(&list(&stage, who, app, true).await).await.unwrap();
+        let msp = app_of(&stage, &running);
+        consents(&stage, &msp, who, &app.recipient, &format!("mimi://chat.example/u/{name}")).await;
+        msp.watch(&app.recipient, &list(&stage, who, app, true).await).await.unwrap();
     }
     running.stop().await;
 
@@ -496,7 +498,7 @@ async fn lists_and_notices_outlive_the_adapter() {
     let running = follow().await;
     let app = app_of(&stage, &running);
     let renewal = list(&stage, &carol, &of_carol, true).await;
-    until("the lists to be taken up", async || app.watch(&renewal).await.is_ok()).await;
+    until("the lists to be taken up", async || app.watch(&of_carol.recipient, &renewal).await.is_ok()).await;
     until("a notice", async || !app.notices(&key("w"), &of_bob.watch_id, None).await.unwrap().is_empty()).await;
     let told = app.notices(&key("w"), &of_bob.watch_id, None).await.unwrap();
     let entries = stage.entries().await;
@@ -517,6 +519,61 @@ async fn lists_and_notices_outlive_the_adapter() {
     until("the log to be read again", async || running.followed() >= entries.len() as u64).await;
     assert_eq!(app.notices(&key("w"), &of_bob.watch_id, None).await.unwrap(), told);
     assert_eq!(running.unexpected(), [leaf]);
+    running.stop().await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_lists_come_from_users_and_each_may_have_so_many() {
+    let stage = Stage::new().await;
+    let chat = onboard(&stage).await;
+    let follow = async || {
+        adapter(&stage, &chat, |settings| {
+            settings.log = Some((stage.dp.log_url(), stage.trust.clone()));
+            settings.poll_ms = 20;
+        })
+        .await
+    };
+    let running = follow().await;
+    let (app, who, bob) = (app_of(&stage, &running), csi("tel:+4915112345642"), key("bob"));
+    add(&stage, &who, &bob, QUIET, "default").await;
+    let of = |id: u8| AppKeys { recipient: key("bob"), watcher: key(&format!("w{id}")), watch_id: WatchId([id; 16]) };
+    let new = async |id: u8| list(&stage, &who, &of(id), true).await;
+    let first = new(1).await;
+    // Nobody's list, and a stranger's.
+    let unsigned = waymark::client::msp::send_watch_list(&stage.fetcher, &running.url(), &first).await;
+    assert_eq!(refusal(unsigned), (401, "signature-missing".to_owned()));
+    assert_eq!(refusal(app.watch(&bob, &first).await), (403, "no-account".to_owned()));
+    consents(&stage, &app, &who, &bob, "mimi://chat.example/u/bob").await;
+    app.watch(&bob, &first).await.unwrap();
+    for id in 2..=8 {
+        app.watch(&bob, &new(id).await).await.unwrap();
+    }
+    assert_eq!(refusal(app.watch(&bob, &new(9).await).await), (403, "account-lists".to_owned()));
+    // Whoever is in renews, also without an account: the list's holder has signed it.
+    let renewal = new(1).await;
+    waymark::client::msp::send_watch_list(&stage.fetcher, &running.url(), &renewal).await.unwrap();
+    // One that is retired makes room, and after a start each still counts for its account.
+    running.stop().await;
+    let running = follow().await;
+    let app = app_of(&stage, &running);
+    let current = history(&stage.client(), &bob, &who, &stage.trust, &mut LogMemory::default()).await.unwrap().unwrap();
+    let retired = waymark::client::recipient::retirement(&stage.origin, &of(8), &current, Clock::System.now());
+    until("the lists to be taken up", async || app.watch(&bob, &retired).await.is_ok()).await;
+    until("the retired list to go", async || app.watch(&bob, &new(9).await).await.is_ok()).await;
+    assert_eq!(refusal(app.watch(&bob, &new(10).await).await), (403, "account-lists".to_owned()));
+    // What is logged already is nothing to watch for: the list says that it is absent where it is logged.
+    until("the log to be read", async || running.followed() >= current.tree.0).await;
+    let carol = AppKeys { recipient: key("carol"), watcher: key("w"), watch_id: WatchId([99; 16]) };
+    consents(&stage, &app, &csi("mailto:carol@mail.example"), &carol.recipient, "mimi://chat.example/u/carol").await;
+    let mut junk = new(99).await;
+    junk.labels = waymark_mapping::wire::List24::new(vec![current.label]).unwrap();
+    junk.sign(&stage.origin, &key("w99"));
+    assert_eq!(refusal(app.watch(&carol.recipient, &junk).await), (422, "watch-list-logged".to_owned()));
+    // Its status names nothing that was hit.
+    let status = stage.fetcher.get(&format!("{}/status", running.url()), 65_536).await.unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
+    assert_eq!((&status["watch_lists"], &status["unexpected"]), (&8.into(), &0.into()));
     running.stop().await;
     stage.stop().await;
 }

@@ -275,7 +275,7 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
     let list = watch_list(&stage.origin, &bob, &current, Some(leaf_of(&current)), stage.clock.now());
     send_watch_list(&stage.fetcher, &monitor.url(), &list).await.unwrap();
     caught_up(&stage, &monitor).await;
-    assert_eq!(monitor.alerts(), []);
+    assert_eq!(monitor.alerts().unwrap(), []);
 
     let (rogue, dp) = (key("the rogue's app"), Settings::load(&stage.root.path().join("dp")).unwrap().prover);
     let now = stage.clock.now();
@@ -305,8 +305,8 @@ async fn f10_a_mapping_that_a_rogue_dp_makes_raises_the_alarm() {
     let new: Vec<bool> = seen.mappings.iter().map(|m| m.change.is_new).collect();
     assert_eq!(new, [false, true]);
     assert!(!seen.mappings[1].possession.independent_of_dp);
-    until("the alarm", async || !monitor.alerts().is_empty()).await;
-    let alerts = monitor.alerts();
+    until("the alarm", async || !monitor.alerts().unwrap().is_empty()).await;
+    let alerts = monitor.alerts().unwrap();
     assert_eq!((alerts.len(), alerts[0].kind, &alerts[0].list[..]), (1, AlertKind::Unexpected, &"01".repeat(16)[..]));
     let entry = &stage.entries().await[usize::try_from(alerts[0].entry.unwrap()).unwrap()];
     assert!(matches!(entry, Entry::Change(_)));

@@ -12,7 +12,7 @@
 //! | [`commitment`] | what the log holds of a record; blinded digests |
 //! | [`ladder`] | which versions show that one is the latest, and which to watch |
 //! | [`prefix`] | the map, with presence and absence proofs |
-//! | [`signed`] | signatures that can mean one thing only |
+//! | [`signed`], [`request`] | signatures that can mean one thing only; who sends a request |
 //! | [`mapping`], [`event`], [`record`] | who is where, by whose word; why it changed; the whole at one version |
 //! | [`entry`], [`provider`] | what is logged; whose keys count |
 //! | [`rules`], [`compose`] | who may change what; the record that follows |
@@ -45,6 +45,7 @@ pub mod prefix;
 pub mod provider;
 pub mod receipt;
 pub mod record;
+pub mod request;
 pub mod rules;
 pub mod signed;
 pub mod tenure;

@@ -39,6 +39,10 @@ pub const WATCH_LIFETIME_MS_MAX: u64 = crate::mapping::MAPPING_LIFETIME_MS_MAX;
 /// How long a holder has to claim a hit, unless the monitor says otherwise: ten minutes.
 pub const RENEW_WITHIN_MS_DEFAULT: u64 = 600_000;
 
+/// Longest that a label may have been in the log when a new list comes that was made before: an hour. An app asks the DP and hands
+/// its list in within minutes; what happened in between raises the alert that its holder wants.
+pub const OVERTAKEN_MS_MAX: u64 = 3_600_000;
+
 /// Names a list; drawn at random by its holder, who renews under the same name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
 pub struct WatchId(pub [u8; 16]);
@@ -108,6 +112,24 @@ impl WatchList {
     pub fn verify(&self) -> Result<(), BadSignature> {
         self.verify_by(&self.origin.get(), &self.holder)
     }
+
+    /// Whether a list that nobody holds yet comes too late for one of its labels. `seen` says under which entry a label is logged.
+    ///
+    /// A label below `size` was logged in the very tree in which the list says that it is absent. A label at `size` or above has
+    /// overtaken the list: for an hour that is what the list is there to tell, and later the list is old. Without this, anybody
+    /// could watch for labels that everybody sees in the log, and raise as many alerts.
+    ///
+    /// # Errors
+    /// [`WatchRefused::Logged`].
+    pub fn check_new(
+        &self,
+        now: UnixMillis,
+        seen: impl Fn(&Label) -> Option<(Place, UnixMillis)>,
+    ) -> Result<(), WatchRefused> {
+        let is_late =
+            |(place, head): (Place, UnixMillis)| place.index < self.size || now.since(head) > OVERTAKEN_MS_MAX;
+        if self.labels.iter().filter_map(seen).any(is_late) { Err(WatchRefused::Logged) } else { Ok(()) }
+    }
 }
 
 /// Why a list is not taken.
@@ -125,6 +147,9 @@ pub enum WatchRefused {
     /// Its name belongs to another holder, or a later list stands under it.
     #[error("another or a later list stands under this name")]
     Superseded,
+    /// New, and one of its labels is logged already: see [`WatchList::check_new`].
+    #[error("a label of the new list is in the log already")]
+    Logged,
 }
 
 /// Something that somebody should look at.
@@ -449,6 +474,19 @@ mod tests {
         let seen = |l: &Label| (*l == label(1)).then(|| (entry(5), ms(3)));
         book.import(list(1, &[1, 2], None), ms(10), 20, seen).unwrap();
         assert_eq!(unexpected(&book.tick(20, ms(10 + 10 * MINUTE))), [5]);
+    }
+
+    #[test]
+    fn a_new_list_may_be_overtaken_for_an_hour_and_says_nothing_false() {
+        let checked = |at: u64, logged: u64, now: u64| {
+            let seen = |l: &Label| (*l == label(1)).then(|| (entry(at), ms(logged)));
+            list(1, &[2, 1], None).check_new(ms(now), seen).is_ok()
+        };
+        // The list names a tree of 10 entries.
+        assert!(!checked(9, 1000, 1000), "logged in the tree that it names");
+        assert!(checked(10, 1000, 1000) && checked(10, 1000, 1000 + OVERTAKEN_MS_MAX), "logged since");
+        assert!(!checked(10, 1000, 1001 + OVERTAKEN_MS_MAX), "long ago");
+        assert_eq!(list(1, &[2, 1], None).check_new(ms(1), unseen), Ok(()));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::{
     evidence::{EVIDENCE_BYTES_MAX, Evidence, Shown, Unshown},
     hub::{self, StartError},
     monitor::{Running, once, start},
-    report::{Status, Verdict},
+    report::{News, Status, Verdict},
     settings::Settings,
 };
 
@@ -53,7 +53,7 @@ struct Cli {
 enum Command {
     /// Make a new monitor for one log; more logs can be added to its monitor.toml
     Init(InitArgs),
-    /// Run until SIGINT or SIGTERM; prints alerts, findings and notices as JSON lines
+    /// Run until SIGINT or SIGTERM; prints findings, notices, and that there are alerts, as JSON lines
     ///
     /// Each alert and finding has a number. One that is printed twice, because the monitor was stopped in between, bears
     /// the same number. Exit code 6 if there were findings or unexpected changes when it was stopped.
@@ -285,14 +285,18 @@ fn fetcher() -> anyhow::Result<Fetcher> {
     Ok(Fetcher::with_roots(Duration::from_secs(REQUEST_S_MAX), &ExtraRoots::from_environment()?))
 }
 
-/// Prints what was not told yet, then remembers that it was told: better twice than never.
+/// Prints what was not told yet, some at a time, then remembers that it was told: better twice than never.
 fn tell(monitor: &Running) -> anyhow::Result<()> {
-    let mut last = None;
-    for news in monitor.untold() {
-        screen::line(&serde_json::to_string(&news)?)?;
-        last = last.max(news.id());
+    loop {
+        let news = monitor.untold()?;
+        for one in &news {
+            screen::line(&serde_json::to_string(one)?)?;
+        }
+        match news.iter().filter_map(News::id).max() {
+            Some(id) => monitor.set_told(id)?,
+            None => return Ok(()),
+        }
     }
-    last.map_or(Ok(()), |id| Ok(monitor.set_told(id)?))
 }
 
 async fn add(args: AddArgs) -> anyhow::Result<()> {
@@ -304,7 +308,7 @@ async fn add(args: AddArgs) -> anyhow::Result<()> {
     }
     let dir = args.dir.context("neither --dir nor --url")?;
     let hub = hub::open(config::load(&dir)?, Clock::System).await?;
-    let taken = hub.import(list);
+    let taken = hub.import(list, || Ok(()));
     hub.close();
     Ok(taken?)
 }

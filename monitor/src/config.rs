@@ -214,7 +214,8 @@ fn config_text(init: &Init) -> String {
     );
     let mut text = format!(
         "# Address and port of the HTTP listener. Default \"{LISTEN_DEFAULT}\". Beyond loopback only with the table\n\
-         # [tls]. Whoever reaches it may hand in watch-lists and read the alerts; access is the task of a proxy in front.\n\
+         # [tls]. Whoever reaches it may read the status and hand in watch-lists, each address within its share; a list's alerts\n\
+         # are for its holder alone.\n\
          # The flag --listen and the variable WAYMARK_MONITOR_LISTEN come before it.\n\
          listen = \"{}\"\n\
          \n\
@@ -231,9 +232,9 @@ fn config_text(init: &Init) -> String {
          # Hits that are open keep the time under which they began.\n\
          renew_within_s = {}\n\
          \n\
-         # Address ranges of the proxies in front, such as [\"127.0.0.1\", \"::1\"]. Default: none. Limits for one\n\
-         # address then count the address that such a proxy names last in X-Forwarded-For (or in proxy_header).\n\
-         # Not named, all who come through a proxy share the limits of one address.\n\
+         # Address ranges of the proxies in front, such as [\"127.0.0.1\", \"::1\"]. Default: none. The limits for one address then\n\
+         # count the address that such a proxy names last in X-Forwarded-For (another header: proxy_header). Not named, all who\n\
+         # come through a proxy share the limits of one address.\n\
          # trusted_proxies = []\n\
          \n\
          # Memory that the replay of one log may take, in MiB. Default {LOG_MEMORY_MB_DEFAULT}: some ten million labels. A log that would take\n\

@@ -10,14 +10,18 @@ use tokio::sync::Notify;
 use waymark_log::{checkpoint::Origin, time::UnixMillis};
 
 use crate::{
-    report::{AlertKind, AlertRecord, News, Notice, Status},
+    report::{AlertCounts, FindingRecord, News, Notice, Status},
     store::{Batch, Store, StoreError},
 };
 
 /// Most notices that wait to be printed; the oldest give way, since all that stand are in the status as well.
 const NOTICES_WAITING_MAX: usize = 1000;
 
-/// Everything that was ever reported, in the order of its numbers, and how much of it was told.
+/// Most alerts and findings that are told at a time. They are read from the disk: however many there are, they take no memory.
+const TOLD_AT_ONCE_MAX: usize = 1000;
+
+/// What was reported, as far as it is kept in memory: the findings, of which there is a bounded number for each log, and the
+/// number of the alerts.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     told: Mutex<Told>,
@@ -27,14 +31,16 @@ pub(crate) struct Reports {
 
 #[derive(Debug, Default)]
 struct Told {
-    reports: Vec<News>,
+    findings: Vec<FindingRecord>,
+    alerts: AlertCounts,
     told: u64,
     notices: Vec<Notice>,
 }
 
 impl Reports {
     pub(crate) fn load(store: &Store) -> Result<Self, StoreError> {
-        let told = Told { reports: store.reports()?, told: store.told()?, notices: Vec::new() };
+        let (findings, alerts) = (store.findings()?, store.alert_counts()?);
+        let told = Told { findings, alerts, told: store.told()?, notices: Vec::new() };
         Ok(Self { told: Mutex::new(told), arrived: Notify::new() })
     }
 
@@ -42,33 +48,19 @@ impl Reports {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The alerts after a number, oldest first, `max` at most.
-    pub(crate) fn alerts(&self, after: u64, max: usize) -> Vec<AlertRecord> {
-        let told = self.lock();
-        let from = told.reports.partition_point(|r| r.id().is_some_and(|id| id <= after));
-        let alert = |news: &News| if let News::Alert(alert) = news { Some(alert.clone()) } else { None };
-        told.reports[from..].iter().filter_map(alert).take(max).collect()
-    }
-
     /// What was found about a log, in words.
     pub(crate) fn found(&self, origin: &Origin) -> HashSet<String> {
-        let of_log = |news: &News| match news {
-            News::Finding(finding) if finding.origin == origin.as_str() => Some(finding.text.clone()),
-            _ => None,
-        };
-        self.lock().reports.iter().filter_map(of_log).collect()
+        let told = self.lock();
+        let of_log = told.findings.iter().filter(|finding| finding.origin == origin.as_str());
+        of_log.map(|finding| finding.text.clone()).collect()
     }
 
     /// Puts findings and numbers of alerts into a status.
     pub(crate) fn sum_up(&self, status: &mut Status) {
-        for news in &self.lock().reports {
-            match news {
-                News::Finding(finding) => status.findings.push(format!("{}: {}", finding.origin, finding.text)),
-                News::Alert(AlertRecord { kind: AlertKind::Unexpected, .. }) => status.alerts.unexpected += 1,
-                News::Alert(AlertRecord { kind: AlertKind::Expired, .. }) => status.alerts.expired += 1,
-                News::Notice(_) => {}
-            }
-        }
+        let told = self.lock();
+        let texts = told.findings.iter().map(|finding| format!("{}: {}", finding.origin, finding.text));
+        status.findings.extend(texts);
+        status.alerts = told.alerts;
     }
 
     /// A notice has begun.
@@ -81,14 +73,19 @@ impl Reports {
         self.arrived.notify_one();
     }
 
-    /// What was not told yet. Notices are handed out once, alerts and findings until [`Reports::set_told`].
-    pub(crate) fn untold(&self) -> Vec<News> {
+    /// Some of what was not told yet, alerts and findings in the order of their numbers. Notices are handed out once, the others
+    /// until [`Reports::set_told`].
+    pub(crate) fn untold(&self, store: &Store) -> Result<Vec<News>, StoreError> {
+        // Held over the read: what is written in between would be passed over by its number.
         let mut told = self.lock();
-        let after = told.told;
-        let mut news: Vec<News> = std::mem::take(&mut told.notices).into_iter().map(News::Notice).collect();
-        let from = told.reports.partition_point(|r| r.id().is_some_and(|id| id <= after));
-        news.extend_from_slice(&told.reports[from..]);
-        news
+        let alerts = store.alerts(told.told, TOLD_AT_ONCE_MAX)?;
+        let from = told.findings.partition_point(|finding| finding.id <= told.told);
+        let findings = told.findings[from..].iter().cloned().map(News::Finding);
+        let mut numbered: Vec<News> = findings.chain(alerts.iter().map(|a| News::Alert(a.into()))).collect();
+        numbered.sort_by_key(News::id);
+        numbered.truncate(TOLD_AT_ONCE_MAX);
+        let notices = std::mem::take(&mut told.notices).into_iter().map(News::Notice);
+        Ok(notices.chain(numbered).collect())
     }
 
     /// The alerts and findings up to this number were told.
@@ -118,11 +115,13 @@ impl Desk<'_> {
         if batch.is_empty() {
             return Ok(());
         }
-        // Held over the write, so that reports of two logs stand in the order of their numbers.
+        // Held over the write, so that findings of two logs stand in the order of their numbers, and none is overtaken by an alert
+        // that is told first.
         let mut told = self.reports.lock();
         let written = self.store.commit(origin, batch)?;
-        if !written.is_empty() {
-            told.reports.extend(written);
+        if written.alerts > 0 || !written.findings.is_empty() {
+            told.findings.extend(written.findings);
+            told.alerts = self.store.alert_counts()?;
             self.reports.arrived.notify_one();
         }
         Ok(())

@@ -188,12 +188,12 @@ pub(crate) async fn follow_copy(hub: Arc<Hub>, log: usize, i: usize, mut stop: w
 /// Lets time pass for a log and its watch-lists until it is told to stop.
 pub(crate) async fn tick(hub: Arc<Hub>, log: usize, mut stop: watch::Receiver<bool>) {
     loop {
-        if hub.work(log, |state, desk| Ok(state.tick(desk)?)).await.is_err() {
-            return;
-        }
+        let Ok(more) = hub.work(log, |state, desk| Ok(state.tick(desk)?)).await else { return };
+        // While more is overdue than one tick looks at, the next one comes at once: an alert waits for nothing but work.
+        let pause_ms = if more { 0 } else { hub.poll_ms.min(TICK_MS_MAX) };
         tokio::select! {
             _ = stop.changed() => return,
-            () = sleep(Duration::from_millis(hub.poll_ms.min(TICK_MS_MAX))) => {}
+            () = sleep(Duration::from_millis(pause_ms)) => {}
         }
     }
 }

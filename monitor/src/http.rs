@@ -1,62 +1,116 @@
 //! What a monitor serves, to whoever reaches it: its status, its alerts, and a place to hand in watch-lists.
 //!
 //! ```text
-//! GET  /status             Status
-//! GET  /v1/alerts          AlertRecord list, oldest first; ?after=<id> for those after one
+//! GET  /status             Status: counts, and what was found about the logs
 //! POST /v1/watch-lists     a WatchList, byte for byte; 204 once it is on the disk
+//! POST /v1/alerts          AlertsRequest, signed by the holder of the list; AlertsAnswer
 //! ```
+//!
+//! A list's alerts are its holder's alone: two alerts of one list belong to one identifier, which the log hides. The signature
+//! under a request needs no table of nonces, since to read twice changes nothing.
+//!
+//! Whoever reaches the port may hand lists in, and lists are kept for half a year. So each address and its neighbours have a
+//! share, of requests and of new lists ([`Doors`]); the share is counted before anything else is done.
 //!
 //! Errors are RFC 9457 problems. The one place where what went wrong becomes a status.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::State,
-    http::{HeaderMap, StatusCode, Uri},
+    http::{HeaderMap, StatusCode},
     routing::{get, post},
 };
+use data_encoding::HEXLOWER;
+use waymark_log::{checkpoint::Origin, key::Key, time::UnixMillis};
 use waymark_mapping::{
-    watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList, WatchRefused},
+    request::{RECIPIENT_HEADER, RequestSignature},
+    watch::{WATCH_LIFETIME_MS_MAX, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchId, WatchList, WatchRefused},
     wire::Undecoded,
 };
 use waymark_runtime::{
-    listen::{self, Capped},
+    budget::{AddressBudget, Shares},
+    listen::{self, Capped, Peer},
     problem::{self, Kind, Problem},
 };
 
 use crate::{
     hub::{Hub, ImportError},
-    report::{AlertRecord, Status},
-    watching::ImportRefused,
+    report::{AlertsAnswer, AlertsRequest, Status},
+    watching::{ImportRefused, WATCH_LISTS_MAX},
 };
 
-/// Most alerts in one answer; `?after=` gets the next.
-pub const ALERTS_PER_ANSWER_MAX: usize = 1000;
+/// Requests a minute from one address and its neighbours, lists and questions for alerts together. An app asks now and then, and
+/// some hundred people may have one IPv4 address. A renewal costs a write to the disk, so a host has two of them a second.
+pub const REQUESTS_A_MINUTE: Shares = Shares { host: 120, site: 240, network: 960 };
+/// New lists a day from one address and its neighbours: whoever has one renews it under its name, for years.
+pub const NEW_LISTS_A_DAY: Shares = Shares { host: 32, site: 32, network: 128 };
+// A list stands for half a year. In all that time one network fills no more than a quarter of the room.
+const _: () = assert!(NEW_LISTS_A_DAY.network as u64 * (WATCH_LIFETIME_MS_MAX / DAY_MS) < WATCH_LISTS_MAX as u64 / 4);
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 86_400_000;
 /// When to try again while there is no room for a list.
 const BUSY_RETRY_S: u64 = 600;
+/// Most bytes in a question for alerts: an origin, a name and a number.
+const JSON_BYTES_MAX: usize = 4 << 10;
+const JSON_MEDIA_TYPE: &str = "application/json";
 
 const SIGNATURE: Kind = Kind::new(422, "watch-list-signature", "The holder has not signed the watch-list");
 const OTHER_LOG: Kind = Kind::new(422, "watch-list-other-log", "The watch-list is for a log not followed here");
 const SUPERSEDED: Kind = Kind::new(409, "watch-list-superseded", "Another or a later list stands under this name");
 const LIFETIME: Kind =
     Kind::new(422, "watch-list-lifetime", "The watch-list has no labels, is over, or asks for too long");
+const LOGGED: Kind = Kind::new(422, "watch-list-logged", "What the new watch-list watches for has happened already");
+const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed");
+const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "The signature does not fit the request");
+const REPLAYED: Kind = Kind::new(401, "replayed", "The request is too old, or was seen before");
+const NO_LIST: Kind = Kind::new(404, "no-list", "This key has no such watch-list here");
+
+/// What strangers may do, by their addresses.
+struct Doors {
+    requests: AddressBudget,
+    new_lists: AddressBudget,
+}
+
+impl Default for Doors {
+    fn default() -> Self {
+        let requests = AddressBudget::new(MINUTE_MS, REQUESTS_A_MINUTE);
+        Self { requests, new_lists: AddressBudget::new(DAY_MS, NEW_LISTS_A_DAY) }
+    }
+}
+
+impl Doors {
+    /// Lets a request in, or says when to come again. It touches no log's state: a flood that is refused delays nobody.
+    fn enter(&self, address: IpAddr, now: UnixMillis) -> Result<(), Problem> {
+        let too_many = "Too many requests have come from this address or its neighbours in this minute.";
+        self.requests.count(address, now).map_err(|s| Problem::new(problem::TOO_MANY, too_many).retry_after(s))
+    }
+}
+
+struct App {
+    hub: Arc<Hub>,
+    doors: Doors,
+}
 
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
     let router = Router::new()
         .route("/status", get(status))
-        .route("/v1/alerts", get(alerts))
         .route("/v1/watch-lists", post(import))
-        .with_state(hub)
+        .route("/v1/alerts", post(alerts))
+        .with_state(Arc::new(App { hub, doors: Doors::default() }))
         .merge(problem::pages(problems()));
     listen::with_problems(router)
 }
 
 /// All problems of a monitor.
 fn problems() -> impl Iterator<Item = (Kind, String)> {
-    let own = [SIGNATURE, OTHER_LOG, SUPERSEDED, LIFETIME, problem::NOT_SUPPORTED, problem::INTERNAL, problem::BUSY];
-    let any = [problem::ROUTE_UNKNOWN, problem::METHOD_NOT_ALLOWED];
-    own.into_iter().chain(any).chain(problem::OF_BODY.iter().copied()).map(|kind| (kind, String::new()))
+    let of_lists = [SIGNATURE, OTHER_LOG, SUPERSEDED, LIFETIME, LOGGED, problem::NOT_SUPPORTED];
+    let of_alerts = [SIGNATURE_MISSING, SIGNATURE_INVALID, REPLAYED, NO_LIST];
+    let any =
+        [problem::ROUTE_UNKNOWN, problem::METHOD_NOT_ALLOWED, problem::INTERNAL, problem::BUSY, problem::TOO_MANY];
+    let all = of_lists.into_iter().chain(of_alerts).chain(any).chain(problem::OF_BODY.iter().copied());
+    all.map(|kind| (kind, String::new()))
 }
 
 /// Runs something that may block on a lock or the disk.
@@ -65,32 +119,62 @@ async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -
     tokio::task::spawn_blocking(job).await.map_err(failed)
 }
 
-async fn status(State(hub): State<Arc<Hub>>) -> Result<Json<Status>, Problem> {
-    Ok(Json(blocking(move || hub.status()).await?))
-}
-
-async fn alerts(State(hub): State<Arc<Hub>>, uri: Uri) -> Result<Json<Vec<AlertRecord>>, Problem> {
-    let after = match uri.query() {
-        None => 0,
-        Some(query) => query.strip_prefix("after=").and_then(|id| id.parse().ok()).ok_or_else(|| {
-            Problem::new(
-                problem::MALFORMED,
-                "The one parameter is `after`, the number of the last alert that is known.",
-            )
-        })?,
-    };
-    Ok(Json(blocking(move || hub.reports.alerts(after, ALERTS_PER_ANSWER_MAX)).await?))
+async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, Problem> {
+    Ok(Json(blocking(move || app.hub.status()).await?))
 }
 
 async fn import(
-    State(hub): State<Arc<Hub>>,
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
-    Capped(body): Capped<WATCH_LIST_BYTES_MAX>,
+    body: Result<Capped<WATCH_LIST_BYTES_MAX>, Problem>,
 ) -> Result<StatusCode, Problem> {
+    app.doors.enter(peer.ip(), app.hub.now())?;
     problem::check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
-    let list = WatchList::decode(&body).map_err(|e| undecoded(&e))?;
-    blocking(move || hub.import(list)).await?.map_err(|e| problem_of(&e))?;
+    let list = WatchList::decode(&body?.0).map_err(|e| undecoded(&e))?;
+    let take = move || app.hub.import(list, || app.doors.new_lists.count(peer.ip(), app.hub.now()));
+    blocking(take).await?.map_err(|e| problem_of(&e))?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn alerts(
+    State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    body: Result<Capped<JSON_BYTES_MAX>, Problem>,
+) -> Result<Json<AlertsAnswer>, Problem> {
+    app.doors.enter(peer.ip(), app.hub.now())?;
+    problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
+    let (body, malformed) = (body?.0, || Problem::new(problem::MALFORMED, "Name a log and, in hex, a list."));
+    let request: AlertsRequest = serde_json::from_slice(&body).map_err(|_| malformed())?;
+    let list = HEXLOWER.decode(request.list.as_bytes()).ok().and_then(|id| id.try_into().ok()).map(WatchId);
+    let (list, origin) = (list.ok_or_else(malformed)?, Origin::new(&request.log).map_err(|_| malformed())?);
+    let holder = signer(&origin, &headers, &body, app.hub.now())?;
+    let asked = blocking(move || app.hub.alerts(&origin, &list, &holder, request.after)).await?;
+    let of_list = asked.map_err(|error| {
+        tracing::error!(%error, "alerts could not be read");
+        Problem::new(problem::INTERNAL, "The alerts could not be read; the monitor's log says more.")
+    })?;
+    // The same answer whether there is no such list or it is somebody else's.
+    of_list
+        .map(Json)
+        .ok_or_else(|| Problem::new(NO_LIST, "Hand the list in first, and sign with the key that it names."))
+}
+
+/// Who has signed a question for alerts.
+fn signer(origin: &Origin, headers: &HeaderMap, body: &[u8], now: UnixMillis) -> Result<Key, Problem> {
+    let value = headers.get(RECIPIENT_HEADER).ok_or_else(|| {
+        Problem::new(SIGNATURE_MISSING, format!("Sign the request with the list's key in {RECIPIENT_HEADER}."))
+    })?;
+    let signature = value.to_str().ok().and_then(RequestSignature::parse);
+    let signature = signature.filter(|signature| signature.is_under(origin, "POST", "/v1/alerts", body));
+    let invalid =
+        || Problem::new(SIGNATURE_INVALID, "Method, path, body, time and nonce are signed, for the list's log.");
+    let signature = signature.ok_or_else(invalid)?;
+    if !signature.is_timely(now) {
+        return Err(Problem::new(REPLAYED, "The request's time is over five minutes off."));
+    }
+    Ok(signature.key)
 }
 
 fn undecoded(error: &Undecoded) -> Problem {
@@ -122,6 +206,16 @@ fn problem_of(error: &ImportError) -> Problem {
         ImportRefused::Rule(WatchRefused::Lifetime) => {
             Problem::new(LIFETIME, "Make a list with at least one label that ends within 180 days from now.")
         }
+        ImportRefused::Rule(WatchRefused::Logged) => Problem::new(
+            LOGGED,
+            "Look at the record again and make a new list. If the app was shown that nothing had changed, the log shows the \
+             app another tree than it shows this monitor.",
+        ),
+        ImportRefused::TooMany(seconds) => Problem::new(
+            problem::TOO_MANY,
+            "Too many new lists have come from this address or its neighbours today. A renewal is taken at any time.",
+        )
+        .retry_after(*seconds),
         ImportRefused::Busy => Problem::new(
             problem::BUSY,
             "This monitor holds as many lists as it takes, or as many renewals of this one are open.",
@@ -142,11 +236,18 @@ mod tests {
 
     #[test]
     fn each_refusal_has_a_code_of_its_own() {
-        let rules = [WatchRefused::OtherLog, WatchRefused::Signature, WatchRefused::Lifetime, WatchRefused::Superseded];
-        let refused = rules.map(ImportRefused::Rule).into_iter().chain([ImportRefused::Busy]);
-        let codes: Vec<&str> = refused.map(|r| problem_of(&ImportError::Refused(r)).kind().code).collect();
-        let want =
-            ["watch-list-other-log", "watch-list-signature", "watch-list-lifetime", "watch-list-superseded", "busy"];
+        let rules = [
+            (WatchRefused::OtherLog, "watch-list-other-log"),
+            (WatchRefused::Signature, "watch-list-signature"),
+            (WatchRefused::Lifetime, "watch-list-lifetime"),
+            (WatchRefused::Superseded, "watch-list-superseded"),
+            (WatchRefused::Logged, "watch-list-logged"),
+        ];
+        let rules = rules.map(|(rule, code)| (ImportRefused::Rule(rule), code)).into_iter();
+        let others = [(ImportRefused::Busy, "busy"), (ImportRefused::TooMany(1), "too-many-requests")];
+        let (refused, want): (Vec<_>, Vec<_>) = rules.chain(others).unzip();
+        let code = |refused| problem_of(&ImportError::Refused(refused)).kind().code;
+        let codes: Vec<&str> = refused.into_iter().map(code).collect();
         assert_eq!(codes, want);
     }
 }

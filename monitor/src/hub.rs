@@ -10,8 +10,8 @@ use std::{
 };
 
 use tokio::sync::watch;
-use waymark_log::time::UnixMillis;
-use waymark_mapping::watch::{WatchList, WatchRefused};
+use waymark_log::{checkpoint::Origin, key::Key, time::UnixMillis};
+use waymark_mapping::watch::{WatchId, WatchList, WatchRefused};
 use waymark_runtime::{
     clock::Clock,
     durable,
@@ -22,7 +22,7 @@ use waymark_runtime::{
 
 use crate::{
     desk::{Desk, Reports},
-    report::{AlertCounts, Notice, STATUS_SCHEMA, Status},
+    report::{AlertCounts, AlertsAnswer, Notice, STATUS_SCHEMA, Status},
     settings::{Settings, Target, targets},
     state::{LogState, PassError},
     store::{STORE_FILE, Store, StoreError},
@@ -193,12 +193,33 @@ impl Hub {
         *self.failed.borrow()
     }
 
-    /// Takes a watch-list for whichever log it is for. When this returns, it is on the disk. Blocks.
-    pub(crate) fn import(&self, list: WatchList) -> Result<(), ImportError> {
-        let origin = list.origin.get();
-        let log = self.logs.iter().position(|l| l.target.origin == origin);
-        let log = log.ok_or(ImportRefused::Rule(WatchRefused::OtherLog))?;
-        Ok(self.at_once(log, |state, desk| Ok(state.import(desk, list)?))??)
+    /// Which of the logs has this origin.
+    fn log_of(&self, origin: &Origin) -> Option<usize> {
+        self.logs.iter().position(|l| l.target.origin == *origin)
+    }
+
+    /// Takes a watch-list for whichever log it is for; a new one if `admit` says so, or after how many seconds. When this
+    /// returns, it is on the disk. Blocks.
+    pub(crate) fn import(&self, list: WatchList, admit: impl FnOnce() -> Result<(), u64>) -> Result<(), ImportError> {
+        let log = self.log_of(&list.origin.get()).ok_or(ImportRefused::Rule(WatchRefused::OtherLog))?;
+        Ok(self.at_once(log, |state, desk| Ok(state.import(desk, list, admit)?))??)
+    }
+
+    /// The alerts of a list after a number, for its holder; `None` if this key holds no such list and has no alerts. Blocks.
+    pub(crate) fn alerts(
+        &self,
+        origin: &Origin,
+        list: &WatchId,
+        holder: &Key,
+        after: u64,
+    ) -> Result<Option<AlertsAnswer>, StoreError> {
+        let Some(log) = self.log_of(origin) else { return Ok(None) };
+        // A list that is gone may have left alerts behind; a name that is taken anew shows none of those before.
+        Ok(match self.store.alerts_of(origin, list, after)? {
+            Some((of, raised, alerts)) if of == *holder => Some(AlertsAnswer { raised, alerts }),
+            _ if self.state(log).watches.holder(list) == Some(*holder) => Some(AlertsAnswer::default()),
+            _ => None,
+        })
     }
 
     /// The lists that are held, each with its open hits.

@@ -6,7 +6,7 @@
 //! [`Journal::compact`] replaces a journal by a shorter one only if that leads to an equal book.
 
 use serde::{Deserialize, Serialize};
-use waymark_log::{checkpoint::Origin, hash::Hash, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 use waymark_mapping::{
     audit::Replayed,
     label::Label,
@@ -143,6 +143,12 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
+    /// Whose the list is.
+    pub(crate) fn holder(&self) -> Option<Key> {
+        let import = |op: &Op| if let Op::Import { list, .. } = op { Some(list.holder) } else { None };
+        self.ops.iter().rev().find_map(import)
+    }
+
     /// The book that the operations lead to.
     fn book(&self, origin: &Origin) -> Result<WatchBook, WatchRefused> {
         let mut book = WatchBook::new(origin.clone(), self.renew_within_ms);

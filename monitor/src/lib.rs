@@ -49,14 +49,14 @@ mod watching;
 
 pub use config::LOG_MEMORY_MB_DEFAULT;
 pub use follow::{BACKOFF_MS_MAX, TICK_MS_MAX};
-pub use http::ALERTS_PER_ANSWER_MAX;
+pub use http::{NEW_LISTS_A_DAY, REQUESTS_A_MINUTE};
 pub use hub::{LOCK_FILE, POLL_MS_MIN, StartError};
 pub use monitor::{ONCE_S_MAX, Running, once, once_within, start};
 pub use operations::UNSEEN_POLLS_MAX;
 pub use report::{AlertRecord, Status};
 pub use settings::{FollowedLog, Settings};
 pub use state::FINDINGS_MAX;
-pub use store::{STORE_FILE, StoreError};
+pub use store::{ALERT_KEPT_MS, ALERTS_PER_LIST_MAX, STORE_FILE, StoreError};
 pub use unjudged::UNJUDGED_NAMED_MAX;
 pub use views::{BEYOND_MAX, WITHHELD_POLLS};
 pub use watching::{RENEWALS_OPEN_MAX, WATCH_LISTS_MAX};

@@ -132,7 +132,8 @@ async fn look_at(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
         }
         sleep(Duration::from_millis(hub.poll_ms.min(ONCE_PAUSE_MS_MAX))).await;
     }
-    hub.work(log, |state, desk| Ok(state.tick(desk)?)).await
+    while hub.work(log, |state, desk| Ok(state.tick(desk)?)).await? {}
+    Ok(())
 }
 
 async fn compare_tiles(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
@@ -186,9 +187,13 @@ impl Running {
         self.hub.status()
     }
 
-    /// Every alert so far, oldest first.
-    pub fn alerts(&self) -> Vec<AlertRecord> {
-        self.hub.reports.alerts(0, usize::MAX)
+    /// Every alert that is kept, oldest first, of all lists: for whoever runs the monitor inside a program. Over HTTP each
+    /// holder gets those of his own list.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn alerts(&self) -> Result<Vec<AlertRecord>, StoreError> {
+        self.hub.store.alerts(0, usize::MAX)
     }
 
     /// Waits until there may be something to tell.
@@ -196,10 +201,13 @@ impl Running {
         self.hub.reports.arrived.notified().await;
     }
 
-    /// What was not told yet: notices once, alerts and findings until [`Running::set_told`]. Whoever tells them may do so
-    /// twice if he stops in between; the number of each stays the same.
-    pub fn untold(&self) -> Vec<News> {
-        self.hub.reports.untold()
+    /// Some of what was not told yet, in the order of the numbers: notices once, alerts and findings until
+    /// [`Running::set_told`]. Whoever tells them may do so twice if he stops in between; the number of each stays the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn untold(&self) -> Result<Vec<News>, StoreError> {
+        self.hub.reports.untold(&self.hub.store)
     }
 
     /// The alerts and findings up to this number were told.

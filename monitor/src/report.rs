@@ -2,7 +2,7 @@
 //!
 //! | word | meaning | kept |
 //! |---|---|---|
-//! | alert | a watch fired, or nobody watches any more | stored, told once under its number |
+//! | alert | a watch fired, or nobody watches any more | stored for its holder; that there is one is told once, by its number |
 //! | finding | a log, or a witness of it, did what it must not | stored, told once under its number |
 //! | notice | something is late, missing or not judged, which proves nothing | while it lasts |
 //!
@@ -122,11 +122,11 @@ pub enum AlertKind {
     Expired,
 }
 
-/// An alert as it is stored, told and listed.
+/// An alert as it is stored, and shown to the holder of its list.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AlertRecord {
-    /// Its number, unique in this monitor, shared with the findings. An alert that is told twice bears one number.
+    /// Its number, unique in this monitor, in one row with those of the findings. An alert that is told twice bears one number.
     pub id: u64,
     /// What happened.
     pub kind: AlertKind,
@@ -144,6 +144,28 @@ pub struct AlertRecord {
     pub raised_ms: u64,
     /// What to do, in words.
     pub what_to_do: String,
+}
+
+/// What `POST /v1/alerts` asks for, signed by the holder of the list.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsRequest {
+    /// The log that the list is for.
+    pub log: String,
+    /// The list's name, in hex.
+    pub list: String,
+    /// The number of the last alert that is known.
+    #[serde(default)]
+    pub after: u64,
+}
+
+/// What it is answered.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AlertsAnswer {
+    /// How many alerts this list has raised, those that are no longer kept included.
+    pub raised: u64,
+    /// Those that are kept, oldest first.
+    pub alerts: Vec<AlertRecord>,
 }
 
 /// A finding as it is stored and told.
@@ -173,12 +195,33 @@ pub struct Notice {
     pub since_ms: u64,
 }
 
+/// What the operator is told of an alert: that there is one. Two alerts of one list belong to one identifier, which the log
+/// hides, and lines that are printed go far. The whole is its holder's alone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct AlertNews {
+    /// Its number.
+    pub id: u64,
+    /// What happened.
+    pub kind: AlertKind,
+    /// The log.
+    pub origin: String,
+    /// When the alert was raised.
+    pub raised_ms: u64,
+}
+
+impl From<&AlertRecord> for AlertNews {
+    fn from(alert: &AlertRecord) -> Self {
+        let AlertRecord { id, kind, origin, raised_ms, .. } = alert;
+        Self { id: *id, kind: *kind, origin: origin.clone(), raised_ms: *raised_ms }
+    }
+}
+
 /// One line of what `run` prints.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum News {
     /// A watch fired.
-    Alert(AlertRecord),
+    Alert(AlertNews),
     /// A log misbehaved.
     Finding(FindingRecord),
     /// Something is late, missing or not judged.

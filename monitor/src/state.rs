@@ -33,7 +33,7 @@ use crate::{
     notices::{Notices, Subject},
     report::{AlertKind, AlertRecord, Condition, LogStatus},
     settings::Target,
-    store::{Batch, StoreError, StoredHead},
+    store::{Batch, Raised, StoreError, StoredHead},
     tiles::TileCheck,
     tree::Tree,
     unjudged::Unjudged,
@@ -328,21 +328,28 @@ impl LogState {
         now.floor_seconds().since(since) > self.target.trust.freshness().max_age_s
     }
 
-    /// Time has passed: what is overdue becomes an alert, and silence a notice.
-    pub(crate) fn tick(&mut self, desk: &Desk<'_>) -> Result<(), StoreError> {
+    /// Time has passed: what is overdue becomes an alert, and silence a notice. Says whether more is overdue than one tick
+    /// looks at.
+    pub(crate) fn tick(&mut self, desk: &Desk<'_>) -> Result<bool, StoreError> {
         if self.is_stale(desk.now) {
             let max_age_s = self.target.trust.freshness().max_age_s;
             let text = format!("no checkpoint with a fresh quorum for more than {max_age_s} s");
             self.notices.set(Subject::Stale, text, desk.now);
         }
         let plan = self.watches.tick(self.replay.size(), desk.now);
-        self.carry_out(desk, plan)
+        let is_part = plan.is_part;
+        self.carry_out(desk, plan).map(|()| is_part)
     }
 
-    /// Takes a watch-list. When this returns, it is on the disk.
-    pub(crate) fn import(&mut self, desk: &Desk<'_>, list: WatchList) -> Result<Result<(), ImportRefused>, StoreError> {
+    /// Takes a watch-list; a new one if `admit` says so. When this returns, it is on the disk.
+    pub(crate) fn import(
+        &mut self,
+        desk: &Desk<'_>,
+        list: WatchList,
+        admit: impl FnOnce() -> Result<(), u64>,
+    ) -> Result<Result<(), ImportRefused>, StoreError> {
         let replay = &self.replay;
-        match self.watches.import(list, desk.now, replay.size(), |label| replay.place(label)) {
+        match self.watches.import(list, desk.now, replay.size(), |label| replay.place(label), admit) {
             Ok(plan) => self.carry_out(desk, plan).map(Ok),
             Err(refused) => Ok(Err(refused)),
         }
@@ -360,9 +367,17 @@ impl LogState {
     fn batch(&self, plan: &Plan, now: UnixMillis) -> Batch {
         Batch {
             journals: plan.journals().map(|(id, journal)| (*id, journal.cloned())).collect(),
-            alerts: plan.alerts.iter().map(|alert| alert_record(alert, &self.target.origin, now)).collect(),
+            alerts: plan.alerts.iter().filter_map(|alert| self.raised(alert, now)).collect(),
             ..Batch::default()
         }
+    }
+
+    /// An alert as it is stored, with the holder of its list: who else may read it.
+    fn raised(&self, alert: &Alert, now: UnixMillis) -> Option<Raised> {
+        let (Alert::Unexpected { id, .. } | Alert::Expired { id }) = alert;
+        // Its list is there until the plan is installed.
+        let holder = self.watches.holder(id)?;
+        Some(Raised { list: *id, holder, record: alert_record(alert, &self.target.origin, now) })
     }
 
     pub(crate) fn status(&self, now: UnixMillis) -> LogStatus {

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use waymark_log::{checkpoint::Origin, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, key::Key, time::UnixMillis};
 use waymark_mapping::{
     audit::Replayed,
     label::Label,
@@ -33,6 +33,9 @@ pub(crate) enum ImportRefused {
     /// There is no room.
     #[error("as many lists are held as this monitor takes, or as many renewals of this one are open")]
     Busy,
+    /// Too many new ones have come from there; again after so many seconds.
+    #[error("as many new lists have come from this address or its neighbours as are taken in a day")]
+    TooMany(u64),
 }
 
 /// What an operation leads to, before it is stored.
@@ -40,6 +43,8 @@ pub(crate) enum ImportRefused {
 pub(crate) struct Plan {
     next: BTreeMap<WatchId, Option<Watched>>,
     pub(crate) alerts: Vec<Alert>,
+    /// Whether a tick has left some lists for the next one.
+    pub(crate) is_part: bool,
 }
 
 impl Plan {
@@ -62,7 +67,9 @@ pub(crate) struct Watches {
     lists: BTreeMap<WatchId, Watched>,
     /// Which lists may care about a label.
     by_label: HashMap<Label, Vec<WatchId>>,
-    /// When a list may need a tick. Too early or too often does no harm.
+    /// When a hit becomes an alert. These come first, so that no alert waits behind lists that merely run out.
+    deadlines: BTreeSet<(UnixMillis, WatchId)>,
+    /// When a list may need a tick for another reason. Too early or too often does no harm.
     alarms: BTreeSet<(UnixMillis, WatchId)>,
     /// Lists that await the entry they claim, which lies below this size: they need a tick once it has been passed.
     awaiting: BTreeSet<(u64, WatchId)>,
@@ -76,6 +83,7 @@ impl Watches {
             lists_max: WATCH_LISTS_MAX,
             lists: BTreeMap::new(),
             by_label: HashMap::new(),
+            deadlines: BTreeSet::new(),
             alarms: BTreeSet::new(),
             awaiting: BTreeSet::new(),
         }
@@ -96,21 +104,29 @@ impl Watches {
         self.lists.values().map(Watched::open_hits).sum()
     }
 
+    /// Whose a list is.
+    pub(crate) fn holder(&self, id: &WatchId) -> Option<Key> {
+        Some(self.lists.get(id)?.list()?.holder)
+    }
+
     /// The lists that count, and their open hits.
     pub(crate) fn lists(&self) -> impl Iterator<Item = (&WatchList, usize)> {
         self.lists.values().filter_map(|w| Some((w.list()?, w.open_hits())))
     }
 
-    /// Takes a new list or a renewal. `place` says where in the log of `replayed` entries a label is already.
+    /// Takes a new list or a renewal. `place` says where in the log of `replayed` entries a label is already; `admit` whether
+    /// whoever sends a new list may do so, or after how many seconds: it is asked last, and not for a renewal.
     pub(crate) fn import(
         &self,
         list: WatchList,
         now: UnixMillis,
         replayed: u64,
         place: impl Fn(&Label) -> Option<(Place, UnixMillis)>,
+        admit: impl FnOnce() -> Result<(), u64>,
     ) -> Result<Plan, ImportRefused> {
         let id = list.id;
         let known = self.lists.get(&id);
+        let in_time = if known.is_none() { list.check_new(now, &place) } else { Ok(()) };
         let mut watched = known.cloned().unwrap_or_else(|| Watched::new(self.renew_within_ms));
         let seen = |label: &Label| {
             let (at, head) = place(label)?;
@@ -125,7 +141,11 @@ impl Watches {
         if (known.is_none() && self.lists.len() >= self.lists_max) || watched.imports().count() > RENEWALS_OPEN_MAX {
             return Err(ImportRefused::Busy);
         }
-        Ok(Plan { next: BTreeMap::from([(id, Some(watched))]), alerts: Vec::new() })
+        if known.is_none() {
+            in_time?;
+            admit().map_err(ImportRefused::TooMany)?;
+        }
+        Ok(Plan { next: BTreeMap::from([(id, Some(watched))]), ..Plan::default() })
     }
 
     /// Changes were replayed. Deadlines run from `now`.
@@ -147,17 +167,10 @@ impl Watches {
     /// The replay has come to `replayed` entries and the time is `now`.
     pub(crate) fn tick(&mut self, replayed: u64, now: UnixMillis) -> Plan {
         let mut due = BTreeSet::new();
-        while let Some(&(at, id)) = self.alarms.first().filter(|(at, _)| *at <= now && due.len() < TICK_LISTS_MAX) {
-            self.alarms.remove(&(at, id));
-            due.insert(id);
-        }
-        while let Some(&(below, id)) =
-            self.awaiting.first().filter(|(b, _)| *b <= replayed && due.len() < TICK_LISTS_MAX)
-        {
-            self.awaiting.remove(&(below, id));
-            due.insert(id);
-        }
-        let mut plan = Plan::default();
+        take_due(&mut self.deadlines, now, &mut due);
+        take_due(&mut self.awaiting, replayed, &mut due);
+        take_due(&mut self.alarms, now, &mut due);
+        let mut plan = Plan { is_part: due.len() >= TICK_LISTS_MAX, ..Plan::default() };
         for id in due {
             let Some(watched) = self.lists.get(&id) else { continue };
             self.step(&mut plan, id, watched.clone(), Op::Tick { replayed, now_ms: now.get() });
@@ -188,14 +201,7 @@ impl Watches {
 
     fn put(&mut self, id: WatchId, watched: Option<Watched>) {
         if let Some(before) = self.lists.remove(&id) {
-            for label in before.labels() {
-                if let Some(ids) = self.by_label.get_mut(label) {
-                    ids.retain(|i| *i != id);
-                    if ids.is_empty() {
-                        self.by_label.remove(label);
-                    }
-                }
-            }
+            self.forget(id, &before);
         }
         let Some(watched) = watched else { return };
         for label in watched.labels() {
@@ -204,20 +210,59 @@ impl Watches {
                 ids.push(id);
             }
         }
-        self.alarms.extend(watched.deadlines().map(|at| (at, id)));
-        if let Some((imported, replayed, list)) = watched.imports().last() {
-            self.alarms.insert((list.expiry, id));
-            self.alarms.insert((forget_at(imported), id));
-            if list.labels.is_empty() {
-                // Retired: the next tick lets go of it, or the one after its last hit.
-                self.alarms.insert((imported, id));
-            }
-            if list.renews.0.is_some() && replayed < list.size {
-                self.awaiting.insert((list.size, id));
-            }
+        self.deadlines.extend(watched.deadlines().map(|at| (at, id)));
+        self.alarms.extend(alarms_of(&watched).map(|at| (at, id)));
+        if let Some(size) = awaited_size(&watched) {
+            self.awaiting.insert((size, id));
         }
         self.lists.insert(id, watched);
     }
+
+    /// Takes everything out that [`Watches::put`] has put in: a list that is renewed often must not leave alarms behind.
+    fn forget(&mut self, id: WatchId, before: &Watched) {
+        for label in before.labels() {
+            if let Some(ids) = self.by_label.get_mut(label) {
+                ids.retain(|i| *i != id);
+                if ids.is_empty() {
+                    self.by_label.remove(label);
+                }
+            }
+        }
+        for at in before.deadlines() {
+            self.deadlines.remove(&(at, id));
+        }
+        for at in alarms_of(before) {
+            self.alarms.remove(&(at, id));
+        }
+        if let Some(size) = awaited_size(before) {
+            self.awaiting.remove(&(size, id));
+        }
+    }
+}
+
+/// Moves the lists whose time has come, earliest first, as far as one tick goes.
+fn take_due<T: Ord + Copy>(of: &mut BTreeSet<(T, WatchId)>, now: T, due: &mut BTreeSet<WatchId>) {
+    while due.len() < TICK_LISTS_MAX {
+        let Some(first) = of.first().copied().filter(|(at, _)| *at <= now) else { return };
+        of.remove(&first);
+        due.insert(first.1);
+    }
+}
+
+/// When a list needs a tick that has nothing to do with hits: it runs out, is forgotten, or was retired.
+fn alarms_of(watched: &Watched) -> impl Iterator<Item = UnixMillis> {
+    let last = watched.imports().last();
+    last.into_iter().flat_map(|(imported, _, list)| {
+        // Retired: the next tick lets go of it, or the one after its last hit.
+        let retired = list.labels.is_empty().then_some(imported);
+        [list.expiry, forget_at(imported)].into_iter().chain(retired)
+    })
+}
+
+/// The size that the replay has to pass before the list needs a tick: it claims an entry that was not replayed when it came.
+fn awaited_size(watched: &Watched) -> Option<u64> {
+    let (_, replayed, list) = watched.imports().last()?;
+    (list.renews.0.is_some() && replayed < list.size).then_some(list.size)
 }
 
 /// An expired list keeps its name taken until no earlier list of that name can come back, which could have been made for
@@ -309,7 +354,7 @@ mod tests {
         }
 
         fn import(&mut self, list: WatchList, now: u64, replayed: u64) -> Result<(), ImportRefused> {
-            let plan = self.watches.import(list, ms(now), replayed, |_| None)?;
+            let plan = self.watches.import(list, ms(now), replayed, |_| None, || Ok(()))?;
             self.carry_out(plan);
             Ok(())
         }
@@ -390,6 +435,77 @@ mod tests {
         assert_eq!(disk.import(more(100, Some(place(5))), 1, 10), Err(ImportRefused::Busy));
         disk.import(more(101, None), 1, 10).unwrap();
         assert_eq!(disk.ops(1), 1);
+    }
+
+    #[test]
+    fn an_alert_does_not_wait_behind_lists_that_merely_run_out() {
+        let mut watches = Watches::new(origin(), WINDOW);
+        let import = |watches: &mut Watches, list: WatchList| {
+            let plan = watches.import(list, ms(1), 10, |_| None, || Ok(())).unwrap();
+            watches.install(plan);
+        };
+        // Twice as many as one tick looks at run out before the hit on the last one falls due.
+        let soon = 1 + WINDOW / 2;
+        let mut junk = list(1, 1, &[1], 10, None);
+        for i in 0..2 * TICK_LISTS_MAX {
+            junk.id = WatchId([&[1; 8][..], &i.to_be_bytes()].concat().try_into().unwrap());
+            junk.expiry = ms(soon);
+            junk.sign(&origin(), &SecretKey::from_seed(&[1; 32]));
+            import(&mut watches, junk.clone());
+        }
+        import(&mut watches, list(9, 1, &[9], 10, None));
+        let change = Replayed { place: place(20), label: label(9), head: ms(2) };
+        let plan = watches.on_changes(&[change], ms(2));
+        watches.install(plan);
+        let plan = watches.tick(30, ms(2 + WINDOW));
+        let hits = plan.alerts.iter().filter(|a| matches!(a, Alert::Unexpected { .. })).count();
+        assert_eq!((hits, plan.alerts.len(), plan.is_part), (1, TICK_LISTS_MAX, true));
+        watches.install(plan);
+        // The others follow, each once, and a tick that has done all says so.
+        let mut expired = TICK_LISTS_MAX - 1;
+        for _ in 0..5 {
+            let plan = watches.tick(30, ms(2 + WINDOW));
+            expired += plan.alerts.len();
+            let is_part = plan.is_part;
+            watches.install(plan);
+            if !is_part {
+                break;
+            }
+        }
+        assert_eq!((expired, watches.tick(30, ms(2 + WINDOW)).is_part), (2 * TICK_LISTS_MAX, false));
+    }
+
+    #[test]
+    fn a_list_that_is_renewed_often_leaves_no_alarms_behind() {
+        let mut disk = Disk::new();
+        for made in 1..100 {
+            disk.import(list(1, made, &[made], 10, None), made, 10).unwrap();
+            let watches = &disk.watches;
+            assert_eq!((watches.alarms.len(), watches.deadlines.len(), watches.by_label.len()), (2, 0, 1));
+        }
+        // The same in memory alone, without a start in between.
+        let mut watches = Watches::new(origin(), WINDOW);
+        for made in 1..100 {
+            let renews = Some(place(made)).filter(|_| made % 2 == 0);
+            let plan = watches.import(list(1, made, &[made], 50, renews), ms(made), 50, |_| None, || Ok(())).unwrap();
+            watches.install(plan);
+            assert_eq!((watches.alarms.len(), watches.awaiting.len(), watches.by_label.len()), (2, 0, 1));
+        }
+    }
+
+    #[test]
+    fn a_new_list_is_admitted_last_and_a_renewal_is_not_asked() {
+        let mut watches = Watches::new(origin(), WINDOW);
+        let shut = || Err(7);
+        let never = || -> Result<(), u64> { unreachable!("a list that is refused by a rule takes no share") };
+        let there = |_: &Label| Some((place(5), ms(1)));
+        let refused = watches.import(list(1, 1, &[1], 10, None), ms(1), 10, there, never).unwrap_err();
+        assert_eq!(refused, ImportRefused::Rule(WatchRefused::Logged));
+        let new = || list(1, 1, &[1], 10, None);
+        assert_eq!(watches.import(new(), ms(1), 10, |_| None, shut).unwrap_err(), ImportRefused::TooMany(7));
+        let plan = watches.import(new(), ms(1), 10, |_| None, || Ok(())).unwrap();
+        watches.install(plan);
+        assert!(watches.import(list(1, 2, &[1], 10, None), ms(2), 10, there, never).is_ok());
     }
 
     #[test]

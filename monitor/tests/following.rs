@@ -27,7 +27,7 @@ fn two_roots(kind: &str, size: u64, one: Hash, two: Hash) -> String {
 
 /// How many notices with these words wait to be told.
 fn notices(monitor: &Running, words: &str) -> usize {
-    let told = monitor.untold();
+    let told = monitor.untold().unwrap();
     told.iter().filter(|n| matches!(n, News::Notice(n) if n.text.contains(words))).count()
 }
 
@@ -132,13 +132,13 @@ async fn a_copy_with_another_root_is_a_split_view() {
     // It is told again by whoever was not told, and found no second time.
     let monitor = world.start().await;
     wait_for(&monitor, |s| s.logs[0].views[1].agrees == Some(false)).await;
-    let untold: Vec<u64> = monitor.untold().iter().filter_map(News::id).collect();
+    let untold: Vec<u64> = monitor.untold().unwrap().iter().filter_map(News::id).collect();
     assert_eq!(untold, [1]);
     monitor.set_told(1).unwrap();
-    assert_eq!(monitor.untold().iter().filter_map(News::id).count(), 0);
+    assert_eq!(monitor.untold().unwrap().iter().filter_map(News::id).count(), 0);
     monitor.stop().await;
     let monitor = world.start().await;
-    assert_eq!(monitor.untold().iter().filter_map(News::id).count(), 0);
+    assert_eq!(monitor.untold().unwrap().iter().filter_map(News::id).count(), 0);
     assert_eq!(fs::read_dir(world.folder.path().join("evidence")).unwrap().count(), 1);
     monitor.stop().await;
 }
@@ -627,7 +627,8 @@ fn not_judged(n: u32) -> Vec<u8> {
 /// Of the notices that wait to be told, which entries are said not to be judged.
 fn told_not_judged(monitor: &Running) -> Vec<String> {
     let words = " not judged, since this program does not know an algorithm or a value there";
-    let told = monitor.untold().into_iter().filter_map(|n| if let News::Notice(n) = n { Some(n.text) } else { None });
+    let told =
+        monitor.untold().unwrap().into_iter().filter_map(|n| if let News::Notice(n) = n { Some(n.text) } else { None });
     told.filter(|text| text.contains("not judged")).map(|text| text.replace(words, "")).collect()
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use waymark_log::{key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
+    request::{RECIPIENT_HEADER, RequestSignature},
     signed::SignedStruct,
     watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
 };
 use waymark_monitor::{
-    AlertRecord, Running, once,
-    report::{AlertKind, Status, Verdict},
+    ALERTS_PER_LIST_MAX, AlertRecord, Running, once,
+    report::{AlertKind, AlertsAnswer, Status, Verdict},
 };
 use waymark_runtime::fetch::{Fetched, Fetcher};
 use world::{Log, MINUTE, NOW, RENEW_WITHIN, World, caught_up, label, wait_for};
@@ -40,7 +41,7 @@ async fn take(monitor: &Running, list: &WatchList) {
 /// The alerts after the clock's tick has certainly been seen.
 async fn settled_alerts(monitor: &Running) -> Vec<AlertRecord> {
     tokio::time::sleep(Duration::from_millis(150)).await;
-    monitor.alerts()
+    monitor.alerts().unwrap()
 }
 
 fn unexpected(alerts: &[AlertRecord]) -> Vec<u64> {
@@ -211,10 +212,12 @@ async fn a_claim_before_the_replay_gets_there_counts_and_others_do_not() {
 #[tokio::test]
 async fn a_list_that_comes_after_the_event_fires_once_however_often_it_is_renewed() {
     let mut world = World::new().await;
+    // The app is shown a tree without the label; before its list comes, the label is logged.
+    let list = world.log.list(1, world.time(), &[label("used"), label("free")], None);
     world.grow(16, &[label("used")]);
     let monitor = world.start().await;
     caught_up(&monitor, &world.log).await;
-    take(&monitor, &world.log.list(1, world.time(), &[label("used"), label("free")], None)).await;
+    take(&monitor, &list).await;
     assert_eq!(monitor.status().open_hits, 1);
     // A renewal that claims nothing neither forgets nor doubles the hit, and does not move its deadline.
     world.wait(MINUTE);
@@ -262,6 +265,130 @@ async fn expiry_is_told_once_and_again_after_a_renewal() {
     let monitor = world.start().await;
     assert_eq!((monitor.status().watch_lists, settled_alerts(&monitor).await.len()), (0, 2));
     monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_list_whose_label_is_logged_is_refused_and_one_that_was_overtaken_fires() {
+    let mut world = World::new().await;
+    let before = world.log.clone();
+    world.grow(16, &[label("used")]);
+    let monitor = world.start().await;
+    caught_up(&monitor, &world.log).await;
+    // Junk, or an app that is shown another tree: the list says that the label is absent where it is logged.
+    let junk = world.log.list(1, world.time(), &[label("free"), label("used")], None);
+    let late = (422, "watch-list-logged".to_owned());
+    assert_eq!(hand_in(&monitor, &junk).await, late);
+    assert_eq!(monitor.status().watch_lists, 0);
+    // The label was logged after the tree that the list names: that is what its holder wants to be told.
+    take(&monitor, &before.list(1, world.time(), &[label("free"), label("used")], None)).await;
+    assert_eq!(monitor.status().open_hits, 1);
+    // Whoever is in may renew with whatever he likes: a renewal that is refused would end in an alert.
+    take(&monitor, &world.log.list(1, world.time() + 1, &[label("used")], None)).await;
+    // More than an hour later it is old, and the app looks again.
+    world.let_pass(61 * MINUTE);
+    caught_up(&monitor, &world.log).await;
+    assert_eq!(hand_in(&monitor, &before.list(2, world.time(), &[label("used")], None)).await, late);
+    assert_eq!(monitor.status().watch_lists, 1);
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_lists_alerts_are_its_holders_alone() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    for name in [1, 2, 3] {
+        take(&monitor, &world.log.list(name, world.time(), &[label("one"), label(&name.to_string())], None)).await;
+    }
+    world.grow(16, &[label("one")]);
+    wait_for(&monitor, |s| s.open_hits == 3).await;
+    world.wait(RENEW_WITHIN);
+    wait_for(&monitor, |s| s.alerts.unexpected == 3).await;
+    let asked = async |list: u8, holder: u8, after| world::ask_alerts(&monitor, &world, list, holder, after).await;
+    let all = monitor.alerts().unwrap();
+    for name in [1, 2, 3] {
+        let own: Vec<_> = all.iter().filter(|a| a.list == world::hex_name(name)).cloned().collect();
+        assert_eq!((own.len(), own[0].entry), (1, Some(world.log.find(label("one")).0)));
+        let told = AlertsAnswer { raised: 1, alerts: own.clone() };
+        assert_eq!(asked(name, name, 0).await, Ok(told));
+        assert_eq!(asked(name, name, own[0].id).await.unwrap().alerts, []);
+    }
+    // Somebody else's list, one that is not there, and one of which nothing is known.
+    for (list, holder) in [(1, 2), (9, 1)] {
+        assert_eq!(asked(list, holder, 0).await, Err((404, "no-list".to_owned())));
+    }
+    take(&monitor, &world.log.list(4, world.time(), &[label("four")], None)).await;
+    assert_eq!(asked(4, 4, 0).await, Ok(AlertsAnswer::default()));
+    // A retired list is gone; what it had raised is still its holder's, and not that of the next one with its name.
+    take(&monitor, &world.log.list(1, world.time() + 1, &[], None)).await;
+    wait_for(&monitor, |s| s.watch_lists == 3).await;
+    let mut taken = world.log.list(1, world.time() + 2, &[label("five")], None);
+    taken.holder = world::secret("holder 5").public();
+    taken.sign(&world.log.origin, &world::secret("holder 5"));
+    take(&monitor, &taken).await;
+    assert_eq!(asked(1, 1, 0).await.unwrap().alerts.len(), 1);
+    assert_eq!(asked(1, 5, 0).await, Ok(AlertsAnswer::default()));
+    // Signed for another path, another body, too early, or not at all.
+    let (url, now) = (format!("{}/v1/alerts", monitor.url()), world.clock.now());
+    let body = world::alerts_request(&world, 2, 0);
+    let sign = |path: &str, body: &[u8], time: UnixMillis| {
+        let (origin, holder) = (&world.log.origin, world::secret("holder 2"));
+        let signature = RequestSignature::sign(origin, &holder, ("POST", path), body, time, [0; 16]);
+        vec![(RECIPIENT_HEADER, signature.format())]
+    };
+    let early = UnixMillis::new(now.get() - 301_000);
+    for (headers, wanted) in [
+        (vec![], "signature-missing"),
+        (sign("/v1/notices", &body, now), "signature-invalid"),
+        (sign("/v1/alerts", b"{}", now), "signature-invalid"),
+        (vec![(RECIPIENT_HEADER, "key=x".to_owned())], "signature-invalid"),
+        (sign("/v1/alerts", &body, early), "replayed"),
+    ] {
+        let answer = Fetcher::default().post(&url, "application/json", &headers, body.clone(), 1 << 16).await.unwrap();
+        assert_eq!((answer.status, code(&answer)), (401, wanted.to_owned()));
+    }
+    for bad in [&b"[]"[..], b"{}", br#"{"log":"dp.example/log","list":"01"}"#] {
+        let answer = Fetcher::default().post(&url, "application/json", &[], bad.to_vec(), 1 << 16).await.unwrap();
+        assert_eq!((answer.status, code(&answer)), (400, "malformed".to_owned()));
+    }
+    // What is printed for the operator names neither list nor entry.
+    let told = serde_json::to_string(&monitor.untold().unwrap()).unwrap();
+    assert!(
+        told.contains("\"event\":\"alert\"") && !told.contains(&world::hex_name(2)) && !told.contains("entry"),
+        "{told}"
+    );
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_keeps_its_newest_alerts_and_counts_all() {
+    let mut world = World::new().await;
+    let monitor = world.start().await;
+    let labels = |from: usize, to: usize| (from..to).map(|i| label(&i.to_string())).collect::<Vec<_>>();
+    take(&monitor, &world.log.list(2, world.time(), &[label("0")], None)).await;
+    let mut raised = 0;
+    for part in [labels(0, 60), labels(60, 100)] {
+        take(&monitor, &world.log.list(1, world.time(), &part, None)).await;
+        world.grow(part.len(), &part);
+        raised += part.len();
+        wait_for(&monitor, |s| s.open_hits >= part.len()).await;
+        world.clock.advance(RENEW_WITHIN);
+        // And one for the other list.
+        wait_for(&monitor, |s| s.alerts.unexpected == raised + 1).await;
+        world.log.now += RENEW_WITHIN;
+    }
+    monitor.stop().await;
+    for _ in 0..2 {
+        let monitor = world.start().await;
+        let told = world::ask_alerts(&monitor, &world, 1, 1, 0).await.unwrap();
+        assert_eq!((told.raised, told.alerts.len()), (100, ALERTS_PER_LIST_MAX));
+        let newest = world.log.find(label("99")).0.max(world.log.find(label("98")).0);
+        assert!(told.alerts.iter().any(|a| a.entry >= Some(newest)));
+        assert!(told.alerts.windows(2).all(|w| w[0].id < w[1].id));
+        // Nobody else loses anything by it.
+        assert_eq!(world::ask_alerts(&monitor, &world, 2, 2, 0).await.unwrap().alerts.len(), 1);
+        assert_eq!(monitor.status().alerts.unexpected, 101);
+        monitor.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -351,12 +478,9 @@ async fn status_and_alerts_are_served() {
     assert_eq!(keys(&json["logs"][0]["views"][0]), "agrees size witness");
     let status: Status = serde_json::from_slice(&served.body).unwrap();
     assert_eq!((&status.schema[..], status.alerts.unexpected), ("waymark.monitor.status/1", 3));
-    let alerts = async |path: &str| serde_json::from_slice::<Vec<AlertRecord>>(&get(path).await.body).unwrap();
-    assert_eq!(alerts("/v1/alerts").await, monitor.alerts());
-    assert_eq!(alerts("/v1/alerts?after=2").await, monitor.alerts()[2..]);
-    for bad in ["/v1/alerts?after=x", "/v1/alerts?since=1", "/v1/alerts?after=1&x=1"] {
-        assert_eq!(code(&get(bad).await), "malformed", "{bad}");
-    }
+    // The alerts themselves are nobody's but the holders'.
+    let answer = get("/v1/alerts").await;
+    assert_eq!((answer.status, code(&answer)), (405, "method-not-allowed".to_owned()));
     for path in ["/nothing", "/", "/v1", "/status/x"] {
         let answer = get(path).await;
         assert_eq!((answer.status, code(&answer)), (404, "route-unknown".to_owned()), "{path}");
@@ -365,8 +489,8 @@ async fn status_and_alerts_are_served() {
     let answer = Fetcher::default().post(&url, "text/plain", &[], vec![], 1 << 16).await.unwrap();
     assert_eq!((answer.status, code(&answer)), (405, "method-not-allowed".to_owned()));
     // No identifier can be in any of this; the labels themselves stay inside as well.
-    let text = String::from_utf8(served.body).unwrap() + &String::from_utf8(get("/v1/alerts").await.body).unwrap();
-    assert!(!text.contains(&label("one").0.to_hex()));
+    let text = String::from_utf8(served.body).unwrap();
+    assert!(!text.contains(&label("one").0.to_hex()) && !text.contains(&"01".repeat(16)));
     monitor.stop().await;
     // A pass on its own takes part in all this.
     let status = once(world.settings(), world.clock.clone()).await.unwrap();

@@ -1,4 +1,5 @@
-//! Asking an MSP: for its consent to a mapping, to watch for a recipient, what it saw, and to look somebody up.
+//! Asking an MSP: for its consent to a mapping, to watch for a recipient, what it saw, and to look somebody up. And asking a
+//! monitor to watch, and what it saw.
 
 use data_encoding::HEXLOWER;
 use waymark_log::{checkpoint::Origin, key::SecretKey};
@@ -15,7 +16,7 @@ use waymark_runtime::{clock::Clock, fetch::Fetcher, random};
 
 use super::{ClientError, Line, PROBLEM_BYTES_MAX, parse_json, success};
 use crate::{
-    api::{JSON_MEDIA_TYPE, LookupRequest, NoticeView, NoticesAnswer, NoticesRequest},
+    api::{AlertsAnswer, AlertsRequest, JSON_MEDIA_TYPE, LookupRequest, NoticeView, NoticesAnswer, NoticesRequest},
     msp::{CONSENT_MEDIA_TYPE, ConsentRequest},
 };
 
@@ -23,6 +24,8 @@ use crate::{
 const CONSENT_BYTES_MAX: usize = 1024;
 /// Most bytes in an answer with notices: 64 of some 400 bytes.
 const NOTICES_BYTES_MAX: usize = 64 << 10;
+/// Most bytes in an answer with alerts: 64 of some 700 bytes.
+const ALERTS_BYTES_MAX: usize = 128 << 10;
 
 /// An MSP's adapter, as a user's app calls it.
 #[derive(Clone, Debug)]
@@ -49,12 +52,13 @@ impl MspClient {
         Ok((consent, salt))
     }
 
-    /// Hands a watch-list in.
+    /// Hands a watch-list in. `account` is a recipient key with an account there.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn watch(&self, list: &WatchList) -> Result<(), ClientError> {
-        send_watch_list(&self.0.fetcher, &self.0.url, list).await
+    pub async fn watch(&self, account: &SecretKey, list: &WatchList) -> Result<(), ClientError> {
+        let (path, media_type) = ("/v1/watch-lists", WATCH_LIST_MEDIA_TYPE);
+        self.0.post_signed(account, path, media_type, list.encode(), PROBLEM_BYTES_MAX).await.map(drop)
     }
 
     /// What happened under a list and nobody claimed, after an entry or from the beginning. `holder` is the list's key.
@@ -87,11 +91,30 @@ impl MspClient {
     }
 }
 
-/// Hands a watch-list to whoever watches at this URL: an MSP's adapter or a monitor.
+/// Hands a watch-list to the monitor at this URL. It is not told whose it is: the list is signed by a key of its own.
 ///
 /// # Errors
 /// [`ClientError`].
 pub async fn send_watch_list(fetcher: &Fetcher, url: &str, list: &WatchList) -> Result<(), ClientError> {
     let url = format!("{}/v1/watch-lists", url.trim_end_matches('/'));
     success(fetcher.post(&url, WATCH_LIST_MEDIA_TYPE, &[], list.encode(), PROBLEM_BYTES_MAX).await?).map(|_| ())
+}
+
+/// What the monitor at this URL has to tell the holder of a list, after the alert with this number. `holder` is the list's key.
+///
+/// # Errors
+/// [`ClientError`].
+pub async fn alerts(
+    fetcher: &Fetcher,
+    url: &str,
+    origin: &Origin,
+    (holder, list): (&SecretKey, &WatchId),
+    after: u64,
+    clock: &Clock,
+) -> Result<AlertsAnswer, ClientError> {
+    let line = Line::new(fetcher.clone(), url, origin.clone(), clock.clone());
+    let request = AlertsRequest { log: origin.as_str().to_owned(), list: HEXLOWER.encode(&list.0), after };
+    let body = serde_json::to_vec(&request).map_err(|e| ClientError::Malformed(e.to_string()))?;
+    let answer = line.post_signed(holder, "/v1/alerts", JSON_MEDIA_TYPE, body, ALERTS_BYTES_MAX).await?;
+    serde_json::from_slice(&answer).map_err(|e| ClientError::Malformed(e.to_string()))
 }

@@ -193,7 +193,7 @@ async fn renew(world: &World, apps: &[(AppKeys, Mapping)], current: &Current) ->
     for (keys, mapping) in apps {
         let Some(msp) = mapping.msp.get() else { continue };
         let list = watch_list(world.origin(), keys, current, Some(leaf_of(current)), world.clock().now());
-        world.msp(&msp)?.watch(&list).await.map_err(anyhow::Error::from)?;
+        world.msp(&msp)?.watch(&keys.recipient, &list).await.map_err(anyhow::Error::from)?;
     }
     Ok(())
 }
@@ -279,7 +279,7 @@ async fn withdraw(world: &World, person: &Person, registered: &Registered) -> Re
 async fn retire(world: &World, (keys, mapping): &(AppKeys, Mapping), current: &Current) -> Result<(), DemoError> {
     let Some(msp) = mapping.msp.get() else { return Ok(()) };
     let list = retirement(world.origin(), keys, current, world.clock().now());
-    Ok(world.msp(&msp)?.watch(&list).await.map_err(anyhow::Error::from)?)
+    Ok(world.msp(&msp)?.watch(&keys.recipient, &list).await.map_err(anyhow::Error::from)?)
 }
 
 /// Says how far it has come, ten times.

@@ -178,7 +178,7 @@ async fn show(
     let bulk: Bulk = bulk::run(world, people, teller).await?;
     let (size, cosignatures) = world.settled().await?;
     let status = world.monitor_at(size).await?;
-    let alerts = world.unexpected_alerts(told.staged).await?;
+    let alerts = world.unexpected_alerts(told.staged, &told.watchers).await?;
     Ok(Report {
         people: people.len(),
         mappings_issued: bulk.mappings_issued,

@@ -27,7 +27,12 @@ use super::{
     report::Report,
 };
 use crate::{
-    client::{dp::DpClient, logs, msp::MspClient},
+    client::{
+        dp::DpClient,
+        logs,
+        msp::{MspClient, alerts},
+        recipient::AppKeys,
+    },
     config::{Codes, File, Settings, StoreKind, names},
     dp, init, msp, onboarding,
 };
@@ -242,27 +247,37 @@ impl World {
         }
     }
 
-    /// The monitor's unexpected alerts, by leaf hash, over HTTP.
+    /// The monitor's unexpected alerts under the lists of these apps, by leaf hash, as each app is told of its own.
     ///
     /// # Errors
     /// If the monitor does not answer.
-    pub async fn monitor_alerts(&self) -> anyhow::Result<BTreeSet<Hash>> {
-        let answer = self.fetcher.get(&format!("{}/v1/alerts", self.monitor.url()), 1 << 20).await?;
-        let alerts: Vec<Value> = serde_json::from_slice(&answer.body)?;
-        let unexpected = alerts.iter().filter(|a| a["kind"] == "unexpected");
-        let leaf = |a: &Value| a["leaf"].as_str().and_then(Hash::from_hex).context("an alert without its entry");
-        unexpected.map(leaf).collect()
+    pub async fn monitor_alerts(&self, of: impl IntoIterator<Item = &AppKeys>) -> anyhow::Result<BTreeSet<Hash>> {
+        let (fetcher, url) = (&self.fetcher, self.monitor.url());
+        let mut leaves = BTreeSet::new();
+        for keys in of {
+            let whose = (&keys.watcher, &keys.watch_id);
+            let told = match alerts(fetcher, &url, &self.origin, whose, 0, &self.clock).await {
+                // A list that was retired and has raised nothing is gone.
+                Err(error) if error.code() == Some("no-list") => continue,
+                told => told?,
+            };
+            for alert in told.alerts.iter().filter(|alert| alert.kind == "unexpected") {
+                let leaf = alert.leaf.as_deref().and_then(Hash::from_hex);
+                leaves.insert(leaf.context("an alert without its entry")?);
+            }
+        }
+        Ok(leaves)
     }
 
     /// Entries that nobody claimed, seen by the monitor or by an MSP's adapter, each counted once.
     ///
     /// # Errors
     /// If the monitor does not answer.
-    pub async fn unexpected_alerts(&self, staged: Hash) -> anyhow::Result<usize> {
+    pub async fn unexpected_alerts(&self, staged: Hash, watchers: &[AppKeys]) -> anyhow::Result<usize> {
         // The adapters saw the staged entry when the monitor did; give theirs the same time to come due.
         let own = || self.msps.values().flat_map(msp::Running::unexpected).collect::<BTreeSet<Hash>>();
         wait_for("the MSPs' alerts", || own().contains(&staged)).await?;
-        let mut all = self.monitor_alerts().await?;
+        let mut all = self.monitor_alerts(watchers).await?;
         all.extend(own());
         Ok(all.len())
     }

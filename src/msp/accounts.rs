@@ -12,11 +12,50 @@ use std::{
 };
 
 use waymark_log::key::Key;
-use waymark_mapping::names::Account;
+use waymark_mapping::{names::Account, watch::WatchId};
 use waymark_runtime::lines::Lines;
 
 /// Most bytes of accounts read at the start: a million accounts.
 const ACCOUNTS_BYTES_MAX: usize = 130 << 20;
+
+/// Most watch-lists that one account may have handed in, retired ones aside: an app has one for each key that it registers with,
+/// and keeps its name.
+pub const LISTS_PER_ACCOUNT_MAX: usize = 8;
+
+/// Whose account each watch-list came from. A list is signed by a key of its own, which says nothing of an account.
+#[derive(Debug, Default)]
+pub struct ListsByAccount {
+    of: HashMap<WatchId, Key>,
+    lists: HashMap<Key, Vec<WatchId>>,
+}
+
+impl ListsByAccount {
+    /// A list came from the account with this key.
+    pub fn add(&mut self, list: WatchId, account: Key) {
+        if self.of.insert(list, account).is_none() {
+            self.lists.entry(account).or_default().push(list);
+        }
+    }
+
+    /// The key of the account that a list came from.
+    pub fn account(&self, list: &WatchId) -> Option<&Key> {
+        self.of.get(list)
+    }
+
+    /// Whether the account may hand in one more. `holds` says which lists are still there.
+    pub fn have_room(&mut self, account: &Key, holds: impl Fn(&WatchId) -> bool) -> bool {
+        let Self { of, lists } = self;
+        let Some(held) = lists.get_mut(account) else { return true };
+        held.retain(|list| {
+            let stays = holds(list);
+            if !stays {
+                of.remove(list);
+            }
+            stays
+        });
+        held.len() < LISTS_PER_ACCOUNT_MAX
+    }
+}
 
 struct Inner {
     keys: HashMap<String, Key>,
@@ -84,6 +123,22 @@ mod tests {
     use waymark_log::key::SecretKey;
 
     use super::*;
+
+    #[test]
+    fn an_account_has_room_for_so_many_lists_that_are_still_there() {
+        let account = SecretKey::from_seed(&[1; 32]).public();
+        let mut lists = ListsByAccount::default();
+        for name in 0..LISTS_PER_ACCOUNT_MAX as u8 {
+            assert!(lists.have_room(&account, |_| true));
+            lists.add(WatchId([name; 16]), account);
+            // A renewal is no further list.
+            lists.add(WatchId([name; 16]), account);
+        }
+        assert!(!lists.have_room(&account, |_| true));
+        assert!(lists.have_room(&SecretKey::from_seed(&[2; 32]).public(), |_| true));
+        assert!(lists.have_room(&account, |list| list.0[0] != 3));
+        assert_eq!((lists.account(&WatchId([3; 16])), lists.account(&WatchId([4; 16]))), (None, Some(&account)));
+    }
 
     #[test]
     fn an_account_stays_with_its_first_key() {

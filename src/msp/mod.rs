@@ -7,10 +7,10 @@
 //! | | | |
 //! |---|---|---|
 //! | POST | /v1/consents | a mapping and a salt, signed by its recipient key; answered by the consent |
-//! | POST | /v1/watch-lists | a blind watch-list of one of its users |
+//! | POST | /v1/watch-lists | a blind watch-list of one of its users; a new one is signed by a key with an account here |
 //! | POST | /v1/notices | what happened under a list and nobody claimed, signed by the list's holder |
 //! | POST | /v1/relay/lookups | a look-up for one of its users, signed by a key with an account here |
-//! | GET | /status | counts and alerts, JSON |
+//! | GET | /status | counts, and alerts about the MSP's own keys, JSON |
 //!
 //! The DP never calls the MSP. The adapter never learns more of a CSI than its own user's mapping tells it.
 
@@ -49,7 +49,7 @@ use waymark_mapping::{
     names::Domain,
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
-    watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchId, WatchList},
+    watch::{RENEW_WITHIN_MS_DEFAULT, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchId, WatchList, WatchRefused},
     wire::{Format, decode, encode},
 };
 use waymark_runtime::{
@@ -90,17 +90,25 @@ const CONSENT_BYTES_MAX: usize = 8 << 10;
 
 const ACCOUNT_TAKEN: Kind = Kind::new(403, "account-taken", "The account belongs to another key");
 const WATCH_LIST_REFUSED: Kind = Kind::new(422, "watch-list-refused", "The watch-list is not taken");
+const WATCH_LIST_LOGGED: Kind =
+    Kind::new(422, "watch-list-logged", "What the new watch-list watches for has happened already");
+const ACCOUNT_LISTS: Kind = Kind::new(403, "account-lists", "The account has as many watch-lists as one may have");
 const NO_ACCOUNT: Kind = Kind::new(403, "no-account", "The key has no account at this MSP");
 const NO_LIST: Kind = Kind::new(404, "no-list", "This key has no such watch-list here");
 const NO_RELAY: Kind = Kind::new(404, "no-relay", "This adapter relays no look-ups");
 
 /// The problems of an adapter, and those of the look-ups that it passes on.
 fn problems() -> impl Iterator<Item = (Kind, String)> {
-    let own = [ACCOUNT_TAKEN, WATCH_LIST_REFUSED, NO_ACCOUNT, NO_LIST, NO_RELAY, relay::DP_UNREACHABLE];
+    let of_lists = [WATCH_LIST_REFUSED, WATCH_LIST_LOGGED, ACCOUNT_LISTS, NO_LIST];
+    let own = of_lists.into_iter().chain([ACCOUNT_TAKEN, NO_ACCOUNT, NO_RELAY, relay::DP_UNREACHABLE]);
     let shared = [error::OF_RECIPIENT, error::OF_DECODING, &[error::OTHER_MSP, error::MAPPING_INVALID]].concat();
-    let all = own.into_iter().chain(shared).chain(openapi::operations::of_look_ups());
+    let all = own.chain(shared).chain(openapi::operations::of_look_ups());
     all.map(|kind| (kind, String::new()))
 }
+
+/// What somebody without an account is to do.
+const NO_ACCOUNT_YET: &str =
+    "Ask for a consent first: that ties a key to an account. Then sign the request with that key.";
 
 /// What a user is to do about a notice.
 const WHAT_TO_DO: &str = "Look at your history. If none of your apps made this change, remove the new mapping while it is \
@@ -340,9 +348,23 @@ async fn watch_list(
     body: Result<Capped<WATCH_LIST_BYTES_MAX>, Problem>,
 ) -> Result<StatusCode, Problem> {
     problem::check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
-    let list = WatchList::decode(&body?.0).map_err(|e| error::undecoded(&e))?;
-    app.watching.import(list, app.clock.now()).map_err(|e| match e {
+    let (body, now) = (body?.0, app.clock.now());
+    let list = WatchList::decode(&body).map_err(|e| error::undecoded(&e))?;
+    // A renewal is signed by the holder of the list, and that is enough.
+    let account = if app.watching.holds(&list.id) {
+        None
+    } else {
+        Some(app.nonces.authenticate(&app.origin, &headers, "/v1/watch-lists", &body, now)?)
+    };
+    let account = account.filter(|key| app.accounts.knows(key));
+    app.watching.import(list, account, now).map_err(|e| match e {
         ImportRefused::Full => Problem::new(problem::BUSY, "No more lists are held here."),
+        ImportRefused::NoAccount => Problem::new(NO_ACCOUNT, NO_ACCOUNT_YET),
+        ImportRefused::AccountFull => Problem::new(ACCOUNT_LISTS, format!("{e}.")),
+        ImportRefused::TooOften(seconds) => Problem::new(problem::TOO_MANY, format!("{e}.")).retry_after(seconds),
+        ImportRefused::Rule(WatchRefused::Logged) => {
+            Problem::new(WATCH_LIST_LOGGED, "Look at the record again, and make a new list.")
+        }
         ImportRefused::NotYet => Problem::new(problem::BUSY, "The log is still being read.").retry_after(1),
         ImportRefused::Rule(e) => Problem::new(WATCH_LIST_REFUSED, e.to_string()),
         ImportRefused::Io(e) => internal(&e),
@@ -364,7 +386,7 @@ async fn notices(
     let list = WatchId(list.ok_or_else(malformed)?);
     // The same answer whether there is no such list or it is somebody else's.
     let notices = app.watching.notices(&list, &holder);
-    let notices = notices.ok_or_else(|| Problem::new(NO_LIST, "Hand the list in first."))?;
+    let (notices, beyond) = notices.ok_or_else(|| Problem::new(NO_LIST, "Hand the list in first."))?;
     let after = |n: &&notices::Notice| request.after.is_none_or(|after| n.place.index > after);
     let view = |n: &notices::Notice| NoticeView {
         list: request.list.clone(),
@@ -373,7 +395,7 @@ async fn notices(
         head_time_ms: n.time.get(),
         what_to_do: WHAT_TO_DO.to_owned(),
     };
-    Ok(Json(NoticesAnswer { notices: notices.iter().filter(after).map(view).collect() }))
+    Ok(Json(NoticesAnswer { notices: notices.iter().filter(after).map(view).collect(), beyond }))
 }
 
 async fn relay_look_up(
@@ -386,7 +408,7 @@ async fn relay_look_up(
     let (body, now) = (body?.0, app.clock.now());
     let user = app.nonces.authenticate(&app.origin, &headers, "/v1/relay/lookups", &body, now)?;
     if !app.accounts.knows(&user) {
-        return Err(Problem::new(NO_ACCOUNT, "Ask for a consent first: that ties a key to an account."));
+        return Err(Problem::new(NO_ACCOUNT, NO_ACCOUNT_YET));
     }
     let answer = relay.look_up(user, &body, &app.secret()?, now).await?;
     let mut response = Response::new(Body::from(answer.body));
@@ -404,7 +426,6 @@ fn internal(error: &dyn std::error::Error) -> Problem {
 }
 
 async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
-    let unexpected: Vec<Value> = app.watching.unexpected().iter().map(|leaf| json!({"leaf": leaf.to_hex()})).collect();
     let foreign_keys: Vec<Value> = app.watching.foreign_keys().iter().map(foreign_key).collect();
     Json(json!({
         "schema": "waymark.msp.status/1",
@@ -412,7 +433,7 @@ async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
         "accounts": app.accounts.len(),
         "watch_lists": app.watching.lists(),
         "followed_size": app.watching.size(),
-        "unexpected": unexpected,
+        "unexpected": app.watching.unexpected().len(),
         "foreign_keys": foreign_keys,
     }))
 }

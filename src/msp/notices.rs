@@ -16,7 +16,7 @@ use waymark_runtime::lines::Lines;
 
 /// Most bytes of notices read at the start: half a million.
 const NOTICES_BYTES_MAX: usize = 64 << 20;
-/// Most notices kept for one list: who has not looked after so many will not for more.
+/// Most notices kept for one list: who has not looked after so many will not for more. The others are a number.
 const NOTICES_PER_LIST_MAX: usize = 64;
 
 /// A hit on a user's watch-list that nobody claimed.
@@ -31,6 +31,8 @@ pub struct Notice {
 /// Notices by list.
 pub struct Notices {
     by_list: HashMap<WatchId, Vec<Notice>>,
+    /// Hits since the start for which there was no room.
+    beyond: HashMap<WatchId, u64>,
     lines: Lines,
 }
 
@@ -47,7 +49,7 @@ impl Notices {
             let (list, notice) = parse(&line).ok_or_else(damaged)?;
             by_list.entry(list).or_default().push(notice);
         }
-        Ok(Self { by_list, lines })
+        Ok(Self { by_list, beyond: HashMap::new(), lines })
     }
 
     /// Keeps a notice, unless the list has it already or has too many; says whether it is new.
@@ -56,12 +58,21 @@ impl Notices {
     /// If it cannot be written down.
     pub fn add(&mut self, list: WatchId, notice: Notice) -> io::Result<bool> {
         let known = self.by_list.entry(list).or_default();
-        if known.len() >= NOTICES_PER_LIST_MAX || known.iter().any(|n| n.place.leaf == notice.place.leaf) {
+        if known.iter().any(|n| n.place.leaf == notice.place.leaf) {
+            return Ok(false);
+        }
+        if known.len() >= NOTICES_PER_LIST_MAX {
+            *self.beyond.entry(list).or_default() += 1;
             return Ok(false);
         }
         self.lines.append([format(&list, &notice).as_str()])?;
         known.push(notice);
         Ok(true)
+    }
+
+    /// How many hits a list had since the start that are not kept.
+    pub fn beyond(&self, list: &WatchId) -> u64 {
+        self.beyond.get(list).copied().unwrap_or_default()
     }
 
     /// A list's notices, oldest first.
@@ -113,5 +124,9 @@ mod tests {
         assert!(!notices.add(two, notice(7)).unwrap());
         assert_eq!(notices.leaves(), [notice(3).place.leaf, notice(7).place.leaf]);
         assert_eq!(notices.of(&WatchId([3; 16])), []);
+        for index in 0..NOTICES_PER_LIST_MAX as u64 + 5 {
+            notices.add(one, notice(index)).unwrap();
+        }
+        assert_eq!((notices.of(&one).len(), notices.beyond(&one), notices.beyond(&two)), (NOTICES_PER_LIST_MAX, 5, 0));
     }
 }

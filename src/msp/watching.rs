@@ -7,8 +7,11 @@
 //! Lists are on the disk before they are acknowledged, each with how far the log had been read when it came:
 //!
 //! ```text
-//! <entries read> <time received, ms> <WatchList, base64>\n        one line a list or renewal, appended
+//! <entries read> <time received, ms> <WatchList, base64> <key of the account, hex>\n     one line a list or renewal, appended
 //! ```
+//!
+//! The last word is there if it is known. A list that nobody holds yet comes from a user, and counts for his account; whoever is in
+//! may renew, since a renewal that is refused would end in an alert.
 //!
 //! The log also says who has keys in the MSP's name. An entry about its domain with a key that is none of its own is an alert: somebody
 //! has persuaded the DP's operator, or has one of its keys. Nothing is kept of that, since the log is read again after each start.
@@ -44,6 +47,7 @@ use waymark_mapping::{
     watch::{Alert, Place, WatchBook, WatchId, WatchList, WatchRefused},
 };
 use waymark_runtime::{
+    budget::Budget,
     clock::Clock,
     durable,
     fetch::Fetcher,
@@ -52,6 +56,7 @@ use waymark_runtime::{
 };
 
 use super::{
+    accounts::{LISTS_PER_ACCOUNT_MAX, ListsByAccount},
     keys,
     notices::{Notice, Notices},
 };
@@ -65,6 +70,15 @@ pub enum ImportRefused {
     /// There is no room.
     #[error("no more lists are held here")]
     Full,
+    /// New, and from nobody's account.
+    #[error("a new list is handed in by a user with an account")]
+    NoAccount,
+    /// The account has as many lists as one may have.
+    #[error("the account has {LISTS_PER_ACCOUNT_MAX} watch-lists already: retire one, or renew one under its name")]
+    AccountFull,
+    /// Renewed too often; again after so many seconds.
+    #[error("the list was renewed {RENEWALS_PER_DAY_MAX} times today")]
+    TooOften(u64),
     /// The lists of an earlier run have not all been taken up yet.
     #[error("the log is still being read")]
     NotYet,
@@ -105,12 +119,18 @@ const LISTS_MAX: usize = 1_000_000;
 /// Most bytes of lists read at the start: a million of 500 bytes, each renewed once since the file was written anew.
 const LISTS_BYTES_MAX: usize = 1 << 30;
 
+/// Most renewals of one list in a UTC day: each is a line in a file. An app renews after each change of its record.
+const RENEWALS_PER_DAY_MAX: u32 = 100;
+const DAY_MS: u64 = 86_400_000;
+
 /// A list of an earlier run.
 struct Stored {
     /// Entries that had been read when it came.
     size: u64,
     received: UnixMillis,
     list: WatchList,
+    /// The key of the account that it came from; a renewal need not say it.
+    account: Option<Key>,
 }
 
 struct Inner {
@@ -121,6 +141,7 @@ struct Inner {
     stored: VecDeque<Stored>,
     /// Whose each list is.
     holders: HashMap<WatchId, Key>,
+    accounts: ListsByAccount,
     notices: Notices,
     path: PathBuf,
     lines: Lines,
@@ -155,6 +176,7 @@ const FOREIGN_KEYS_MAX: usize = 1024;
 /// The watch of one MSP over one log.
 pub struct Watching {
     inner: Mutex<Inner>,
+    renewals: Budget<WatchId>,
     labels_max: usize,
 }
 
@@ -175,6 +197,7 @@ impl Watching {
             places: HashMap::new(),
             stored,
             holders: HashMap::new(),
+            accounts: ListsByAccount::default(),
             notices: Notices::open(&dir.join("notices"))?,
             path,
             lines,
@@ -187,7 +210,8 @@ impl Watching {
         if !follows {
             inner.take_up(u64::MAX);
         }
-        Ok(Self { inner: Mutex::new(inner), labels_max: LABELS_MAX })
+        let renewals = Budget::new(DAY_MS, RENEWALS_PER_DAY_MAX, LISTS_MAX);
+        Ok(Self { inner: Mutex::new(inner), renewals, labels_max: LABELS_MAX })
     }
 
     /// Holds another number of labels than [`LABELS_MAX`].
@@ -223,28 +247,38 @@ impl Watching {
         self.inner().foreign_keys.clone()
     }
 
-    /// What is to be told to the holder of a list; `None` if there is no such list of this holder.
-    pub fn notices(&self, list: &WatchId, holder: &Key) -> Option<Vec<Notice>> {
+    /// Whether a list stands under this name.
+    pub fn holds(&self, list: &WatchId) -> bool {
+        self.inner().holds(list)
+    }
+
+    /// What is to be told to the holder of a list, and how many more hits there were since the start than are kept; `None` if
+    /// there is no such list of this holder.
+    pub fn notices(&self, list: &WatchId, holder: &Key) -> Option<(Vec<Notice>, u64)> {
         let inner = self.inner();
         let stored = || inner.stored.iter().find(|s| s.list.id == *list).map(|s| s.list.holder);
         let whose = inner.holders.get(list).copied().or_else(stored)?;
-        (whose == *holder).then(|| inner.notices.of(list).to_vec())
+        (whose == *holder).then(|| (inner.notices.of(list).to_vec(), inner.notices.beyond(list)))
     }
 
-    /// Takes a user's list. It is on the disk when this returns.
+    /// Takes a user's list, which came from the account with this key. It is on the disk when this returns.
     ///
     /// # Errors
     /// [`ImportRefused`].
-    pub fn import(&self, list: WatchList, now: UnixMillis) -> Result<(), ImportRefused> {
+    pub fn import(&self, list: WatchList, account: Option<Key>, now: UnixMillis) -> Result<(), ImportRefused> {
         let mut inner = self.inner();
         if !inner.stored.is_empty() {
             return Err(ImportRefused::NotYet);
         }
-        // Whoever is in may renew: a renewal that is refused would end in an alert.
-        if inner.book.len() >= LISTS_MAX && !inner.book.holds(&list.id) {
-            return Err(ImportRefused::Full);
+        if inner.book.holds(&list.id) {
+            // Whoever is in may renew: a renewal that is refused would end in an alert.
+            list.verify().map_err(|_| WatchRefused::Signature)?;
+            self.renewals.count(list.id, now).map_err(ImportRefused::TooOften)?;
+        } else {
+            inner.admit(&list, account.ok_or(ImportRefused::NoAccount)?, now)?;
         }
-        let stored = Stored { size: inner.range.size(), received: now, list };
+        let account = inner.accounts.account(&list.id).copied().or(account);
+        let stored = Stored { size: inner.range.size(), received: now, list, account };
         let line = stored.format();
         inner.put(stored)?;
         Ok(inner.lines.append([line.as_str()])?)
@@ -380,12 +414,31 @@ impl Inner {
         }
     }
 
+    fn holds(&self, list: &WatchId) -> bool {
+        self.book.holds(list) || self.stored.iter().any(|s| s.list.id == *list)
+    }
+
+    /// Whether a list that nobody holds yet may come in.
+    fn admit(&mut self, list: &WatchList, account: Key, now: UnixMillis) -> Result<(), ImportRefused> {
+        let Self { book, accounts, places, .. } = self;
+        if book.len() >= LISTS_MAX {
+            return Err(ImportRefused::Full);
+        }
+        if !accounts.have_room(&account, |id| book.holds(id)) {
+            return Err(ImportRefused::AccountFull);
+        }
+        Ok(list.check_new(now, |label| places.get(label).copied())?)
+    }
+
     /// Hands a list to the book.
     fn put(&mut self, stored: Stored) -> Result<(), WatchRefused> {
-        let (id, holder) = (stored.list.id, stored.list.holder);
+        let (id, holder, account) = (stored.list.id, stored.list.holder, stored.account);
         let Self { book, places, .. } = self;
         book.import(stored.list, stored.received, stored.size, |label| places.get(label).copied())?;
         self.holders.insert(id, holder);
+        if let Some(account) = account {
+            self.accounts.add(id, account);
+        }
         Ok(())
     }
 
@@ -406,7 +459,10 @@ impl Inner {
         if small || open {
             return Ok(());
         }
-        let stored = |list: &WatchList| Stored { size, received: now, list: list.clone() }.format() + "\n";
+        let account = |list: &WatchList| self.accounts.account(&list.id).copied();
+        let stored = |list: &WatchList| {
+            Stored { size, received: now, list: list.clone(), account: account(list) }.format() + "\n"
+        };
         let text: String = self.book.lists().map(stored).collect();
         durable::replace(&self.path, text.as_bytes())?;
         self.lines = Lines::open(&self.path, LISTS_BYTES_MAX)?.0;
@@ -416,7 +472,8 @@ impl Inner {
 
 impl Stored {
     fn format(&self) -> String {
-        format!("{} {} {}", self.size, self.received.get(), BASE64.encode(&self.list.encode()))
+        let account = self.account.map(|key| format!(" {}", key.to_hex())).unwrap_or_default();
+        format!("{} {} {}{account}", self.size, self.received.get(), BASE64.encode(&self.list.encode()))
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -424,6 +481,7 @@ impl Stored {
         let size = words.next()?.parse().ok()?;
         let received = UnixMillis::new(words.next()?.parse().ok()?);
         let list = WatchList::decode(&BASE64.decode(words.next()?.as_bytes()).ok()?).ok()?;
-        words.next().is_none().then_some(Self { size, received, list })
+        let account = words.next().map(|word| Key::from_hex(word).ok_or(())).transpose().ok()?;
+        words.next().is_none().then_some(Self { size, received, list, account })
     }
 }

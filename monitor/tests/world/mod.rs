@@ -26,6 +26,7 @@ use waymark_mapping::{
     names::Domain,
     prefix::PrefixTree,
     provider::ProviderDirectory,
+    request::{RECIPIENT_HEADER, RequestSignature},
     signed::{SignedStruct, UNSIGNED},
     trust::Trust,
     vrf::VrfSecret,
@@ -35,12 +36,12 @@ use waymark_mapping::{
 use waymark_monitor::{
     FollowedLog, Running, Settings, Status,
     evidence::{EVIDENCE_FOLDER, Evidence},
-    report::{FindingRecord, News},
+    report::{AlertsAnswer, AlertsRequest, FindingRecord, News},
     start,
 };
 use waymark_runtime::{
     clock::Clock,
-    fetch::ExtraRoots,
+    fetch::{ExtraRoots, Fetcher},
     listen::{self, Server},
     proxies::Proxies,
 };
@@ -460,7 +461,7 @@ pub fn evidence(folder: &Path, name: &str) -> Evidence {
 /// The findings that a monitor has not told yet.
 pub fn findings(monitor: &Running) -> Vec<FindingRecord> {
     let finding = |news| if let News::Finding(finding) = news { Some(finding) } else { None };
-    monitor.untold().into_iter().filter_map(finding).collect()
+    monitor.untold().unwrap().into_iter().filter_map(finding).collect()
 }
 
 pub fn settings(data_dir: &Path, logs: Vec<FollowedLog>) -> Settings {
@@ -493,4 +494,35 @@ pub async fn caught_up(monitor: &Running, log: &Log) -> Status {
     let _ = status.await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     monitor.status()
+}
+
+/// The name of a list as it is shown.
+pub fn hex_name(list: u8) -> String {
+    format!("{list:02x}").repeat(16)
+}
+
+/// A question for the alerts of a list.
+pub fn alerts_request(world: &World, list: u8, after: u64) -> Vec<u8> {
+    let request = AlertsRequest { log: world.log.origin.to_string(), list: hex_name(list), after };
+    serde_json::to_vec(&request).unwrap()
+}
+
+/// Asks for the alerts of a list, as a holder; status and code of the problem if there is one.
+pub async fn ask_alerts(
+    monitor: &Running,
+    world: &World,
+    list: u8,
+    holder: u8,
+    after: u64,
+) -> Result<AlertsAnswer, (u16, String)> {
+    let (body, secret) = (alerts_request(world, list, after), secret(&format!("holder {holder}")));
+    let to = ("POST", "/v1/alerts");
+    let signature = RequestSignature::sign(&world.log.origin, &secret, to, &body, world.clock.now(), [7; 16]);
+    let (url, headers) = (format!("{}/v1/alerts", monitor.url()), [(RECIPIENT_HEADER, signature.format())]);
+    let answer = Fetcher::default().post(&url, "application/json", &headers, body, 1 << 20).await.unwrap();
+    if answer.is_success() {
+        return Ok(serde_json::from_slice(&answer.body).unwrap());
+    }
+    let problem: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    Err((answer.status, problem["code"].as_str().unwrap().to_owned()))
 }

@@ -8,7 +8,7 @@
 //! | claim, object, take-over | [`claim`] |
 //! | token, revoke | [`token`] |
 //! | history, export, show-key | [`show`] |
-//! | watch-list | [`watch`] |
+//! | watch-list, alerts | [`watch`] |
 //! | what is shown before a change is made over it | [`overtaken`] |
 
 mod change;
@@ -191,15 +191,31 @@ pub enum RecipientCommand {
         /// The app's folder.
         #[arg(long)]
         dir: PathBuf,
-        /// Monitors and MSP adapters, by URL.
+        /// A monitor, by URL; may be given many times. It is not told whose list it is.
         #[arg(long = "send")]
         send: Vec<String>,
+        /// An MSP's adapter at which this app has an account; may be given many times. The request is signed by the app's
+        /// recipient key, which the MSP knows.
+        #[arg(long)]
+        msp_url: Vec<String>,
         /// Write the list to a file.
         #[arg(long)]
         out: Option<PathBuf>,
         /// Claim a change that another app made without being asked.
         #[arg(long)]
         yes: bool,
+    },
+    /// Ask those who watch what they saw; exit code 6 if there is anything.
+    Alerts {
+        /// The app's folder.
+        #[arg(long)]
+        dir: PathBuf,
+        /// A monitor, by URL.
+        #[arg(long)]
+        monitor: String,
+        /// Only what comes after the alert with this number.
+        #[arg(long, default_value_t = 0)]
+        after: u64,
     },
 }
 
@@ -351,7 +367,10 @@ pub async fn run(command: RecipientCommand) -> Ended {
         RecipientCommand::History { dir, show, all } => show::history(&load(&dir)?, show, all).await,
         RecipientCommand::Export { dir, out } => show::export(&load(&dir)?, &out).await,
         RecipientCommand::ShowKey { dir } => show::key(&load(&dir)?).await,
-        RecipientCommand::WatchList { dir, send, out, yes } => watch::renew(&load(&dir)?, &send, out, yes).await,
+        RecipientCommand::WatchList { dir, send, msp_url, out, yes } => {
+            watch::renew(&load(&dir)?, &watch::Places { monitors: send, msps: msp_url, out }, yes).await
+        }
+        RecipientCommand::Alerts { dir, monitor, after } => watch::alerts(&load(&dir)?, &monitor, after).await,
     }
 }
 

@@ -1,4 +1,5 @@
-//! `waymark recipient watch-list`: who tells you when somebody else changes your record.
+//! `waymark recipient watch-list`, `waymark recipient alerts`: who tells you when somebody else changes your record, and what they
+//! saw.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,8 @@ use waymark_runtime::{clock::Clock, durable};
 
 use super::{App, End, Ended, ask, current_if_any, fetcher, nothing_here, show};
 use crate::client::{
-    msp::send_watch_list,
+    self, ClientError,
+    msp::{MspClient, send_watch_list},
     recipient::{leaf_of, retirement, watch_list},
 };
 
@@ -24,12 +26,22 @@ pub(super) fn keep_last(app: &App, current: &Current) -> Ended {
     Ok(durable::replace_private(&app.dir.join(LAST), &list.encode())?)
 }
 
+/// Where a list goes.
+pub(super) struct Places {
+    /// URLs of monitors.
+    pub(super) monitors: Vec<String>,
+    /// URLs of adapters at which the app has an account.
+    pub(super) msps: Vec<String>,
+    /// A file.
+    pub(super) out: Option<PathBuf>,
+}
+
 /// Renews the blind watch-list, or ends it.
-pub(super) async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes: bool) -> Ended {
+pub(super) async fn renew(app: &App, to: &Places, yes: bool) -> Ended {
     let Some(current) = current_if_any(app).await? else {
         let last = durable::read(&app.dir.join(LAST), WATCH_LIST_BYTES_MAX)?;
         let Some(last) = last.and_then(|bytes| WatchList::decode(&bytes).ok()) else { return nothing_here() };
-        return hand_out(&last, send, out).await;
+        return hand_out(app, &last, to).await;
     };
     let own = current.event.as_ref().is_some_and(|e| e.is_signed_by(&app.keys.recipient.public()));
     let claimed = app.seen()?.and_then(|seen| seen.claimed);
@@ -44,19 +56,46 @@ pub(super) async fn renew(app: &App, send: &[String], out: Option<PathBuf>, yes:
         }
     }
     let list = watch_list(app.dp.origin(), &app.keys, &current, Some(leaf_of(&current)), Clock::System.now());
-    hand_out(&list, send, out).await?;
+    hand_out(app, &list, to).await?;
     app.remember_claimed(&current)
 }
 
-async fn hand_out(list: &WatchList, send: &[String], out: Option<PathBuf>) -> Ended {
-    if let Some(path) = &out {
+async fn hand_out(app: &App, list: &WatchList, to: &Places) -> Ended {
+    if let Some(path) = &to.out {
         durable::replace(path, &list.encode())?;
         println!("{}", path.display());
     }
-    for url in send {
-        let sent = send_watch_list(&fetcher()?, url, list).await;
-        sent.map_err(|e| End::Could(anyhow::Error::from(e).context(url.clone())))?;
-        println!("{} labels are watched by {url}", list.labels.len());
+    for url in &to.monitors {
+        said(list, url, send_watch_list(&fetcher()?, url, list).await)?;
+    }
+    for url in &to.msps {
+        let msp = MspClient::new(fetcher()?, url, app.dp.origin().clone(), Clock::System);
+        said(list, url, msp.watch(&app.keys.recipient, list).await)?;
     }
     Ok(())
+}
+
+fn said(list: &WatchList, url: &str, sent: Result<(), ClientError>) -> Ended {
+    sent.map_err(|e| End::Could(anyhow::Error::from(e).context(url.to_owned())))?;
+    println!("{} labels are watched by {url}", list.labels.len());
+    Ok(())
+}
+
+/// Asks a monitor what it saw under the app's list.
+pub(super) async fn alerts(app: &App, url: &str, after: u64) -> Ended {
+    let (fetcher, whose) = (fetcher()?, (&app.keys.watcher, &app.keys.watch_id));
+    let told = client::msp::alerts(&fetcher, url, app.dp.origin(), whose, after, &Clock::System).await;
+    let told = told.map_err(|e| End::Could(anyhow::Error::from(e).context(url.to_owned())))?;
+    for alert in &told.alerts {
+        let entry = alert.entry.map(|entry| format!(" by entry {entry}")).unwrap_or_default();
+        println!("! alert {}{entry}: {}", alert.id, alert.what_to_do);
+    }
+    println!("{} alerts so far, {} of them shown", told.raised, told.alerts.len());
+    let Some(last) = told.alerts.last() else { return Ok(()) };
+    eprintln!(
+        "next: waymark recipient history --dir {}; to see later ones only: --after {}",
+        app.dir.display(),
+        last.id
+    );
+    Err(End::Alerts)
 }
