@@ -9,7 +9,7 @@
 //! 6. **publish** the checkpoint, once it is cosigned.           Die here: the next start has it cosigned again.
 //!
 //! Any error from 1 on ends the work with what is in memory: what is on the disk is then unknown, and only reading it back tells, at the
-//! next start or, after a full disk, when there is room again ([`super::room`]).
+//! next start or, after a full disk, when there is room again (`room`).
 //! Recovery ([`super::recover`]) and the fault tests run these same functions.
 
 use std::{io, sync::Arc};

@@ -173,7 +173,7 @@ pub async fn broken_disk(book: &Book) {
 /// A change that waits for its batch while the proof of possession in it ends.
 pub async fn overtaken(book: &Book) {
     let clock = Clock::shifted();
-    let scene = Scene::of(book, Stage::with_file(1, &clock, |file| file.interval_ms = 3000).await);
+    let scene = Scene::of(book, Stage::with_file(1, &clock, |file| file.interval_ms = 5000).await);
     let (bob, who) = (key("bob"), csi("tel:+4915112345651"));
     let (_, change) = scene.issue(&bob, &who, QUIET).await;
     let late = async {
