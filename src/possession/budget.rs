@@ -8,7 +8,9 @@
 //! | the CSI, by keys that are new to it | every code. Hard: with five checks a challenge, it bounds what can be guessed |
 //! | a part of that for each /48 and each /24, and for each /32 | so that one source never uses up a CSI's codes alone |
 //! | the key that returns, with its CSI | every code: its own |
-//! | the country, by its calling code; the range, ten thousand numbers that differ in the last four digits; the total of phone numbers, that of e-mail addresses | unfinished codes, see below |
+//! | the country, by its calling code | unfinished codes, see below |
+//! | the range: ten thousand numbers that differ in the last four digits | the same |
+//! | the total of phone numbers, that of e-mail addresses | the same |
 //! | the bill of phone numbers, that of e-mail addresses | every code. Hard: what the operator is ready to pay |
 //!
 //! Hours and days are those of UTC, so a limit may be met twice around a boundary.
