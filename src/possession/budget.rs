@@ -8,33 +8,37 @@
 //! | the CSI, by keys that are new to it | every code. Hard: with five checks a challenge, it bounds what can be guessed |
 //! | a part of that for each /48 and each /24, and for each /32 | so that one source never uses up a CSI's codes alone |
 //! | the key that returns, with its CSI | every code: its own |
-//! | the country, by its calling code; the range, ten thousand numbers that differ in the last four digits; the total of phone numbers, that of e-mail addresses | unfinished codes, see below |
+//! | the country, by its calling code | unfinished codes, see below |
+//! | the range: ten thousand numbers that differ in the last four digits | the same |
+//! | the total of phone numbers, that of e-mail addresses | the same |
 //! | the bill of phone numbers, that of e-mail addresses | every code. Hard: what the operator is ready to pay |
 //!
 //! Hours and days are those of UTC, so a limit may be met twice around a boundary.
 //!
-//! **Unfinished codes are what counts**, those that nobody has entered: an attacker's stay so, an honest newcomer's for some
-//! seconds. Once its challenge ends well, a code weighs a tenth.
+//! **Unfinished codes are what counts**, those that nobody has entered: an attacker's stay so, an honest newcomer's for
+//! some seconds. Once its challenge ends well, a code weighs a tenth.
 //!
-//! **Nobody takes a country from the others.** Range, country and total are shared by strangers, so that a plain limit there would
-//! be a door that anybody could close. So a network (an IPv6 /32, an IPv4 /24) may have there as many unfinished codes as the
-//! account has left: half of it at most, the next network a quarter, and so on. Where nothing is left, each network may
-//! still have [`NARROW`], and one more for each of its codes that was entered. Only when [`Limits::narrow_networks`] networks have
-//! unfinished codes there, a further one waits.
+//! **Nobody takes a country from the others.** Range, country and total are shared by strangers, so that a plain limit
+//! there would be a door that anybody could close. So a network (an IPv6 /32, an IPv4 /24) may have there as many
+//! unfinished codes as the account has left: half of it at most, the next network a quarter, and so on. Where nothing
+//! is left, each network may still have [`NARROW`], and one more for each of its codes that was entered. Only when
+//! [`Limits::narrow_networks`] networks have unfinished codes there, a further one waits.
 //!
-//! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own, never to the CSI.
+//! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own, never
+//! to the CSI.
 //!
-//! **The breaker.** Whoever earns from SMS asks for codes that nobody will enter. So the challenges that new keys start are
-//! counted by country and range, and so are those that end well. A challenge counts when its time is over: one that is younger is no
-//! failure. Once there are enough of them in this hour and the one before and too few ended well, nothing is left there: each network has
-//! its [`NARROW`] and no more. That ends by itself, when codes are entered or when the two hours are over.
+//! **The breaker.** Whoever earns from SMS asks for codes that nobody will enter. So the challenges that new keys start
+//! are counted by country and range, and so are those that end well. A challenge counts when its time is over: one that
+//! is younger is no failure. Once there are enough of them in this hour and the one before and too few ended well,
+//! nothing is left there: each network has its [`NARROW`] and no more. That ends by itself, when codes are entered or
+//! when the two hours are over.
 //!
-//! **Those who return** are not held back by the breaker, and a share of range, country, total and bill is kept for them. A key
-//! returns if it has completed a challenge for that CSI before ([`super::returning`]): something that only its holder can show.
-//! Whether the CSI has mappings is not asked, or a refusal would tell a stranger that it has none.
+//! **Those who return** are not held back by the breaker, and a share of range, country, total and bill is kept for
+//! them. A key returns if it has completed a challenge for that CSI before ([`super::returning`]): something that only
+//! its holder can show. Whether the CSI has mappings is not asked, or a refusal would tell a stranger that it has none.
 //!
-//! What a refusal tells: that this address, strangers to this CSI, its range, its country or everybody have asked for much. Of
-//! the CSI itself it tells one thing, namely that other new keys asked for codes to it in this hour or day.
+//! What a refusal tells: that this address, strangers to this CSI, its range, its country or everybody have asked for
+//! much. Of the CSI itself it tells one thing, namely that other new keys asked for codes to it in this hour or day.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -75,18 +79,18 @@ const SOON_MS: u64 = 60_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Unfinished codes an hour that one IPv4 address or one IPv6 /48 may have; a /64 has a tenth of it, a /24 or a /32 twice as
-    /// much. Default 250.
+    /// Unfinished codes an hour that one IPv4 address or one IPv6 /48 may have; a /64 has a tenth of it, a /24 or a /32
+    /// twice as much. Default 250.
     pub address_hour: u32,
     /// The same, a day. Default 2000.
     pub address_day: u32,
-    /// Codes an hour to one CSI, for all keys that are new to it together, and for each key that returns. One /48 or /24 has two of
-    /// five, one /32 four. Default 5.
+    /// Codes an hour to one CSI, for all keys that are new to it together, and for each key that returns. One /48 or
+    /// /24 has two of five, one /32 four. Default 5.
     pub csi_hour: u32,
     /// The same, a day. With ten, a guesser hits one six-digit code in 20,000 days. Default 10.
     pub csi_day: u32,
-    /// Unfinished codes an hour to ten thousand numbers that differ in the last four digits, before each network is held to two.
-    /// Default 300.
+    /// Unfinished codes an hour to ten thousand numbers that differ in the last four digits, before each network is
+    /// held to two. Default 300.
     pub range_hour: u32,
     /// The same, a day. Default 1000.
     pub range_day: u32,
@@ -94,22 +98,24 @@ pub struct Limits {
     pub country_hour: u32,
     /// The same, a day. Default 6000.
     pub country_day: u32,
-    /// Unfinished codes an hour to all phone numbers, and as many to all e-mail addresses, before each network is held to two.
-    /// Default 2000.
+    /// Unfinished codes an hour to all phone numbers, and as many to all e-mail addresses, before each network is held
+    /// to two. Default 2000.
     pub total_hour: u32,
     /// The same, a day. Default 20000.
     pub total_day: u32,
-    /// Networks that may have codes in a range, a country or the total where nothing is left: what it costs to close one of them.
-    /// Default 2000.
+    /// Networks that may have codes in a range, a country or the total where nothing is left: what it costs to close
+    /// one of them. Default 2000.
     pub narrow_networks: u32,
-    /// Codes an hour to all phone numbers, and as many to all e-mail addresses, entered or not: the bill that can be borne. It
-    /// should be more than `total_hour` and twice `narrow_networks` together, or it is what closes first. Default 8000.
+    /// Codes an hour to all phone numbers, and as many to all e-mail addresses, entered or not: the bill that can be
+    /// borne. It should be more than `total_hour` and twice `narrow_networks` together, or it is what closes first.
+    /// Default 8000.
     pub bill_hour: u32,
     /// The same, a day. Default 40000.
     pub bill_day: u32,
     /// How much of range, country, total and bill is kept for keys that return, per cent. Default 20.
     pub reserve_percent: u8,
-    /// Least share of the challenges of new keys that must end well, per cent, or the breaker trips. 0: never. Default 20.
+    /// Least share of the challenges of new keys that must end well, per cent, or the breaker trips. 0: never. Default
+    /// 20.
     pub breaker_percent: u8,
     /// Challenges of a range, started in two hours and over, before its breaker may trip. Default 10.
     pub breaker_range_min: u32,
@@ -211,7 +217,8 @@ impl Limits {
         charges
     }
 
-    /// The accounts that strangers share, with their limits and how many challenges each needs before its breaker may trip.
+    /// The accounts that strangers share, with their limits and how many challenges each needs before its breaker may
+    /// trip.
     fn shared(&self, ask: &Ask) -> Vec<(Group, Limit, Option<u32>)> {
         if ask.is_incoming {
             return vec![(Group::Incoming, [self.total_hour, self.total_day], None)];
@@ -246,8 +253,8 @@ impl Prefix {
     }
 }
 
-/// How long the calling code is that a number begins with: those of one and two digits are listed (ITU-T E.164), all others
-/// have three. A plan that changes shifts what is counted together, and no label.
+/// How long the calling code is that a number begins with: those of one and two digits are listed (ITU-T E.164), all
+/// others have three. A plan that changes shifts what is counted together, and no label.
 fn calling_code_digits(digits: &str) -> usize {
     const TWO: &str = "20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 \
                        82 84 86 90 91 92 93 94 95 98";
@@ -408,7 +415,8 @@ impl Conversion {
     }
 }
 
-/// What was sent so far: a function of the codes that were charged and of the challenges that ended well, in their order.
+/// What was sent so far: a function of the codes that were charged and of the challenges that ended well, in their
+/// order.
 pub struct Budget {
     limits: Limits,
     tallies: HashMap<Account, Tally>,
@@ -578,8 +586,8 @@ impl Budget {
         }
     }
 
-    /// Counts challenges whose time is over, and forgets what no longer counts. An account appears only when a code is sent, so the
-    /// bill bounds how many there are.
+    /// Counts challenges whose time is over, and forgets what no longer counts. An account appears only when a code is
+    /// sent, so the bill bounds how many there are.
     fn sweep(&mut self, now: UnixMillis) {
         while let Some((due, prefix)) = self.in_flight.front().copied().filter(|(due, _)| *due <= now) {
             self.in_flight.pop_front();

@@ -1,7 +1,7 @@
 //! Proofs that send nothing: the person sends a message from the number or the mailbox to the prover's address.
 //!
-//! So whoever has had all codes of a CSI used up by strangers still gets in. A challenge of this kind has a text instead of a code. It
-//! approves the key that started it once a message with that text has come from the CSI itself.
+//! So whoever has had all codes of a CSI used up by strangers still gets in. A challenge of this kind has a text
+//! instead of a code. It approves the key that started it once a message with that text has come from the CSI itself.
 //!
 //! ```text
 //! app    ── POST /v1/challenges {"incoming": true} ──▶  {"incoming": {"to": "+4915100000000", "text": "waymark-proof 0123456789abcdef"}}
@@ -9,12 +9,14 @@
 //! app    ── POST /v1/challenges/{id}/check {} ──▶  approved
 //! ```
 //!
-//! **What it rests on.** What comes in is reported by whoever can write into the folder `incoming/` beside the prover's configuration: a file
-//! that is named after the text's 16 hex digits and holds the CSI that sent it. The prover believes that. So the operator's mail server must
-//! hand over only mail whose sender it has checked (DKIM or SPF, aligned with the domain of `From`: DMARC), and the gateway only
-//! messages whose origin the network vouches for. **Origins of text messages can be forged**; where an operator cannot tell, the
-//! channel is left out of `[codes.incoming]`, as it is unless it is named. And as with a link, the person who sends may have been talked
-//! into it by another one: attestations say how possession was shown ([`Method::INCOMING`](waymark_mapping::mapping::Method::INCOMING)).
+//! **What it rests on.** What comes in is reported by whoever can write into the folder `incoming/` beside the prover's
+//! configuration: a file that is named after the text's 16 hex digits and holds the CSI that sent it. The prover
+//! believes that. So the operator's mail server must hand over only mail whose sender it has checked (DKIM or SPF,
+//! aligned with the domain of `From`: DMARC), and the gateway only messages whose origin the network vouches for.
+//! **Origins of text messages can be forged**; where an operator cannot tell, the channel is left out of
+//! `[codes.incoming]`, as it is unless it is named. And as with a link, the person who sends may have been talked into
+//! it by another one: attestations say how possession was shown
+//! ([`Method::INCOMING`](waymark_mapping::mapping::Method::INCOMING)).
 
 use std::{
     fs, io,

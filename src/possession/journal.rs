@@ -5,12 +5,13 @@
 //! codes        uint64       -> nonce[24] | XChaCha20-Poly1305(JSON of `Event`), in the order in which they happened, for a day
 //! ```
 //!
-//! No code and no link's secret is in it. What is sealed is sealed under a key that the prover's key makes, with table and row as associated
-//! data: whoever has the folder without that key learns how many challenges there were, and no more.
+//! No code and no link's secret is in it. What is sealed is sealed under a key that the prover's key makes, with table
+//! and row as associated data: whoever has the folder without that key learns how many challenges there were, and no
+//! more.
 //!
-//! **One commit for many.** A thread of its own writes what has come in meanwhile in one commit, which is on the disk when it returns; so
-//! a flood costs as many commits as one person. What the disk does not take is an error to whoever waits for it. The database is
-//! then opened anew for the next write, so that it goes on when there is room again.
+//! **One commit for many.** A thread of its own writes what has come in meanwhile in one commit, which is on the disk
+//! when it returns; so a flood costs as many commits as one person. What the disk does not take is an error to whoever
+//! waits for it. The database is then opened anew for the next write, so that it goes on when there is room again.
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,8 @@
 //! Whose mailbox, whose phone: the spellings of an identifier that reach the same person have one budget.
 //!
-//! **For the budget only.** To everything else each spelling is an identifier of its own: what a mail server makes of a local part is its
-//! own affair, and a wrong guess there would give somebody another one's mail. Here a wrong guess costs two people who share the five
-//! codes an hour of one.
+//! **For the budget only.** To everything else each spelling is an identifier of its own: what a mail server makes of a
+//! local part is its own affair, and a wrong guess there would give somebody another one's mail. Here a wrong guess
+//! costs two people who share the five codes an hour of one.
 //!
 //! | | |
 //! |---|---|

@@ -7,23 +7,25 @@
 //!                      ╰──── fifth wrong code, or 10 minutes ──▶ over
 //! ```
 //!
-//! A challenge is bound to recipient key, CSI, tenure, purpose and the log's origin. It lives 10 minutes, allows 5 sends and 5
-//! checks, and works once. Starting one asks nothing about the CSI but how many codes went there ([`budget`]), and nobody
-//! waits for a delivery: so the answer is the same, and as quick, whether the CSI is known, exists, or neither.
+//! A challenge is bound to recipient key, CSI, tenure, purpose and the log's origin. It lives 10 minutes, allows 5
+//! sends and 5 checks, and works once. Starting one asks nothing about the CSI but how many codes went there
+//! ([`budget`]), and nobody waits for a delivery: so the answer is the same, and as quick, whether the CSI is known,
+//! exists, or neither.
 //!
-//! **No code is kept.** Code and link are keyed functions of the challenge's name, under a key that the prover's key makes. So
-//! every send of a challenge carries the same code: a text message that comes late is as good as the next one, and five sends
-//! make guessing no easier.
+//! **No code is kept.** Code and link are keyed functions of the challenge's name, under a key that the prover's key
+//! makes. So every send of a challenge carries the same code: a text message that comes late is as good as the next
+//! one, and five sends make guessing no easier.
 //!
-//! **A challenge survives a restart**, and so does what was sent ([`journal`]): it is on the disk before its code leaves and before
-//! it is answered. A code that was still on its way is delivered again, the same one.
+//! **A challenge survives a restart**, and so does what was sent ([`journal`]): it is on the disk before its code
+//! leaves and before it is answered. A code that was still on its way is delivered again, the same one.
 //!
-//! **A challenge may send nothing** ([`incoming`]): the person sends a message from the number or the mailbox, and a check without a code
-//! collects the attestation. So nobody is kept out who has had the codes of a CSI used up by strangers.
+//! **A challenge may send nothing** ([`incoming`]): the person sends a message from the number or the mailbox, and a
+//! check without a code collects the attestation. So nobody is kept out who has had the codes of a CSI used up by
+//! strangers.
 //!
-//! **A link approves a challenge for the key that started it**, which then collects the attestation by a check without a code.
-//! Whoever opens it may be another person than the one whose app asked. So mail and app show the same reference, and the
-//! attestation says that it was a link ([`Method::EMAIL_LINK`]).
+//! **A link approves a challenge for the key that started it**, which then collects the attestation by a check without
+//! a code. Whoever opens it may be another person than the one whose app asked. So mail and app show the same
+//! reference, and the attestation says that it was a link ([`Method::EMAIL_LINK`]).
 //!
 //! | module | what it does |
 //! |---|---|
@@ -298,8 +300,8 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Possession {
-    /// A prover that goes on where the one before it in this folder ended: with its open challenges, with what was sent, and with who
-    /// has completed one before. Codes that were on their way are delivered again.
+    /// A prover that goes on where the one before it in this folder ended: with its open challenges, with what was
+    /// sent, and with who has completed one before. Codes that were on their way are delivered again.
     ///
     /// # Errors
     /// If what is kept in the folder cannot be opened.
@@ -467,7 +469,8 @@ impl Possession {
         now: UnixMillis,
     ) -> Result<Checked, PossessionError> {
         let (checked, written) = self.judge(id, recipient, code, now)?;
-        // What the disk does not take counts all the same, until the next start: to refuse a right code would help nobody.
+        // What the disk does not take counts all the same, until the next start: to refuse a right code would help
+        // nobody.
         if let Some(written) = written {
             let _ = written.wait().await;
         }
@@ -719,7 +722,8 @@ async fn sweep(state: Weak<Mutex<State>>, incoming: Arc<Incoming>, clock: Clock)
     }
 }
 
-/// What a check came to: the challenge that has ended well and how, or what is left of it; and what is being written of that.
+/// What a check came to: the challenge that has ended well and how, or what is left of it; and what is being written of
+/// that.
 type Judged = (Result<(Challenge, Method), (u8, Progress)>, Option<Written>);
 
 #[cfg(test)]

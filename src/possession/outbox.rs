@@ -1,10 +1,12 @@
-//! Codes on their way to other machines: nobody who asked for one waits for its delivery, and there is a bound on how many.
+//! Codes on their way to other machines: nobody who asked for one waits for its delivery, and there is a bound on how
+//! many.
 //!
-//! A message that is put off is tried again for as long as its code works, with pauses that grow: greylisting lets a mail in that
-//! comes back after some minutes.
+//! A message that is put off is tried again for as long as its code works, with pauses that grow: greylisting lets a
+//! mail in that comes back after some minutes.
 //!
-//! **What is told of a delivery** ([`Progress`]) must not tell who exists. So a message that is refused for good is shown as one that was
-//! taken, and one that nobody has taken or refused yet is shown in the same way. Only one that is put off is shown as such.
+//! **What is told of a delivery** ([`Progress`]) must not tell who exists. So a message that is refused for good is
+//! shown as one that was taken, and one that nobody has taken or refused yet is shown in the same way. Only one that is
+//! put off is shown as such.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -22,8 +24,9 @@ use super::{
     sender::{Message, Sender},
 };
 
-/// Most deliveries at a time, some 4 KiB each: a gateway that hangs must not fill the memory. It is more than the codes that the budget of
-/// [`super::budget::Limits`] lets out to phones or to mailboxes while one works, so that one that hangs does not stop the other.
+/// Most deliveries at a time, some 4 KiB each: a gateway that hangs must not fill the memory. It is more than the codes
+/// that the budget of [`super::budget::Limits`] lets out to phones or to mailboxes while one works, so that one that
+/// hangs does not stop the other.
 pub const DELIVERIES_MAX: usize = 4096;
 /// Pause before the second try; it doubles.
 const PAUSE_MS: u64 = 1000;
@@ -70,8 +73,8 @@ impl Outbox {
         Arc::clone(&self.places).try_acquire_owned().ok().map(Place)
     }
 
-    /// Delivers while others go on. `tell` hears how far it has come, and whether that is the end. What fails is written to the log
-    /// without saying for whom.
+    /// Delivers while others go on. `tell` hears how far it has come, and whether that is the end. What fails is
+    /// written to the log without saying for whom.
     pub fn deliver(
         &self,
         place: Place,
