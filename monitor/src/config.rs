@@ -225,8 +225,8 @@ fn config_text(init: &Init) -> String {
          # Hits that are open keep the time under which they began.\n\
          renew_within_s = {}\n\
          \n\
-         # Memory that the replay of one log may take, in MiB. Default {LOG_MEMORY_MB_DEFAULT}: some ten million labels. A log that would take\n\
-         # more is not followed further, which the status says; the others are.\n\
+         # Memory that the replay of one log may take, in MiB. Default {LOG_MEMORY_MB_DEFAULT}: some ten million labels.\n\
+         # A log that would take more is not followed further, which the status says; the others are.\n\
          # log_memory_mb = {LOG_MEMORY_MB_DEFAULT}\n\
          \n\
          # A log. More may follow, each under a heading of its own.\n\
