@@ -1,4 +1,5 @@
-//! An MSP's adapter reads any log in bounded memory, keeps what it has read, and stops at a log that would be too much for it.
+//! An MSP's adapter reads any log in bounded memory, keeps what it has read, and stops at a log that would be too much
+//! for it.
 
 mod common;
 

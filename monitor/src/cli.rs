@@ -61,7 +61,8 @@ enum Command {
     /// Look once at all logs and all witnesses' copies and print where everything stands
     ///
     /// Exit code 6 if there are findings or unexpected changes, also earlier ones; 5 if a log's policy or freshness is not
-    /// met; 1 if a log cannot be read, or not all of it. It ends after two minutes at the latest; the next look goes on there.
+    /// met; 1 if a log cannot be read, or not all of it. It ends after two minutes at the latest; the next look goes on
+    /// there.
     Once(OnceArgs),
     /// Watch-lists
     #[command(subcommand)]

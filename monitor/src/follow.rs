@@ -1,12 +1,12 @@
 //! The network side of a monitor: fetch, hand over to be judged, wait, again.
 //!
-//! Each log and each witness's copy has a task of its own, and a log's hash tiles another one, so that a slow one holds up nobody
-//! else. Every answer has a cap and a deadline (`waymark_runtime::fetch`); what fails is tried again after a growing pause, or after
-//! the time that the log asks for; nothing spins.
+//! Each log and each witness's copy has a task of its own, and a log's hash tiles another one, so that a slow one holds
+//! up nobody else. Every answer has a cap and a deadline (`waymark_runtime::fetch`); what fails is tried again after a
+//! growing pause, or after the time that the log asks for; nothing spins.
 //!
 //! A log that is far ahead is followed in steps of bounded size. A step ends in a head, and a consistency proof from the
-//! log's tiles shows that the tree it ends in is the beginning of the one that was signed. What was fetched is kept when something
-//! fails, and is judged first when the log is read again.
+//! log's tiles shows that the tree it ends in is the beginning of the one that was signed. What was fetched is kept
+//! when something fails, and is judged first when the log is read again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -198,7 +198,8 @@ pub(crate) async fn tick(hub: Arc<Hub>, log: usize, mut stop: watch::Receiver<bo
     }
 }
 
-/// Waits before the next look: twice as long after each failure, and as long as is asked. `false` if it is time to stop.
+/// Waits before the next look: twice as long after each failure, and as long as is asked. `false` if it is time to
+/// stop.
 async fn pause(hub: &Hub, failures: u32, wait: Option<Duration>, stop: &mut watch::Receiver<bool>) -> bool {
     let pause = Duration::from_millis(pause_ms(hub.poll_ms, failures)).max(wait.unwrap_or_default());
     tokio::select! {

@@ -29,7 +29,8 @@ use crate::{
 
 /// Longest pause between the passes of [`once`], in milliseconds.
 const ONCE_PAUSE_MS_MAX: u64 = 1000;
-/// Longest that [`once`] takes, in seconds, whatever the logs do. What was read until then is kept, and the next run goes on there.
+/// Longest that [`once`] takes, in seconds, whatever the logs do. What was read until then is kept, and the next run
+/// goes on there.
 pub const ONCE_S_MAX: u64 = 120;
 /// Most looks at a log's hash tiles in [`once`]: some 64 tiles.
 const ONCE_TILE_LOOKS_MAX: usize = 8;
@@ -116,7 +117,8 @@ pub async fn once_within(settings: Settings, clock: Clock, longest: Duration) ->
     if hub.has_failed() { Err(StartError::Failed) } else { Ok(status) }
 }
 
-/// All copies at once, then the log, which may have grown since, as often as it takes; then the time. Only what is fatal is an error.
+/// All copies at once, then the log, which may have grown since, as often as it takes; then the time. Only what is
+/// fatal is an error.
 async fn look_at(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
     let mut reading = Reading::default();
     for _ in 0..WITHHELD_POLLS {

@@ -5,9 +5,10 @@
 //!    that the log has signed for one size are evidence without any witness (`views`, `findings`).
 //! 2. Only a checkpoint that meets the policy is followed.
 //! 3. Entries are believed when they lead to its root. Then, in **one transaction**, they are stored with the hits of
-//!    watch-lists and the findings that follow from them. Entries that do not lead there are damaged where they are served, and are
-//!    fetched again: nobody has signed them, so they speak against nobody.
-//! 4. What a log takes of this monitor's memory is counted. One that takes too much is not followed further; the others are.
+//!    watch-lists and the findings that follow from them. Entries that do not lead there are damaged where they are
+//!    served, and are fetched again: nobody has signed them, so they speak against nobody.
+//! 4. What a log takes of this monitor's memory is counted. One that takes too much is not followed further; the others
+//!    are.
 //!
 //! All methods may block on the disk; a [`StoreError`] is fatal, since the replay in memory is then ahead of the disk.
 
@@ -97,7 +98,8 @@ pub(crate) struct LogState {
     pub(crate) started: UnixMillis,
     pub(crate) last_success: Option<UnixMillis>,
     pub(crate) condition: Condition,
-    /// Looks at which the log showed a checkpoint that it has signed. One that cannot be read is no look: it shows nothing, not less.
+    /// Looks at which the log showed a checkpoint that it has signed. One that cannot be read is no look: it shows
+    /// nothing, not less.
     pub(crate) looks: u64,
     /// The size of the checkpoint that it showed last, whether it could be followed there or not.
     pub(crate) shown: u64,
@@ -186,7 +188,8 @@ impl LogState {
         PassError::OverBudget
     }
 
-    /// Judges fetched entries; those that lead to the goal are replayed, stored and believed. `false` if they do not lead there.
+    /// Judges fetched entries; those that lead to the goal are replayed, stored and believed. `false` if they do not
+    /// lead there.
     pub(crate) fn believe(
         &mut self,
         desk: &Desk<'_>,
@@ -227,8 +230,8 @@ impl LogState {
         self.condition = Condition::Damaged;
         let (last, size) = (from + (count as u64).saturating_sub(1), goal.signed.size());
         let text = format!(
-            "entries {from} to {last}, or the hash tiles that go with them, do not lead to the root that was signed at size {size}: \
-             damaged where they are served. None of them is believed, and they are fetched again"
+            "entries {from} to {last}, or the hash tiles that go with them, do not lead to the root that was signed at \
+             size {size}: damaged where they are served. None of them is believed, and they are fetched again"
         );
         self.notices.set(Subject::Reading, text, now);
     }

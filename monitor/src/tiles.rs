@@ -1,8 +1,9 @@
-//! Hash tiles as a log serves them, compared with those of the replay. A monitor that has all entries needs none of them; clients
-//! and mirrors do, and nobody else would notice that one is wrong, short, endless or gone.
+//! Hash tiles as a log serves them, compared with those of the replay. A monitor that has all entries needs none of
+//! them; clients and mirrors do, and nobody else would notice that one is wrong, short, endless or gone.
 //!
-//! The cost of a look is bounded: the tiles at the edge of a new checkpoint, then some of those that were not compared yet, or one
-//! of the older ones, one after the other and round and round. The first that cannot be used is named, and is looked at until it can.
+//! The cost of a look is bounded: the tiles at the edge of a new checkpoint, then some of those that were not compared
+//! yet, or one of the older ones, one after the other and round and round. The first that cannot be used is named, and
+//! is looked at until it can.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,8 +22,8 @@ use crate::{
     store::StoreError,
 };
 
-/// Most tiles of level 0 that were not compared before and are in one look: with one look in five seconds, 100,000 entries are
-/// compared in four minutes.
+/// Most tiles of level 0 that were not compared before and are in one look: with one look in five seconds, 100,000
+/// entries are compared in four minutes.
 const FRESH_TILES_MAX: u64 = 8;
 /// How often a tile is fetched before it is called unusable: bytes may be spoilt on their way.
 const TRIES: usize = 2;
@@ -32,7 +33,8 @@ const TRIES: usize = 2;
 pub(crate) enum Part {
     /// The partial tiles of a tree of this size.
     Edge(u64),
-    /// A full tile of level 0, and those above it that it completes. Whether it is the next one of which none was compared.
+    /// A full tile of level 0, and those above it that it completes. Whether it is the next one of which none was
+    /// compared.
     Full { index: u64, is_fresh: bool },
 }
 
@@ -78,8 +80,8 @@ pub(crate) struct TileCheck {
 }
 
 impl TileCheck {
-    /// Nothing was compared by this program that has replayed `size` entries. What an earlier run may have compared comes after what
-    /// is new, beginning anywhere: so programs that look once do not look at the same each time.
+    /// Nothing was compared by this program that has replayed `size` entries. What an earlier run may have compared
+    /// comes after what is new, beginning anywhere: so programs that look once do not look at the same each time.
     pub(crate) const fn new(size: u64, now: UnixMillis) -> Self {
         let full = size / TILE_WIDTH;
         let old = if full == 0 { 0 } else { now.get() / 1000 % full };

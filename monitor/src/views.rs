@@ -1,12 +1,13 @@
 //! Vantage points: the log's own checkpoint and each witness's own copy of it, compared with the replay and each other.
 //!
 //! A checkpoint at a size that was replayed must have the root that the replay had there. One beyond the replay must have
-//! the root that anybody else was shown for that size, and is compared with the replay once it gets there. A copy is compared
-//! whenever the log has signed it: a contradiction is the log's, whoever hands it over.
+//! the root that anybody else was shown for that size, and is compared with the replay once it gets there. A copy is
+//! compared whenever the log has signed it: a contradiction is the log's, whoever hands it over.
 //!
-//! What a witness has seen must be reached by the log's own **checkpoint** within a bounded number of looks at it; else the log
-//! withholds from us what it has shown to others. So it does if it shows us less than it did before. A log whose checkpoint or
-//! entries cannot be read withholds nothing that we could know of: that is a fault of reading, and accuses nobody.
+//! What a witness has seen must be reached by the log's own **checkpoint** within a bounded number of looks at it; else
+//! the log withholds from us what it has shown to others. So it does if it shows us less than it did before. A log
+//! whose checkpoint or entries cannot be read withholds nothing that we could know of: that is a fault of reading, and
+//! accuses nobody.
 
 use std::sync::Arc;
 
@@ -145,7 +146,8 @@ impl LogState {
         Ok(agrees)
     }
 
-    /// The log was looked at: what the replay has reached is compared, what the log does not show may count as withheld.
+    /// The log was looked at: what the replay has reached is compared, what the log does not show may count as
+    /// withheld.
     pub(crate) fn passed(&mut self, desk: &Desk<'_>) -> Result<(), StoreError> {
         let (replayed, shown, looks) = (self.replay.size(), self.shown, self.looks);
         let (reached, beyond) =

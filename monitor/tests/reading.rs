@@ -1,5 +1,5 @@
-//! A log that cannot be read, not all of it or not at once: that is told as long as it lasts, accuses nobody, and what was read is
-//! kept. Only what was signed can be found to be wrong.
+//! A log that cannot be read, not all of it or not at once: that is told as long as it lasts, accuses nobody, and what
+//! was read is kept. Only what was signed can be found to be wrong.
 
 mod world;
 
@@ -50,7 +50,8 @@ async fn a_log_that_limits_requests_is_followed_steadily_and_is_accused_of_nothi
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     monitor.stop().await;
-    // Every few seconds there was progress, no answer was thrown away, and the log was left alone when it asked for that.
+    // Every few seconds there was progress, no answer was thrown away, and the log was left alone when it asked for
+    // that.
     assert!(sizes.len() >= 4, "{sizes:?}");
     let quota = world.web.lock().quota.take().unwrap();
     let bundles = quota.answered.iter().filter(|p| p.contains("/entries/") && !p.contains(".p/")).count() as u64;

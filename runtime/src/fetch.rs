@@ -51,8 +51,8 @@ pub const REQUEST_S_MAX: u64 = 10;
 /// Longest a connection may take to come about, in seconds.
 const CONNECT_S_MAX: u64 = 5;
 
-/// Most interim answers (1xx) to one request. Servers send one or two, and each costs the reader as much as an answer does: without
-/// a limit a server keeps a reader at work until the deadline, with gigabytes.
+/// Most interim answers (1xx) to one request. Servers send one or two, and each costs the reader as much as an answer
+/// does: without a limit a server keeps a reader at work until the deadline, with gigabytes.
 pub const INTERIM_ANSWERS_MAX: usize = 8;
 
 /// Longest a connection is kept without a request on it. Our servers close theirs after [`HEADER_S_MAX`]; whoever sent a request
@@ -409,7 +409,8 @@ mod tests {
         }
     }
 
-    /// A server that answers each request with `head`, `tail` again and again until nobody reads, and how much of that was taken.
+    /// A server that answers each request with `head`, `tail` again and again until nobody reads, and how much of that
+    /// was taken.
     async fn server(head: &'static [u8], tail: &'static [u8]) -> (String, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

@@ -3,8 +3,8 @@
 //! Nothing read here is believed: checkpoints are judged by a policy, entries by the root they lead to, tiles by the proof
 //! that is built from them. A partial tile that is gone is asked for as a full one (C2SP tlog-tiles).
 //!
-//! A log is read in steps of bounded size ([`LogReader::step`]). A step that fails keeps what it has ([`Ahead`]), and the next try
-//! ends where that ends: whoever is given twenty answers a minute goes on by twenty bundles a minute.
+//! A log is read in steps of bounded size ([`LogReader::step`]). A step that fails keeps what it has ([`Ahead`]), and
+//! the next try ends where that ends: whoever is given twenty answers a minute goes on by twenty bundles a minute.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ use crate::fetch::{FetchError, Fetcher};
 
 /// Most entries in one step: eight times what may stand between two heads, 64 bundles.
 pub const STEP_ENTRIES_MAX: usize = 16_384;
-/// Bytes of entries after which a step ends: as many entries of 2 KiB, which no honest one has. With the bundle that goes over it, a
-/// step holds 48 MiB at most.
+/// Bytes of entries after which a step ends: as many entries of 2 KiB, which no honest one has. With the bundle that
+/// goes over it, a step holds 48 MiB at most.
 pub const STEP_BYTES_MAX: usize = 32 << 20;
 /// Seconds after which a step ends that has a place to end at: a log that answers slowly is followed in small steps.
 const STEP_S_MAX: u64 = 15;
@@ -85,7 +85,8 @@ pub struct Ahead {
     tiles_of: u64,
     /// Something failed since these entries were begun.
     interrupted: bool,
-    /// What was read before did not lead to the signed root: bundle by bundle from here on, so that what is damaged is found.
+    /// What was read before did not lead to the signed root: bundle by bundle from here on, so that what is damaged is
+    /// found.
     careful: bool,
 }
 
@@ -100,7 +101,8 @@ impl Ahead {
         self.entries.is_empty()
     }
 
-    /// What was read did not lead to the signed root: it goes, and the next steps are as small as can be. Whether they were before.
+    /// What was read did not lead to the signed root: it goes, and the next steps are as small as can be. Whether they
+    /// were before.
     pub fn doubt(&mut self) -> bool {
         let before = self.careful;
         *self = Self { careful: true, ..Self::default() };
@@ -189,8 +191,8 @@ impl LogReader {
         self.tile(tile, BUNDLE_BYTES_MAX, read).await
     }
 
-    /// Reads the next entries from `from` on towards a tree of `size`, and what proves that they lead there. They end where `cut` says
-    /// that they may: it is given entries and answers how many of them to take.
+    /// Reads the next entries from `from` on towards a tree of `size`, and what proves that they lead there. They end
+    /// where `cut` says that they may: it is given entries and answers how many of them to take.
     ///
     /// What was fetched stays in `ahead` if this fails, and the next call ends with that, if it can be cut.
     ///
@@ -328,8 +330,8 @@ impl LogReader {
         self.tile(tile, TILE_BYTES, |tile, bytes| tile::decode_hashes(&bytes, tile.width)).await
     }
 
-    /// Reads a tile. A partial one that is not there is asked for as the full one: "not there" is what a server means that answers
-    /// 404 or 410, that hides its folders with 403, or that shows a page of its own instead.
+    /// Reads a tile. A partial one that is not there is asked for as the full one: "not there" is what a server means
+    /// that answers 404 or 410, that hides its folders with 403, or that shows a page of its own instead.
     async fn tile<T>(
         &self,
         tile: Tile,
@@ -350,7 +352,8 @@ impl LogReader {
         };
         match get(tile.full()).await {
             Ok(read) => Ok(read),
-            // Which of the two says more: whether the log must be left alone for a while, and else what it was asked for first.
+            // Which of the two says more: whether the log must be left alone for a while, and else what it was asked
+            // for first.
             Err(busy) if busy.is_busy() => Err(busy),
             Err(_) => Err(error),
         }

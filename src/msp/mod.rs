@@ -167,7 +167,8 @@ pub struct Settings {
     pub renew_within_ms: u64,
     /// Time between looks at the log.
     pub poll_ms: u64,
-    /// Labels of the log that are held at most; a log with more is not followed further. [`Settings::load`] says [`LABELS_MAX`].
+    /// Labels of the log that are held at most; a log with more is not followed further. [`Settings::load`] says
+    /// [`LABELS_MAX`].
     pub labels_max: usize,
 }
 

@@ -1,8 +1,9 @@
 //! Watching for an MSP's users: the log's entries, checked to lead to a cosigned root, against their blind watch-lists.
 //!
 //! No replay of the map and no judgement on the log: that is a monitor's work. Here it is enough that the entries are those
-//! that the witnesses' quorum stands for, and that the log only grows. It is read in steps of bounded size, each of which ends in a
-//! head and is proved to be the beginning of what was cosigned; what was read is kept, whatever fails after it.
+//! that the witnesses' quorum stands for, and that the log only grows. It is read in steps of bounded size, each of
+//! which ends in a head and is proved to be the beginning of what was cosigned; what was read is kept, whatever fails
+//! after it.
 //!
 //! Lists are on the disk before they are acknowledged, each with how far the log had been read when it came:
 //!
@@ -107,11 +108,12 @@ enum NotRead {
     OverBudget(Origin, usize),
 }
 
-/// Most labels of the log that are held, each with its place: some 1.5 GB. An honest log gets there with two million people.
+/// Most labels of the log that are held, each with its place: some 1.5 GB. An honest log gets there with two million
+/// people.
 pub const LABELS_MAX: usize = 10_000_000;
 
-/// Seconds until a log is read again that serves what it has not signed, or that has no head where it must have one: a step is up to
-/// 48 MiB for nothing.
+/// Seconds until a log is read again that serves what it has not signed, or that has no head where it must have one: a
+/// step is up to 48 MiB for nothing.
 const REREAD_S: u64 = 30;
 
 /// Most watch-lists kept.

@@ -92,6 +92,8 @@ impl Run {
         let recovered = recover(&*w.rows, &w.head, &w.files, origin, vkey, &w.accepted)?;
         let Recovered { state, head_note, signed, head_path, latest } = recovered;
         self.writer = Writer { state, signed, head_note, head_path, make: self.writer.make };
+        // What was confirmed was what is no longer in memory.
+        self.confirmed = None;
         Ok(latest.into_iter().collect())
     }
 }

@@ -16,7 +16,8 @@ use super::{
 /// costs about 100 bytes.
 const BUCKET_ENTRIES_MAX: usize = 16;
 
-/// Memory of an inner node and of what is around a bucket, in bytes: counters of the shared pointer, hash, pointers, sizes.
+/// Memory of an inner node and of what is around a bucket, in bytes: counters of the shared pointer, hash, pointers,
+/// sizes.
 const NODE_BYTES: u64 = 96;
 
 /// Deepest a leaf can lie and still be proved: a result's depth is one byte. Two labels would have to share 255 bits.
