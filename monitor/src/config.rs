@@ -232,18 +232,13 @@ fn config_text(init: &Init) -> String {
          # Hits that are open keep the time under which they began.\n\
          renew_within_s = {}\n\
          \n\
-<<<<<<< HEAD
          # Address ranges of the proxies in front, such as [\"127.0.0.1\", \"::1\"]. Default: none. The limits for one address then\n\
          # count the address that such a proxy names last in X-Forwarded-For (another header: proxy_header). Not named, all who\n\
          # come through a proxy share the limits of one address.\n\
          # trusted_proxies = []\n\
          \n\
-         # Memory that the replay of one log may take, in MiB. Default {LOG_MEMORY_MB_DEFAULT}: some ten million labels. A log that would take\n\
-         # more is not followed further, which the status says; the others are.\n\
-=======
          # Memory that the replay of one log may take, in MiB. Default {LOG_MEMORY_MB_DEFAULT}: some ten million labels.\n\
          # A log that would take more is not followed further, which the status says; the others are.\n\
->>>>>>> reading
          # log_memory_mb = {LOG_MEMORY_MB_DEFAULT}\n\
          \n\
          # A log. More may follow, each under a heading of its own.\n\
