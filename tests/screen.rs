@@ -1,5 +1,6 @@
-//! What others say does nothing to a terminal: every command that speaks to a server speaks to one that answers with characters
-//! that move the cursor, set the window's title, feign another line, or turn round what stands there; so do the files of others.
+//! What others say does nothing to a terminal: every command that speaks to a server speaks to one that answers with
+//! characters that move the cursor, set the window's title, feign another line, or turn round what stands there; so do
+//! the files of others.
 
 mod common;
 
@@ -108,7 +109,8 @@ fn answer(mut stream: TcpStream, status: u16, media_type: &str, body: &[u8]) -> 
     }
     let length = body.len();
     let head = format!(
-        "HTTP/1.1 {status} \u{9b}31m\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status} \u{9b}31m\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n"
     );
     stream.write_all(&[head.as_bytes(), body].concat())
 }

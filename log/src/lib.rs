@@ -59,6 +59,6 @@ pub mod witness;
 /// The largest tree this code handles: 2^62 leaves, so that every sum and shift on sizes stays inside a `u64`.
 pub const TREE_SIZE_MAX: u64 = 1 << 62;
 
-/// The largest size that our witness takes from a log: 2^63 - 1, as other witnesses do. It holds no tree, and computes with
-/// sizes only where it verifies a proof.
+/// The largest size that our witness takes from a log: 2^63 - 1, as other witnesses do. It holds no tree, and computes
+/// with sizes only where it verifies a proof.
 pub const WITNESSED_SIZE_MAX: u64 = i64::MAX as u64;

@@ -86,7 +86,8 @@ impl KeyName {
         Ok(Self(name.to_owned()))
     }
 
-    /// Whether it is a key name by the specification, which knows neither our limit nor our dislike of control characters.
+    /// Whether it is a key name by the specification, which knows neither our limit nor our dislike of control
+    /// characters.
     fn is_well_formed(name: &str) -> bool {
         // "Key names MUST be non-empty and MUST NOT contain any Unicode spaces or plus (U+002B) characters."
         !name.is_empty() && !name.contains(|c| is_space(c) || c == '+')
@@ -307,8 +308,9 @@ impl SignatureLine {
         Ok(Self { name: KeyName::new(name)?, id, body })
     }
 
-    /// Reads one line of a note that anybody may have written. `None` is a line of a stranger for certain: it has the form, and
-    /// a name that no key here can bear. A line in another spelling of its base64 stays, as one that no key verifies.
+    /// Reads one line of a note that anybody may have written. `None` is a line of a stranger for certain: it has the
+    /// form, and a name that no key here can bear. A line in another spelling of its base64 stays, as one that no key
+    /// verifies.
     fn parse_of_anybody(line: &str) -> Result<Option<Self>, NoteError> {
         let (name, encoded) = Self::split(line)?;
         if !KeyName::is_well_formed(name) {
@@ -373,8 +375,8 @@ impl Note {
     }
 
     /// Reads a note as a witness must, to which anybody may write: "it MUST ignore signatures from unknown keys" (C2SP
-    /// tlog-witness), be their names as long and as odd as the specification allows. Such lines are left out. This is the one
-    /// reader whose result need not format to what was read.
+    /// tlog-witness), be their names as long and as odd as the specification allows. Such lines are left out. This is
+    /// the one reader whose result need not format to what was read.
     ///
     /// # Errors
     /// [`NoteError`].

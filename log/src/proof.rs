@@ -186,7 +186,8 @@ pub fn verify_inclusion(index: u64, size: u64, leaf: &Hash, proof: &[Hash], root
 /// Checks that the tree of `new` leaves extends the tree of `old` leaves (RFC 9162 section 2.1.4.2).
 ///
 /// # Errors
-/// [`ProofError`]; every reason is a refusal, a proof from an empty tree included. Sizes are those that a witness takes.
+/// [`ProofError`]; every reason is a refusal, a proof from an empty tree included. Sizes are those that a witness
+/// takes.
 pub fn verify_consistency(
     old: u64,
     new: u64,

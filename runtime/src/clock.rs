@@ -19,7 +19,8 @@ pub enum Clock {
     Manual(Arc<AtomicU64>),
     /// The system's clock, so many milliseconds on: it goes, and a test moves it by days.
     Shifted(Arc<AtomicU64>),
-    /// A time that stands still until it is moved, or set: a wall clock that somebody sets moves, and no time has passed.
+    /// A time that stands still until it is moved, or set: a wall clock that somebody sets moves, and no time has
+    /// passed.
     Settable {
         /// Milliseconds that passed.
         passed: Arc<AtomicU64>,
@@ -57,8 +58,8 @@ impl Clock {
         }
     }
 
-    /// Milliseconds that have passed since some moment, the same for the whole process, by a clock that nobody sets. A machine
-    /// that sleeps may leave its sleep out.
+    /// Milliseconds that have passed since some moment, the same for the whole process, by a clock that nobody sets. A
+    /// machine that sleeps may leave its sleep out.
     pub fn passed_ms(&self) -> u64 {
         match self {
             Self::System => system_passed_ms(),

@@ -1,11 +1,12 @@
 //! What a terminal shows: text, and nothing that moves the cursor, colours, hides or turns round what stands there.
 //!
-//! Servers, files and names of others end up on screens, and each may hold anything. So nothing is printed but through here: on
-//! stdout and stderr every such character appears as JSON would write it (`\u001b`), and what is visible stays as it is, in any
-//! script. JSON means the same then, so what programs read is not changed by it. Log lines are treated alike ([`crate::telemetry`]).
+//! Servers, files and names of others end up on screens, and each may hold anything. So nothing is printed but through
+//! here: on stdout and stderr every such character appears as JSON would write it (`\u001b`), and what is visible stays
+//! as it is, in any script. JSON means the same then, so what programs read is not changed by it. Log lines are treated
+//! alike ([`crate::telemetry`]).
 //!
-//! A line end is good in a card and bad in a name. Whoever prints a text of somebody else that may have line ends prints it
-//! as [`OneLine`].
+//! A line end is good in a card and bad in a name. Whoever prints a text of somebody else that may have line ends
+//! prints it as [`OneLine`].
 
 use std::{
     fmt::{self, Write as _},
@@ -15,8 +16,9 @@ use std::{
 
 use clap::Parser;
 
-/// Whether a character does something instead of being seen: control characters (C0, DEL, C1), line and paragraph separators, marks
-/// that turn the direction of writing, and characters without width. Selectors of variants stay: pictures are made of them.
+/// Whether a character does something instead of being seen: control characters (C0, DEL, C1), line and paragraph
+/// separators, marks that turn the direction of writing, and characters without width. Selectors of variants stay:
+/// pictures are made of them.
 const fn is_unseen(c: char) -> bool {
     matches!(
         c,
@@ -113,7 +115,8 @@ pub fn line(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints what other programs read byte for byte, a signed note for one: into a file or a pipe as it is, on a terminal as all else.
+/// Prints what other programs read byte for byte, a signed note for one: into a file or a pipe as it is, on a terminal
+/// as all else.
 ///
 /// # Errors
 /// What writing said.

@@ -1,7 +1,7 @@
 //! Log lines on stderr. `WAYMARK_LOG` (or `RUST_LOG`) sets the level, `info` unless said otherwise.
 //!
-//! What peers say cannot act on the terminal, nor look like a line of its own: each event is one line ([`crate::screen`]).
-//! Identifiers cannot get here by accident: their types print themselves redacted.
+//! What peers say cannot act on the terminal, nor look like a line of its own: each event is one line
+//! ([`crate::screen`]). Identifiers cannot get here by accident: their types print themselves redacted.
 
 use std::io::{self, Write};
 

@@ -1,13 +1,13 @@
 //! When a cosignature may be dated: by the wall clock, as long as that goes as fast as time passes.
 //!
-//! A cosignature that is dated ahead cannot be taken back: dates never go down, so its log would wait until the clock has come
-//! there, be it a year. A witness that is starting has nothing but the wall clock to go by. From then on a second clock, which
-//! nobody sets, says how much time has passed, and a wall clock that departs from it by more than [`APART_MS_MAX`] is not
-//! believed, whichever way it went. When it is right again, so is the witness.
+//! A cosignature that is dated ahead cannot be taken back: dates never go down, so its log would wait until the clock
+//! has come there, be it a year. A witness that is starting has nothing but the wall clock to go by. From then on a
+//! second clock, which nobody sets, says how much time has passed, and a wall clock that departs from it by more than
+//! [`APART_MS_MAX`] is not believed, whichever way it went. When it is right again, so is the witness.
 //!
 //! ```text
-//! wall clock at the start + what has passed, give or take 30 s ── cosigned
-//! anything else ────────────────────────────────────────────────── 503 until it is so again, or the witness is started again
+//! wall clock at the start + what has passed, give or take 30 s ── cosigned anything else
+//! ────────────────────────────────────────────────── 503 until it is so again, or the witness is started again
 //! ```
 
 use std::sync::{Mutex, PoisonError};
@@ -17,15 +17,16 @@ use waymark_runtime::clock::Clock;
 
 /// Most milliseconds that the wall clock may be apart from what has passed: what readers allow clocks to differ.
 pub const APART_MS_MAX: u64 = 30_000;
-/// The reading to compare with is renewed after so many milliseconds, a day, so that the seconds by which time servers correct
-/// a clock now and then do not add up over a year. So a clock that is moved slowly gains at most [`APART_MS_MAX`] a day.
+/// The reading to compare with is renewed after so many milliseconds, a day, so that the seconds by which time servers
+/// correct a clock now and then do not add up over a year. So a clock that is moved slowly gains at most
+/// [`APART_MS_MAX`] a day.
 pub const COMPARED_MS: u64 = DAY_MS;
 
 /// The wall clock does not go as time passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this witness's clock jumped: it is {} s {} what it was before and what has passed since. Nothing is cosigned until it is \
-     set right, or the witness is started again",
+    "this witness's clock jumped: it is {} s {} what it was before and what has passed since. Nothing is cosigned \
+     until it is set right, or the witness is started again",
     .wall.get().abs_diff(.expected.get()) / 1000,
     if .wall > .expected { "ahead of" } else { "behind" }
 )]

@@ -59,8 +59,8 @@ pub(crate) fn look(service: &Service) -> Vec<Reason> {
 /// What it means that the clock stands before the newest cosignature, and what to do.
 pub(crate) fn clock_behind(behind_s: u64) -> String {
     format!(
-        "The newest cosignature is dated {behind_s} s after this machine's clock, and no date goes down: its log waits for as \
-         long. Is the clock wrong, set it right. Is it right, the witness has cosigned with a clock that was ahead: stop it \
-         and run `waymark-witness reset-clock`, which gives it a new key."
+        "The newest cosignature is dated {behind_s} s after this machine's clock, and no date goes down: its log \
+         waits for as long. If the clock is wrong, set it right. If it is right, the witness has cosigned with a clock that \
+         was ahead: stop it and run `waymark-witness reset-clock`, which gives it a new key."
     )
 }

@@ -1,9 +1,9 @@
 //! A new key for a witness that has dated the future.
 //!
-//! A witness that was started with a clock that was ahead has cosigned with dates that have not come yet, and no date goes down:
-//! its logs would wait until then. It cannot take these cosignatures back, so the key that made them is retired, and a new one
-//! cosigns from now on. **The trees stay**: the new key begins with what the old one has cosigned last of each log, so that no
-//! log can show another tree to it.
+//! A witness that was started with a clock that was ahead has cosigned with dates that have not come yet, and no date
+//! goes down: its logs would wait until then. It cannot take these cosignatures back, so the key that made them is
+//! retired, and a new one cosigns from now on. **The trees stay**: the new key begins with what the old one has
+//! cosigned last of each log, so that no log can show another tree to it.
 //!
 //! ```text
 //! witness.key.next          a new key, first of all
@@ -53,9 +53,9 @@ pub enum ResetError {
     NotAhead,
     /// Whether the clock is right, only a person can tell.
     #[error(
-        "the newest cosignature is dated {ahead_s} s after this machine's clock. If the clock is wrong now, set it right: \
-         nothing else is needed. If it is right, run this again with --clock-is-right: this witness then gets a new key, and \
-         every log that asks for it and everybody who trusts it must be told"
+        "the newest cosignature is dated {ahead_s} s after this machine's clock. If the clock is wrong now, set it \
+         right: nothing else is needed. If it is right, run this again with --clock-is-right: this witness then gets a new \
+         key, and every log that asks for it and everybody who trusts it must be told"
     )]
     NotConfirmed {
         /// By how many seconds.

@@ -237,8 +237,8 @@ impl Service {
     }
 }
 
-/// The cosignature on the disk, if making another would make the same bytes: times count seconds, and Ed25519 has one signature
-/// for a message. Without this, a stranger could wear out disk and quota by asking for refreshes.
+/// The cosignature on the disk, if making another would make the same bytes: times count seconds, and Ed25519 has one
+/// signature for a message. Without this, a stranger could wear out disk and quota by asking for refreshes.
 fn cosigned_this_second(step: &Advance, stored: Option<&Cosigned>, now: UnixMillis) -> Option<SignatureLine> {
     let stored = stored?;
     let same = stored.time() == now.floor_seconds() && stored.text() == step.checkpoint.checkpoint().format();

@@ -234,8 +234,8 @@ impl State {
         Ok(Self { db: RwLock::new(Some(db)), cosigner, dating, newest, by_hash, failed: watch::Sender::new(false) })
     }
 
-    /// Has another key cosign, `now`, all that `from` has cosigned, in one commit: the trees stay, the dates begin anew. Nothing
-    /// is done if the other key has it all already.
+    /// Has another key cosign, `now`, all that `from` has cosigned, in one commit: the trees stay, the dates begin
+    /// anew. Nothing is done if the other key has it all already.
     ///
     /// # Errors
     /// [`StateError`]; the file is then as it was, or all of it is the other key's.

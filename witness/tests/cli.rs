@@ -58,7 +58,8 @@ async fn from_init_to_a_cosignature() {
     assert_eq!(running.signal("INT"), Some(0));
 }
 
-/// Names in files of others, and origins, are shown in a form that does nothing to a terminal, in results, errors and log lines.
+/// Names in files of others, and origins, are shown in a form that does nothing to a terminal, in results, errors and
+/// log lines.
 #[tokio::test]
 async fn what_others_have_named_does_not_act_on_the_terminal() {
     let log = TestLog::new("log\u{202e}.example/\u{200b}x", 5);

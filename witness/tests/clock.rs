@@ -1,5 +1,5 @@
-//! The witness's clock is set while it runs, or was wrong when it started: no date comes out that could not be taken back, and
-//! no log waits longer than the clock is wrong.
+//! The witness's clock is set while it runs, or was wrong when it started: no date comes out that could not be taken
+//! back, and no log waits longer than the clock is wrong.
 
 mod common;
 
@@ -115,8 +115,8 @@ fn life(seed: u64) -> Vec<Act> {
     (0..50).map(|_| act()).collect()
 }
 
-/// Whatever is done to the clock: in a run no cosignature is dated beyond what the clock said at its start, what has passed
-/// since, and 30 s; and none before an earlier one of the same log.
+/// Whatever is done to the clock: in a run no cosignature is dated beyond what the clock said at its start, what has
+/// passed since, and 30 s; and none before an earlier one of the same log.
 async fn dates_are_bounded(acts: Vec<Act>) -> u64 {
     let log = TestLog::new("log.example", 5);
     let (_folder, dir) = witness_dir(&[&log]);

@@ -218,7 +218,8 @@ fn with_lines(log: &TestLog, lines: &str) -> String {
     format!("old 0\n\n{}{lines}", log.note(7))
 }
 
-/// "It MUST ignore signatures from unknown keys", whatever their names; and a signature that is there twice is "present".
+/// "It MUST ignore signatures from unknown keys", whatever their names; and a signature that is there twice is
+/// "present".
 #[tokio::test]
 async fn lines_are_ignored_or_judged_as_the_specification_says() {
     let long = format!("\u{2014} {} AAAAAAA=\n", "n".repeat(300));
