@@ -6,7 +6,7 @@
 mod common;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -64,12 +64,22 @@ enum Does {
     Flood,
 }
 
+/// What a stand-in shows as its copy of the checkpoint.
+#[derive(Clone, Default)]
+enum Copy {
+    #[default]
+    Nothing,
+    Text(String),
+    /// What lies in this file, as soon as that is something newer than when it was asked.
+    Newer(PathBuf),
+}
+
 struct StandIn {
     cosigner: Cosigner,
     clock: Clock,
     does: Mutex<Does>,
     /// What it shows as its copy, if anything.
-    copy: Mutex<Option<String>>,
+    copy: Mutex<Copy>,
     asked: Mutex<Vec<Instant>>,
 }
 
@@ -114,7 +124,23 @@ async fn add_checkpoint(State(w): State<Arc<StandIn>>, body: Bytes) -> Response 
 
 async fn checkpoint(State(w): State<Arc<StandIn>>) -> Response {
     let copy = w.copy.lock().unwrap().clone();
-    copy.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
+    match copy {
+        Copy::Nothing => StatusCode::NOT_FOUND.into_response(),
+        Copy::Text(text) => text.into_response(),
+        Copy::Newer(path) => {
+            let (read, mut newer) = (|| std::fs::read_to_string(&path).unwrap_or_default(), String::new());
+            let size = |note: &str| note.lines().nth(1).map(str::to_owned);
+            let first = size(&read());
+            for _ in 0..150 {
+                newer = read();
+                if size(&newer) != first {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            newer.into_response()
+        }
+    }
 }
 
 /// Who makes changes.
@@ -172,7 +198,7 @@ impl Scene {
         until("the providers' entries", async || knows("dp.example") && knows(QUIET)).await;
     }
 
-    fn dir(&self) -> std::path::PathBuf {
+    fn dir(&self) -> PathBuf {
         self.root.path().join("dp")
     }
 
@@ -367,7 +393,7 @@ async fn what_our_own_key_has_signed_and_our_log_does_not_continue_stops_it() {
         let scene = Scene::start().await;
         let checkpoint = Checkpoint::new(Origin::new("dp.example/log").unwrap(), size, Hash::sha256(&[b"another"]));
         let note = SignedCheckpoint::sign(checkpoint, &log_signer(&scene.dir())).to_note(&[]);
-        *scene.witnesses[3].0.copy.lock().unwrap() = Some(note.clone());
+        *scene.witnesses[3].0.copy.lock().unwrap() = Copy::Text(note.clone());
         scene.tell(&[3], &Does::Answer(status, format!("{size}\n")));
         scene.next_head();
         let why = scene.stopped().await;
@@ -383,7 +409,7 @@ async fn a_copy_that_is_not_by_our_key_or_that_our_log_continues_proves_nothing(
     let other = NoteSigner::new(KeyName::new("dp.example/log").unwrap(), key("somebody else"));
     let own = std::fs::read_to_string(scene.dir().join("log/checkpoint")).unwrap();
     for copy in [SignedCheckpoint::sign(checkpoint, &other).to_note(&[]), own, "no note".to_owned(), String::new()] {
-        *scene.witnesses[3].0.copy.lock().unwrap() = Some(copy);
+        *scene.witnesses[3].0.copy.lock().unwrap() = Copy::Text(copy);
         scene.tell(&[3], &Does::Answer(409, "5000\n".to_owned()));
         let before = scene.size();
         scene.next_head();
@@ -440,6 +466,22 @@ async fn a_clock_that_the_witnesses_confirm_is_believed_however_far_on_it_is() {
         scene.jump(slept_ms);
         let took = scene.publishes(before).await;
         assert!(took < BACK_WITHIN, "{slept_ms}: {took:?}");
+    }
+    scene.stop().await;
+}
+
+/// A witness that refuses, and then shows what the log has published meanwhile: that is our own log, and proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_checkpoint_of_our_own_log_is_no_proof_however_late_it_is_shown() {
+    let scene = Scene::start().await;
+    for refusal in [Does::Answer(422, String::new()), Does::Answer(409, "5000\n".to_owned())] {
+        *scene.witnesses[3].0.copy.lock().unwrap() = Copy::Newer(scene.dir().join("log/checkpoint"));
+        scene.tell(&[3], &refusal);
+        for _ in 0..4 {
+            let before = scene.size();
+            scene.next_head();
+            scene.publishes(before).await;
+        }
     }
     scene.stop().await;
 }

@@ -62,8 +62,8 @@ const SUPERSEDED: Kind = Kind::new(409, "watch-list-superseded", "Another or a l
 const LIFETIME: Kind =
     Kind::new(422, "watch-list-lifetime", "The watch-list has no labels, is over, or asks for too long");
 const LOGGED: Kind = Kind::new(422, "watch-list-logged", "What the new watch-list watches for has happened already");
-const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed");
-const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "The signature does not fit the request");
+const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed as it must be");
+const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
 const REPLAYED: Kind = Kind::new(401, "replayed", "The request is too old, or was seen before");
 const NO_LIST: Kind = Kind::new(404, "no-list", "This key has no such watch-list here");
 

@@ -134,7 +134,7 @@ impl Sequencer {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (wake, woken) = mpsc::channel();
-        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None };
+        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None, has_signed: false };
         let thread = thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
             let result = run.run_through_full_disks();
             run.workshop.pool.close(Done::default());
@@ -175,6 +175,9 @@ struct Run {
     woken: mpsc::Receiver<()>,
     /// The time that a quorum has last confirmed over our head, and when that came in.
     confirmed: Option<(UnixSeconds, Instant)>,
+    /// Whether this process has signed a head. Before its first one it asks the witnesses however lately they have answered: a clone that started
+    /// with it would have its next head fall due at the same time.
+    has_signed: bool,
 }
 
 impl Run {
@@ -243,8 +246,11 @@ impl Run {
     /// does a clock that jumps.
     fn time_of_next(&mut self) -> Result<Option<UnixMillis>, Stopped> {
         let is_ahead = |run: &Self| run.may_be_dated(run.workshop.clock.now()) == Err(Untimed::NotConfirmed);
-        if self.is_unconfirmed_for(CONFIRM_AFTER) || is_ahead(self) {
-            self.publish(&[], Vec::new(), Done::default())?;
+        if !self.has_signed || self.is_unconfirmed_for(CONFIRM_AFTER) || is_ahead(self) {
+            // Not published: where the head is old, clients would refuse it with cosignatures that are new.
+            if self.cosign()?.is_none() {
+                return Ok(None);
+            }
         }
         self.workshop.witnessing.look()?;
         let now = self.workshop.clock.now();
@@ -272,6 +278,7 @@ impl Run {
         let made = made.inspect(|made| self.tell_of(made, &mut done)).map_err(Stopped::from);
         let committed = made.and_then(|Made { sound, .. }| {
             let left_out: Vec<[u8; 32]> = sound.batch().left_out.iter().map(|l| l.csi_key).collect();
+            self.has_signed = true;
             let versions = self.writer.commit(sound, &mut w.disk(), &w.sealer, &w.signer)?;
             w.metrics.commit.add(begun.elapsed());
             Ok((left_out, versions))
@@ -308,27 +315,29 @@ impl Run {
         }
     }
 
-    /// Has the signed head cosigned, publishes it, and tells those who wait.
-    fn publish(&mut self, left_out: &[[u8; 32]], versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
+    /// Has the signed head cosigned: its note. `None` if it was told to stop before: the next start has this head cosigned.
+    fn cosign(&mut self) -> Result<Option<String>, Stopped> {
         let begun = Instant::now();
-        let dated = self.signed().dated;
-        let signed = Signed { checkpoint: &self.writer.signed, dated };
-        let cosigned = self.workshop.witnessing.cosign(signed, &self.stop);
-        let w = &self.workshop;
-        let Cosigned { note: cosigned, quorum } = match cosigned {
-            Ok(Some(cosigned)) => cosigned,
-            // Asked to stop while the quorum was not met: the next start has this head cosigned.
-            Ok(None) => {
-                w.pool.close(done);
-                return Ok(());
-            }
-            Err(why) => {
-                w.pool.close(done);
-                return Err(why.into());
-            }
+        let signed = Signed { checkpoint: &self.writer.signed, dated: self.signed().dated };
+        let Some(Cosigned { note, quorum }) = self.workshop.witnessing.cosign(signed, &self.stop)? else {
+            return Ok(None);
         };
         self.confirmed = Some((quorum, Instant::now()));
-        w.metrics.witnesses.add(begun.elapsed());
+        self.workshop.metrics.witnesses.add(begun.elapsed());
+        Ok(Some(note))
+    }
+
+    /// Has the signed head cosigned, publishes it, and tells those who wait.
+    fn publish(&mut self, left_out: &[[u8; 32]], versions: Vec<([u8; 32], u32)>, done: Done) -> Result<(), Stopped> {
+        let cosigned = self.cosign();
+        let w = &self.workshop;
+        let cosigned = match cosigned {
+            Ok(Some(cosigned)) => cosigned,
+            other => {
+                w.pool.close(done);
+                return other.map(drop);
+            }
+        };
         let published: &Published = &w.published.published;
         let written = w.disk().publish(&cosigned);
         // The checkpoint's file is for those who copy the folder. The head and its tiles are durable: what is new may be seen without it.

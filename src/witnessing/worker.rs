@@ -143,7 +143,11 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     pub(super) async fn run(mut self, mut jobs: watch::Receiver<Option<Job>>) {
         while let Some(job) = self.next(&mut jobs).await {
             let tried = self.try_once(&job.signed).await;
-            if let Some(why) = self.take(&job, tried).await {
+            let refused = matches!(tried, Tried::Refused(_));
+            if let Some(why) = self.take(&job, tried) {
+                if refused {
+                    let _ = (self.tell)(self.proof(&job.signed, &jobs).await.unwrap_or(Report::Refused));
+                }
                 self.pause(&why, &mut jobs).await;
             }
         }
@@ -172,7 +176,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     }
 
     /// Takes in what a try led to; gives why to pause before the next.
-    async fn take(&mut self, job: &Job, tried: Tried) -> Option<String> {
+    fn take(&mut self, job: &Job, tried: Tried) -> Option<String> {
         match tried {
             Tried::Cosigned(line, time) => {
                 (self.failures, self.has_moved) = (0, false);
@@ -186,11 +190,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
                 self.known = Some(size);
                 moves_on.then(|| "it names one size after the other".to_owned())
             }
-            Tried::Refused(why) => {
-                let _ = (self.tell)(self.proof(&job.signed).await.unwrap_or(Report::Refused));
-                Some(why)
-            }
-            Tried::Failed(why) => Some(why),
+            Tried::Refused(why) | Tried::Failed(why) => Some(why),
         }
     }
 
@@ -285,17 +285,21 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     }
 
     /// A checkpoint by our own key that this witness keeps and that ours does not continue, if it shows one.
-    async fn proof(&self, signed: &SignedCheckpoint) -> Option<Report> {
-        let (origin, log) = (&signed.checkpoint().origin, self.log.as_ref()?);
+    ///
+    /// Ours is the newest by the time that the answer is here: a witness that holds its answer back could show what we have published meanwhile.
+    /// Nobody has seen a head before its job was set.
+    async fn proof(&self, asked: &SignedCheckpoint, jobs: &watch::Receiver<Option<Job>>) -> Option<Report> {
+        let (origin, log) = (&asked.checkpoint().origin, self.log.as_ref()?);
         let url = format!("{}/{}/checkpoint", self.url, origin.hash_hex());
         let answer = self.fetcher.get(&url, ANSWER_BYTES_MAX).await.ok().filter(|a| a.status == 200)?;
         let note = Note::parse(&answer.body).ok()?;
         let theirs = SignedCheckpoint::open(&note, origin, std::slice::from_ref(log)).ok()?;
-        if self.is_continued(&theirs, signed) {
+        let newest = jobs.borrow().as_ref().map(|job| Arc::clone(&job.signed))?;
+        if self.is_continued(&theirs, &newest) {
             return None;
         }
         let note = theirs.to_note(&[]);
-        Some(Report::NotContinued { theirs: theirs.size(), ours: signed.size(), note })
+        Some(Report::NotContinued { theirs: theirs.size(), ours: newest.size(), note })
     }
 
     /// Whether our tree is theirs, or theirs grown. What cannot be computed from our own files is no proof of anything.
