@@ -11,7 +11,7 @@
 //! | [`report`] | the figures, for people and for programs |
 //!
 //! What is set for the demo and would be wrong elsewhere is said when it starts: codes go to a folder instead of a phone,
-//! look-ups are not limited, and watchers raise an alert after seconds instead of ten minutes.
+//! requests are not limited, and watchers raise an alert after seconds instead of ten minutes.
 
 pub mod bulk;
 pub mod cast;

@@ -46,8 +46,8 @@ const INTERVAL_MS: u32 = 200;
 const RENEW_WITHIN_MS: u64 = 3_000;
 /// Time between looks at the log by the monitor and the MSPs' adapters.
 const POLL_MS: u64 = 250;
-/// Look-ups that the DP lets the demo make in a minute.
-const LOOKUPS_PER_MINUTE: u32 = 10_000_000;
+/// Look-ups, and requests of any other kind, that the DP lets the demo make in a minute.
+const REQUESTS_PER_MINUTE: u32 = 10_000_000;
 /// Longest the demo waits for a part to catch up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -94,7 +94,7 @@ impl World {
             domains.len()
         ));
         teller.say(format!(
-            "set for the demo only: codes go to a folder instead of a phone, look-ups are not limited ({LOOKUPS_PER_MINUTE} a \
+            "set for the demo only: codes go to a folder instead of a phone, requests are not limited ({REQUESTS_PER_MINUTE} a \
              minute), and watchers raise an alert after {} s instead of ten minutes",
             RENEW_WITHIN_MS / 1000
         ));
@@ -340,8 +340,8 @@ fn make_dp(dir: &Path, witnesses: &[witness::Running], clock: &Clock) -> anyhow:
         interval_ms: INTERVAL_MS,
         store: StoreKind::Redb,
         codes: Codes::Folder,
-        lookups_per_minute: LOOKUPS_PER_MINUTE,
-        requests_per_minute: crate::config::REQUESTS_PER_MINUTE_DEFAULT,
+        lookups_per_minute: REQUESTS_PER_MINUTE,
+        requests_per_minute: REQUESTS_PER_MINUTE,
         relays_per_minute: crate::config::RELAYS_PER_MINUTE_DEFAULT,
         answer_bytes_min: crate::published::ANSWER_BYTES_MIN_DEFAULT,
         regions: vec![],
