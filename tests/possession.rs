@@ -498,17 +498,31 @@ async fn where_no_more_codes_are_sent_its_holder_enters_by_a_message_that_comes_
     assert_eq!(asked.to, "proof@prover.example");
     refused(dp.send_challenge(&ann, &challenge.id).await, 429, "challenge-sends");
     // What the mail server hands over, whose sender it has checked.
-    let receive = |from: &str| {
+    let receive = |from: &str, header: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
         command.args(["prover", "received", "--from", from, "--dir"]).arg(proving.dir.path());
-        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mail = format!("From: Ann <{from}>\r\nSubject: hello\r\n\r\n{}\r\n-- \r\nAnn\r\n", asked.text);
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mail = format!("From: Ann <{from}>\r\n{header}\r\n\r\n> {}\r\n-- \r\nAnn\r\n", asked.text);
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), mail.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success() && !said.contains("post.example") && !said.contains(&asked.text), "{said}");
+        said
     };
-    receive("eve@post.example");
+    let subject = format!("Subject: {}", asked.text);
+    assert_eq!(receive("eve@post.example", &subject), "taken\n");
     assert_eq!(dp.poll_challenge(&ann, &challenge.id).await.unwrap(), None);
-    receive("ann@post.example");
+    // What her mailbox answers to whoever mails her the text.
+    for (header, why) in [
+        (format!("Subject: Re: {}", asked.text), "as its subject"),
+        (format!("{subject}\r\nAuto-Submitted: auto-replied"), "Auto-Submitted"),
+        (format!("Subject: hello\r\nTo: {} <proof@prover.example>", asked.text), "as its subject"),
+    ] {
+        let said = receive("ann@post.example", &header);
+        assert!(said.starts_with("not a proof: ") && said.contains(why), "{said}");
+        assert_eq!(dp.poll_challenge(&ann, &challenge.id).await.unwrap(), None);
+    }
+    assert_eq!(receive("ann@post.example", &subject), "taken\n");
     let attestation = dp.poll_challenge(&ann, &challenge.id).await.unwrap().unwrap();
     // The sender of this test is one for development, which proves nothing about a mailbox.
     assert_eq!((attestation.method, attestation.recipient), (Method::CONSOLE, ann.public()));

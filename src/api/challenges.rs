@@ -65,7 +65,7 @@ pub struct ChallengeAnswer {
 pub struct IncomingAsk {
     /// The number or the address that it goes to.
     pub to: String,
-    /// The text, to be sent as it is.
+    /// The text, to be sent as it is and alone: as the subject of a new mail, or as a text message.
     pub text: String,
 }
 

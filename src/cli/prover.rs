@@ -54,6 +54,8 @@ pub enum ProverCommand {
         tls_key: Option<PathBuf>,
     },
     /// Take a message that came in, from standard input: for a mail server or a gateway that has checked who sent it.
+    ///
+    /// A mail as it came, with its header; of a text message the text. Answers, and what programs send, are refused.
     Received {
         /// The folder of the prover or the DP.
         #[arg(long)]
@@ -81,8 +83,11 @@ pub async fn run(command: ProverCommand) -> Ended {
             let csi = csi.map_err(|_| End::Usage("--from is neither a mail address nor a number".to_owned()))?;
             let mut message = vec![];
             io::stdin().take(MESSAGE_BYTES_MAX as u64).read_to_end(&mut message)?;
-            let is_proof = incoming::receive(&dir, &csi, &String::from_utf8_lossy(&message))?;
-            eprintln!("{}", if is_proof { "taken" } else { "not a proof: the message has no text of a challenge" });
+            match incoming::receive(&dir, &csi, &String::from_utf8_lossy(&message))? {
+                Ok(()) => eprintln!("taken"),
+                // No failure: a mail server would answer it, or hand it over again.
+                Err(why) => eprintln!("not a proof: {why}"),
+            }
             Ok(())
         }
         ProverCommand::Serve { dir, listen, tls_cert, tls_key } => {

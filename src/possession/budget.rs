@@ -50,7 +50,7 @@ use waymark_log::time::UnixMillis;
 use waymark_mapping::identifier::{Csi, Scheme};
 use waymark_runtime::prefix;
 
-use super::CHALLENGE_MS;
+use super::{CHALLENGE_MS, is_over};
 
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -400,7 +400,7 @@ struct Conversion {
 impl Conversion {
     fn at(mut self, now: UnixMillis) -> Self {
         let hour = now.get() / HOUR_MS;
-        // A clock that goes back forgets nothing.
+        // A clock that goes back by an hour forgets nothing.
         if hour > self.hour {
             let before = if hour == self.hour + 1 { self.now } else { (0, 0) };
             self = Self { hour, now: (0, 0), before };
@@ -589,15 +589,18 @@ impl Budget {
     /// Counts challenges whose time is over, and forgets what no longer counts. An account appears only when a code is
     /// sent, so the bill bounds how many there are.
     fn sweep(&mut self, now: UnixMillis) {
-        while let Some((due, prefix)) = self.in_flight.front().copied().filter(|(due, _)| *due <= now) {
+        // What was sent while the clock was wrong is due far ahead: it would hold up all that come after it.
+        while let Some((due, prefix)) = self.in_flight.front().copied().filter(|(due, _)| is_over(*due, now)) {
             self.in_flight.pop_front();
-            self.convert(prefix, due, |c| c.now.0 += 1);
+            if due <= now {
+                self.convert(prefix, due, |c| c.now.0 += 1);
+            }
         }
         let (hour, day) = (now.get() / HOUR_MS, now.get() / DAY_MS);
         if self.swept != hour {
             self.swept = hour;
             self.tallies.retain(|_, t| t.counts[1].window == day);
-            self.conversions.retain(|_, c| c.hour + 1 >= hour);
+            self.conversions.retain(|_, c| c.hour.abs_diff(hour) <= 1);
         }
     }
 }

@@ -111,6 +111,12 @@ impl Event {
             Self::Completed { at, .. } | Self::Swept { at } => *at,
         }
     }
+
+    /// Whether it is near enough to count. What lies as far ahead was dated by a clock that was wrong: else nothing
+    /// would be forgotten until that time has come.
+    fn counts(&self, now: UnixMillis) -> bool {
+        now.get().abs_diff(self.at().get()) < KEPT_MS
+    }
 }
 
 /// A change of an open challenge.
@@ -264,14 +270,14 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what no longer counts, from the oldest on.
+    /// Removes what no longer counts, from the first row on.
     fn forget(&self, codes: &mut redb::Table<'_, u64, &[u8]>, now: UnixMillis) -> Result<(), Fault> {
         for _ in 0..FORGOTTEN_MAX {
             let Some((row, sealed)) = codes.first()?.map(|(row, sealed)| (row.value(), sealed.value().to_vec())) else {
                 break;
             };
             let event: Option<Event> = self.open(&row.to_be_bytes(), &sealed);
-            if event.is_some_and(|e| now.since(e.at()) < KEPT_MS) {
+            if event.is_some_and(|e| e.counts(now)) {
                 break;
             }
             codes.remove(row)?;
@@ -297,8 +303,10 @@ impl Store {
         for item in read.open_table(CODES)?.iter()? {
             let (row, sealed) = item?;
             next = row.value() + 1;
-            match self.open(&row.value().to_be_bytes(), sealed.value()) {
-                Some(event) => replay.events.push(event),
+            match self.open::<Event>(&row.value().to_be_bytes(), sealed.value()) {
+                Some(event) if event.counts(now) => replay.events.push(event),
+                // It lies behind one that counts, and goes when that one goes.
+                Some(_) => {}
                 None => unread += 1,
             }
         }
@@ -325,6 +333,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use waymark_runtime::clock::Clock;
+
     use super::*;
 
     #[tokio::test]
@@ -368,5 +378,53 @@ mod tests {
         // A day later, what was sent is forgotten. Under another key, nothing can be read.
         assert_eq!(open(1, at.plus_ms(KEPT_MS)).events.len(), 1);
         assert_eq!(open(2, at).challenges.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_dated_by_a_wrong_clock_is_forgotten_and_holds_nothing_up() {
+        const HOUR_MS: u64 = 3_600_000;
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::settable(1000 * KEPT_MS);
+        let restart = || Journal::open(folder.path(), &[1; 32], clock.now()).unwrap();
+        let dates = |replay: &Replay| replay.events.iter().map(Event::at).collect::<Vec<_>>();
+        let (mut journal, _) = restart();
+        let write = async |journal: &Journal| {
+            let at = clock.now();
+            journal.write(vec![], Some(Event::Completed { codes: vec![], at })).wait().await.unwrap();
+            at
+        };
+        for ahead_days in [365, -365] {
+            let ahead_ms = ahead_days * KEPT_MS.cast_signed();
+            clock.set(ahead_ms);
+            let wrong = write(&journal).await;
+            clock.set(-ahead_ms);
+            // At a restart it does not count.
+            drop(journal);
+            let (again, replay) = restart();
+            assert!(!dates(&replay).contains(&wrong), "{ahead_days}");
+            // Nor without one: what comes next removes it.
+            clock.set(ahead_ms);
+            write(&again).await;
+            clock.set(-ahead_ms);
+            let first = write(&again).await;
+            clock.advance(KEPT_MS);
+            let second = write(&again).await;
+            assert!(first < second);
+            drop(again);
+            let replay;
+            (journal, replay) = restart();
+            assert_eq!(dates(&replay), [second], "{ahead_days}");
+        }
+        // Behind one that counts.
+        clock.advance(KEPT_MS);
+        let mut written = vec![];
+        for hours in [0, 20, -20] {
+            clock.set(hours * HOUR_MS.cast_signed());
+            written.push(write(&journal).await);
+            clock.set(-hours * HOUR_MS.cast_signed());
+        }
+        clock.advance(10 * HOUR_MS);
+        drop(journal);
+        assert_eq!(dates(&restart().1), written[..2]);
     }
 }

@@ -97,6 +97,12 @@ pub const CHALLENGES_MAX: usize = 100_000;
 /// How often challenges that are over are forgotten, identifiers and all.
 const SWEEP_MS: u64 = 60_000;
 
+/// Whether what lasts [`CHALLENGE_MS`] is over. An end that is further ahead was set by a clock that was wrong, and would
+/// be kept for as long as that clock was ahead. Twice the time, so that a clock that is set back a little ends nothing.
+fn is_over(end: UnixMillis, now: UnixMillis) -> bool {
+    end <= now || end.since(now) > 2 * CHALLENGE_MS
+}
+
 /// Names a challenge.
 pub type ChallengeId = [u8; 16];
 
@@ -525,8 +531,10 @@ impl Possession {
         let is_right = self.digest(id, secret) == self.digest(id, &self.link_secret(id));
         let written = {
             let mut state = self.state();
-            let challenge =
-                state.challenges.get_mut(id).filter(|c| now < c.expiry && c.sender.carries_links() && !c.is_incoming);
+            let challenge = state
+                .challenges
+                .get_mut(id)
+                .filter(|c| !is_over(c.expiry, now) && c.sender.carries_links() && !c.is_incoming);
             let challenge = challenge.filter(|_| is_right).ok_or(PossessionError::NoChallenge)?;
             challenge.is_approved = true;
             let keep = Op::Keep(*id, Box::new(challenge.kept()));
@@ -633,7 +641,8 @@ impl Possession {
 impl State {
     /// An open challenge of this key.
     fn find(&mut self, id: &ChallengeId, recipient: &Key, now: UnixMillis) -> Result<&mut Challenge, PossessionError> {
-        let challenge = self.challenges.get_mut(id).filter(|c| c.claim.recipient == *recipient && now < c.expiry);
+        let challenge =
+            self.challenges.get_mut(id).filter(|c| c.claim.recipient == *recipient && !is_over(c.expiry, now));
         challenge.ok_or(PossessionError::NoChallenge)
     }
 
@@ -645,12 +654,13 @@ impl State {
 
     /// Forgets challenges whose time is over, if it has not just done so.
     fn sweep(&mut self, now: UnixMillis) {
-        if now.since(self.swept) < SWEEP_MS && self.challenges.len() < CHALLENGES_MAX {
+        // The difference both ways: after a clock that was ahead, it would else not sweep until that time has come.
+        if now.get().abs_diff(self.swept.get()) < SWEEP_MS && self.challenges.len() < CHALLENGES_MAX {
             return;
         }
         self.swept = now;
         let over: Vec<ChallengeId> =
-            self.challenges.iter().filter(|(_, c)| c.expiry <= now).map(|(id, _)| *id).collect();
+            self.challenges.iter().filter(|(_, c)| is_over(c.expiry, now)).map(|(id, _)| *id).collect();
         let ops: Vec<Op> = over.iter().filter_map(|id| self.end(id).map(|_| Op::Drop(*id))).collect();
         // Nobody waits: what is not written is dropped at the next start.
         drop(self.journal.write(ops, Some(Event::Swept { at: now })));
@@ -669,7 +679,7 @@ impl State {
         for (id, kept) in kept.challenges {
             let expiry = kept.expiry;
             match Challenge::restore(kept, senders) {
-                Some(challenge) if now < expiry => drop(self.challenges.insert(id, challenge)),
+                Some(challenge) if !is_over(expiry, now) => drop(self.challenges.insert(id, challenge)),
                 challenge => {
                     ops.push(Op::Drop(id));
                     if let Some(challenge) = challenge {

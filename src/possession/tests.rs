@@ -378,6 +378,41 @@ async fn budgets_do_not_begin_again_at_a_restart() {
     assert_eq!(sent, 5);
 }
 
+#[tokio::test]
+async fn what_was_started_while_the_clock_was_ahead_is_over_when_it_is_right_again() {
+    const YEAR_MS: u64 = 365 * 24 * 3_600_000;
+    let (clock, limits) = (Clock::settable(YEAR_MS), Some(Limits::default()));
+    let (bob, ann) = (claim(BOB, 2), claim(ANN, 3));
+    let mut desk = desk_at(Arc::default(), limits.clone(), tempfile::tempdir().unwrap(), clock.now().get());
+    for at_restart in [true, false] {
+        let wrong_by = YEAR_MS.cast_signed();
+        clock.set(wrong_by);
+        let open = desk.start(&bob, clock.now().get()).await.unwrap();
+        let code = desk.phone.last().code;
+        clock.set(-wrong_by);
+        let now = clock.now().get();
+        if at_restart {
+            desk = restart(desk, limits.clone(), now);
+            assert_eq!(desk.possession.state().challenges.len(), 0);
+        }
+        assert_eq!(
+            desk.check(&open.id, &bob.recipient, Some(&code), now).await,
+            Err(PossessionError::NoChallenge),
+            "at a restart: {at_restart}"
+        );
+        // The next one sweeps.
+        let right = desk.start(&ann, now).await.unwrap();
+        assert_eq!(desk.possession.state().challenges.keys().collect::<Vec<_>>(), [&right.id]);
+        desk = restart(desk, limits.clone(), now);
+        assert_eq!(desk.possession.state().challenges.keys().collect::<Vec<_>>(), [&right.id]);
+        // A clock that is set back by some minutes ends nothing.
+        clock.set(-300_000);
+        approved(desk.check(&right.id, &ann.recipient, Some(&desk.phone.last().code), clock.now().get()).await);
+        clock.set(300_000);
+        clock.advance(CHALLENGE_MS);
+    }
+}
+
 /// Puts off what it is given, a few times.
 struct Relay {
     tries: AtomicU32,
@@ -484,12 +519,12 @@ async fn whoever_has_had_all_codes_used_up_enters_by_a_message_that_comes_in() {
     let pending = Ok(Checked::Pending { checks_left: CHECKS_MAX, progress: Progress::Sent });
     // Nothing has come; then it has come from somebody else; then from Bob. There is no code that could be guessed.
     assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
-    assert!(incoming::receive(desk.folder.path(), &Csi::parse("tel:+4915112345643").unwrap(), &text).unwrap());
+    incoming::receive(desk.folder.path(), &Csi::parse("tel:+4915112345643").unwrap(), &text).unwrap().unwrap();
     assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
     let code = desk.possession.code(&open.id);
     let guess = desk.check(&open.id, &bob.recipient, Some(&code), 2).await;
     assert_eq!(guess, Ok(Checked::Pending { checks_left: CHECKS_MAX - 1, progress: Progress::Sent }));
-    assert!(incoming::receive(desk.folder.path(), &bob.csi, &text).unwrap());
+    incoming::receive(desk.folder.path(), &bob.csi, &text).unwrap().unwrap();
     let desk = restart(desk, limits, 3);
     let eve = SecretKey::from_seed(&[3; 32]).public();
     assert_eq!(desk.check(&open.id, &eve, None, 4).await, Err(PossessionError::NoChallenge));

@@ -78,7 +78,17 @@ pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
         Some(IncomingAsk { to, text }) => {
             // A prover writes nothing to a terminal but letters.
             let (to, text) = (to.escape_debug(), text.escape_debug());
-            eprintln!("send this text from {masked} to {to} within ten minutes: {text}");
+            match challenge.channel {
+                Channel::Email => {
+                    eprintln!(
+                        "send a new mail from {masked} to {to} within ten minutes, with this text as the subject:"
+                    )
+                }
+                _ => eprintln!(
+                    "send a message from {masked} to {to} within ten minutes, with this text and nothing else:"
+                ),
+            }
+            eprintln!("{text}");
         }
         None => eprintln!("a code was sent to {masked} by {channel}; reference {}", message::reference(&challenge.id)),
     }

@@ -178,6 +178,27 @@ fn a_code_on_its_way_is_no_failure_and_one_that_is_over_is() {
     assert_eq!(hour(4, 50, &mut start), 5);
 }
 
+#[test]
+fn the_breaker_counts_on_after_a_clock_that_was_ahead() {
+    let start = |budget: &mut Budget, network: u32, n: u32, now: u64| {
+        budget.charge(&newcomer(network, &format!("tel:+491511234{n:04}")), true, at(now)).is_ok()
+    };
+    let served = |budget: &mut Budget, network: u32, from: u32, now: u64| {
+        (from..from + 5).filter(|n| start(budget, network, *n, now)).count()
+    };
+    let (right, wrong) = (1000 * DAY_MS, 1365 * DAY_MS);
+    // Codes that are due in a year do not hold up what is due now.
+    let mut budget = Budget::new(Limits::default());
+    assert!((0..20).all(|n| start(&mut budget, 1, n, wrong)));
+    assert!((20..40).all(|n| start(&mut budget, 1, n, right)));
+    assert_eq!(served(&mut budget, 2, 40, right + CHALLENGE_MS), 2);
+    // What was counted in a year closes nothing now.
+    let mut budget = Budget::new(Limits::default());
+    assert!((0..20).all(|n| start(&mut budget, 1, n, wrong)));
+    assert_eq!(served(&mut budget, 2, 40, wrong + CHALLENGE_MS), 2);
+    assert_eq!(served(&mut budget, 3, 50, right), 5);
+}
+
 /// Everybody of these networks asks for as many codes as it gets, to numbers of its own choice, and enters none.
 fn attack(budget: &mut Budget, networks: u32, number: impl Fn(u32) -> String, ms: u64) -> u32 {
     let mut sent = 0;
