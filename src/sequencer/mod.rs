@@ -134,7 +134,8 @@ impl Sequencer {
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (wake, woken) = mpsc::channel();
-        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None };
+        let purger = purge::Purger::default();
+        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None, purger };
         let thread = thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
             let result = run.run_through_full_disks();
             run.workshop.pool.close(Done::default());
@@ -175,6 +176,7 @@ struct Run {
     woken: mpsc::Receiver<()>,
     /// The time that a quorum has last confirmed over our head, and when that came in.
     confirmed: Option<(UnixSeconds, Instant)>,
+    purger: purge::Purger,
 }
 
 impl Run {
@@ -195,7 +197,8 @@ impl Run {
             if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
                 let w = &self.workshop;
                 if let Some(published) = w.published.published.snapshot() {
-                    purge::purge_due(&*w.rows, &w.sealer, published.size, published.head.time)?;
+                    let round = self.purger.round(&*w.rows, &w.sealer, published.size, published.head.time)?;
+                    (0..round.skipped).for_each(|_| w.metrics.purges_skipped.add());
                 }
                 purged_at = Some(Instant::now());
             }
