@@ -57,8 +57,8 @@ use crate::{
     row::{Kept, Row},
     sequencer::{
         accepted::Accepted,
-        purge::{open_row, purge_due},
-        recover::{RecoverError, recover},
+        purge::{Purger, open_row},
+        recover::{RecoverError, read_accepted},
     },
     store::{
         Head, LogFiles, Purge, RowKeys, Rows, SealedRow, Staged, StoreError,
@@ -180,12 +180,13 @@ pub fn back_up(settings: &Settings, to: &Path, wanted: &Wanted, now: UnixMillis)
     empty_folder(to)?;
     let (head, files) = (Head::at(&settings.dir.join(names::HEAD)), log_of(&settings.dir)?);
     let rows = open_rows(&settings.dir, settings.store, false)?;
-    // As a start would: a batch that was never signed is dropped, one that was is applied, and what is due is deleted.
+    // A batch that was signed is applied, and what is due is deleted. One that was never signed stays where it is, and is not copied.
     let accepted = Accepted::load(&settings.dir, &settings.origin)?;
-    let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
+    let recovered = read_accepted(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
     let sealer = sealer_of(settings, RowKeys::open(&settings.dir.join(names::ROW_KEYS))?);
     let head_time = recovered.state.head().map_or(now, |h| h.time);
-    while purge_due(&*rows, &sealer, recovered.signed.size(), head_time)? > 0 {}
+    let (size, mut purger) = (recovered.signed.size(), Purger::default());
+    while purger.round(&*rows, &sealer, size, head_time)?.done > 0 {}
 
     let staged = rows.staged()?.ok_or_else(|| StoreError::Missing("the staged batch".to_owned()))?;
     let new_rows = open_rows(to, settings.store, true)?;
@@ -196,13 +197,8 @@ pub fn back_up(settings: &Settings, to: &Path, wanted: &Wanted, now: UnixMillis)
         new_sealer: &new_sealer,
         staged: &staged,
         region: wanted.region.as_ref(),
-        log: Logged {
-            files: &files,
-            size: recovered.signed.size(),
-            head_time,
-            providers: recovered.state.audited.providers(),
-        },
-        purges: rows.purges()?,
+        log: Logged { files: &files, size, head_time, providers: recovered.state.audited.providers() },
+        purges: rows.purges()?.into_iter().filter(|p| p.size <= size).collect(),
         waiting: Vec::new(),
         left_out: 0,
     };
@@ -273,10 +269,14 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Rows come in order of CSI and version.
+    /// Rows come in order of CSI and version. Those above the head were never signed.
     fn all(&mut self, rows: &dyn Rows) -> Result<(), BackupError> {
         let (mut group, mut result) = (Vec::<SealedRow>::new(), Ok(()));
+        let size = self.log.size;
         rows.for_each(&mut |row| {
+            if row.size > size {
+                return;
+            }
             if group.first().is_some_and(|first| first.csi_key != row.csi_key) && result.is_ok() {
                 result = self.csi(std::mem::take(&mut group));
             }

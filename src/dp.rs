@@ -113,7 +113,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let listener = listen::bind_tls(settings.listen, settings.tls.as_ref()).await?.behind(settings.proxies.clone());
     let own_url = listener.url()?;
     let desk = challenge_desk(&settings, own_url, &clock)?;
-    let (rows, head, files, mut recovered, accepted) = open_stores(&settings)?;
+    let (rows, keys, head, files, mut recovered, accepted) = open_stores(&settings)?;
     // What is promised to people is what was logged, or nothing is served.
     let (policies, interval_ms) = promises(&settings, &recovered.state)?;
     let promising = Desk {
@@ -124,7 +124,6 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
         interval_ms,
     };
     let well_known = http::well_known(&settings);
-    let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
     let sealer = Arc::new(Sealer::new(&settings.store_key, Arc::new(keys)));
     let own_prover = settings.prover.public();
     check_keys(&settings, &recovered.state, &*rows, &sealer)?;
@@ -239,7 +238,7 @@ fn lock(dir: &Path) -> Result<File, StartError> {
     durable::lock(&dir.join(names::LOCK))?.ok_or(StartError::Locked)
 }
 
-type Stores = (Arc<dyn Rows>, Head, LogFiles, Recovered, Accepted);
+type Stores = (Arc<dyn Rows>, RowKeys, Head, LogFiles, Recovered, Accepted);
 
 fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     let head = Head::at(&settings.dir.join(names::HEAD));
@@ -249,8 +248,9 @@ fn open_stores(settings: &Settings) -> Result<Stores, StartError> {
     let rows: Arc<dyn Rows> = open_rows(&settings.dir, settings.store, false)?.into();
     let files = LogFiles::at(&settings.dir.join(names::LOG))?;
     let accepted = Accepted::load(&settings.dir, &settings.origin)?;
-    let recovered = recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
-    Ok((rows, head, files, recovered, accepted))
+    let keys = RowKeys::open(&settings.dir.join(names::ROW_KEYS))?;
+    let recovered = recover(&*rows, &keys, &head, &files, &settings.origin, settings.signer.vkey(), &accepted)?;
+    Ok((rows, keys, head, files, recovered, accepted))
 }
 
 /// Checks the keys against the log, and from now on has `store.check` say which store key it is.

@@ -18,7 +18,7 @@ use crate::{
         accepted::Accepted,
         batch::Promise,
         purge::open_row,
-        recover::{RecoverError, recover},
+        recover::{RecoverError, check_row_keys, read_accepted},
     },
     store::{Head, LogFiles, Rows, StoreError, seal::Sealer},
 };
@@ -34,6 +34,8 @@ pub struct Report {
     pub deleted: u64,
     /// CSIs with at least one record.
     pub identifiers: u64,
+    /// Rows of a batch that was never signed, which the next start drops.
+    pub unsigned: u64,
     /// What is wrong.
     pub faults: Vec<String>,
     /// The open entry, against which keys are compared.
@@ -42,7 +44,7 @@ pub struct Report {
     pub providers: Arc<ProviderDirectory>,
 }
 
-/// Checks a DP's data. It settles a staged batch first, as a start would.
+/// Checks a DP's data. It deletes nothing: a batch that was never signed is left to the next start.
 ///
 /// # Errors
 /// [`RecoverError`] where a start would refuse.
@@ -55,12 +57,18 @@ pub fn fsck(
     vkey: &Vkey,
     accepted: &Accepted,
 ) -> Result<Report, RecoverError> {
-    let recovered = recover(rows, head, files, origin, vkey, accepted)?;
+    let recovered = read_accepted(rows, head, files, origin, vkey, accepted)?;
     let log = &recovered.state.audited;
     let (open, providers) = (log.open_bytes().to_vec(), log.shared_providers());
     let mut report = Report { entries: recovered.state.size(), open, providers, ..Report::default() };
     let mut versions: HashMap<[u8; 32], Vec<u32>> = HashMap::new();
+    let mut slot = None;
     rows.for_each(&mut |sealed| {
+        slot = slot.max(Some(sealed.slot));
+        if recovered.is_unsigned_staged && sealed.size > report.entries {
+            report.unsigned += 1;
+            return;
+        }
         versions.entry(sealed.csi_key).or_default().push(sealed.version);
         match open_row(sealer, &sealed) {
             Ok(kept) => {
@@ -81,6 +89,7 @@ pub fn fsck(
             Err(e) => report.faults.push(e.to_string()),
         }
     })?;
+    check_row_keys(rows, sealer.keys(), slot)?;
     report.identifiers = versions.len() as u64;
     for (_, versions) in versions {
         // Rows come in order, so a gap shows as a version that is not its position.

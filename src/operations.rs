@@ -45,6 +45,8 @@ pub struct BatchMetrics {
     pub witnesses: Durations,
     /// Batches with which monitors would have found fault: never signed.
     pub dropped: Count,
+    /// Deletions that were due and left out, since a record is damaged.
+    pub purges_skipped: Count,
 }
 
 impl BatchMetrics {
@@ -57,6 +59,8 @@ impl BatchMetrics {
             witnesses: meter.durations("batch_witnesses_seconds", witnesses),
             dropped: meter
                 .count("batches_dropped", "Batches that were not signed, since monitors would find fault with them"),
+            purges_skipped: meter
+                .count("purges_skipped", "Deletions that were due and were not made, since a record is damaged"),
         }
     }
 }

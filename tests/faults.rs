@@ -4,26 +4,35 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{
     copy_folder, csi,
     hand::{Hand, How, Step, origin},
     key,
 };
 use waymark::{
-    config::names,
+    backup::{Wanted, back_up},
+    config::{Settings, StoreKind, names},
+    fsck::fsck,
+    init::open_rows,
     policy::change,
+    row::Kept,
     sequencer::{
+        accepted::Accepted,
         batch::{ConfigRefused, Intake, PendingChange, Promise, check_config},
         pool::{Pool, PoolRefused, Taken},
-        recover::RecoverError,
+        purge::{Purger, Round, open_row},
+        recover::{RecoverError, check_row_keys, read_back},
     },
-    store::{Head, SealedRow, StoreError},
+    store::{Head, LogFiles, Purge, RowKeys, SealedRow, StoreError, seal::Sealer},
 };
 use waymark_log::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     hash::Hash,
     key::SecretKey,
     note::{KeyName, NoteSigner},
+    time::UnixMillis,
 };
 use waymark_mapping::signed::SignedStruct;
 use waymark_runtime::keyfile;
@@ -189,6 +198,129 @@ fn an_old_record_store_is_not_continued() {
     let dir = hand.at_rest();
     std::fs::rename(&kept, &store).unwrap();
     assert!(matches!(Hand::open(dir).err().unwrap().0, RecoverError::RowsAreOld { .. }));
+}
+
+/// The versions of all records in a store.
+fn records(dir: &std::path::Path) -> usize {
+    let rows = open_rows(dir, StoreKind::Redb, false).unwrap();
+    let mut records = 0;
+    rows.for_each(&mut |_| records += 1).unwrap();
+    records
+}
+
+/// The head alone was restored, after one batch and after several; or the public folder as well, so that no tile shows what was signed.
+#[test]
+fn records_of_signed_batches_are_never_dropped_for_an_old_head() {
+    for (batches, with_log) in [(1, false), (3, false), (2, true), (3, true)] {
+        let dir = grown_at_rest(40);
+        let old = tempfile::tempdir().unwrap();
+        copy_folder(dir.path(), old.path());
+        let mut hand = Hand::open(dir).map_err(|(why, _)| why).unwrap();
+        for i in 0..batches {
+            let change = hand.judged(&csi(&format!("tel:+4915113{i:06}")));
+            assert!(hand.commit(vec![change], None));
+        }
+        let dir = hand.at_rest();
+        let before = records(dir.path());
+        std::fs::copy(old.path().join(names::HEAD), dir.path().join(names::HEAD)).unwrap();
+        if with_log {
+            let log = dir.path().join(names::LOG);
+            std::fs::remove_dir_all(&log).unwrap();
+            copy_folder(&old.path().join(names::LOG), &log);
+        }
+        let (why, dir) = Hand::open(dir).err().unwrap();
+        assert!(matches!(why, RecoverError::HeadIsOlderThanRecords { .. }), "{batches} {with_log}: {why:?}");
+        assert!(why.to_string().contains("Put back the newest `head`"), "{why}");
+        assert_eq!(records(dir.path()), before, "{batches} {with_log}");
+    }
+}
+
+#[test]
+fn whoever_only_looks_leaves_a_batch_that_was_never_signed() {
+    let bob = csi("tel:+4915112345642");
+    let mut hand = grown(20);
+    let change = hand.judged(&bob);
+    assert!(!hand.commit(vec![change], Some((Step::Stage, How::Written))));
+    let csi_key = hand.answering.sealer.csi_key(&bob);
+    let dir = hand.at_rest();
+    let settings = Settings::load(dir.path()).unwrap();
+    let is_there = |dir: &std::path::Path| {
+        let rows = open_rows(dir, StoreKind::Redb, false).unwrap();
+        rows.row(&csi_key, 0).unwrap().is_some()
+    };
+    {
+        let rows = open_rows(dir.path(), StoreKind::Redb, false).unwrap();
+        let (head, files) =
+            (Head::at(&dir.path().join(names::HEAD)), LogFiles::at(&dir.path().join(names::LOG)).unwrap());
+        let vkey = settings.signer.vkey();
+        // As the listing run of `accept-findings` does, and as `fsck` does.
+        assert!(read_back(&*rows, &head, &files, &settings.origin, vkey).unwrap().is_unsigned_staged);
+        let keys = RowKeys::open(&dir.path().join(names::ROW_KEYS)).unwrap();
+        let sealer = Sealer::new(&settings.store_key, Arc::new(keys));
+        let report = fsck(&*rows, &head, &files, &sealer, &settings.origin, vkey, &Accepted::NONE).unwrap();
+        assert_eq!((report.unsigned, report.faults), (1, vec![]));
+    }
+    assert!(is_there(dir.path()));
+    let copy = tempfile::tempdir().unwrap();
+    let to = copy.path().join("copy");
+    back_up(&settings, &to, &Wanted::default(), UnixMillis::new(1)).unwrap();
+    assert!(is_there(dir.path()) && !is_there(&to));
+    let hand = Hand::open(dir).map_err(|(why, _)| why).unwrap();
+    hand.holds(&bob, None);
+    assert!(!is_there(hand.at_rest().path()));
+}
+
+#[test]
+fn an_old_file_of_row_keys_is_refused_by_its_name() {
+    let dir = grown_at_rest(40);
+    let old = std::fs::read(dir.path().join(names::ROW_KEYS)).unwrap();
+    let mut hand = Hand::open(dir).map_err(|(why, _)| why).unwrap();
+    let change = hand.judged(&csi("tel:+4915112345642"));
+    assert!(hand.commit(vec![change], None));
+    std::fs::write(hand.dir.path().join(names::ROW_KEYS), old).unwrap();
+    let (why, dir) = hand.again().err().unwrap();
+    assert!(matches!(why, RecoverError::RowKeysAreOld { .. }) && why.to_string().starts_with("row.keys"), "{why}");
+    // So does a check, and a purge that is not done uses slots, too.
+    let settings = Settings::load(dir.path()).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let why = back_up(&settings, &copy.path().join("copy"), &Wanted::default(), UnixMillis::new(1)).unwrap_err();
+    assert!(why.to_string().contains("row.keys"), "{why}");
+    let rows = open_rows(dir.path(), StoreKind::Redb, false).unwrap();
+    let keys = RowKeys::create(&copy.path().join("other.keys")).unwrap();
+    keys.allocate(7).unwrap();
+    let purge = Purge { csi_key: [7; 32], below: 1, due: UnixMillis::new(0), size: 1, slots: vec![7] };
+    check_row_keys(&*rows, &keys, Some(6)).unwrap();
+    rows.stage(&rows.staged().unwrap().unwrap(), &[], &[purge]).unwrap();
+    let refused = check_row_keys(&*rows, &keys, Some(6));
+    assert!(matches!(refused, Err(RecoverError::RowKeysAreOld { keys: 7, slot: 7 })), "{refused:?}");
+}
+
+#[test]
+fn a_record_that_does_not_open_holds_up_its_own_deletion_and_no_other() {
+    let all: Vec<_> = (0..4).map(|i| csi(&format!("tel:+4915114{i:06}"))).collect();
+    let mut hand = grown(20);
+    for _ in 0..2 {
+        let changes = all.iter().map(|who| hand.judged(who)).collect();
+        assert!(hand.commit(changes, None));
+    }
+    let (sealer, rows) = (&hand.answering.sealer, &hand.rows);
+    let key = |i: usize| sealer.csi_key(&all[i]);
+    let first = |i| rows.row(&key(i), 0).unwrap().unwrap();
+    // Damaged; shredded; with a key that is not in the file; and whole.
+    let mut damaged = first(0);
+    damaged.sealed[30] ^= 1;
+    sealer.keys().shred(&[first(1).slot]).unwrap();
+    let beyond = SealedRow { slot: sealer.keys().slots(), ..first(2) };
+    let size = hand.writer.signed.size();
+    let purge = |i| Purge { csi_key: key(i), below: 1, due: UnixMillis::new(0), size, slots: vec![] };
+    let purges: Vec<Purge> = (0..4).map(purge).collect();
+    rows.stage(&rows.staged().unwrap().unwrap(), &[damaged, beyond], &purges).unwrap();
+    let mut purger = Purger::default();
+    let mut round = || purger.round(&**rows, sealer, size, hand.now()).unwrap();
+    assert_eq!(round(), Round { done: 1, skipped: 3 });
+    assert_eq!(round(), Round::default(), "it is said once");
+    assert!(matches!(open_row(sealer, &first(3)), Ok(Kept::Stub(_))));
+    assert_eq!(rows.purges().unwrap().len(), 3, "the next start tries again");
 }
 
 #[test]

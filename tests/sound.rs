@@ -344,7 +344,7 @@ fn forge(dir: &std::path::Path, change: PendingChange, now: UnixMillis) {
     let sealer = Sealer::new(&settings.store_key, Arc::new(RowKeys::open(&dir.join(names::ROW_KEYS)).unwrap()));
     let vkey = settings.signer.vkey();
     let Recovered { state, head_note, .. } =
-        recover(&*rows, &head, &files, &settings.origin, vkey, &Accepted::NONE).unwrap();
+        recover(&*rows, sealer.keys(), &head, &files, &settings.origin, vkey, &Accepted::NONE).unwrap();
     let change = PendingChange { csi_key: sealer.csi_key(&csi(BOB)), ..change };
     let made =
         careless(&state, Intake { changes: vec![change], ..Intake::default() }, now, &mut random::source()).unwrap();

@@ -368,6 +368,9 @@ fn run_fsck(dir: &std::path::Path) -> Ended {
     let report = report.map_err(|e| could(e.into()))?;
     let (records, deleted) = (report.records, report.deleted);
     println!("{} entries, {records} records of {} identifiers, {deleted} deleted", report.entries, report.identifiers);
+    if report.unsigned > 0 {
+        println!("{} records of a batch that was never signed: the next start drops them", report.unsigned);
+    }
     let mut faults = report.faults;
     if let Err(why) = keys::check(&settings, &report.open, &report.providers, &*rows, &sealer) {
         faults.push(why.to_string());

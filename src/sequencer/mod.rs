@@ -132,9 +132,10 @@ impl Sequencer {
         writer: Writer,
         stopped: impl FnOnce(&Stopped) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, purger) = (Arc::new(AtomicBool::new(false)), purge::Purger::default());
         let (wake, woken) = mpsc::channel();
-        let mut run = Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None, has_signed: false };
+        let mut run =
+            Run { workshop, writer, stop: Arc::clone(&stop), woken, confirmed: None, has_signed: false, purger };
         let thread = thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
             let result = run.run_through_full_disks();
             run.workshop.pool.close(Done::default());
@@ -178,6 +179,7 @@ struct Run {
     /// Whether this process has signed a head. Before its first one it asks the witnesses however lately they have answered: a clone that started
     /// with it would have its next head fall due at the same time.
     has_signed: bool,
+    purger: purge::Purger,
 }
 
 impl Run {
@@ -198,7 +200,8 @@ impl Run {
             if purged_at.is_none_or(|at| at.elapsed() >= PURGE_EVERY) {
                 let w = &self.workshop;
                 if let Some(published) = w.published.published.snapshot() {
-                    purge::purge_due(&*w.rows, &w.sealer, published.size, published.head.time)?;
+                    let round = self.purger.round(&*w.rows, &w.sealer, published.size, published.head.time)?;
+                    (0..round.skipped).for_each(|_| w.metrics.purges_skipped.add());
                 }
                 purged_at = Some(Instant::now());
             }

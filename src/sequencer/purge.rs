@@ -6,6 +6,11 @@
 //!
 //! Only purges of batches that were published are carried out, and by the time of the published head, not of the clock: what that head's
 //! answers still need is kept, also where a head waits long for its witnesses, or the clock is wrong.
+//!
+//! **One record that cannot be opened stops nothing.** Its purge is left out until the next start, logged and counted; all others go on.
+//! A store that fails is another matter: the sequencer stops.
+
+use std::collections::HashSet;
 
 use waymark_log::time::UnixMillis;
 
@@ -20,22 +25,74 @@ use crate::{
 /// Most purges a round: the sequencer has other things to do.
 const ROUND_MAX: usize = 64;
 
-/// Does what is due by the head of `size` entries, made `now`; returns how many.
-///
-/// # Errors
-/// [`StoreError`]; what was begun goes on with the next round.
-pub fn purge_due(rows: &dyn Rows, sealer: &Sealer, size: u64, now: UnixMillis) -> Result<usize, StoreError> {
-    let due: Vec<Purge> =
-        rows.purges()?.into_iter().filter(|p| p.due <= now && p.size <= size).take(ROUND_MAX).collect();
-    for mut purge in due.iter().cloned() {
-        if purge.slots.is_empty() {
-            let stubs = stubs(rows, sealer, &mut purge)?;
-            rows.purge(&stubs, &purge, false)?;
+/// What came of a round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Purges that were carried out.
+    pub done: usize,
+    /// Purges that are left out from now on, since something of theirs is damaged.
+    pub skipped: usize,
+}
+
+/// Carries out purges, round by round.
+#[derive(Default)]
+pub struct Purger {
+    /// Purges of which something is damaged; `None` for the list of all purges. As many as purges at most.
+    skipped: HashSet<Option<([u8; 32], u32)>>,
+}
+
+impl Purger {
+    /// Does what is due by the head of `size` entries, made `now`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a store failed; what was begun goes on with the next round.
+    pub fn round(&mut self, rows: &dyn Rows, sealer: &Sealer, size: u64, now: UnixMillis) -> Result<Round, StoreError> {
+        let mut round = Round::default();
+        let purges = match rows.purges() {
+            Err(why) if is_of_one_row(&why) => {
+                self.skip(None, &why, &mut round);
+                return Ok(round);
+            }
+            purges => purges?,
+        };
+        let is_due = |p: &Purge| p.due <= now && p.size <= size;
+        for purge in purges.into_iter().filter(is_due) {
+            let key = Some((purge.csi_key, purge.below));
+            if round.done + round.skipped == ROUND_MAX {
+                break;
+            }
+            if self.skipped.contains(&key) {
+                continue;
+            }
+            match carry_out(rows, sealer, purge) {
+                Err(why) if is_of_one_row(&why) => self.skip(key, &why, &mut round),
+                ended => round.done += ended.map(|()| 1)?,
+            }
         }
-        sealer.keys().shred(&purge.slots)?;
-        rows.purge(&[], &purge, true)?;
+        Ok(round)
     }
-    Ok(due.len())
+
+    /// Says so once, and not whose it is.
+    fn skip(&mut self, key: Option<([u8; 32], u32)>, why: &StoreError, round: &mut Round) {
+        if self.skipped.insert(key) {
+            tracing::error!(%why, "what is due to be deleted cannot be, since a record is damaged; it is tried again at the next start. Run fsck");
+            round.skipped += 1;
+        }
+    }
+}
+
+/// Whether a row is damaged, and not the store as a whole.
+fn is_of_one_row(why: &StoreError) -> bool {
+    matches!(why, StoreError::Damaged(_) | StoreError::Shredded)
+}
+
+fn carry_out(rows: &dyn Rows, sealer: &Sealer, mut purge: Purge) -> Result<(), StoreError> {
+    if purge.slots.is_empty() {
+        let stubs = stubs(rows, sealer, &mut purge)?;
+        rows.purge(&stubs, &purge, false)?;
+    }
+    sealer.keys().shred(&purge.slots)?;
+    rows.purge(&[], &purge, true)
 }
 
 /// Stubs for all rows below, sealed with the key of the stretch that follows; the slots of the others are noted.

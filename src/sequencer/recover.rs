@@ -3,10 +3,14 @@
 //! | signed head | staged batch | published checkpoint | then |
 //! |---|---|---|---|
 //! | none | - | - | not initialised: refuse |
-//! | H | above H | at most H | its batch was never signed: drop its rows |
+//! | H | above H, and nothing else is above H | at most H | its batch was never signed: a start drops its rows |
+//! | H | above H, and more than one batch is, or its tiles are published | at most H | the head is older than the records, a restore: refuse |
 //! | H | at H | at most H | apply its tiles again |
 //! | H | below H | - | the record store is older than the head, a restore: refuse |
 //! | H | - | above H, or at H with another root | the head is older than what was published, a restore: refuse |
+//!
+//! **Only a start deletes anything, and never more than one batch.** At most one batch is staged and not signed, since each start drops it before
+//! another one is staged; and its tiles are written only after its head. Whoever just looks ([`read_back`]) leaves it where it is.
 //!
 //! Then every entry is read, hashed, and judged by the code that monitors run. A log that would give a monitor a finding
 //! is not continued, unless the operator has accepted just that finding ([`super::accepted`]).
@@ -25,7 +29,7 @@ use super::{
     accepted::{Accepted, Found},
     batch::LogState,
 };
-use crate::store::{Head, LogFiles, Rows, StoreError};
+use crate::store::{Head, LogFiles, RowKeys, Rows, StoreError};
 
 /// Why a DP does not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,28 @@ pub enum RecoverError {
         head: u64,
         /// Size of the published checkpoint.
         published: u64,
+    },
+    /// The head is older than the records or the tiles.
+    #[error(
+        "the signed head ends at {head} entries, but batches up to {staged} entries were signed after it, as records and tiles on this disk \
+         show: an old head was restored. Nothing was deleted. Put back the newest `head`, or restore the newest backup"
+    )]
+    HeadIsOlderThanRecords {
+        /// Size of the head.
+        head: u64,
+        /// Size of the staged batch.
+        staged: u64,
+    },
+    /// The row keys are older than the records.
+    #[error(
+        "row.keys has {keys} keys, and a record needs the one in slot {slot}: an old row.keys was restored, or it was cut off. Nothing was \
+         changed. Put back the newest row.keys, or restore the newest backup: with this one, a new record would get a key that another has"
+    )]
+    RowKeysAreOld {
+        /// Keys that there are.
+        keys: u64,
+        /// The largest slot in use.
+        slot: u64,
     },
     /// The record store is older than the head.
     #[error(
@@ -126,37 +152,84 @@ pub struct ReadBack {
     pub head_path: Vec<Hash>,
     /// What monitors find wrong with it.
     pub found: Vec<Found>,
+    /// Whether a batch is staged that was never signed: rows above the head do not count.
+    pub is_unsigned_staged: bool,
 }
 
-/// Reads everything back, for a log that is to go on.
+/// Reads everything back, for a log that is to go on. A batch that was never signed is dropped, at the very end.
 ///
 /// # Errors
 /// [`RecoverError`].
 pub fn recover(
     rows: &dyn Rows,
+    keys: &RowKeys,
     head: &Head,
     files: &LogFiles,
     origin: &Origin,
     vkey: &Vkey,
     accepted: &Accepted,
 ) -> Result<Recovered, RecoverError> {
-    let ReadBack { state, head_note, signed, head_path, found } = read_back(rows, head, files, origin, vkey)?;
+    let read = read_accepted(rows, head, files, origin, vkey, accepted)?;
+    let size = read.signed.size();
+    let (mut latest, mut slot) = (HashMap::new(), None);
+    rows.for_each(&mut |row| {
+        slot = slot.max(Some(row.slot));
+        if row.size <= size {
+            let version = latest.entry(row.csi_key).or_insert(row.version);
+            *version = row.version.max(*version);
+        }
+    })?;
+    check_row_keys(rows, keys, slot)?;
+    if read.is_unsigned_staged {
+        let dropped = rows.drop_above(size)?;
+        tracing::warn!(dropped, "a batch that was staged and never signed is dropped");
+    }
+    let ReadBack { state, head_note, signed, head_path, .. } = read;
+    Ok(Recovered { state, head_note, signed, head_path, latest })
+}
+
+/// Reads everything back, and refuses what a start would refuse. Deletes nothing.
+///
+/// # Errors
+/// [`RecoverError`].
+pub fn read_accepted(
+    rows: &dyn Rows,
+    head: &Head,
+    files: &LogFiles,
+    origin: &Origin,
+    vkey: &Vkey,
+    accepted: &Accepted,
+) -> Result<ReadBack, RecoverError> {
+    let mut read = read_back(rows, head, files, origin, vkey)?;
+    let found = std::mem::take(&mut read.found);
     let (accepted, refused): (Vec<Found>, Vec<Found>) = found.into_iter().partition(|f| accepted.contains(f));
     if !refused.is_empty() {
         return Err(RecoverError::Findings(Findings(refused)));
     }
-    for found in accepted {
+    for found in &accepted {
         tracing::warn!(%found, "monitors find fault with this log, and its operator has accepted that");
     }
-    let mut latest = HashMap::new();
-    rows.for_each(&mut |row| {
-        let version = latest.entry(row.csi_key).or_insert(row.version);
-        *version = row.version.max(*version);
-    })?;
-    Ok(Recovered { state, head_note, signed, head_path, latest })
+    read.found = accepted;
+    Ok(read)
 }
 
-/// Reads everything back and judges it, whatever comes of that. A staged batch is settled, as at each start.
+/// Checks that every slot in use is in the file of row keys. `slot` is the largest of all rows.
+///
+/// A slot behind its end would be given out a second time, and one erasure would then take another person's records along.
+///
+/// # Errors
+/// [`RecoverError::RowKeysAreOld`].
+pub fn check_row_keys(rows: &dyn Rows, keys: &RowKeys, slot: Option<u64>) -> Result<(), RecoverError> {
+    let purges = match rows.purges() {
+        // It is skipped and counted when it is due.
+        Err(StoreError::Damaged(_)) => Vec::new(),
+        purges => purges?,
+    };
+    let (keys, slot) = (keys.slots(), purges.iter().flat_map(|p| p.slots.iter().copied()).max().max(slot));
+    slot.filter(|slot| *slot >= keys).map_or(Ok(()), |slot| Err(RecoverError::RowKeysAreOld { keys, slot }))
+}
+
+/// Reads everything back and judges it, whatever comes of that. The tiles of a signed batch are applied, as at each start; nothing is deleted.
 ///
 /// # Errors
 /// [`RecoverError`], but no findings.
@@ -170,9 +243,9 @@ pub fn read_back(
     let head_note = head.load()?.ok_or(RecoverError::NotInitialised)?;
     let signed = open_note(head_note.as_bytes(), origin, vkey)?;
     check_published(files, &signed)?;
-    settle_staging(rows, files, &signed)?;
+    let is_unsigned_staged = look_at_staging(rows, files, &signed)?;
     let (state, head_path, found) = judge(files, origin, vkey, signed.checkpoint())?;
-    Ok(ReadBack { state, head_note, signed, head_path, found })
+    Ok(ReadBack { state, head_note, signed, head_path, found, is_unsigned_staged })
 }
 
 fn open_note(note: &[u8], origin: &Origin, vkey: &Vkey) -> Result<SignedCheckpoint, RecoverError> {
@@ -193,22 +266,36 @@ fn check_published(files: &LogFiles, signed: &SignedCheckpoint) -> Result<(), Re
     Ok(())
 }
 
-/// Drops a batch that was never signed, or applies one that was.
-fn settle_staging(rows: &dyn Rows, files: &LogFiles, signed: &SignedCheckpoint) -> Result<(), RecoverError> {
+/// Applies a batch that was signed; says whether there is one that was not.
+fn look_at_staging(rows: &dyn Rows, files: &LogFiles, signed: &SignedCheckpoint) -> Result<bool, RecoverError> {
     let size = signed.size();
     let staged = rows.staged()?.ok_or(RecoverError::RowsAreOld { head: size, rows: 0 })?;
     if staged.size < size {
         return Err(RecoverError::RowsAreOld { head: size, rows: staged.size });
     }
     if staged.size > size {
-        let dropped = rows.drop_above(size)?;
-        tracing::warn!(dropped, "a batch that was staged and never signed is dropped");
-        return Ok(());
+        check_unsigned(rows, files, size, staged.size)?;
+        return Ok(true);
     }
     if staged.root != *signed.root().as_bytes() {
         return Err(RecoverError::Fork(size));
     }
-    Ok(files.write(&staged.files)?)
+    files.write(&staged.files)?;
+    Ok(false)
+}
+
+/// Checks that what is above the head is one batch, and that nothing shows that it was signed.
+fn check_unsigned(rows: &dyn Rows, files: &LogFiles, head: u64, staged: u64) -> Result<(), RecoverError> {
+    let is_other = |size: u64| size > head && size != staged;
+    let mut others = rows.purges()?.iter().filter(|purge| is_other(purge.size)).count();
+    rows.for_each(&mut |row| others += usize::from(is_other(row.size)))?;
+    // Only after its head is signed are a batch's entries written.
+    let is_applied = match Tile::bundle_of(staged - 1, staged).map(|bundle| files.read(bundle)) {
+        None | Some(Err(StoreError::Missing(_))) => false,
+        Some(read) => read.map(|_| true)?,
+    };
+    let is_old = others > 0 || is_applied;
+    if is_old { Err(RecoverError::HeadIsOlderThanRecords { head, staged }) } else { Ok(()) }
 }
 
 fn judge(

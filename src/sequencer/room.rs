@@ -89,7 +89,7 @@ impl Run {
         w.files.check_room(ROOM_BYTES)?;
         w.rows.reopen()?;
         let (origin, vkey) = (self.writer.state.audited.origin(), w.signer.vkey());
-        let recovered = recover(&*w.rows, &w.head, &w.files, origin, vkey, &w.accepted)?;
+        let recovered = recover(&*w.rows, w.sealer.keys(), &w.head, &w.files, origin, vkey, &w.accepted)?;
         let Recovered { state, head_note, signed, head_path, latest } = recovered;
         self.writer = Writer { state, signed, head_note, head_path, make: self.writer.make };
         // What was confirmed was what is no longer in memory.

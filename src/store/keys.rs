@@ -10,6 +10,7 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -82,13 +83,23 @@ impl RowKeys {
         Ok(first)
     }
 
+    /// How many there are, shredded ones included.
+    pub fn slots(&self) -> u64 {
+        *self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The key in a slot, `None` if it was shredded.
     ///
     /// # Errors
-    /// [`StoreError`], also for a slot that there never was.
+    /// [`StoreError`]; for a slot that there never was, [`StoreError::Damaged`].
     pub fn get(&self, slot: u64) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
         let mut key = Zeroizing::new([0; 32]);
-        self.file.read_exact_at(&mut *key, Self::at(slot)).map_err(StoreError::io(&self.path))?;
+        match self.file.read_exact_at(&mut *key, Self::at(slot)) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(StoreError::Damaged(self.path.display().to_string()));
+            }
+            read => read.map_err(StoreError::io(&self.path))?,
+        }
         Ok((*key != SHREDDED).then_some(key))
     }
 
@@ -97,7 +108,7 @@ impl RowKeys {
     /// # Errors
     /// [`StoreError`].
     pub fn shred(&self, slots: &[u64]) -> Result<(), StoreError> {
-        let known = *self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.slots();
         for slot in slots.iter().filter(|s| **s < known) {
             self.file.write_all_at(&SHREDDED, Self::at(*slot)).map_err(StoreError::io(&self.path))?;
         }
@@ -120,7 +131,7 @@ mod tests {
         keys.shred(&[1, 7]).unwrap();
         let keys = RowKeys::open(&path).unwrap();
         assert!(keys.get(0).unwrap().is_some() && keys.get(1).unwrap().is_none() && keys.get(2).unwrap().is_some());
-        assert!(keys.get(3).is_err());
+        assert!(matches!(keys.get(3), Err(StoreError::Damaged(_))));
         assert_eq!(keys.allocate(1).unwrap(), 3);
         let bytes = std::fs::read(&path).unwrap();
         assert!(!bytes.windows(32).any(|w| w == *lost));

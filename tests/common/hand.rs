@@ -166,12 +166,12 @@ impl Hand {
         let files = LogFiles::at(&dir.path().join(names::LOG)).unwrap();
         let head = Head::at(&dir.path().join(names::HEAD));
         let accepted = Accepted::load(dir.path(), &settings.origin).unwrap();
+        let keys = RowKeys::open(&dir.path().join(names::ROW_KEYS)).unwrap();
         let Recovered { state, head_note, signed, head_path, latest } =
-            match recover(&*rows, &head, &files, &settings.origin, settings.signer.vkey(), &accepted) {
+            match recover(&*rows, &keys, &head, &files, &settings.origin, settings.signer.vkey(), &accepted) {
                 Ok(recovered) => recovered,
                 Err(why) => return Err((why, dir)),
             };
-        let keys = RowKeys::open(&dir.path().join(names::ROW_KEYS)).unwrap();
         let answering = Answering {
             published: Published::new(latest),
             rows: Arc::clone(&rows),

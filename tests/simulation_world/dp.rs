@@ -17,7 +17,7 @@ use waymark::{
         batch::{Intake, LogState, batch},
         commit::{Disk, Effects, commit},
         pool::{Done, Outcome, Pool, Taken, Ticket},
-        purge::{open_row, purge_due},
+        purge::{Purger, Round, open_row},
         recover::{Recovered, recover},
         sound::Sound,
         writer::Writer,
@@ -203,9 +203,10 @@ impl World {
             self.fuse.arm(0, how);
         }
         let (head, files) = (self.head(), self.files());
+        let keys = RowKeys::open(&self.path("row.keys")).unwrap();
         let recovered = loop {
             let rows = self.rows();
-            match recover(&rows, &head, &files, &origin(), self.signer.vkey(), &Accepted::NONE) {
+            match recover(&rows, &keys, &head, &files, &origin(), self.signer.vkey(), &Accepted::NONE) {
                 Ok(recovered) => break recovered,
                 Err(_) if self.fuse.blown().is_some() => self.kill(),
                 Err(why) => panic!("the DP does not start: {why}"),
@@ -214,7 +215,6 @@ impl World {
         self.fuse.reset();
         self.tally.count("starts".to_owned());
         let Recovered { state, head_note, signed, head_path, latest } = recovered;
-        let keys = RowKeys::open(&self.path("row.keys")).unwrap();
         let answering = Answering {
             published: Published::new(latest),
             rows: Arc::new(self.rows()),
@@ -387,8 +387,12 @@ impl World {
         let rows = self.rows();
         let Some(running) = &self.running else { return };
         let Some(published) = running.answering.published.snapshot() else { return };
-        match purge_due(&rows, &running.answering.sealer, published.size, published.head.time) {
-            Ok(purged) => self.tally.add("purges", purged as u64),
+        let sealer = &running.answering.sealer;
+        match Purger::default().round(&rows, sealer, published.size, published.head.time) {
+            Ok(Round { done, skipped }) => {
+                assert_eq!(skipped, 0, "a record is damaged");
+                self.tally.add("purges", done as u64);
+            }
             Err(why) => {
                 assert!(self.fuse.blown().is_some(), "purging fails: {why}");
                 self.kill();
