@@ -24,7 +24,7 @@ use waymark_log::{
 };
 
 use crate::{
-    entry::OriginText,
+    entry::{ENTRIES_PER_HEAD_MAX, OriginText},
     label::Label,
     signed::{SignedStruct, context, signed_struct},
     wire::{Extensions, Format, List24, Optional24, Undecoded, decode, encode},
@@ -42,6 +42,12 @@ pub const RENEW_WITHIN_MS_DEFAULT: u64 = 600_000;
 /// Longest that a label may have been in the log when a new list comes that was made before: an hour. An app asks the DP and hands
 /// its list in within minutes; what happened in between raises the alert that its holder wants.
 pub const OVERTAKEN_MS_MAX: u64 = 3_600_000;
+
+/// How far the tree that a list names may be beyond what its watcher has seen signed: as many entries as stand between two heads,
+/// which an app may have seen a moment earlier.
+pub const AHEAD_MAX: u64 = ENTRIES_PER_HEAD_MAX as u64;
+/// Most renewals of one list that wait for the entries they claim: each keeps the labels of the list before watched.
+pub const RENEWALS_OPEN_MAX: usize = 4;
 
 /// Names a list; drawn at random by its holder, who renews under the same name.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, TlsSize, TlsSerialize, TlsDeserialize)]
@@ -130,6 +136,17 @@ impl WatchList {
             |(place, head): (Place, UnixMillis)| place.index < self.size || now.since(head) > OVERTAKEN_MS_MAX;
         if self.labels.iter().filter_map(seen).any(is_late) { Err(WatchRefused::Logged) } else { Ok(()) }
     }
+
+    /// Whether the list names a tree that its watcher cannot know of yet. `signed` is the largest that the watcher has seen signed.
+    ///
+    /// `size` says how long a renewal waits for the entry that it claims. A size that the log never reaches would make it wait
+    /// for ever, and every renewal after it.
+    ///
+    /// # Errors
+    /// [`WatchRefused::Ahead`].
+    pub fn check_size(&self, signed: u64) -> Result<(), WatchRefused> {
+        if self.size > signed.saturating_add(AHEAD_MAX) { Err(WatchRefused::Ahead) } else { Ok(()) }
+    }
 }
 
 /// Why a list is not taken.
@@ -150,6 +167,12 @@ pub enum WatchRefused {
     /// New, and one of its labels is logged already: see [`WatchList::check_new`].
     #[error("a label of the new list is in the log already")]
     Logged,
+    /// It names a larger tree than was seen signed: see [`WatchList::check_size`]. Later it may be taken.
+    #[error("the list names a larger tree than the log was seen to sign")]
+    Ahead,
+    /// As many renewals as may wait for the entries they claim do so. Later it may be taken.
+    #[error("{RENEWALS_OPEN_MAX} renewals of the list wait for the entries that they claim")]
+    Open,
 }
 
 /// Something that somebody should look at.
@@ -195,6 +218,8 @@ struct Awaited {
     /// It lies below this size.
     below: u64,
     labels: Vec<Label>,
+    /// Renewals one after the other, none of which the replay had reached when the next came.
+    renewals: usize,
 }
 
 /// All lists of one log and what has happened to them.
@@ -238,6 +263,41 @@ impl WatchBook {
         self.lists.values().map(|w| w.hits.len()).sum()
     }
 
+    /// Whether a list has a hit that may still be claimed, or claims an entry that was not replayed yet.
+    pub fn is_open(&self, id: &WatchId) -> bool {
+        self.lists.get(id).is_some_and(|w| !w.hits.is_empty() || w.awaited.is_some())
+    }
+
+    /// Whether a list that comes now is to be taken; `signed` is the largest tree that was seen signed. Besides what
+    /// [`WatchBook::import`] refuses, which also reads what was taken before, it bounds what is open.
+    ///
+    /// # Errors
+    /// [`WatchRefused`].
+    pub fn check(&self, list: &WatchList, now: UnixMillis, signed: u64) -> Result<(), WatchRefused> {
+        self.check_rules(list, now)?;
+        list.check_size(signed)?;
+        let open = self.lists.get(&list.id).and_then(|w| w.awaited.as_ref()).map_or(0, |a| a.renewals);
+        // One that claims nothing waits for nothing, and ends the waiting.
+        if list.renews.0.is_some() && open >= RENEWALS_OPEN_MAX { Err(WatchRefused::Open) } else { Ok(()) }
+    }
+
+    fn check_rules(&self, list: &WatchList, now: UnixMillis) -> Result<(), WatchRefused> {
+        if list.origin.get() != self.origin {
+            return Err(WatchRefused::OtherLog);
+        }
+        list.verify().map_err(|_| WatchRefused::Signature)?;
+        let longest = now.plus_ms(WATCH_LIFETIME_MS_MAX);
+        let before = self.lists.get(&list.id);
+        let nothing_to_do = list.labels.is_empty() && before.is_none();
+        if nothing_to_do || list.expiry <= now || list.expiry > longest {
+            return Err(WatchRefused::Lifetime);
+        }
+        if before.is_some_and(|b| b.list.holder != list.holder || b.list.made >= list.made) {
+            return Err(WatchRefused::Superseded);
+        }
+        Ok(())
+    }
+
     /// Takes a new list or a renewal.
     ///
     /// `seen` says under which entry a label is in the replayed map already, `replayed` how far the replay is. A label that
@@ -252,21 +312,9 @@ impl WatchBook {
         replayed: u64,
         seen: impl Fn(&Label) -> Option<(Place, UnixMillis)>,
     ) -> Result<(), WatchRefused> {
-        if list.origin.get() != self.origin {
-            return Err(WatchRefused::OtherLog);
-        }
-        list.verify().map_err(|_| WatchRefused::Signature)?;
-        let longest = now.plus_ms(WATCH_LIFETIME_MS_MAX);
-        let before = self.lists.get(&list.id);
-        let nothing_to_do = list.labels.is_empty() && before.is_none();
-        if nothing_to_do || list.expiry <= now || list.expiry > longest {
-            return Err(WatchRefused::Lifetime);
-        }
-        if before.is_some_and(|b| b.list.holder != list.holder || b.list.made >= list.made) {
-            return Err(WatchRefused::Superseded);
-        }
+        self.check_rules(&list, now)?;
         let mut watched = Watched { list, hits: Vec::new(), awaited: None, expiry_told: false };
-        if let Some(before) = before {
+        if let Some(before) = self.lists.get(&watched.list.id) {
             watched.inherit(before, replayed);
         }
         let already: Vec<_> = watched.list.labels.iter().filter_map(seen).collect();
@@ -352,7 +400,8 @@ impl Watched {
             // The replay may not have reached the entry. Until it has, the old labels count, other than for that entry.
             let mut labels = before.list.labels.to_vec();
             labels.extend(before.awaited.iter().flat_map(|a| a.labels.iter().copied()));
-            self.awaited = Some(Awaited { leaf: claim, below: self.list.size, labels });
+            let renewals = 1 + before.awaited.as_ref().map_or(0, |a| a.renewals);
+            self.awaited = Some(Awaited { leaf: claim, below: self.list.size, labels, renewals });
         }
     }
 
@@ -511,6 +560,28 @@ mod tests {
         assert_eq!(book.tick(10, ms(999 * MINUTE)), []);
         assert_eq!(book.tick(10, ms(1000 * MINUTE)), [Alert::Expired { id: WatchId([1; 16]) }]);
         assert_eq!(book.tick(10, ms(1001 * MINUTE)), []);
+    }
+
+    #[test]
+    fn renewals_that_wait_are_few_and_none_waits_for_a_tree_that_nobody_signed() {
+        let mut book = book();
+        book.check(&list(1, &[1], None), ms(1), 10).unwrap();
+        book.import(list(1, &[1], None), ms(1), 10, unseen).unwrap();
+        let claims = |made: u64, index: u64| list(made, &[2], Some(entry(index)));
+        assert_eq!(book.check(&claims(2, u64::MAX - 1), ms(1), 10), Err(WatchRefused::Ahead));
+        assert_eq!(book.check(&claims(2, 10 + AHEAD_MAX), ms(1), 10), Err(WatchRefused::Ahead));
+        for made in 2..2 + RENEWALS_OPEN_MAX as u64 {
+            let renewal = claims(made, 9 + AHEAD_MAX);
+            book.check(&renewal, ms(1), 10).unwrap();
+            book.import(renewal, ms(1), 10, unseen).unwrap();
+        }
+        assert_eq!(book.check(&claims(50, 20), ms(1), 10), Err(WatchRefused::Open));
+        assert!(book.is_open(&WatchId([1; 16])));
+        assert_eq!(book.check(&list(1, &[1], None), ms(1), 10), Err(WatchRefused::Superseded), "the rules come first");
+        book.check(&list(50, &[1], None), ms(1), 10).unwrap();
+        book.tick(10 + AHEAD_MAX, ms(2));
+        assert!(!book.is_open(&WatchId([1; 16])));
+        book.check(&claims(50, 20), ms(1), 10 + AHEAD_MAX).unwrap();
     }
 
     #[test]

@@ -52,6 +52,8 @@ const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 86_400_000;
 /// When to try again while there is no room for a list.
 const BUSY_RETRY_S: u64 = 600;
+/// When to try again with a list that names a larger tree than was seen: the log is looked at more often.
+const AHEAD_RETRY_S: u64 = 10;
 /// Most bytes in a question for alerts: an origin, a name and a number.
 const JSON_BYTES_MAX: usize = 4 << 10;
 const JSON_MEDIA_TYPE: &str = "application/json";
@@ -211,12 +213,20 @@ fn problem_of(error: &ImportError) -> Problem {
             "Look at the record again and make a new list. If the app was shown that nothing had changed, the log shows the \
              app another tree than it shows this monitor.",
         ),
+        ImportRefused::Rule(WatchRefused::Ahead) => Problem::new(
+            problem::BUSY,
+            "The list names a larger tree than this monitor has seen the log sign. Hand it in again in a while.",
+        )
+        .retry_after(AHEAD_RETRY_S),
+        ImportRefused::TooOften(seconds) => {
+            Problem::new(problem::TOO_MANY, format!("{refused}.")).retry_after(*seconds)
+        }
         ImportRefused::TooMany(seconds) => Problem::new(
             problem::TOO_MANY,
             "Too many new lists have come from this address or its neighbours today. A renewal is taken at any time.",
         )
         .retry_after(*seconds),
-        ImportRefused::Busy => Problem::new(
+        ImportRefused::Busy | ImportRefused::Rule(WatchRefused::Open) => Problem::new(
             problem::BUSY,
             "This monitor holds as many lists as it takes, or as many renewals of this one are open.",
         )
@@ -235,16 +245,22 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_has_a_code_of_its_own() {
+    fn each_refusal_has_its_code() {
         let rules = [
             (WatchRefused::OtherLog, "watch-list-other-log"),
             (WatchRefused::Signature, "watch-list-signature"),
             (WatchRefused::Lifetime, "watch-list-lifetime"),
             (WatchRefused::Superseded, "watch-list-superseded"),
             (WatchRefused::Logged, "watch-list-logged"),
+            (WatchRefused::Ahead, "busy"),
+            (WatchRefused::Open, "busy"),
         ];
         let rules = rules.map(|(rule, code)| (ImportRefused::Rule(rule), code)).into_iter();
-        let others = [(ImportRefused::Busy, "busy"), (ImportRefused::TooMany(1), "too-many-requests")];
+        let others = [
+            (ImportRefused::Busy, "busy"),
+            (ImportRefused::TooMany(1), "too-many-requests"),
+            (ImportRefused::TooOften(1), "too-many-requests"),
+        ];
         let (refused, want): (Vec<_>, Vec<_>) = rules.chain(others).unzip();
         let code = |refused| problem_of(&ImportError::Refused(refused)).kind().code;
         let codes: Vec<&str> = refused.into_iter().map(code).collect();

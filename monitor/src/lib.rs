@@ -59,5 +59,5 @@ pub use state::FINDINGS_MAX;
 pub use store::{ALERT_KEPT_MS, ALERTS_PER_LIST_MAX, STORE_FILE, StoreError};
 pub use unjudged::UNJUDGED_NAMED_MAX;
 pub use views::{BEYOND_MAX, WITHHELD_POLLS};
-pub use watching::{RENEWALS_OPEN_MAX, WATCH_LISTS_MAX};
+pub use watching::{RENEWALS_A_DAY, WATCH_LISTS_MAX};
 pub use waymark_runtime::follow::{STEP_BYTES_MAX, STEP_ENTRIES_MAX};

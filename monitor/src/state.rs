@@ -351,6 +351,9 @@ impl LogState {
         list: WatchList,
         admit: impl FnOnce() -> Result<(), u64>,
     ) -> Result<Result<(), ImportRefused>, StoreError> {
+        if let Err(ahead) = list.check_size(self.signed_size_max) {
+            return Ok(Err(ahead.into()));
+        }
         let replay = &self.replay;
         match self.watches.import(list, desk.now, replay.size(), |label| replay.place(label), admit) {
             Ok(plan) => self.carry_out(desk, plan).map(Ok),

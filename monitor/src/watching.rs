@@ -11,15 +11,18 @@ use waymark_log::{checkpoint::Origin, key::Key, time::UnixMillis};
 use waymark_mapping::{
     audit::Replayed,
     label::Label,
-    watch::{Alert, Place, WATCH_LIFETIME_MS_MAX, WatchId, WatchList, WatchRefused},
+    watch::{Alert, Place, RENEWALS_OPEN_MAX, WATCH_LIFETIME_MS_MAX, WatchId, WatchList, WatchRefused},
 };
+
+use waymark_runtime::budget::Budget;
 
 use crate::journal::{At, Journal, Op, Seen, Watched};
 
 /// Most lists of one log, expired ones included. A list with the usual handful of labels takes some 2 KB of memory.
 pub const WATCH_LISTS_MAX: usize = 100_000;
-/// Most renewals of one list while a hit is open or a claimed entry awaited: each keeps the labels of the one before.
-pub const RENEWALS_OPEN_MAX: usize = 32;
+/// Most renewals of one list in a UTC day: each is a write to the disk. An app renews after each change of its record.
+pub const RENEWALS_A_DAY: u32 = 100;
+const DAY_MS: u64 = 86_400_000;
 
 /// Most lists that one tick looks at; the others wait for the next. Each takes a few signature checks.
 const TICK_LISTS_MAX: usize = 1000;
@@ -36,6 +39,9 @@ pub(crate) enum ImportRefused {
     /// Too many new ones have come from there; again after so many seconds.
     #[error("as many new lists have come from this address or its neighbours as are taken in a day")]
     TooMany(u64),
+    /// Renewed too often; again after so many seconds.
+    #[error("the list was renewed {RENEWALS_A_DAY} times today")]
+    TooOften(u64),
 }
 
 /// What an operation leads to, before it is stored.
@@ -73,6 +79,7 @@ pub(crate) struct Watches {
     alarms: BTreeSet<(UnixMillis, WatchId)>,
     /// Lists that await the entry they claim, which lies below this size: they need a tick once it has been passed.
     awaiting: BTreeSet<(u64, WatchId)>,
+    renewals: Budget<WatchId>,
 }
 
 impl Watches {
@@ -86,6 +93,7 @@ impl Watches {
             deadlines: BTreeSet::new(),
             alarms: BTreeSet::new(),
             awaiting: BTreeSet::new(),
+            renewals: Budget::new(DAY_MS, RENEWALS_A_DAY, WATCH_LISTS_MAX),
         }
     }
 
@@ -144,6 +152,9 @@ impl Watches {
         if known.is_none() {
             in_time?;
             admit().map_err(ImportRefused::TooMany)?;
+        } else {
+            // Only what is taken counts: whoever repeats a list that he has seen uses up nothing of its holder's.
+            self.renewals.count(id, now).map_err(ImportRefused::TooOften)?;
         }
         Ok(Plan { next: BTreeMap::from([(id, Some(watched))]), ..Plan::default() })
     }
@@ -427,7 +438,7 @@ mod tests {
         assert_eq!(disk.import(list(3, 1, &[1], 10, None), 1, 10), Err(ImportRefused::Busy));
         disk.watches.lists_max = 2;
         disk.import(list(2, 2, &[1], 10, None), 1, 10).unwrap();
-        // Renewals that claim what never comes pile up; one that claims nothing ends that.
+        // Renewals that claim what has not come yet pile up; one that claims nothing ends that.
         for made in 2..RENEWALS_OPEN_MAX as u64 + 1 {
             disk.import(list(1, made, &[made], u64::MAX, Some(place(5))), 1, 10).unwrap();
         }
@@ -491,6 +502,27 @@ mod tests {
             watches.install(plan);
             assert_eq!((watches.alarms.len(), watches.awaiting.len(), watches.by_label.len()), (2, 0, 1));
         }
+    }
+
+    #[test]
+    fn a_list_is_renewed_so_often_a_day_and_what_is_refused_does_not_count() {
+        let mut disk = Disk::new();
+        disk.import(list(1, 1, &[1], 10, None), 1, 10).unwrap();
+        // `Disk` starts anew after each operation, and a start forgets the day's counts.
+        let mut watches = disk.watches;
+        let renew = |watches: &mut Watches, made, now| {
+            let plan = watches.import(list(1, made, &[1], 10, None), ms(now), 10, |_| None, || Ok(()))?;
+            watches.install(plan);
+            Ok::<_, ImportRefused>(())
+        };
+        for made in 2..2 + u64::from(RENEWALS_A_DAY) {
+            renew(&mut watches, made, 2000).unwrap();
+            let again = renew(&mut watches, made, 2000);
+            assert_eq!(again, Err(ImportRefused::Rule(WatchRefused::Superseded)));
+        }
+        let wait = DAY_MS / 1000 - 2;
+        assert_eq!(renew(&mut watches, 1000, 2000), Err(ImportRefused::TooOften(wait)));
+        renew(&mut watches, 1000, DAY_MS).unwrap();
     }
 
     #[test]

@@ -4,11 +4,11 @@ mod world;
 
 use std::time::Duration;
 
-use waymark_log::{key::SecretKey, time::UnixMillis};
+use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     request::{RECIPIENT_HEADER, RequestSignature},
     signed::SignedStruct,
-    watch::{WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
+    watch::{AHEAD_MAX, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
 };
 use waymark_monitor::{
     ALERTS_PER_LIST_MAX, AlertRecord, Running, once,
@@ -233,6 +233,27 @@ async fn a_list_that_comes_after_the_event_fires_once_however_often_it_is_renewe
     assert_eq!(monitor.status().open_hits, 0);
     world.wait(RENEW_WITHIN);
     assert_eq!(settled_alerts(&monitor).await.len(), 1);
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_for_a_tree_that_the_log_has_not_signed_is_taken_later() {
+    let world = World::new().await;
+    let monitor = world.start().await;
+    caught_up(&monitor, &world.log).await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("one")], None)).await;
+    let holder = world::secret("holder 1");
+    for size in [u64::MAX, world.log.size() + AHEAD_MAX + 1] {
+        let mut list = world.log.list(1, world.time() + 1, &[label("one")], Some(Hash::ZERO));
+        list.size = size;
+        list.sign(&world.log.origin, &holder);
+        assert_eq!(hand_in(&monitor, &list).await, (503, "busy".to_owned()));
+    }
+    // What an app has seen a moment before the monitor is taken.
+    let mut list = world.log.list(1, world.time() + 1, &[label("one")], Some(Hash::ZERO));
+    list.size = world.log.size() + AHEAD_MAX;
+    list.sign(&world.log.origin, &holder);
+    take(&monitor, &list).await;
     monitor.stop().await;
 }
 

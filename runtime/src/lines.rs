@@ -46,6 +46,11 @@ impl Lines {
         self.count
     }
 
+    /// Whether the file would be over `bytes_max`, and not be opened again, with this line besides.
+    pub const fn has_room_for(&self, line: &str, bytes_max: usize) -> bool {
+        self.length + line.len() as u64 + 1 <= bytes_max as u64
+    }
+
     /// Appends lines, which must not contain line ends, and returns when they are on the disk.
     ///
     /// # Errors
@@ -84,5 +89,7 @@ mod tests {
         lines.append(["three"]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthree\n");
         assert!(Lines::open(&path, 5).is_err());
+        // "one", "two" and "three" take 14 bytes: a line of five more and its end make 20.
+        assert!(lines.has_room_for("seven", 20) && !lines.has_room_for("seven", 19));
     }
 }

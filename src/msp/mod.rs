@@ -88,6 +88,9 @@ pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
 /// Most bytes in a request for consent: a mapping and a salt.
 const CONSENT_BYTES_MAX: usize = 8 << 10;
 
+/// When to try again with a list that the log has not reached yet: it is looked at more often.
+const AHEAD_RETRY_S: u64 = 10;
+
 const ACCOUNT_TAKEN: Kind = Kind::new(403, "account-taken", "The account belongs to another key");
 const WATCH_LIST_REFUSED: Kind = Kind::new(422, "watch-list-refused", "The watch-list is not taken");
 const WATCH_LIST_LOGGED: Kind =
@@ -365,6 +368,9 @@ async fn watch_list(
         ImportRefused::TooOften(seconds) => Problem::new(problem::TOO_MANY, format!("{e}.")).retry_after(seconds),
         ImportRefused::Rule(WatchRefused::Logged) => {
             Problem::new(WATCH_LIST_LOGGED, "Look at the record again, and make a new list.")
+        }
+        ImportRefused::Rule(why @ (WatchRefused::Ahead | WatchRefused::Open)) => {
+            Problem::new(problem::BUSY, format!("{why}. Hand it in again in a while.")).retry_after(AHEAD_RETRY_S)
         }
         ImportRefused::NotYet => Problem::new(problem::BUSY, "The log is still being read.").retry_after(1),
         ImportRefused::Rule(e) => Problem::new(WATCH_LIST_REFUSED, e.to_string()),

@@ -18,7 +18,8 @@
 //! has persuaded the DP's operator, or has one of its keys. Nothing is kept of that, since the log is read again after each start.
 //!
 //! After a start the log is read again from its beginning, and each list is taken up where it came: so what was hit and not
-//! yet claimed is so again, with all its time to be claimed. Once nothing is open any more, the file is written anew.
+//! yet claimed is so again, with all its time to be claimed. From time to time the file is written anew: one line for each list
+//! of which nothing is open, and for the others those lines that lead to what is open.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -45,7 +46,7 @@ use waymark_mapping::{
     provider::ProviderDirectory,
     signed::AnyKey,
     trust::Trust,
-    watch::{Alert, Place, WatchBook, WatchId, WatchList, WatchRefused},
+    watch::{Alert, Place, RENEWALS_OPEN_MAX, WatchBook, WatchId, WatchList, WatchRefused},
 };
 use waymark_runtime::{
     budget::Budget,
@@ -147,6 +148,15 @@ struct Inner {
     notices: Notices,
     path: PathBuf,
     lines: Lines,
+    /// Lines that were left when the file was written anew.
+    kept: u64,
+    /// Whether a log is followed: without one nothing waits for an entry.
+    follows: bool,
+    /// Size of the largest tree that was seen cosigned.
+    cosigned: u64,
+    renew_within_ms: u64,
+    /// When the lists of the run before had all been taken up: hits that were found again have their time from then on.
+    taken_up: Option<UnixMillis>,
     /// Whose adapter this is, for which log, and where its keys are.
     domain: Domain,
     origin: Origin,
@@ -203,6 +213,11 @@ impl Watching {
             notices: Notices::open(&dir.join("notices"))?,
             path,
             lines,
+            kept: 0,
+            follows,
+            cosigned: 0,
+            renew_within_ms,
+            taken_up: None,
             domain,
             origin,
             dir: dir.to_owned(),
@@ -272,9 +287,11 @@ impl Watching {
         if !inner.stored.is_empty() {
             return Err(ImportRefused::NotYet);
         }
+        let signed = if inner.follows { inner.cosigned } else { u64::MAX };
+        inner.book.check(&list, now, signed)?;
         if inner.book.holds(&list.id) {
-            // Whoever is in may renew: a renewal that is refused would end in an alert.
-            list.verify().map_err(|_| WatchRefused::Signature)?;
+            // Whoever is in may renew: a renewal that is refused would end in an alert. Only what is taken counts, so that whoever
+            // repeats a list that he has seen uses up nothing of its holder's.
             self.renewals.count(list.id, now).map_err(ImportRefused::TooOften)?;
         } else {
             inner.admit(&list, account.ok_or(ImportRefused::NoAccount)?, now)?;
@@ -282,6 +299,9 @@ impl Watching {
         let account = inner.accounts.account(&list.id).copied().or(account);
         let stored = Stored { size: inner.range.size(), received: now, list, account };
         let line = stored.format();
+        if !inner.lines.has_room_for(&line, LISTS_BYTES_MAX) {
+            return Err(ImportRefused::Full);
+        }
         inner.put(stored)?;
         Ok(inner.lines.append([line.as_str()])?)
     }
@@ -320,6 +340,10 @@ impl Watching {
     async fn read(&self, reader: &LogReader, ahead: &mut Ahead, trust: &Trust, clock: &Clock) -> Result<(), NotRead> {
         let note = reader.checkpoint().await?;
         let cosigned = trust.policy().judge(&note, clock.now().floor_seconds(), trust.freshness())?;
+        {
+            let mut inner = self.inner();
+            inner.cosigned = inner.cosigned.max(cosigned.size());
+        }
         loop {
             let mut range = self.inner().range.clone();
             let from = range.size();
@@ -436,7 +460,8 @@ impl Inner {
     fn put(&mut self, stored: Stored) -> Result<(), WatchRefused> {
         let (id, holder, account) = (stored.list.id, stored.list.holder, stored.account);
         let Self { book, places, .. } = self;
-        book.import(stored.list, stored.received, stored.size, |label| places.get(label).copied())?;
+        let replayed = if self.follows { stored.size } else { u64::MAX };
+        book.import(stored.list, stored.received, replayed, |label| places.get(label).copied())?;
         self.holders.insert(id, holder);
         if let Some(account) = account {
             self.accounts.add(id, account);
@@ -452,23 +477,50 @@ impl Inner {
         }
     }
 
-    /// Leaves out renewed lists, if the rest leads to the same book: nothing is open, and no list is ahead of the log.
+    /// Leaves out the lines that lead to nothing any more. A list of which something is open keeps its own, and no other's.
     fn write_anew(&mut self, now: UnixMillis) -> io::Result<()> {
-        let lines = self.lines.count();
-        let small = lines < 64 || lines < 2 * self.book.len() as u64;
-        let size = self.range.size();
-        let open = self.book.open_hits() > 0 || !self.stored.is_empty() || self.book.lists().any(|l| l.size > size);
-        if small || open {
+        let (lines, taken_up) = (self.lines.count(), *self.taken_up.get_or_insert(now));
+        let small = lines < 64 || lines < 2 * self.kept.max(self.book.len() as u64);
+        // Hits that were found again after a start may come from any line.
+        let settles = self.book.open_hits() > 0 && now < taken_up.plus_ms(self.renew_within_ms);
+        if small || settles || !self.stored.is_empty() {
             return Ok(());
         }
-        let account = |list: &WatchList| self.accounts.account(&list.id).copied();
-        let stored = |list: &WatchList| {
-            Stored { size, received: now, list: list.clone(), account: account(list) }.format() + "\n"
-        };
-        let text: String = self.book.lists().map(stored).collect();
+        // The lines of open lists come first: they were written when less had been read.
+        let mut text = self.lines_of_open(now)?;
+        for list in self.book.lists().filter(|list| !self.book.is_open(&list.id)) {
+            let account = self.accounts.account(&list.id).copied();
+            let stored = Stored { size: self.range.size(), received: now, list: list.clone(), account };
+            text += &(stored.format() + "\n");
+        }
         durable::replace(&self.path, text.as_bytes())?;
         self.lines = Lines::open(&self.path, LISTS_BYTES_MAX)?.0;
+        self.kept = self.lines.count();
         Ok(())
+    }
+
+    /// The lines that lead to what is open, in their order: those that wait for an entry, and those whose hits may still be claimed,
+    /// which are made until the next line comes.
+    fn lines_of_open(&self, now: UnixMillis) -> io::Result<String> {
+        if !self.book.lists().any(|list| self.book.is_open(&list.id)) {
+            return Ok(String::new());
+        }
+        let bytes = durable::read(&self.path, LISTS_BYTES_MAX)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let mut of = HashMap::<WatchId, Vec<(usize, &str, UnixMillis)>>::new();
+        for (at, line) in text.lines().enumerate() {
+            if let Some(stored) = Stored::parse(line).filter(|s| self.book.is_open(&s.list.id)) {
+                of.entry(stored.list.id).or_default().push((at, line, stored.received));
+            }
+        }
+        let mut needed = Vec::new();
+        for lines in of.values() {
+            let waiting = lines.len().saturating_sub(1 + RENEWALS_OPEN_MAX);
+            let is_young = |i: usize| lines.get(i + 1).is_none_or(|next| now < next.2.plus_ms(self.renew_within_ms));
+            needed.extend((0..lines.len()).filter(|i| *i >= waiting || is_young(*i)).map(|i| (lines[i].0, lines[i].1)));
+        }
+        needed.sort_unstable();
+        Ok(needed.into_iter().map(|(_, line)| format!("{line}\n")).collect())
     }
 }
 
@@ -485,5 +537,141 @@ impl Stored {
         let list = WatchList::decode(&BASE64.decode(words.next()?.as_bytes()).ok()?).ok()?;
         let account = words.next().map(|word| Key::from_hex(word).ok_or(())).transpose().ok()?;
         words.next().is_none().then_some(Self { size, received, list, account })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waymark_log::key::SecretKey;
+    use waymark_mapping::{
+        signed::{SignedStruct, UNSIGNED},
+        watch::AHEAD_MAX,
+        wire::{Extensions, Format, List24, Optional24},
+    };
+
+    use super::*;
+
+    const WITHIN: u64 = 600_000;
+
+    fn ms(n: u64) -> UnixMillis {
+        UnixMillis::new(n)
+    }
+
+    fn label(i: u64) -> Label {
+        Label(Hash::sha256(&[&i.to_be_bytes()]))
+    }
+
+    /// A list of 60 labels, from `label(first)` on.
+    fn list(name: u8, made: u64, first: u64, size: u64, renews: Option<Hash>) -> WatchList {
+        let (origin, secret) = (Origin::new("dp.example/log").unwrap(), SecretKey::from_seed(&[name; 32]));
+        let mut list = WatchList {
+            extensions: Extensions::NONE,
+            format: Format,
+            origin: (&origin).into(),
+            id: WatchId([name; 16]),
+            holder: secret.public(),
+            size,
+            root: Hash::ZERO,
+            made: ms(made),
+            expiry: ms(1_000_000_000),
+            labels: List24::new((first..first + 60).map(label).collect()).unwrap(),
+            renews: Optional24(renews),
+            sig: UNSIGNED,
+        };
+        list.sign(&origin, &secret);
+        list
+    }
+
+    fn open(dir: &Path, follows: bool) -> Watching {
+        let origin = Origin::new("dp.example/log").unwrap();
+        Watching::open(dir, Domain::parse("chat.example").unwrap(), origin, WITHIN, follows).unwrap()
+    }
+
+    fn account() -> Option<Key> {
+        Some(SecretKey::from_seed(&[99; 32]).public())
+    }
+
+    fn rule(refused: Result<(), ImportRefused>) -> WatchRefused {
+        match refused.unwrap_err() {
+            ImportRefused::Rule(rule) => rule,
+            other => panic!("{other}"),
+        }
+    }
+
+    fn hit(watching: &Watching, index: u64, of: u64, now: UnixMillis) {
+        let place = Place { index, leaf: leaf_hash(&index.to_be_bytes()) };
+        let mut inner = watching.inner();
+        inner.places.insert(label(of), (place, now));
+        inner.book.on_change(place, &label(of), now, now);
+    }
+
+    #[test]
+    fn a_list_for_a_tree_that_nobody_cosigned_is_taken_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let watching = open(folder.path(), true);
+        watching.import(list(1, 1, 0, 10, None), account(), ms(1)).unwrap();
+        let claim = Some(leaf_hash(b"claimed"));
+        assert_eq!(rule(watching.import(list(1, 2, 0, u64::MAX, claim), None, ms(2))), WatchRefused::Ahead);
+        let far = || list(1, 2, 0, 10 + AHEAD_MAX, claim);
+        assert_eq!(rule(watching.import(far(), None, ms(2))), WatchRefused::Ahead);
+        watching.inner().cosigned = 10;
+        watching.import(far(), None, ms(2)).unwrap();
+        // Renewals that wait are few, whatever they claim.
+        for made in 3..50 {
+            let _ = watching.import(list(1, made, made * 60, 10 + AHEAD_MAX, claim), None, ms(made));
+            assert!(watching.inner().lines.count() <= 1 + RENEWALS_OPEN_MAX as u64);
+        }
+        assert_eq!(rule(watching.import(list(1, 50, 0, 10, claim), None, ms(50))), WatchRefused::Open);
+        // Without a log nothing is waited for.
+        let folder = tempfile::tempdir().unwrap();
+        let kept = open(folder.path(), false);
+        for made in 1..20 {
+            kept.import(list(1, made, 0, made * 10_000, claim), account(), ms(made)).unwrap();
+        }
+        assert!(!kept.inner().book.is_open(&WatchId([1; 16])));
+    }
+
+    #[test]
+    fn a_renewal_that_is_refused_is_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let watching = open(folder.path(), true);
+        let first = list(1, 1, 0, 10, None);
+        watching.import(first.clone(), account(), ms(1)).unwrap();
+        for _ in 0..2 * RENEWALS_PER_DAY_MAX {
+            assert_eq!(rule(watching.import(first.clone(), None, ms(2))), WatchRefused::Superseded);
+        }
+        for made in 2..2 + u64::from(RENEWALS_PER_DAY_MAX) {
+            watching.import(list(1, made, 0, 10, None), None, ms(made)).unwrap();
+        }
+        let more = watching.import(list(1, 1000, 0, 10, None), None, ms(1000));
+        assert!(matches!(more, Err(ImportRefused::TooOften(_))));
+    }
+
+    #[test]
+    fn a_list_that_is_always_open_keeps_the_file_from_nothing_and_loses_no_hit() {
+        let folder = tempfile::tempdir().unwrap();
+        let watching = open(folder.path(), true);
+        watching.tick(ms(0));
+        watching.import(list(1, 1, 0, 10, None), account(), ms(1)).unwrap();
+        watching.import(list(2, 1, 5000, 10, None), account(), ms(1)).unwrap();
+        // Whenever time has passed, a hit on the first is open; the second is renewed as often, and nothing of it is open.
+        let (step, mut most) = (2 * WITHIN, 0);
+        for i in 1..=300 {
+            let now = ms(i * step);
+            hit(&watching, i, 0, now);
+            watching.import(list(1, now.get(), 0, 10, None), None, now).unwrap();
+            watching.import(list(2, now.get(), 5000, 10, None), None, now).unwrap();
+            watching.tick(now);
+            assert!(watching.inner().book.is_open(&WatchId([1; 16])));
+            most = most.max(watching.inner().lines.count());
+        }
+        assert!(most <= 66, "{most} lines");
+        // What is left leads to the same lists, with their accounts.
+        let again = open(folder.path(), true);
+        assert_eq!(again.lists(), 2);
+        again.inner().take_up(u64::MAX);
+        let lists = |of: &Watching| of.inner().book.lists().cloned().collect::<Vec<_>>();
+        assert_eq!(lists(&again), lists(&watching));
+        assert_eq!(again.inner().accounts.account(&WatchId([1; 16])).copied(), account());
     }
 }
