@@ -245,6 +245,45 @@ async fn nobody_waits_for_a_gateway_or_learns_what_it_says() {
 }
 
 /// A mail relay that takes everything: the text of each mail, as it came.
+/// What is charged is sent, and what came of it is remembered: a client whose connection breaks loses no code by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_gets_its_code_and_pays_once() {
+    let gateway = Arc::new(Gateway::default());
+    let server = serve_gateway(Arc::clone(&gateway)).await;
+    let proving = Proving::with(&by_gateway(&server.url()), write_gateway_key).await;
+    let bob = key("bob");
+    let tries = || gateway.tries.lock().unwrap().len();
+    let leave = async |request: String| {
+        let mut stream = tokio::net::TcpStream::connect(proving.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+    };
+    let body = json!({"csi": BOB, "purpose": "control"}).to_string();
+    let start = || signed("/v1/challenges", &bob, "idempotency-key: one", &body);
+    // One that is gone before its request is looked at has asked for nothing, and comes again. Two codes are all that
+    // this address is allowed: one that is charged and does not leave is missed.
+    until("a code", async || {
+        leave(start()).await;
+        tries() > 0
+    })
+    .await;
+    let mut stream = tokio::net::TcpStream::connect(proving.address()).await.unwrap();
+    stream.write_all(start().as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 ") && answer.contains("idempotent-replayed: true"), "{answer}");
+    let answer: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&answer["sends_left"], tries()), (&json!(4), 1));
+    let send = format!("/v1/challenges/{}/send", answer["id"].as_str().unwrap());
+    until("the code again", async || {
+        leave(signed(&send, &bob, "accept: */*", "{}")).await;
+        tries() > 1
+    })
+    .await;
+    assert_eq!(tries(), 2);
+    proving.prover.stop().await;
+    server.stop().await;
+}
+
 async fn serve_smtp(mails: Arc<Mutex<Vec<String>>>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     serve_greylisting(mails, 0).await
 }
@@ -372,17 +411,21 @@ async fn the_page_is_kept_to_itself() {
     proving.prover.stop().await;
 }
 
+/// A request as a client puts it on its connection, with one more header.
+fn signed(path: &str, secret: &SecretKey, header: &str, body: &str) -> String {
+    let (origin, now) = (Origin::new(ORIGIN).unwrap(), Clock::System.now());
+    let signature = RequestSignature::sign(&origin, secret, ("POST", path), body.as_bytes(), now, random::bytes());
+    let (signature, length) = (signature.format(), body.len());
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n{header}\r\n\
+         {RECIPIENT_HEADER}: {signature}\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
 /// POST /v1/challenges, as a proxy on this machine passes it on from somebody's address: status, id or problem code, body.
 async fn start_from(to: SocketAddr, from: IpAddr, secret: &SecretKey, who: &str) -> (u16, String, String) {
     let body = json!({"csi": who, "purpose": "control"}).to_string();
-    let (origin, path) = (Origin::new(ORIGIN).unwrap(), "/v1/challenges");
-    let now = Clock::System.now();
-    let signature = RequestSignature::sign(&origin, secret, ("POST", path), body.as_bytes(), now, random::bytes());
-    let (header, length) = (signature.format(), body.len());
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\nx-forwarded-for: \
-         {from}\r\n{RECIPIENT_HEADER}: {header}\r\ncontent-length: {length}\r\n\r\n{body}"
-    );
+    let request = signed("/v1/challenges", secret, &format!("x-forwarded-for: {from}"), &body);
     let mut stream = tokio::net::TcpStream::connect(to).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

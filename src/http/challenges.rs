@@ -118,6 +118,15 @@ fn answer(possession: &Possession, open: Open) -> ChallengeAnswer {
     }
 }
 
+/// Carries out what is charged for, also when its client goes away meanwhile: the code leaves, and what came of it is
+/// remembered for the request that is sent again.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, PossessionError>> + Send + 'static,
+) -> Result<T, Problem> {
+    let done = tokio::spawn(work).await.map_err(|stopped| error::internal(&stopped))?;
+    done.map_err(|e| error::possession(&e))
+}
+
 /// POST /v1/challenges
 async fn start(
     State(desk): State<Arc<Desk>>,
@@ -133,13 +142,14 @@ async fn start(
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, "/v1/challenges", &body, now)?;
     let turn = desk.replays.enter(&headers, "/v1/challenges", recipient.as_bytes(), &body, now)?;
     let claim = Claim { csi, recipient, tenure: request.tenure, purpose };
-    let start = async {
+    let (at, from) = (Arc::clone(&desk), host(peer));
+    let start = async move {
         match request.incoming {
-            true => desk.possession.start_incoming(claim, request.channel, host(peer), now).await,
-            false => desk.possession.start(claim, request.channel, host(peer), now).await,
+            true => at.possession.start_incoming(claim, request.channel, from, now).await,
+            false => at.possession.start(claim, request.channel, from, now).await,
         }
     };
-    let (open, before) = turn.once(start).await.map_err(|e| error::possession(&e))?;
+    let (open, before) = to_its_end(async move { turn.once(start).await }).await?;
     Ok(mark(json(StatusCode::CREATED, &answer(&desk.possession, open)), before))
 }
 
@@ -158,8 +168,9 @@ async fn send(
     let (id, decoded) = parse_id(name)?;
     let path = format!("/v1/challenges/{id}/send");
     let recipient = desk.nonces.authenticate(&desk.origin, &headers, &path, &body, now)?;
-    let open = desk.possession.send_again(&decoded, &recipient, host(peer), now).await;
-    Ok(json(StatusCode::OK, &answer(&desk.possession, open.map_err(|e| error::possession(&e))?)))
+    let (at, from) = (Arc::clone(&desk), host(peer));
+    let send = async move { at.possession.send_again(&decoded, &recipient, from, now).await };
+    Ok(json(StatusCode::OK, &answer(&desk.possession, to_its_end(send).await?)))
 }
 
 /// POST /v1/challenges/{id}/check

@@ -56,9 +56,9 @@ pub async fn change(
     body: Bytes<CHANGE_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
     app.count_request(peer.ip())?;
-    let _place = app.change_places.take(peer.ip())?;
     problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
     let body = body?.0;
+    let _place = app.change_places.take(peer.ip(), &body)?;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::undecoded(&e))?;
     let now = app.clock.now();
     // Its nonce is not kept: whoever plays it again is answered as the first one was.
@@ -175,9 +175,9 @@ pub async fn revoke(
     body: Bytes<EVENT_BYTES_MAX>,
 ) -> Result<Response<Body>, Problem> {
     app.count_look_up(peer.ip())?;
-    let _place = app.change_places.take(peer.ip())?;
     problem::check_media_type(&headers, EVENT_MEDIA_TYPE)?;
     let body = body?.0;
+    let _place = app.revocation_places.take(peer.ip(), &body)?;
     let event: Event = decode("event", &body).map_err(|e| error::undecoded(&e))?;
     if event.tbs.kind != EventKind::KeyCompromise {
         return Err(Problem::new(error::CHANGE_INVALID, "Only a revocation is taken here."));

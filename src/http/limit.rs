@@ -5,10 +5,11 @@
 //! | [`LookupLimit`] | strangers that look up | host, site and network at once |
 //! | [`RequestLimit`] | strangers that send anything else | the same, more generously |
 //! | [`RelayLimit`] | MSPs that relay look-ups | domain |
-//! | [`Places`] | changes that wait for the log | network: whoever has fewest places gets the next |
+//! | [`Places`] | changes and revocations that wait for the log | network: half of the places are for those that have none |
 //!
 //! They slow a crawler down and are no more than that: an address is cheap. Limits that bind to accounts come with
-//! tokens. None of them has a state in which all who come are refused.
+//! tokens. No site and no hundred networks can shut one of them for others. Places are bounded, so enough networks can:
+//! [`Places`] says how many that takes.
 
 use std::{
     collections::HashMap,
@@ -40,6 +41,13 @@ const MSPS_MAX: usize = 100_000;
 const MSPS_TOGETHER: u32 = 16;
 /// This part of what an MSP may relay is its own, whatever the others do.
 const OWN_PART: u32 = 16;
+/// Most copies of one request that wait at a time: more than a client that tries again has open.
+const COPIES_MAX: usize = 4;
+/// All further copies together are at most this part of the places: each keeps a connection at work.
+pub const COPIES_PART: usize = 4;
+/// After how many seconds whoever has found no place may try again. Places become free with each batch; while witnesses
+/// are away, when those who have them have waited their [`super::changes::RECEIPT_S_MAX`] seconds.
+const PLACE_RETRY_S: u64 = 5;
 
 /// Counts look-ups by address.
 pub struct LookupLimit(AddressBudget);
@@ -113,17 +121,26 @@ impl RelayLimit {
     }
 }
 
-/// Places for requests that wait, shared out among the networks that are there: one has at most as many as are still
-/// free, so that any number of them leaves room for one more.
+/// Places for requests that wait, shared out among the networks that are there. The first place of each network and all
+/// its further ones are counted apart: further ones take up at most half of all places, and a network has at most as many
+/// of them as are then still free. So a newcomer finds a place, unless as many networks as half of the places have theirs.
+///
+/// Copies of one request from one network share a place: they wait for the same thing.
 pub struct Places {
     max: usize,
-    taken: Mutex<HashMap<Prefix, usize>>,
+    taken: Mutex<Taken>,
 }
+
+/// Of a request's bytes.
+type Digest = [u8; 32];
+/// The requests of each network that wait, and how many copies of each.
+type Taken = HashMap<Prefix, HashMap<Digest, usize>>;
 
 /// A place that is taken. Dropping it gives it back.
 pub struct Place<'a> {
     places: &'a Places,
     network: Prefix,
+    digest: Digest,
 }
 
 impl Places {
@@ -132,30 +149,51 @@ impl Places {
         Self { max, taken: Mutex::default() }
     }
 
-    /// Takes a place, if there is one for this address.
+    /// Takes a place for a request, if there is one for this address.
     ///
     /// # Errors
-    /// A problem: all are taken, or its network has as many as are left.
-    pub fn take(&self, address: IpAddr) -> Result<Place<'_>, Problem> {
-        let network = Prefix::network(address);
+    /// A problem: all are taken, or its network has as many as it may, or so many copies wait already.
+    pub fn take(&self, address: IpAddr, body: &[u8]) -> Result<Place<'_>, Problem> {
+        let (network, digest) = (Prefix::network(address), *blake3::hash(body).as_bytes());
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = self.max.saturating_sub(taken.values().sum());
-        if taken.get(&network).copied().unwrap_or(0) >= free {
-            return Err(Problem::new(problem::BUSY, "Try again in a moment.").retry_after(1));
+        let held = taken.get(&network);
+        let is_free = match held.and_then(|requests| requests.get(&digest)) {
+            Some(copies) => *copies < COPIES_MAX && further_copies(&taken) < self.max / COPIES_PART,
+            None => self.has_room(&taken, held.map_or(0, HashMap::len)),
+        };
+        if !is_free {
+            let what = "As many changes wait as may at a time, from your network or from all. Send yours again later.";
+            return Err(Problem::new(problem::BUSY, what).retry_after(PLACE_RETRY_S));
         }
-        *taken.entry(network).or_default() += 1;
-        Ok(Place { places: self, network })
+        *taken.entry(network).or_default().entry(digest).or_default() += 1;
+        Ok(Place { places: self, network, digest })
     }
+
+    /// Whether there is one more for a network that has so many.
+    fn has_room(&self, taken: &Taken, own: usize) -> bool {
+        let all: usize = taken.values().map(HashMap::len).sum();
+        let further = all - taken.len();
+        all < self.max && (own == 0 || further + own <= self.max / 2)
+    }
+}
+
+/// Copies beyond the first of each request.
+fn further_copies(taken: &Taken) -> usize {
+    taken.values().flat_map(HashMap::values).map(|copies| copies - 1).sum()
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.network) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.network);
+        let Some(requests) = taken.get_mut(&self.network) else { return };
+        if let Some(copies) = requests.get_mut(&self.digest) {
+            *copies -= 1;
+            if *copies == 0 {
+                requests.remove(&self.digest);
             }
+        }
+        if requests.is_empty() {
+            taken.remove(&self.network);
         }
     }
 }
@@ -209,21 +247,38 @@ mod tests {
         assert_eq!(served(1000), 2);
     }
 
+    /// The network's places that it gets, each for a request of its own.
+    fn fill(places: &Places, network: u16) -> Vec<Place<'_>> {
+        let next = |i: u16| places.take(v6(network, i, 7), &i.to_be_bytes()).ok();
+        (0..u16::MAX).map_while(next).collect()
+    }
+
     #[test]
-    fn places_are_left_for_one_more_whoever_takes_them() {
+    fn places_are_left_for_one_more_though_a_thousand_networks_hold_all_they_get() {
         let places = Places::new(2048);
-        let fill = |network: u16| {
-            let mut taken: Vec<Place<'_>> = vec![];
-            while let Ok(place) = places.take(v6(network, taken.len() as u16, 7)) {
-                taken.push(place);
-            }
-            taken
-        };
-        let first = fill(0);
-        assert_eq!(first.len(), 1024);
-        let others: Vec<_> = (1..9).map(|network| (fill(network), places.take(v6(99, 1, 1)).is_ok())).collect();
-        assert!(others.iter().all(|(taken, stranger)| !taken.is_empty() && *stranger));
-        drop((first, others));
-        assert_eq!(fill(50).len(), 1024, "what is given back is free");
+        let first = fill(&places, 0);
+        assert_eq!(first.len(), 513);
+        let fill_and_come = |network| (fill(&places, network), places.take(v6(9999, 1, 1), b"").is_ok());
+        let others: Vec<_> = (1..1000).map(fill_and_come).collect();
+        assert!(others.iter().all(|(taken, newcomer)| !taken.is_empty() && *newcomer));
+        // What it takes to shut the door: half as many networks as there are places.
+        let more: Vec<_> = (1000..2000).map(|network| fill(&places, network)).collect();
+        assert_eq!(more.iter().filter(|taken| !taken.is_empty()).count(), 24);
+        drop((first, others, more));
+        assert_eq!(fill(&places, 50).len(), 513, "what is given back is free");
+    }
+
+    #[test]
+    fn copies_of_one_request_share_a_place() {
+        let places = Places::new(16);
+        let copies: Vec<_> = (0..COPIES_MAX).map(|i| places.take(v6(1, i as u16, 1), b"one").unwrap()).collect();
+        assert_eq!(places.take(v6(1, 1, 1), b"one").err().map(|p| p.kind()), Some(problem::BUSY), "a copy too many");
+        let others = fill(&places, 1);
+        assert_eq!(others.len(), 4, "beside the one of the copies");
+        // Somebody else's copy is a request of theirs: nobody can take its place in advance.
+        let theirs = [(); 2].map(|()| places.take(v6(2, 1, 1), b"one").unwrap());
+        assert!(places.take(v6(2, 1, 1), b"one").is_err(), "all further copies together");
+        drop((copies, others, theirs));
+        assert!(places.taken.lock().unwrap().is_empty());
     }
 }

@@ -54,6 +54,7 @@ use waymark_log::checkpoint::Origin;
 use waymark_mapping::names::Domain;
 use waymark_runtime::{
     clock::Clock,
+    listen::CONNECTIONS_MAX,
     problem::{self, Problem},
 };
 
@@ -61,7 +62,7 @@ pub use self::{about::well_known, imports::IMPORTS_MAX};
 use self::{
     idempotency::Replays,
     imports::ImportPlaces,
-    limit::{LookupLimit, Places, RelayLimit, RequestLimit},
+    limit::{COPIES_PART, LookupLimit, Places, RelayLimit, RequestLimit},
     recipient::Nonces,
 };
 use crate::{
@@ -76,6 +77,10 @@ use crate::{
 
 /// Most changes that are in work or wait for their receipt at a time.
 pub const CHANGES_MAX: usize = 2048;
+/// Most revocations that are in work or wait to be published at a time: no change takes their places.
+pub const REVOCATIONS_MAX: usize = 1024;
+// They never take all connections: one that waits for a receipt is at work, and gives way to nobody.
+const _: () = assert!((CHANGES_MAX + REVOCATIONS_MAX) / COPIES_PART * (COPIES_PART + 1) < CONNECTIONS_MAX);
 /// Most look-ups that are in work at a time: each takes some 0.1 ms of one core.
 pub const LOOKUPS_MAX: usize = 256;
 
@@ -112,6 +117,7 @@ pub struct App {
     requests: RequestLimit,
     lookup_slots: Semaphore,
     change_places: Places,
+    revocation_places: Places,
     import_places: ImportPlaces,
 }
 
@@ -153,6 +159,7 @@ impl App {
             requests: RequestLimit::new(requests_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_places: Places::new(CHANGES_MAX),
+            revocation_places: Places::new(REVOCATIONS_MAX),
             import_places: ImportPlaces::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! What a DP answers when something around it is broken: no witness, no disk, no room.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::FileExt, time::Duration};
+use std::{fs, os::unix::fs::FileExt, time::Duration};
 
 use tokio::task::JoinSet;
 use waymark::{
@@ -9,7 +9,6 @@ use waymark::{
     client::recipient::Added,
     config::{Settings, names},
     dp,
-    http::CHANGES_MAX,
     init::provider_entry,
     onboarding,
     sequencer::pool::PROVIDERS_MAX,
@@ -23,7 +22,7 @@ use waymark_mapping::{
     signed::SignedStruct,
     wire::encode,
 };
-use waymark_runtime::{clock::Clock, process};
+use waymark_runtime::clock::Clock;
 
 use super::{
     book::{self, Book, Call},
@@ -75,7 +74,6 @@ async fn in_flight(scene: &Scene<'_>, who: &Csi, both: [ChangeRequest; 2]) -> Ch
 
 /// Witnesses that went away: changes wait, and there is room for so many.
 pub async fn no_witness(book: &Book) {
-    process::raise_descriptors();
     let mut scene = Scene::new(book, |_| {}).await;
     let (bob, who, other) = (key("bob"), csi("tel:+4915112345647"), csi("tel:+4915112345648"));
     scene.list(&bob, &who).await;
@@ -84,18 +82,14 @@ pub async fn no_witness(book: &Book) {
         witness.stop().await;
     }
     let waits = in_flight(&scene, &other, [one, two]).await;
-    let (token, to) = (Call::new("revoke", encode(&scene.token(&bob, &who))), scene.to());
-    let pending_token = tokio::spawn(async move { book::send(to, &token).await });
+    let token = Call::new("revoke", encode(&scene.token(&bob, &who)));
+    let pending_token = one_copy_too_many(&scene, token).await;
     providers_until_busy(&scene).await;
-    let pending = fill(&scene, &waits).await;
-    // There is no place left.
-    let ann = key("ann");
-    let signer = if waits.event.authorities[0].key == ann.public() { ann } else { key("eve") };
-    scene.change(&signer, &waits).await.is(503, "busy");
-    scene.revoke(&scene.token(&key("nobody"), &other)).await.is(503, "busy");
-    let answer = pending_token.await.unwrap();
-    book.judge(book::operation("revoke"), answer).is(504, "still-pending");
-    book.judge(book::operation("change"), pending.await.unwrap()).is(504, "still-pending");
+    let signer = [key("ann"), key("eve")].into_iter().find(|k| waits.event.authorities[0].key == k.public()).unwrap();
+    let pending = one_copy_too_many(&scene, Call::new("change", encode(&waits)).by(scene.origin(), &signer)).await;
+    for (operation, pending) in [("revoke", pending_token), ("change", pending)] {
+        book.judge(book::operation(operation), pending.await.unwrap()).is(504, "still-pending");
+    }
     scene.stage.dp.stop().await.unwrap();
 }
 
@@ -116,31 +110,26 @@ async fn providers_until_busy(scene: &Scene<'_>) {
     submit("another").await.is(503, "busy");
 }
 
-/// The same change, sent more often than there are places for a network: all wait for one ticket. One of them is
-/// returned, to see how it ends.
-async fn fill(scene: &Scene<'_>, change: &ChangeRequest) -> tokio::task::JoinHandle<book::Answer> {
-    let ann = key("ann");
-    let signer = if change.event.authorities[0].key == ann.public() { ann } else { key("eve") };
-    let (origin, to, body) = (scene.origin().clone(), scene.to(), encode(change));
-    let call = |i: usize| {
-        // Of the network that the others here come from: another one would still find a place.
-        let from = Ipv4Addr::new(127, 0, 0, 1 + (i / 400) as u8);
-        Call { from, ..Call::new("change", body.clone()).by(&origin, &signer) }
-    };
-    let first = call(0);
-    let waits = tokio::spawn(async move { book::send(to, &first).await });
+/// More copies of a request at once than may wait: one is refused. One of the others is returned, to see how it ends.
+async fn one_copy_too_many(scene: &Scene<'_>, call: Call) -> tokio::task::JoinHandle<book::Answer> {
     let mut sending = JoinSet::new();
-    // The first of both changes may hold a place still, and the revocation does.
-    for i in 1..=CHANGES_MAX {
-        let call = call(i);
+    for _ in 0..5 {
+        let (to, call) = (scene.to(), call.clone());
         sending.spawn(async move { book::send(to, &call).await });
     }
     let answer = tokio::time::timeout(Duration::from_secs(25), sending.join_next()).await;
-    let answer = answer.expect("a change for which there is no place").unwrap().unwrap();
-    scene.book.judge(book::operation("change"), answer).is(503, "busy");
-    // The others wait on while the test does.
-    sending.detach_all();
-    waits
+    let answer = answer.expect("a copy for which there is no place").unwrap().unwrap();
+    scene.book.judge(call.operation, answer).is(503, "busy");
+    // The one that was sent before these may have had a place still: then two of them are refused.
+    tokio::spawn(async move {
+        while let Some(answer) = sending.join_next().await {
+            let answer = answer.unwrap();
+            if answer.status != 503 {
+                return answer;
+            }
+        }
+        panic!("no copy has waited");
+    })
 }
 
 /// A disk that takes no tiles: the log takes no changes. And rows that cannot be read.
