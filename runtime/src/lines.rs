@@ -48,7 +48,8 @@ impl Lines {
 
     /// Whether the file would be over `bytes_max`, and not be opened again, with this line besides.
     pub const fn has_room_for(&self, line: &str, bytes_max: usize) -> bool {
-        self.length + line.len() as u64 + 1 <= bytes_max as u64
+        // The line end takes one more.
+        self.length + (line.len() as u64) < bytes_max as u64
     }
 
     /// Appends lines, which must not contain line ends, and returns when they are on the disk.
