@@ -66,7 +66,7 @@ const LIFETIME: Kind =
 const LOGGED: Kind = Kind::new(422, "watch-list-logged", "What the new watch-list watches for has happened already");
 const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed as it must be");
 const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
-const REPLAYED: Kind = Kind::new(401, "replayed", "The request is too old, or was seen before");
+const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
 const NO_LIST: Kind = Kind::new(404, "no-list", "This key has no such watch-list here");
 
 /// What strangers may do, by their addresses.
