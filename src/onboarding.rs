@@ -155,6 +155,8 @@ pub fn take_in(
         match entry {
             Err(why) => refuse(dir, &path, &why).map_err(io)?,
             Ok(entry) if pool.is_on_its_way(&entry.domain) => drop(entry),
+            // Before it is offered: one whose key was cancelled meanwhile would follow once more.
+            Ok(entry) if published.has_lately(&entry)? => move_to(dir, "accepted", &path).map_err(io)?,
             Ok(entry) => {
                 if let Err(why) = offer(pool, published, &is_current, &entry) {
                     left.push((path, entry, why));
@@ -167,7 +169,7 @@ pub fn take_in(
         if pool.is_on_its_way(&entry.domain) || !is_current() {
             continue;
         }
-        if published.has_lately(&entry)? || published.shows(&entry) {
+        if published.shows(&entry) {
             move_to(dir, "accepted", &path).map_err(io)?;
         } else {
             refuse(dir, &path, &why).map_err(io)?;
