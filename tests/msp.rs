@@ -73,6 +73,15 @@ async fn adapter(stage: &Stage, dir: &Path, adjust: impl FnOnce(&mut msp::Settin
     msp::start(settings, Clock::System).await.unwrap_or_else(|e| panic!("{}: {e}", stage.dp.url()))
 }
 
+/// An adapter that follows the log.
+async fn following(stage: &Stage, dir: &Path) -> msp::Running {
+    adapter(stage, dir, |settings| {
+        settings.log = Some((stage.dp.log_url(), stage.trust.clone()));
+        settings.poll_ms = 20;
+    })
+    .await
+}
+
 fn app_of(stage: &Stage, adapter: &msp::Running) -> MspClient {
     MspClient::new(stage.fetcher.clone(), &adapter.url(), stage.origin.clone(), Clock::System)
 }
@@ -527,13 +536,7 @@ async fn lists_and_notices_outlive_the_adapter() {
 async fn new_lists_come_from_users_and_each_may_have_so_many() {
     let stage = Stage::new().await;
     let chat = onboard(&stage).await;
-    let follow = async || {
-        adapter(&stage, &chat, |settings| {
-            settings.log = Some((stage.dp.log_url(), stage.trust.clone()));
-            settings.poll_ms = 20;
-        })
-        .await
-    };
+    let follow = || following(&stage, &chat);
     let running = follow().await;
     let (app, who, bob) = (app_of(&stage, &running), csi("tel:+4915112345642"), key("bob"));
     add(&stage, &who, &bob, QUIET, "default").await;
@@ -550,7 +553,7 @@ async fn new_lists_come_from_users_and_each_may_have_so_many() {
         app.watch(&bob, &new(id).await).await.unwrap();
     }
     assert_eq!(refusal(app.watch(&bob, &new(9).await).await), (403, "account-lists".to_owned()));
-    // Whoever is in renews, also without an account: the list's holder has signed it.
+    // Anybody who is in renews, also without an account: the list's holder has signed it.
     let renewal = new(1).await;
     waymark::client::msp::send_watch_list(&stage.fetcher, &running.url(), &renewal).await.unwrap();
     // One that is retired makes room, and after a start each still counts for its account.
@@ -591,13 +594,7 @@ async fn foreign_keys(stage: &Stage, adapter: &msp::Running) -> Vec<(String, Str
 async fn an_msp_is_told_of_every_key_in_its_name_that_is_not_its_own() {
     let stage = Stage::new().await;
     let chat = onboard(&stage).await;
-    let follow = async || {
-        adapter(&stage, &chat, |settings| {
-            settings.log = Some((stage.dp.log_url(), stage.trust.clone()));
-            settings.poll_ms = 20;
-        })
-        .await
-    };
+    let follow = || following(&stage, &chat);
     let running = follow().await;
     let dp = provider(&stage, &Clock::System, CHAT);
     // Its own doing is no news.

@@ -9,7 +9,7 @@
 //! A list's alerts are its holder's alone: two alerts of one list belong to one identifier, which the log hides. The signature
 //! under a request needs no table of nonces, since to read twice changes nothing.
 //!
-//! Whoever reaches the port may hand lists in, and lists are kept for half a year. So each address and its neighbours have a
+//! Anybody who reaches the port may hand lists in, and lists are kept for half a year. So each address and its neighbours have a
 //! share, of requests and of new lists ([`Doors`]); the share is counted before anything else is done.
 //!
 //! Errors are RFC 9457 problems. The one place where what went wrong becomes a status.
@@ -32,7 +32,7 @@ use waymark_mapping::{
 use waymark_runtime::{
     budget::{AddressBudget, Shares},
     listen::{self, Capped, Peer},
-    problem::{self, Kind, Problem},
+    problem::{self, Kind, Problem, REPLAYED, SIGNATURE_INVALID, SIGNATURE_MISSING},
 };
 
 use crate::{
@@ -44,7 +44,7 @@ use crate::{
 /// Requests a minute from one address and its neighbours, lists and questions for alerts together. An app asks now and then, and
 /// some hundred people may have one IPv4 address. A renewal costs a write to the disk, so a host has two of them a second.
 pub const REQUESTS_A_MINUTE: Shares = Shares { host: 120, site: 240, network: 960 };
-/// New lists a day from one address and its neighbours: whoever has one renews it under its name, for years.
+/// New lists a day from one address and its neighbours: anybody who has one renews it under its name, for years.
 pub const NEW_LISTS_A_DAY: Shares = Shares { host: 32, site: 32, network: 128 };
 // A list stands for half a year. In all that time one network fills no more than a quarter of the room.
 const _: () = assert!(NEW_LISTS_A_DAY.network as u64 * (WATCH_LIFETIME_MS_MAX / DAY_MS) < WATCH_LISTS_MAX as u64 / 4);
@@ -64,9 +64,6 @@ const SUPERSEDED: Kind = Kind::new(409, "watch-list-superseded", "Another or a l
 const LIFETIME: Kind =
     Kind::new(422, "watch-list-lifetime", "The watch-list has no labels, is over, or asks for too long");
 const LOGGED: Kind = Kind::new(422, "watch-list-logged", "What the new watch-list watches for has happened already");
-const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed as it must be");
-const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
-const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
 const NO_LIST: Kind = Kind::new(404, "no-list", "This key has no such watch-list here");
 
 /// What strangers may do, by their addresses.

@@ -70,6 +70,12 @@ pub const NOT_SUPPORTED: Kind = Kind::new(
     "not-supported",
     "The body uses a format version, an algorithm or a value that this server does not know",
 );
+/// Nobody has signed the request, or not in the role needed.
+pub const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed as it must be");
+/// A signature does not verify.
+pub const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
+/// The request was seen before, or its time is too far off.
+pub const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
 /// Too many requests.
 pub const TOO_MANY: Kind = Kind::new(429, "too-many-requests", "Too many requests");
 /// Too much work at once.

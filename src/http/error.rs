@@ -5,7 +5,7 @@
 //! each of them happen.
 
 use waymark_mapping::{provider::ProviderRefused, rules::Refused, wire::Undecoded};
-use waymark_runtime::problem::{self, Kind, Problem};
+use waymark_runtime::problem::{self, Kind, Problem, REPLAYED, SIGNATURE_INVALID, SIGNATURE_MISSING};
 
 use crate::{
     authorise::NotAuthorised,
@@ -21,15 +21,9 @@ pub const CSI_INVALID: Kind = Kind::new(422, "csi-invalid", "The identifier is n
 pub const OTHER_LOG: Kind = Kind::new(422, "other-log", "The question is for another log than the one here");
 /// The tag is not one.
 pub const TAG_INVALID: Kind = Kind::new(422, "tag-invalid", "The tag is not in canonical form");
-/// Nobody has signed the request, or not in the role needed.
-pub const SIGNATURE_MISSING: Kind = Kind::new(401, "signature-missing", "The request is not signed as it must be");
-/// A signature does not verify.
-pub const SIGNATURE_INVALID: Kind = Kind::new(401, "signature-invalid", "A signature does not verify");
 /// The key is no valid key of that provider.
 pub const PROVIDER_UNKNOWN: Kind =
     Kind::new(401, "provider-unknown", "The key is not valid for this provider in this role");
-/// The request was seen before, or its time is too far off.
-pub const REPLAYED: Kind = Kind::new(401, "replayed", "The request was seen before, or its time is off");
 /// The entry was made for another state of the provider's keys.
 pub const PROVIDER_STALE: Kind =
     Kind::new(409, "provider-stale", "The entry does not follow from the keys as they are");

@@ -2,11 +2,11 @@
 
 use axum::http::{HeaderMap, Uri};
 use waymark_mapping::{entry::ProviderRole, rules::SKEW_MS};
-use waymark_runtime::problem::Problem;
+use waymark_runtime::problem::{Problem, REPLAYED, SIGNATURE_MISSING};
 
 use super::{
     App,
-    error::{self, PROVIDER_UNKNOWN, REPLAYED, SIGNATURE_MISSING},
+    error::{self, PROVIDER_UNKNOWN},
 };
 use crate::{
     httpsig::{self, Opened},
@@ -15,7 +15,7 @@ use crate::{
 
 impl App {
     /// Checks the head of a POST that a provider has signed. Its body is checked against what this returns. It leaves
-    /// nothing behind: whoever relies on it counts it, and then takes its nonce with [`App::take_nonce`].
+    /// nothing behind: a caller that relies on it counts it, and then takes its nonce with [`App::take_nonce`].
     ///
     /// # Errors
     /// A problem: missing, invalid, over, or by a key that does not count in this role now.

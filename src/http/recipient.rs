@@ -1,7 +1,7 @@
 //! Who asks: the recipient's signature under a request, its time and its nonce.
 //!
 //! A nonce is remembered only where a request that is played again would do more than the first did: it sends a
-//! message, uses up a try, or shows what is hidden. A change makes its version once, and whoever only asks how a
+//! message, uses up a try, or shows what is hidden. A change makes its version once, and anybody who only asks how a
 //! challenge stands learns nothing twice.
 
 use std::{
@@ -12,9 +12,11 @@ use std::{
 use axum::http::HeaderMap;
 use waymark_log::{checkpoint::Origin, key::Key, time::UnixMillis};
 use waymark_mapping::rules::SKEW_MS;
-use waymark_runtime::{problem::Problem, random};
+use waymark_runtime::{
+    problem::{Problem, REPLAYED, SIGNATURE_INVALID, SIGNATURE_MISSING},
+    random,
+};
 
-use super::error::{REPLAYED, SIGNATURE_INVALID, SIGNATURE_MISSING};
 use crate::{
     api::{RECIPIENT_HEADER, REQUEST_WINDOW_MS, RequestSignature},
     httpsig,

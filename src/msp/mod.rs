@@ -463,7 +463,7 @@ impl App {
         let (mapping, now) = (&request.mapping, self.clock.now());
         let signer = self.nonces.authenticate(&self.origin, headers, "/v1/consents", body, now)?;
         if signer != mapping.recipient {
-            return Err(Problem::new(error::SIGNATURE_INVALID, "Sign the request with the mapping's recipient key."));
+            return Err(Problem::new(problem::SIGNATURE_INVALID, "Sign the request with the mapping's recipient key."));
         }
         if mapping.msp.get().as_ref() != Some(&self.domain) {
             return Err(Problem::new(error::OTHER_MSP, format!("This is {}.", self.domain)));

@@ -174,7 +174,7 @@ impl Pool {
     /// Queues a provider entry, if it still follows from what is published. The same entry takes no second place, neither here nor in the
     /// batch in hand.
     ///
-    /// An entry leaves the batch in hand only after it was published. So whoever is not found here sees, in `is_next`, all that was
+    /// An entry leaves the batch in hand only after it was published. So a caller whose entry is not found here sees, in `is_next`, all that was
     /// logged before.
     ///
     /// # Errors
@@ -199,6 +199,11 @@ impl Pool {
         }
         inner.providers.push(provider);
         Ok(())
+    }
+
+    /// Whether it takes nothing now: the disk is full, or the sequencer has stopped.
+    pub fn is_closed(&self) -> bool {
+        self.inner().closed
     }
 
     /// Whether a provider entry of this domain is on its way.
@@ -258,7 +263,7 @@ impl Pool {
         inner.waiting.is_empty() && inner.providers.is_empty() && !matches!(inner.config, ConfigOnItsWay::Waiting(_))
     }
 
-    /// Has what was taken published by this, in one moment for whoever offers a provider entry: whoever has seen the batch published may
+    /// Has what was taken published by this, in one moment for those who offer provider entries: a caller that has seen the batch published may
     /// offer the next entry.
     pub fn show(&self, replace: impl FnOnce()) {
         let mut inner = self.inner();
@@ -310,7 +315,7 @@ impl Pool {
         self.inner().tickets.retain(|_, ticket| *ticket.borrow() == Outcome::Pending);
     }
 
-    /// The disk is full: until [`Pool::reopen`] nothing is taken, and whoever waits is told that the outcome is not known.
+    /// The disk is full: until [`Pool::reopen`] nothing is taken, and those who wait are told that the outcome is not known.
     pub fn pause(&self, why: String) {
         self.close(Done::default());
         self.inner().full = Some(why);
