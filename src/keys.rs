@@ -116,7 +116,7 @@ pub fn check(
     if wrong.is_empty() { Ok(()) } else { Err(KeysError::Wrong(wrong)) }
 }
 
-/// Whether the DP's prover key is in the log, current or retired; or there is none of the DP; or an entry waits that brings it in.
+/// Whether the DP's prover key is in the log, current or retired; or the log has no key of the DP; or an entry waits that brings it in.
 fn is_own_prover(settings: &Settings, providers: &ProviderDirectory) -> Result<bool, KeysError> {
     let Some(leaf) = providers.get(&settings.domain, ProviderRole::PROVER) else { return Ok(true) };
     if leaf.find(&settings.prover.public()).is_some() {

@@ -20,7 +20,7 @@
 //! | [`export`] | everything kept about a CSI, for its recipient |
 //! | [`operations`] | readiness and metrics |
 //! | [`instance`] | whether a data folder is the one that was run last, or a copy |
-//! | [`onboarding`], [`init`], [`config`], [`keys`], [`fsck`] | for whoever runs it |
+//! | [`onboarding`], [`init`], [`config`], [`keys`], [`fsck`] | for operators |
 //! | [`api`], [`httpsig`] | what travels between apps, MSPs and the DP; signatures under providers' requests |
 
 /// Nothing is printed but by [`waymark_runtime::screen`]: in this crate the standard macros are these.

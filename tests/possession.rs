@@ -555,7 +555,7 @@ async fn where_no_more_codes_are_sent_its_holder_enters_by_a_message_that_comes_
     let subject = format!("Subject: {}", asked.text);
     assert_eq!(receive("eve@post.example", &subject), "taken\n");
     assert_eq!(dp.poll_challenge(&ann, &challenge.id).await.unwrap(), None);
-    // What her mailbox answers to whoever mails her the text.
+    // What her mailbox answers to anybody who mails her the text.
     for (header, why) in [
         (format!("Subject: Re: {}", asked.text), "as its subject"),
         (format!("{subject}\r\nAuto-Submitted: auto-replied"), "Auto-Submitted"),

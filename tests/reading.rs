@@ -128,7 +128,7 @@ fn peak_bytes() -> usize {
     line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() << 10
 }
 
-/// Attack B16: whoever served a large log ended the adapter at each of its starts.
+/// Attack B16: anybody who served a large log ended the adapter at each of its starts.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adapter_reads_a_huge_log_in_steps_keeps_them_and_stops_at_its_budget() {
     const { assert!(PEAK_BYTES_MAX * 3 / 2 < LOG_BYTES) };

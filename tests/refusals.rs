@@ -272,7 +272,7 @@ async fn changes(stage: &Stage) {
     stage.change(&bob, &request_good).await.is(409, "version-stale");
 }
 
-/// What shows something hidden is shown once for each request: whoever has seen the request does not see later what is
+/// What shows something hidden is shown once for each request: a stranger who has seen the request does not see later what is
 /// hidden by then.
 async fn shown_once(stage: &Stage) {
     let bob = key("bob");

@@ -1,5 +1,5 @@
 //! What others say does nothing to a terminal: every command that speaks to a server speaks to one that answers with
-//! characters that move the cursor, set the window's title, feign another line, or turn round what stands there; so do
+//! characters that move the cursor, set the window's title, feign another line, or turn text round; so do
 //! the files of others.
 
 mod common;
@@ -77,7 +77,7 @@ impl Hostile {
                     return;
                 }
                 let (status, media_type, body) = &answers[which.load(Ordering::SeqCst)];
-                // Whoever has heard enough may be gone.
+                // The client may be gone when it has heard enough.
                 let _ = stream.and_then(|stream| answer(stream, *status, media_type, body));
             }
         });

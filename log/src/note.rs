@@ -595,7 +595,7 @@ mod tests {
         }
         let many = format!("\u{2014} {long} AAAAAAA=\n").repeat(SIGNATURES_MAX + 1);
         assert_eq!(read(&many), Err(NoteError::TooLarge));
-        // Another spelling of a good signature is none.
+        // Another spelling of a good signature is not valid.
         let signer = NoteSigner::new(KeyName::new("a.example").unwrap(), SecretKey::from_seed(&[1; 32]));
         let line = signer.sign("x\n").to_string();
         assert_eq!(read(&line).unwrap().check_each(signer.vkey()).map(|line| line.is_some()), Ok(true));

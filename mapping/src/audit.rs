@@ -340,7 +340,7 @@ impl Replay {
         self.audited.map()
     }
 
-    /// Bytes of memory that what was replayed takes, about: whoever follows several logs can tell which of them is too
+    /// Bytes of memory that what was replayed takes, about: a monitor that follows several logs can tell which of them is too
     /// much.
     pub fn bytes(&self) -> u64 {
         self.map().bytes() + self.places.len() as u64 * PLACE_BYTES + self.provider_bytes

@@ -17,7 +17,7 @@
 //! | split-view | the log has signed two roots for one size | anybody |
 //! | fork | the log has signed a tree and another past of it | anybody; without a proof, whoever holds the entries |
 //! | rollback | a witness has cosigned a smaller tree certainly later than a larger one | anybody |
-//! | entries | the log has signed a tree whose entries break a rule | whoever replays the entries |
+//! | entries | the log has signed a tree whose entries break a rule | anybody who replays the entries |
 //!
 //! A consistency proof that fails shows nothing, since anybody can make one. A fork is shown by one that **holds**: the
 //! larger tree had another root at the smaller size than the one that was signed.

@@ -254,7 +254,7 @@ fn open_previous(
 }
 
 /// Whether the record that a version is said to follow is the one in the log, as far as that is known here: the map proves some versions on
-/// the way to the latest, and the reader may remember one. What signed over another record was never the latest, or is none of this log.
+/// the way to the latest, and the reader may remember one. What signed over another record was never the latest, or is not of this log.
 fn follows(version: u32, cause: &Cause, logged: &Logged) -> Result<(), ReceiptRefused> {
     let before = version.checked_sub(1).and_then(|before| logged.get(&before));
     if before.is_none_or(|commitment| *commitment == cause.previous) {

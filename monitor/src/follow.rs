@@ -129,7 +129,7 @@ pub(crate) async fn follow_log(hub: Arc<Hub>, log: usize, mut stop: watch::Recei
             Ok(()) | Err(PassError::Unmet) => 0,
             Err(PassError::Read(e)) => {
                 wait = e.wait();
-                // Whoever is given something each time is slow, and not away.
+                // A log that gives something each time is slow, and not away.
                 let before = std::mem::replace(&mut had, reading.reached(hub.verified_size(log)));
                 if had > before { 1 } else { failures + 1 }
             }

@@ -189,7 +189,7 @@ impl Running {
         self.hub.status()
     }
 
-    /// Every alert that is kept, oldest first, of all lists: for whoever runs the monitor inside a program. Over HTTP each
+    /// Every alert that is kept, oldest first, of all lists: for a program that runs the monitor inside. Over HTTP each
     /// holder gets those of his own list.
     ///
     /// # Errors
@@ -204,7 +204,7 @@ impl Running {
     }
 
     /// Some of what was not told yet, in the order of the numbers: notices once, alerts and findings until
-    /// [`Running::set_told`]. Whoever tells them may do so twice if he stops in between; the number of each stays the same.
+    /// [`Running::set_told`]. A program that tells them may do so twice if it stops in between; the number of each stays the same.
     ///
     /// # Errors
     /// [`StoreError`].

@@ -608,7 +608,7 @@ mod tests {
         for _ in 0..2 {
             let store = Store::open(&path).unwrap();
             assert_eq!(store.findings().unwrap(), std::slice::from_ref(&finding));
-            // The list of the alert is gone, and with it whoever could ask for it; that it was, is counted.
+            // The list of the alert is gone, and with it its holder, who could ask for it; it is still counted.
             assert_eq!(kept(&store, WatchId([9; 16]), 1), None);
             assert_eq!((store.alerts(0, 9).unwrap(), store.alert_counts().unwrap().unexpected), (vec![], 1));
         }

@@ -2,7 +2,7 @@
 //!
 //! A checkpoint at a size that was replayed must have the root that the replay had there. One beyond the replay must have
 //! the root that anybody else was shown for that size, and is compared with the replay once it gets there. A copy is
-//! compared whenever the log has signed it: a contradiction is the log's, whoever hands it over.
+//! compared whenever the log has signed it: a contradiction is the log's, from wherever it comes.
 //!
 //! What a witness has seen must be reached by the log's own **checkpoint** within a bounded number of looks at it; else
 //! the log withholds from us what it has shown to others. So it does if it shows us less than it did before. A log

@@ -123,7 +123,7 @@ impl Watches {
     }
 
     /// Takes a new list or a renewal. `place` says where in the log of `replayed` entries a label is already; `admit` whether
-    /// whoever sends a new list may do so, or after how many seconds: it is asked last, and not for a renewal.
+    /// anybody who sends a new list may do so, or after how many seconds: it is asked last, and not for a renewal.
     pub(crate) fn import(
         &self,
         list: WatchList,
@@ -153,7 +153,7 @@ impl Watches {
             in_time?;
             admit().map_err(ImportRefused::TooMany)?;
         } else {
-            // Only what is taken counts: whoever repeats a list that he has seen uses up nothing of its holder's.
+            // Only what is taken counts: anybody who repeats a list that he has seen uses up nothing of its holder's.
             self.renewals.count(id, now).map_err(ImportRefused::TooOften)?;
         }
         Ok(Plan { next: BTreeMap::from([(id, Some(watched))]), ..Plan::default() })

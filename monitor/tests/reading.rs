@@ -199,7 +199,7 @@ async fn a_tile_that_drips_stops_nothing_else_and_a_single_look_ends_in_time() {
     let late = "slow.example/log: the log cannot be read: it was not read to its end within 2 s";
     assert!(status.notices.iter().any(|n| n.contains(late)), "{:?}", status.notices);
     assert_eq!((status.verdict(), status.findings.len()), (Verdict::CouldNot, 0));
-    // A hash tile that drips does not stop the log whose it is from being followed either.
+    // A hash tile that drips does not stop its log from being followed either.
     let monitor = start(settings, world.clock.clone()).await.unwrap();
     let begun = Instant::now();
     world.grow(16, &[]);

@@ -303,7 +303,7 @@ async fn a_new_list_whose_label_is_logged_is_refused_and_one_that_was_overtaken_
     // The label was logged after the tree that the list names: that is what its holder wants to be told.
     take(&monitor, &before.list(1, world.time(), &[label("free"), label("used")], None)).await;
     assert_eq!(monitor.status().open_hits, 1);
-    // Whoever is in may renew with whatever he likes: a renewal that is refused would end in an alert.
+    // Anybody who is in may renew with whatever he likes: a renewal that is refused would end in an alert.
     take(&monitor, &world.log.list(1, world.time() + 1, &[label("used")], None)).await;
     // More than an hour later it is old, and the app looks again.
     world.let_pass(61 * MINUTE);

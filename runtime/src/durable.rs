@@ -94,7 +94,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all().map_err(not_durable)
 }
 
-/// Whether an error says that there was no room, before anything was promised: whoever frees some may try again. A disk that could not
+/// Whether an error says that there was no room, before anything was promised: once there is some, it may be tried again. A disk that could not
 /// make durable what it had taken is not among them, nor is one that cannot be read or written.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

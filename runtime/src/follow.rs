@@ -4,7 +4,7 @@
 //! that is built from them. A partial tile that is gone is asked for as a full one (C2SP tlog-tiles).
 //!
 //! A log is read in steps of bounded size ([`LogReader::step`]). A step that fails keeps what it has ([`Ahead`]), and
-//! the next try ends where that ends: whoever is given twenty answers a minute goes on by twenty bundles a minute.
+//! the next try ends where that ends: a reader that is given twenty answers a minute goes on by twenty bundles a minute.
 
 use std::time::{Duration, Instant};
 

@@ -60,7 +60,7 @@ fn look_into(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Resul
     Ok(())
 }
 
-/// Whether nobody writes the file any more. Whoever asks has not begun to write: its own number is that of an earlier process.
+/// Whether nobody writes the file any more. The process that asks has not begun to write: its own number is that of an earlier process.
 fn is_over(path: &Path, process: u32) -> bool {
     let Ok(metadata) = fs::symlink_metadata(path) else { return false };
     // What this process made is its user's.

@@ -40,7 +40,7 @@ pub struct Proxies {
     warned: Arc<AtomicBool>,
 }
 
-/// Where a trusted proxy is to name an address, there is none.
+/// A trusted proxy was to name an address and did not.
 #[derive(Debug, PartialEq, Eq)]
 pub struct NoAddress;
 
@@ -124,7 +124,7 @@ impl Proxies {
         Some(client)
     }
 
-    /// Without an address, and once: whoever sends a million of them is not to fill a disk.
+    /// Without an address, and once: anybody who sends a million of them is not to fill a disk.
     fn warn_once(&self, what: &'static str) {
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(header = %self.header, "trusted_proxies: {what}");

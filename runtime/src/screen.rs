@@ -1,11 +1,11 @@
-//! What a terminal shows: text, and nothing that moves the cursor, colours, hides or turns round what stands there.
+//! What a terminal shows: text, and nothing that moves the cursor, colours, hides or turns text round.
 //!
 //! Servers, files and names of others end up on screens, and each may hold anything. So nothing is printed but through
 //! here: on stdout and stderr every such character appears as JSON would write it (`\u001b`), and what is visible stays
 //! as it is, in any script. JSON means the same then, so what programs read is not changed by it. Log lines are treated
 //! alike ([`crate::telemetry`]).
 //!
-//! A line end is good in a card and bad in a name. Whoever prints a text of somebody else that may have line ends
+//! A line end is good in a card and bad in a name. Code that prints a text of somebody else that may have line ends
 //! prints it as [`OneLine`].
 
 use std::{
@@ -105,7 +105,7 @@ pub fn err_over(text: fmt::Arguments<'_>) {
     let _ = write!(io::stderr().lock(), "\r{}", OneLine(text));
 }
 
-/// Prints a line to stdout. Whoever reads it may have gone, which is an error and no panic.
+/// Prints a line to stdout. Its reader may have gone, which is an error and no panic.
 ///
 /// # Errors
 /// What writing said.

@@ -92,7 +92,7 @@ pub fn pending() -> Object {
 
 /// How far a code has come.
 pub fn delivery() -> Object {
-    let what = "`sent`: handed over, or about to be. `waiting`: put off by whoever brings it, and tried again until the challenge is \
+    let what = "`sent`: handed over, or about to be. `waiting`: put off by the mail server or the gateway, and tried again until the challenge is \
                 over. Whether an address exists is not told.";
     one_of(&["sent", "waiting"], what)
 }

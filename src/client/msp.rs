@@ -91,7 +91,7 @@ impl MspClient {
     }
 }
 
-/// Hands a watch-list to the monitor at this URL. It is not told whose it is: the list is signed by a key of its own.
+/// Hands a watch-list to the monitor at this URL. The monitor does not learn to whom it belongs: the list is signed by a key of its own.
 ///
 /// # Errors
 /// [`ClientError`].

@@ -42,7 +42,7 @@ pub struct Told {
     pub first_verified_lookup_ms: u128,
     /// The entry that was staged to raise an alert.
     pub staged: Hash,
-    /// Bob's apps: whoever has their keys may read what the monitor says under their lists.
+    /// Bob's apps: anybody who has their keys may read what the monitor says under their lists.
     pub watchers: Vec<AppKeys>,
 }
 

@@ -188,7 +188,7 @@ async fn check(
     let (id, decoded) = parse_id(name)?;
     let path = format!("/v1/challenges/{id}/check");
     let signer = recipient::verify(&desk.origin, &headers, &path, &body, now)?;
-    // Whoever only asks how it stands uses up nothing, and asks again and again.
+    // Anybody who only asks how it stands uses up nothing, and asks again and again.
     if request.code.is_some() {
         desk.nonces.once(&signer, now)?;
     }

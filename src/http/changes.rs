@@ -61,7 +61,7 @@ pub async fn change(
     let _place = app.change_places.take(peer.ip(), &body)?;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::undecoded(&e))?;
     let now = app.clock.now();
-    // Its nonce is not kept: whoever plays it again is answered as the first one was.
+    // Its nonce is not kept: anybody who plays it again is answered as the first one was.
     let signer = recipient::verify(&app.origin, &headers, "/v1/changes", &body, now)?.key;
     // First, so that a retry tells a stranger nothing either.
     check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
@@ -220,7 +220,7 @@ pub async fn export_all(
     if !is_established && !latest.has_mapping_of(signer) && !shows_possession(&app, &latest, &signer, possession) {
         return Err(nothing());
     }
-    // Whoever has seen this request is not to see later what is hidden by then.
+    // Anybody who has seen this request is not to see later what is hidden by then.
     app.nonces.once(&caller, now)?;
     if is_established {
         let export = export::whole(&app.answering, &latest, signer).map_err(|e| error::answer(&e))?;
@@ -264,7 +264,7 @@ pub async fn history(
     // The same answer whether the CSI is unknown or the key has nothing there.
     let latest = app.answering.latest(&request.csi).map_err(|e| error::answer(&e))?;
     let latest: Latest = latest.filter(|l| l.has_mapping_of(signer)).ok_or_else(nothing)?;
-    // Whoever has seen this request is not to see later what is hidden by then.
+    // Anybody who has seen this request is not to see later what is hidden by then.
     app.nonces.once(&caller, now)?;
     if request.version == ANY_VERSION {
         let receipt = app.answering.receipt_for(&latest, &[signer]).map_err(|e| error::answer(&e))?;

@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(places.take(&msp(0)).await.err().unwrap().kind(), problem::BUSY, "its second");
         let second = places.take(&msp(1)).await.unwrap();
         assert_eq!(places.take(&msp(2)).await.err().unwrap().kind(), problem::BUSY, "none was free in time");
-        // Who waits comes before whoever asks again.
+        // Those who wait come before those who ask again.
         let (third, msp2) = (msp(2), &msp(2));
         let waits = async {
             let taken = places.take(msp2).await;

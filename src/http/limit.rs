@@ -1,4 +1,4 @@
-//! Plain limits: by address for whoever comes by itself, by domain for an MSP, which has shown who it is.
+//! Plain limits: by address for clients that come by themselves, by domain for an MSP, which has shown who it is.
 //!
 //! | | who | counted by |
 //! |---|---|---|
@@ -45,7 +45,7 @@ const OWN_PART: u32 = 16;
 const COPIES_MAX: usize = 4;
 /// All further copies together are at most this part of the places: each keeps a connection at work.
 pub const COPIES_PART: usize = 4;
-/// After how many seconds whoever has found no place may try again. Places become free with each batch; while witnesses
+/// After how many seconds a client that has found no place may try again. Places become free with each batch; while witnesses
 /// are away, when those who have them have waited their [`super::changes::RECEIPT_S_MAX`] seconds.
 const PLACE_RETRY_S: u64 = 5;
 

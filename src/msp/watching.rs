@@ -11,7 +11,7 @@
 //! <entries read> <time received, ms> <WatchList, base64> <key of the account, hex>\n     one line a list or renewal, appended
 //! ```
 //!
-//! The last word is there if it is known. A list that nobody holds yet comes from a user, and counts for his account; whoever is in
+//! The last word is there if it is known. A list that nobody holds yet comes from a user, and counts for his account; anybody who is in
 //! may renew, since a renewal that is refused would end in an alert.
 //!
 //! The log also says who has keys in the MSP's name. An entry about its domain with a key that is none of its own is an alert: somebody
@@ -290,7 +290,7 @@ impl Watching {
         let signed = if inner.follows { inner.cosigned } else { u64::MAX };
         inner.book.check(&list, now, signed)?;
         if inner.book.holds(&list.id) {
-            // Whoever is in may renew: a renewal that is refused would end in an alert. Only what is taken counts, so that whoever
+            // Anybody who is in may renew: a renewal that is refused would end in an alert. Only what is taken counts, so that anybody who
             // repeats a list that he has seen uses up nothing of its holder's.
             self.renewals.count(list.id, now).map_err(ImportRefused::TooOften)?;
         } else {

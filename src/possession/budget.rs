@@ -27,7 +27,7 @@
 //! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own, never
 //! to the CSI.
 //!
-//! **The breaker.** Whoever earns from SMS asks for codes that nobody will enter. So the challenges that new keys start
+//! **The breaker.** Anybody who earns from SMS asks for codes that nobody will enter. So the challenges that new keys start
 //! are counted by country and range, and so are those that end well. A challenge counts when its time is over: one that
 //! is younger is no failure. Once there are enough of them in this hour and the one before and too few ended well,
 //! nothing is left there: each network has its [`NARROW`] and no more. That ends by itself, when codes are entered or
@@ -64,7 +64,7 @@ pub const NARROW_NETWORKS_MAX: u32 = 100_000;
 pub const RESERVE_PERCENT_MAX: u8 = 90;
 /// What an unfinished code weighs; one that was entered weighs 1.
 const UNFINISHED: u64 = 10;
-/// Unfinished codes that a network may have where nothing is left: whoever mistypes a number can try once more.
+/// Unfinished codes that a network may have where nothing is left: anybody who mistypes a number can try once more.
 pub const NARROW: u32 = 2;
 /// An IPv6 /64 has this part of what a /48 has, or an IPv4 address, behind which there may be some hundred people.
 const HOST_PART: u32 = 10;
@@ -183,7 +183,7 @@ impl Limits {
         (kept, [limit[0] - kept[0], limit[1] - kept[1]])
     }
 
-    /// The accounts of whoever asks, of the CSI and of the bill.
+    /// The accounts of the client, of the CSI and of the bill.
     fn own(&self, ask: &Ask) -> Vec<Charge> {
         let charge = |account, limit, keep| Charge { account, limit, keep };
         let address = [self.address_hour, self.address_day];

@@ -1,6 +1,6 @@
 //! Proofs that send nothing: the person sends a message from the number or the mailbox to the prover's address.
 //!
-//! So whoever has had all codes of a CSI used up by strangers still gets in. A challenge of this kind has a text
+//! So a person who has had all codes of a CSI used up by strangers still gets in. A challenge of this kind has a text
 //! instead of a code. It approves the key that started it once a message with that text has come from the CSI itself.
 //!
 //! ```text
@@ -9,7 +9,7 @@
 //! app    ── POST /v1/challenges/{id}/check {} ──▶  approved
 //! ```
 //!
-//! **What it rests on.** What comes in is reported by whoever can write into the folder `incoming/` beside the prover's
+//! **What it rests on.** What comes in is reported by anybody who can write into the folder `incoming/` beside the prover's
 //! configuration: a file that is named after the text's 16 hex digits and holds the CSI that sent it. The prover
 //! believes that. So the operator's mail server must hand over only mail whose sender it has checked (DKIM or SPF,
 //! aligned with the domain of `From`: DMARC), and the gateway only messages whose origin the network vouches for.
@@ -18,7 +18,7 @@
 //! it by another one: attestations say how possession was shown
 //! ([`Method::INCOMING`](waymark_mapping::mapping::Method::INCOMING)).
 //!
-//! **A message is a proof only where its sender wrote the text** ([`NoProof`]). Programs answer mail: whoever mails the
+//! **A message is a proof only where its sender wrote the text** ([`NoProof`]). Programs answer mail: anybody who mails the
 //! text to somebody, and names the prover as the one to answer, may get `Re: waymark-proof 0123456789abcdef` sent from
 //! there, honestly signed. So a mail counts if its subject is the text and nothing else, or if it has no subject and its
 //! first line is; one that shows in its header that it is an answer, or that a program sent it, never does. A text
@@ -98,7 +98,7 @@ impl Incoming {
         Self { folder: dir.join(FOLDER), sms, email }
     }
 
-    /// For development: whoever may write into the folder is the phone.
+    /// For development: a program that writes into the folder takes the place of the phone.
     pub fn development(dir: &Path) -> Self {
         let to = Some(format!("the folder {FOLDER}"));
         Self { folder: dir.join(FOLDER), sms: to.clone(), email: to }

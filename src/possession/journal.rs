@@ -6,12 +6,12 @@
 //! ```
 //!
 //! No code and no link's secret is in it. What is sealed is sealed under a key that the prover's key makes, with table
-//! and row as associated data: whoever has the folder without that key learns how many challenges there were, and no
+//! and row as associated data: anybody who has the folder without that key learns how many challenges there were, and no
 //! more.
 //!
 //! **One commit for many.** A thread of its own writes what has come in meanwhile in one commit, which is on the disk
-//! when it returns; so a flood costs as many commits as one person. What the disk does not take is an error to whoever
-//! waits for it. The database is then opened anew for the next write, so that it goes on when there is room again.
+//! when it returns; so a flood costs as many commits as one person. What the disk does not take is an error to those who
+//! wait for it. The database is then opened anew for the next write, so that it goes on when there is room again.
 
 use std::{
     collections::BTreeMap,
@@ -72,7 +72,7 @@ pub struct Kept {
     pub checks_left: u8,
     /// Its link was opened.
     pub is_approved: bool,
-    /// Its latest code has been taken by whoever brings it.
+    /// Its latest code has been taken by the mail server or the gateway.
     pub is_delivered: bool,
     /// It sends nothing: a message is to come.
     pub is_incoming: bool,
@@ -121,7 +121,7 @@ impl Event {
 
 /// A change of an open challenge.
 pub enum Op {
-    /// It stands like this now.
+    /// How far it is now.
     Keep(ChallengeId, Box<Kept>),
     /// It is over.
     Drop(ChallengeId),
@@ -194,7 +194,7 @@ impl Journal {
         }
         let (answer, answered) = oneshot::channel();
         if let Some(wishes) = &self.wishes {
-            // A writer that is gone answers nobody, which is an error to whoever waits.
+            // A writer that is gone answers nobody, which is an error to those who wait.
             let _ = wishes.send(Wish { ops, event, answer });
         }
         Written(Some(answered))

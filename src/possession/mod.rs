@@ -24,7 +24,7 @@
 //! strangers.
 //!
 //! **A link approves a challenge for the key that started it**, which then collects the attestation by a check without
-//! a code. Whoever opens it may be another person than the one whose app asked. So mail and app show the same
+//! a code. Anybody who opens it may be another person than the one whose app asked. So mail and app show the same
 //! reference, and the attestation says that it was a link ([`Method::EMAIL_LINK`]).
 //!
 //! | module | what it does |
@@ -202,7 +202,7 @@ struct Challenge {
     checks_left: u8,
     /// Its link was opened.
     is_approved: bool,
-    /// Its latest code has been taken by whoever brings it.
+    /// Its latest code has been taken by the mail server or the gateway.
     is_delivered: bool,
     progress: Progress,
     /// It sends nothing: a message is to come.

@@ -39,7 +39,7 @@ const PAUSE_MS_MAX: u64 = 60_000;
 pub enum Progress {
     /// Handed over, or just about to be: there is no sign that it will not arrive.
     Sent,
-    /// Whoever brings it takes nothing now. It is tried again until the challenge is over.
+    /// The mail server or the gateway takes nothing now. It is tried again until the challenge is over.
     Waiting,
 }
 

@@ -259,7 +259,7 @@ async fn pumping_stops_and_who_was_here_before_still_gets_codes_also_after_a_res
         desk.possession.start(claim.clone(), None, from, ms(now)).await.map(drop)
     };
     let waits = |retry_after_s| Err(PossessionError::Spent(Spent { retry_after_s }));
-    // Whoever shares the attacker's network waits, until codes on their way are over, or for the next hour; Cara's other app is new, too.
+    // Anybody who shares the attacker's network waits, until codes on their way are over, or for the next hour; Cara's other app is new, too.
     let beside = IpAddr::from([198, 51, 0, 9]);
     assert_eq!(start(&desk, &newcomer, beside, 2).await, waits(60));
     assert_eq!(start(&desk, &claim("tel:+881600123456", 8), beside, 2).await, waits(60));

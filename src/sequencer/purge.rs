@@ -72,7 +72,7 @@ impl Purger {
         Ok(round)
     }
 
-    /// Says so once, and not whose it is.
+    /// Says so once, without its identifier.
     fn skip(&mut self, key: Option<([u8; 32], u32)>, why: &StoreError, round: &mut Round) {
         if self.skipped.insert(key) {
             tracing::error!(%why, "what is due to be deleted cannot be, since a record is damaged; it is tried again at the next start. Run fsck");

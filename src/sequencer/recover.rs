@@ -10,7 +10,7 @@
 //! | H | - | above H, or at H with another root | the head is older than what was published, a restore: refuse |
 //!
 //! **Only a start deletes anything, and never more than one batch.** At most one batch is staged and not signed, since each start drops it before
-//! another one is staged; and its tiles are written only after its head. Whoever just looks ([`read_back`]) leaves it where it is.
+//! another one is staged; and its tiles are written only after its head. A program that only looks ([`read_back`]) leaves it where it is.
 //!
 //! Then every entry is read, hashed, and judged by the code that monitors run. A log that would give a monitor a finding
 //! is not continued, unless the operator has accepted just that finding ([`super::accepted`]).

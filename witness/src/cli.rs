@@ -47,7 +47,7 @@ enum Command {
     /// Give a witness that has cosigned with a clock that was ahead a new key. Prints its verifier key
     ///
     /// Dates never go down, so without this its logs wait until the clock has come where it was. The trees that it has
-    /// cosigned stay. Whoever has its verifier key in a policy or a trust file must exchange it there: the old key is
+    /// cosigned stay. Anybody who has its verifier key in a policy or a trust file must exchange it there: the old key is
     /// not to be trusted any more. Stop the witness first.
     ResetClock(ResetArgs),
 }

@@ -197,7 +197,7 @@ async fn a_witness_that_dated_the_future_gets_a_new_key_and_keeps_every_tree() {
     let at = cosigned_at(&add_checkpoint(to, &log.body(7, 13)).await, &log.text(13), &reset.vkey);
     assert_eq!(at.get(), NOW_S);
     witness.stop().await;
-    // The old key is kept for whoever must show what it did, and nothing is left to reset.
+    // The old key is kept as proof of what it did, and nothing is left to reset.
     let id = retired.to_string().split('+').nth(1).unwrap().to_owned();
     assert!(keyfile::load(&dir.join(format!("{KEY_FILE}.retired-{id}"))).is_ok());
     assert!(matches!(reset_clock(&dir, clock.now(), true), Err(ResetError::NotAhead)));

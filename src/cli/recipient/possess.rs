@@ -130,7 +130,7 @@ async fn enter_code(
     }
 }
 
-/// Asks how it stands, and says so if the code is being held up.
+/// Asks how far it is, and says so if the code is being held up.
 async fn poll(prover: &DpClient, key: &SecretKey, id: &str) -> Result<Option<Attestation>, ClientError> {
     let (attestation, delivery) = prover.poll_delivery(key, id).await?;
     if delivery == Some(Progress::Waiting) {

@@ -103,7 +103,7 @@ pub type Delivery<'a> = Pin<Box<dyn Future<Output = Result<(), SenderError>> + S
 
 /// Delivers codes.
 pub trait Sender: Send + Sync {
-    /// Delivers a code to whoever holds the CSI: one try.
+    /// Delivers a code to the holder of the CSI: one try.
     fn deliver<'a>(&'a self, message: &'a Message) -> Delivery<'a>;
 
     /// How possession is shown by a code that comes this way.

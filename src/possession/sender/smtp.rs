@@ -141,7 +141,7 @@ impl Smtp {
 
     async fn hand_over(&self, m: &Message) -> Result<(), SenderError> {
         let failed = |what, is_final| SenderError { sender: "smtp", what, is_final };
-        let mail = self.compose(m).ok_or_else(|| failed("the address is none that mail can go to", true))?;
+        let mail = self.compose(m).ok_or_else(|| failed("mail cannot go to this address", true))?;
         let _connection = self.connections.acquire().await;
         if m.expiry <= self.clock.now() {
             return Err(failed("the relay was too slow for the code to work still", true));
