@@ -44,7 +44,7 @@ use waymark_mapping::{
     verify::{Outcome, Trail, verify},
     watch::WatchId,
 };
-use waymark_runtime::{clock::Clock, fetch::Fetched, keyfile, random};
+use waymark_runtime::{budget::Shares, clock::Clock, fetch::Fetched, keyfile, random};
 
 const CHAT: &str = "chat.example";
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -577,6 +577,46 @@ async fn new_lists_come_from_users_and_each_may_have_so_many() {
     let status = stage.fetcher.get(&format!("{}/status", running.url()), 65_536).await.unwrap();
     let status: serde_json::Value = serde_json::from_slice(&status.body).unwrap();
     assert_eq!((&status["watch_lists"], &status["unexpected"]), (&8.into(), &0.into()));
+    running.stop().await;
+    stage.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_has_a_share_of_new_accounts_a_day_and_of_requests_a_minute() {
+    let time = Time::start();
+    let stage = Stage::with(1, &time.clock, |_| {}).await;
+    let chat = onboard(&stage).await;
+    let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();
+    let shares = |n| Shares { host: n, site: n, network: n };
+    (settings.new_accounts_a_day, settings.requests_a_minute) = (shares(2), shares(10));
+    let running = msp::start(settings, time.clock.clone()).await.unwrap();
+    let app = MspClient::new(stage.fetcher.clone(), &running.url(), stage.origin.clone(), time.clock.clone());
+    let ask = async |name: &str| {
+        let (secret, who) = (key(name), csi(&format!("mailto:{name}@mail.example")));
+        let attestation = stage.attest(&secret, &who).await;
+        let mapping = mapping(&stage, &secret, &attestation, &format!("mimi://chat.example/u/{name}"));
+        app.consent(&secret, &mapping).await
+    };
+    let too_many = || (429, "too-many-requests".to_owned());
+    ask("one").await.unwrap();
+    ask("two").await.unwrap();
+    assert_eq!(refusal(ask("three").await), too_many());
+    // An app that has an account goes on.
+    ask("one").await.unwrap();
+    // The whole share of a minute, within a minute of its own: another kind of request counts as well.
+    time.clock.advance(60_000);
+    let empty = async || {
+        let url = format!("{}/v1/notices", running.url());
+        code(&stage.fetcher.post(&url, JSON_MEDIA_TYPE, &[], b"{}".to_vec(), 4096).await.unwrap())
+    };
+    let mut answers = Vec::new();
+    for _ in 0..22 {
+        answers.push(empty().await);
+    }
+    assert!(answers.contains(&(401, "signature-missing".to_owned())) && answers.contains(&too_many()), "{answers:?}");
+    // The next minute and the next day are others.
+    stage.pass(DAY_MS).await;
+    ask("three").await.unwrap();
     running.stop().await;
     stage.stop().await;
 }

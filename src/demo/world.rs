@@ -12,6 +12,7 @@ use waymark_log::{checkpoint::Origin, hash::Hash, note::KeyName};
 use waymark_mapping::{entry::Provider, names::Domain, trust::Trust};
 use waymark_monitor as monitor;
 use waymark_runtime::{
+    budget::Shares,
     clock::Clock,
     durable,
     fetch::{ExtraRoots, Fetcher},
@@ -371,6 +372,9 @@ async fn start_msps(
         let mut settings = msp::Settings::load(&msp_dir(dir, domain), loopback(), log)?;
         settings.renew_within_ms = RENEW_WITHIN_MS;
         settings.poll_ms = POLL_MS;
+        // All the apps of a demo have one address.
+        let everybody = Shares { host: u32::MAX, site: u32::MAX, network: u32::MAX };
+        (settings.requests_a_minute, settings.new_accounts_a_day) = (everybody, everybody);
         settings.dp = Some(dp.url());
         running.insert(domain.clone(), msp::start(settings, clock.clone()).await?);
     }

@@ -15,8 +15,25 @@ use waymark_log::key::Key;
 use waymark_mapping::{names::Account, watch::WatchId};
 use waymark_runtime::lines::Lines;
 
-/// Most bytes of accounts read at the start: a million accounts.
+/// Most bytes of accounts, read at the start: a million accounts. A new one beyond that is refused, and no start is.
 const ACCOUNTS_BYTES_MAX: usize = 130 << 20;
+
+/// Why an account is not given to a key.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimRefused {
+    /// It belongs to another key.
+    #[error("another app is registered for this account")]
+    Taken,
+    /// There is no room for another account.
+    #[error("no more accounts are held here")]
+    Full,
+    /// Too many new ones have come from there; again after so many seconds.
+    #[error("as many new accounts have come from this address or its neighbours as are taken in a day")]
+    TooMany(u64),
+    /// It could not be written down.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 /// Most watch-lists that one account may have handed in, retired ones aside: an app has one for each key that it registers with,
 /// and keeps its name.
@@ -62,6 +79,7 @@ struct Inner {
     /// The same keys, to be asked for by key.
     users: HashSet<Key>,
     lines: Lines,
+    bytes_max: usize,
 }
 
 /// Accounts and their keys.
@@ -84,7 +102,7 @@ impl Accounts {
             keys.insert(account.to_owned(), key);
         }
         let users = keys.values().copied().collect();
-        Ok(Self { inner: Mutex::new(Inner { keys, users, lines }) })
+        Ok(Self { inner: Mutex::new(Inner { keys, users, lines, bytes_max: ACCOUNTS_BYTES_MAX }) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -101,20 +119,31 @@ impl Accounts {
         self.inner().users.contains(key)
     }
 
-    /// Whether the account belongs to this key; it does if nobody asked for it before.
+    /// The account belongs to this key afterwards, if nobody asked for it before. `admit` says whether whoever asks may have a
+    /// new one, or after how many seconds: it is asked last.
     ///
     /// # Errors
-    /// If a new account cannot be written down.
-    pub fn claim(&self, account: &Account, key: &Key) -> io::Result<bool> {
+    /// [`ClaimRefused`].
+    pub fn claim(
+        &self,
+        account: &Account,
+        key: &Key,
+        admit: impl FnOnce() -> Result<(), u64>,
+    ) -> Result<(), ClaimRefused> {
         let name = blake3::hash(account.expose().as_bytes()).to_hex().to_string();
         let mut inner = self.inner();
         if let Some(owner) = inner.keys.get(&name) {
-            return Ok(owner == key);
+            return if owner == key { Ok(()) } else { Err(ClaimRefused::Taken) };
         }
-        inner.lines.append([format!("{name} {}", key.to_hex()).as_str()])?;
+        let line = format!("{name} {}", key.to_hex());
+        if !inner.lines.has_room_for(&line, inner.bytes_max) {
+            return Err(ClaimRefused::Full);
+        }
+        admit().map_err(ClaimRefused::TooMany)?;
+        inner.lines.append([line.as_str()])?;
         inner.keys.insert(name, *key);
         inner.users.insert(*key);
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -148,12 +177,33 @@ mod tests {
         let account = Account::parse("mimi://chat.example/u/ann").unwrap();
         let accounts = Accounts::open(&path).unwrap();
         assert!(!accounts.knows(&one));
-        assert!(accounts.claim(&account, &one).unwrap());
-        assert!(!accounts.claim(&account, &two).unwrap());
+        accounts.claim(&account, &one, || Ok(())).unwrap();
+        let taken = |accounts: &Accounts| matches!(accounts.claim(&account, &two, || Ok(())), Err(ClaimRefused::Taken));
+        assert!(taken(&accounts));
         let accounts = Accounts::open(&path).unwrap();
         assert_eq!(accounts.len(), 1);
         assert!(accounts.knows(&one) && !accounts.knows(&two));
-        assert!(accounts.claim(&account, &one).unwrap() && !accounts.claim(&account, &two).unwrap());
+        assert!(accounts.claim(&account, &one, || Err(1)).is_ok(), "no new one: nobody is asked");
+        assert!(taken(&accounts));
         assert!(!std::fs::read_to_string(&path).unwrap().contains("ann"));
+    }
+
+    #[test]
+    fn beyond_its_cap_a_new_account_is_refused_and_the_next_start_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accounts");
+        let key = SecretKey::from_seed(&[1; 32]).public();
+        let account = |i: u8| Account::parse(&format!("mimi://chat.example/u/{i}")).unwrap();
+        let accounts = Accounts::open(&path).unwrap();
+        accounts.claim(&account(0), &key, || Ok(())).unwrap();
+        // Room for one more line, and not for two.
+        let line = std::fs::read(&path).unwrap().len();
+        accounts.inner().bytes_max = 3 * line - 1;
+        assert!(matches!(accounts.claim(&account(1), &key, || Err(7)), Err(ClaimRefused::TooMany(7))));
+        accounts.claim(&account(1), &key, || Ok(())).unwrap();
+        assert!(matches!(accounts.claim(&account(2), &key, || Ok(())), Err(ClaimRefused::Full)));
+        assert_eq!(std::fs::read(&path).unwrap().len(), 2 * line);
+        accounts.claim(&account(0), &key, || Err(7)).unwrap();
+        assert_eq!(Accounts::open(&path).unwrap().len(), 2);
     }
 }

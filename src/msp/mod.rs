@@ -22,14 +22,14 @@ mod watching;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
@@ -53,19 +53,20 @@ use waymark_mapping::{
     wire::{Format, decode, encode},
 };
 use waymark_runtime::{
+    budget::{AddressBudget, Shares},
     clock::Clock,
     config::{self, ConfigError},
     durable,
     fetch::{ExtraRoots, Fetcher, REQUEST_S_MAX},
     keyfile, leftovers,
-    listen::{self, Capped, Server},
+    listen::{self, Capped, Peer, Server},
     problem::{self, Kind, Problem},
     proxies::Proxies,
     tls::TlsFiles,
 };
 
 use self::{
-    accounts::Accounts,
+    accounts::{Accounts, ClaimRefused},
     relay::Relay,
     watching::{ForeignKey, ImportRefused, Watching},
 };
@@ -87,6 +88,14 @@ const FOREIGN_KEY_WHAT_TO_DO: &str = "The log has an entry for your domain with 
 pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
 /// Most bytes in a request for consent: a mapping and a salt.
 const CONSENT_BYTES_MAX: usize = 8 << 10;
+
+/// Requests a minute from one address and its neighbours, unless said otherwise. Some hundred users may have one IPv4 address, and an
+/// app asks now and then.
+pub const REQUESTS_A_MINUTE: Shares = Shares { host: 240, site: 480, network: 1920 };
+/// New accounts a day from one address and its neighbours, unless said otherwise: one network does not fill the accounts in a year.
+pub const NEW_ACCOUNTS_A_DAY: Shares = Shares { host: 128, site: 128, network: 1024 };
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 86_400_000;
 
 /// When to try again with a list that the log has not reached yet: it is looked at more often.
 const AHEAD_RETRY_S: u64 = 10;
@@ -173,6 +182,10 @@ pub struct Settings {
     /// Labels of the log that are held at most; a log with more is not followed further. [`Settings::load`] says
     /// [`LABELS_MAX`].
     pub labels_max: usize,
+    /// Requests a minute from one address and its neighbours. [`Settings::load`] says [`REQUESTS_A_MINUTE`].
+    pub requests_a_minute: Shares,
+    /// New accounts a day from one address and its neighbours. [`Settings::load`] says [`NEW_ACCOUNTS_A_DAY`].
+    pub new_accounts_a_day: Shares,
 }
 
 /// Makes an MSP's key and the entry that its DP is to log. Refuses to overwrite.
@@ -238,6 +251,8 @@ impl Settings {
             renew_within_ms: RENEW_WITHIN_MS_DEFAULT,
             poll_ms: 1000,
             labels_max: LABELS_MAX,
+            requests_a_minute: REQUESTS_A_MINUTE,
+            new_accounts_a_day: NEW_ACCOUNTS_A_DAY,
         })
     }
 }
@@ -248,6 +263,8 @@ struct App {
     key: PathBuf,
     clock: Clock,
     nonces: Nonces,
+    requests: AddressBudget,
+    new_accounts: AddressBudget,
     accounts: Accounts,
     watching: Watching,
     relay: Option<Relay>,
@@ -288,6 +305,8 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
         key: settings.key,
         clock: clock.clone(),
         nonces: Nonces::default(),
+        requests: AddressBudget::new(MINUTE_MS, settings.requests_a_minute),
+        new_accounts: AddressBudget::new(DAY_MS, settings.new_accounts_a_day),
         relay,
     });
     let router = Router::new()
@@ -334,13 +353,15 @@ impl Running {
 
 async fn consent(
     State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Capped<CONSENT_BYTES_MAX>, Problem>,
 ) -> Result<Response<Body>, Problem> {
+    app.enter(peer.ip())?;
     problem::check_media_type(&headers, CONSENT_MEDIA_TYPE)?;
     let body = body?.0;
     let request: ConsentRequest = decode("request for consent", &body).map_err(|e| error::undecoded(&e))?;
-    let consent = app.judge(&headers, &body, &request)?;
+    let consent = app.judge(peer.ip(), &headers, &body, &request)?;
     let mut response = Response::new(Body::from(encode(&consent)));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONSENT_MEDIA_TYPE));
     Ok(response)
@@ -348,9 +369,11 @@ async fn consent(
 
 async fn watch_list(
     State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Capped<WATCH_LIST_BYTES_MAX>, Problem>,
 ) -> Result<StatusCode, Problem> {
+    app.enter(peer.ip())?;
     problem::check_media_type(&headers, WATCH_LIST_MEDIA_TYPE)?;
     let (body, now) = (body?.0, app.clock.now());
     let list = WatchList::decode(&body).map_err(|e| error::undecoded(&e))?;
@@ -381,9 +404,11 @@ async fn watch_list(
 
 async fn notices(
     State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Capped<JSON_BYTES_MAX>, Problem>,
 ) -> Result<Json<NoticesAnswer>, Problem> {
+    app.enter(peer.ip())?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let body = body?.0;
     let holder = app.nonces.authenticate(&app.origin, &headers, "/v1/notices", &body, app.clock.now())?;
@@ -407,9 +432,11 @@ async fn notices(
 
 async fn relay_look_up(
     State(app): State<Arc<App>>,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
     body: Result<Capped<JSON_BYTES_MAX>, Problem>,
 ) -> Result<Response<Body>, Problem> {
+    app.enter(peer.ip())?;
     let relay = app.relay.as_ref().ok_or_else(|| Problem::new(NO_RELAY, "Ask the directory itself."))?;
     problem::check_media_type(&headers, JSON_MEDIA_TYPE)?;
     let (body, now) = (body?.0, app.clock.now());
@@ -458,8 +485,21 @@ fn foreign_key(found: &ForeignKey) -> Value {
 }
 
 impl App {
+    /// Lets a request in, before anything is done for it.
+    fn enter(&self, address: IpAddr) -> Result<(), Problem> {
+        let too_many = "Too many requests have come from this address or its neighbours in this minute.";
+        let count = self.requests.count(address, self.clock.now());
+        count.map_err(|seconds| Problem::new(problem::TOO_MANY, too_many).retry_after(seconds))
+    }
+
     /// Consents to a mapping of one of this MSP's own users.
-    fn judge(&self, headers: &HeaderMap, body: &[u8], request: &ConsentRequest) -> Result<Consent, Problem> {
+    fn judge(
+        &self,
+        address: IpAddr,
+        headers: &HeaderMap,
+        body: &[u8],
+        request: &ConsentRequest,
+    ) -> Result<Consent, Problem> {
         let (mapping, now) = (&request.mapping, self.clock.now());
         let signer = self.nonces.authenticate(&self.origin, headers, "/v1/consents", body, now)?;
         if signer != mapping.recipient {
@@ -469,10 +509,17 @@ impl App {
             return Err(Problem::new(error::OTHER_MSP, format!("This is {}.", self.domain)));
         }
         mapping.verify(&self.origin).map_err(|e| Problem::new(error::MAPPING_INVALID, e.to_string()))?;
-        let ours = self.accounts.claim(&mapping.account, &mapping.recipient).map_err(|e| internal(&e))?;
-        if !ours {
-            return Err(Problem::new(ACCOUNT_TAKEN, "Another app is registered for this account."));
-        }
+        let admit = || self.new_accounts.count(address, now);
+        self.accounts.claim(&mapping.account, &mapping.recipient, admit).map_err(|e| match e {
+            ClaimRefused::Taken => Problem::new(ACCOUNT_TAKEN, "Another app is registered for this account."),
+            ClaimRefused::Full => Problem::new(problem::BUSY, "No more accounts are held here."),
+            ClaimRefused::TooMany(seconds) => Problem::new(
+                problem::TOO_MANY,
+                "Too many new accounts have come from this address or its neighbours today.",
+            )
+            .retry_after(seconds),
+            ClaimRefused::Io(e) => internal(&e),
+        })?;
         Ok(self.sign(&self.secret()?, mapping, &request.salt, now))
     }
 
