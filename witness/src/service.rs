@@ -1,7 +1,7 @@
 //! One request from body to verdict, without HTTP: list, quota, judgement, state and evidence put together.
 //!
-//! The order: parse; find the log; judge against what was cosigned last; charge the quota; advance, which judges again
-//! if another request came in between. So a refusal costs no write transaction, and without a checkpoint that the log has
+//! The order: parse; find the log; judge against what was cosigned last; look at the quota; advance, which judges again
+//! if another request came in between; count. So a refusal costs no write transaction, and without a checkpoint that the log has
 //! signed nobody can make the witness write anything; what may be written for refusals is capped ([`evidence`]).
 
 use std::{
@@ -21,7 +21,7 @@ use crate::{
     config::REFUSED_FOLDER,
     dating::ClockJumped,
     evidence::{self, Kept, Kind},
-    logs::{LogEntry, LogList},
+    logs::LogList,
     quota::{OverQuota, Quotas},
     state::{AdvanceError, Cosigned, State, StateError},
 };
@@ -104,18 +104,25 @@ impl Service {
             (Ok(_), None) => return Err(Refusal::UnknownLog.into()),
             (Err(refusal), _) => return Err(self.refuse(refusal, stored.as_ref(), asked)),
         };
-        // Before anything is counted: a day that has not come would use up the quota of all days until then.
+        // Before anything is counted: in a day that has not come, the quota of all days until then would be used up.
         let now = self.state.dating().now()?;
         if let Some(line) = cosigned_this_second(&step, stored.as_ref(), now) {
             return Ok(line);
         }
-        self.charge(log, now)?;
+        // A refresh is anybody's to ask for, so the log's quota is not for it. Another text at the same size is the log's.
+        let is_new = stored.is_none_or(|stored| stored.text() != step.checkpoint.checkpoint().format());
+        if is_new {
+            self.quotas.check(origin, log.per_day(), now)?;
+        }
         // Nothing else may have happened since, and then the judgement stands; else it is made again on what is stored.
         let again = |head| if head == step.from { Ok(step) } else { judge(head) };
         match self.state.advance(origin, again) {
             Ok(cosigned) => {
                 let head = cosigned.head();
                 tracing::debug!(%origin, size = head.size, root = %head.root, "cosigned");
+                if is_new && self.quotas.count(origin, now) == log.per_day() {
+                    tracing::warn!(%origin, per_day = log.per_day(), "today's quota is used up");
+                }
                 Ok(cosigned.line().clone())
             }
             Err(AdvanceError::Refused { refusal, stored }) => Err(self.refuse(refusal, stored.as_deref(), asked)),
@@ -127,12 +134,6 @@ impl Service {
             Err(AdvanceError::ClockJumped(jumped)) => Err(jumped.into()),
             Err(AdvanceError::State(error)) => Err(error.into()),
         }
-    }
-
-    fn charge(&self, log: &LogEntry, now: UnixMillis) -> Result<(), Denied> {
-        let charged = self.quotas.charge(&log.origin, log.per_day(), now);
-        charged.inspect_err(|_| tracing::warn!(origin = %log.origin, per_day = log.per_day(), "over quota"))?;
-        Ok(())
     }
 
     /// Notes a refusal, and keeps the request if it may be evidence.
@@ -238,7 +239,8 @@ impl Service {
 }
 
 /// The cosignature on the disk, if making another would make the same bytes: times count seconds, and Ed25519 has one
-/// signature for a message. Without this, a stranger could wear out disk and quota by asking for refreshes.
+/// signature for a message. So refreshes that strangers ask for seldom wait for a turn to write; those that asked at the
+/// same moment find it when they have theirs ([`State::advance`]).
 fn cosigned_this_second(step: &Advance, stored: Option<&Cosigned>, now: UnixMillis) -> Option<SignatureLine> {
     let stored = stored?;
     let same = stored.time() == now.floor_seconds() && stored.text() == step.checkpoint.checkpoint().format();
