@@ -6,7 +6,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use waymark_log::{
@@ -62,13 +65,22 @@ pub struct Service {
     refused: PathBuf,
     /// Held while a refused request is kept, so that the caps are not overrun.
     keeping: Mutex<()>,
+    /// Whether it was said that a refused request was not kept.
+    said_not_kept: AtomicBool,
 }
 
 impl Service {
     /// A service on a list and a state that were opened.
     pub fn new(data_dir: &Path, logs: LogList, state: State) -> Self {
         let refused = data_dir.join(REFUSED_FOLDER);
-        Self { logs, state, quotas: Quotas::default(), refused, keeping: Mutex::new(()) }
+        Self {
+            logs,
+            state,
+            quotas: Quotas::default(),
+            refused,
+            keeping: Mutex::new(()),
+            said_not_kept: AtomicBool::new(false),
+        }
     }
 
     /// The verifier key of its cosignatures.
@@ -158,15 +170,20 @@ impl Service {
                     tracing::warn!(%origin, file = %file.display(), "a proof that does not hold; kept");
                 }
                 Ok(Kept::Already(_)) => tracing::debug!(%origin, "inconsistent with what was cosigned; kept before"),
-                Ok(Kept::Full) => tracing::error!(%origin, "inconsistent with what was cosigned; no room to keep it"),
-                Err(error) => {
-                    tracing::error!(%origin, %error, "inconsistent with what was cosigned; could not be kept")
-                }
+                Ok(Kept::Full) => self.say_not_kept(origin, &"the folder of refused requests is full"),
+                Err(error) => self.say_not_kept(origin, &error),
             }
         } else {
             tracing::debug!(%origin, %refusal, "refused");
         }
         refusal.into()
+    }
+
+    /// Says once that evidence was not kept: strangers can send a bad proof as often as they like.
+    fn say_not_kept(&self, origin: &Origin, why: &dyn std::fmt::Display) {
+        if !self.said_not_kept.swap(true, Ordering::Relaxed) {
+            tracing::error!(%origin, %why, "inconsistent with what was cosigned, and not kept; further ones are not logged");
+        }
     }
 
     /// What was cosigned last of the log with this [`Origin::hash_hex`], as a note; `None` if nothing ever was.
