@@ -116,13 +116,15 @@ mod tests {
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
     fn what_has_passed_counts_the_time_for_which_the_machine_slept() {
         // proc_uptime(5): "the uptime of the system (including time spent in suspend)".
         let uptime_ms = || {
             let text = std::fs::read_to_string("/proc/uptime").unwrap();
             (text.split(' ').next().unwrap().parse::<f64>().unwrap() * 1000.0) as u64
         };
+        if !cfg!(target_os = "linux") {
+            return;
+        }
         let (before, passed, after) = (uptime_ms(), Clock::System.passed_ms(), uptime_ms());
         // It has two decimals.
         assert!(before <= passed + 10 && passed <= after + 20, "{before} {passed} {after}");

@@ -65,7 +65,7 @@ async fn from_init_to_a_cosignature() {
 #[tokio::test]
 async fn what_others_have_named_does_not_act_on_the_terminal() {
     let log = TestLog::new("log\u{202e}.example/\u{200b}x", 5);
-    let (_folder, dir) = common::witness_dir(&[&log]);
+    let (_folder, dir) = witness_dir(&[&log]);
     let harmless =
         |text: &str| !text.contains(|c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{200b}'));
     let list = witness(&dir, &["log", "list"]);
