@@ -470,6 +470,30 @@ async fn a_clock_that_the_witnesses_confirm_is_believed_however_far_on_it_is() {
     scene.stop().await;
 }
 
+/// While it slept, another program may have signed with our key on a copy of the folder. So the witnesses are asked before anything is signed,
+/// also when the clock is not yet further on than they would confirm.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_slept_for_some_seconds_signs_nothing_before_the_last_head_is_confirmed_again() {
+    let scene = Scene::start().await;
+    let people = scene.people(1).await;
+    // A head that was signed and confirmed just now.
+    scene.slowest(&people, 1).await;
+    let head = scene.head();
+    scene.tell(&[0, 1, 2, 3], &Does::Answer(503, String::new()));
+    scene.clock.advance(10_000);
+    let look = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let unconfirmed = scene.head();
+        scene.tell(&[0, 1, 2, 3], &Does::Cosign(0));
+        unconfirmed
+    };
+    let (unconfirmed, took) = tokio::join!(look, scene.slowest(&people, 1));
+    assert_eq!(unconfirmed, head, "signed before it was asked whether anybody else did");
+    assert!(took < Duration::from_secs(2) + BACK_WITHIN, "{took:?}");
+    assert_ne!(scene.head(), head);
+    scene.stop().await;
+}
+
 /// A witness that refuses, and then shows what the log has published meanwhile: that is our own log, and proves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_newer_checkpoint_of_our_own_log_is_no_proof_however_late_it_is_shown() {

@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use waymark_log::time::UnixMillis;
@@ -58,8 +58,9 @@ impl Clock {
         }
     }
 
-    /// Milliseconds that have passed since some moment, the same for the whole process, by a clock that nobody sets. A
-    /// machine that sleeps may leave its sleep out.
+    /// Milliseconds that have passed since some moment, the same for the whole process, by a clock that nobody sets. The
+    /// time for which the machine slept counts on Linux. It does not count on other systems, and nowhere does the time
+    /// for which a virtual machine stood still.
     pub fn passed_ms(&self) -> u64 {
         match self {
             Self::System => system_passed_ms(),
@@ -91,12 +92,41 @@ impl Clock {
     }
 }
 
+/// The clock that goes on while the machine sleeps. [`std::time::Instant`] stops then.
+#[cfg(target_os = "linux")]
 fn system_passed_ms() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+    let since_boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(since_boot.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1000).saturating_add(u64::try_from(since_boot.tv_nsec).unwrap_or_default() / 1_000_000)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn system_passed_ms() -> u64 {
+    static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    u64::try_from(START.get_or_init(std::time::Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn system_now() -> UnixMillis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMillis::new(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_passed_counts_the_time_for_which_the_machine_slept() {
+        // proc_uptime(5): "the uptime of the system (including time spent in suspend)".
+        let uptime_ms = || {
+            let text = std::fs::read_to_string("/proc/uptime").unwrap();
+            (text.split(' ').next().unwrap().parse::<f64>().unwrap() * 1000.0) as u64
+        };
+        if !cfg!(target_os = "linux") {
+            return;
+        }
+        let (before, passed, after) = (uptime_ms(), Clock::System.passed_ms(), uptime_ms());
+        // It has two decimals.
+        assert!(before <= passed + 10 && passed <= after + 20, "{before} {passed} {after}");
+    }
 }

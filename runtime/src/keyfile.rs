@@ -61,6 +61,17 @@ pub fn load(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     seed.map(Zeroizing::new).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
 }
 
+/// Copies a key file, of whatever form, for its owner alone; what is under the other name is replaced. No hard link:
+/// not every file system has them.
+///
+/// # Errors
+/// [`KeyFileError::Io`]; under the other name is then what was there before, or the copy.
+pub fn copy(from: &Path, to: &Path) -> Result<(), KeyFileError> {
+    let io = |path: &Path, error| KeyFileError::Io { path: path.to_owned(), error };
+    let text = Zeroizing::new(fs::read(from).map_err(|error| io(from, error))?);
+    durable::replace_private(to, &text).map_err(|error| io(to, error))
+}
+
 /// Checks that a key file, of whatever form, is its owner's alone.
 ///
 /// # Errors
@@ -89,5 +100,19 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "short").unwrap();
         assert!(matches!(load(&path), Err(KeyFileError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_copy_is_guarded_too_and_a_file_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, kept) = (folder.path().join("log.key"), folder.path().join("log.key.retired"));
+        let seed = create(&path).unwrap();
+        // What a copy that broke off might have left, had it been written in place.
+        fs::write(&kept, "half").unwrap();
+        copy(&path, &kept).unwrap();
+        fs::write(&path, "another").unwrap();
+        assert_eq!(*load(&kept).unwrap(), *seed);
+        assert!(matches!(copy(&folder.path().join("none"), &kept), Err(KeyFileError::Io { .. })));
+        assert_eq!(*load(&kept).unwrap(), *seed);
     }
 }

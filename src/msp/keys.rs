@@ -230,10 +230,7 @@ fn install(dir: &Path) -> Result<(), KeysError> {
             // A lost key may be lost by its file's being damaged.
             Err(_) => Hash::sha256(&[&fs::read(&current)?]).to_hex(),
         };
-        match fs::hard_link(&current, dir.join(format!("retired-{}.key", &name[..8]))) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
-            _ => {}
-        }
+        keyfile::copy(&current, &dir.join(format!("retired-{}.key", &name[..8])))?;
     }
     fs::rename(&next, &current)?;
     Ok(durable::sync_folder(dir)?)

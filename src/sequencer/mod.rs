@@ -174,8 +174,9 @@ struct Run {
     writer: Writer,
     stop: Arc<AtomicBool>,
     woken: mpsc::Receiver<()>,
-    /// The time that a quorum has last confirmed over our head, and when that came in.
-    confirmed: Option<(UnixSeconds, Instant)>,
+    /// The time that a quorum has last confirmed over our head, and what [`Clock::passed_ms`] was when that came in: it goes on while the
+    /// machine sleeps, in which time another program may have signed with our key.
+    confirmed: Option<(UnixSeconds, u64)>,
     /// Whether this process has signed a head. Before its first one it asks the witnesses however lately they have answered: a clone that started
     /// with it would have its next head fall due at the same time.
     has_signed: bool,
@@ -236,12 +237,16 @@ impl Run {
     }
 
     fn is_unconfirmed_for(&self, time: Duration) -> bool {
-        self.confirmed.is_none_or(|(_, at)| at.elapsed() >= time)
+        self.confirmed.is_none_or(|(_, at_ms)| self.passed_since(at_ms) >= time)
+    }
+
+    fn passed_since(&self, at_ms: u64) -> Duration {
+        Duration::from_millis(self.workshop.clock.passed_ms().saturating_sub(at_ms))
     }
 
     /// Whether a head may be signed with the time `now`.
     fn may_be_dated(&self, now: UnixMillis) -> Result<(), Untimed> {
-        let confirmed = self.confirmed.map(|(quorum, at)| Confirmed { quorum, passed: at.elapsed() });
+        let confirmed = self.confirmed.map(|(quorum, at_ms)| Confirmed { quorum, passed: self.passed_since(at_ms) });
         may_be_dated(now, self.writer.state.head().map(|head| head.time), confirmed)
     }
 
@@ -325,7 +330,7 @@ impl Run {
         let Some(Cosigned { note, quorum }) = self.workshop.witnessing.cosign(signed, &self.stop)? else {
             return Ok(None);
         };
-        self.confirmed = Some((quorum, Instant::now()));
+        self.confirmed = Some((quorum, self.workshop.clock.passed_ms()));
         self.workshop.metrics.witnesses.add(begun.elapsed());
         Ok(Some(note))
     }

@@ -111,7 +111,7 @@ struct AddArgs {
     /// The log's origin, if it is not the key's name
     #[arg(long, value_parser = origin)]
     origin: Option<Origin>,
-    /// Cosignatures it may ask for in a UTC day
+    /// Checkpoints it may have cosigned in a UTC day; a second cosignature on the same one is not counted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     per_day: Option<u32>,
 }

@@ -71,7 +71,10 @@ pub enum SetupError {
     #[error(transparent)]
     State(#[from] StateError),
     /// A new key was begun to be made.
-    #[error("{0} is there: `waymark-witness reset-clock` broke off in the middle. Run it again, it goes on from there")]
+    #[error(
+        "{0} is there: `waymark-witness reset-clock` broke off in the middle. Run it again: it goes on, or ends it if \
+         there is no need any more"
+    )]
     ResetUnfinished(PathBuf),
 }
 

@@ -48,7 +48,7 @@ const HEADER: &str = "\
 #
 # origin            first line of the log's checkpoints. No default.
 # keys              verifier keys, one of which must have signed. No default.
-# requests_per_day  cosignatures it may ask for in a UTC day; the rest gets 429. Default ";
+# requests_per_day  checkpoints it may have cosigned in a UTC day; the rest gets 429. A refresh is not counted. Default ";
 
 /// One log.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,11 +8,14 @@
 //! ```text
 //! witness.key.next          a new key, first of all
 //! witness.redb              every checkpoint cosigned by it, in one commit
-//! witness.key.retired-<ID>  the old key, by another name
+//! witness.key.retired-<ID>  the old key, a copy
 //! witness.key               the new key, by renaming
 //! ```
 //!
-//! It may break off anywhere: the witness then does not start, and the next run goes on with the same new key.
+//! It may break off anywhere: the witness then does not start until the next run. Before the commit the new key has done
+//! nothing: the next run takes it away, asks again, and begins anew if there is still need. After it the state is the
+//! new key's: the next run goes on with it and asks nothing. The database is held from the beginning to the end, so
+//! neither a witness nor a second reset runs meanwhile.
 
 use std::{
     fs, io,
@@ -33,7 +36,7 @@ use waymark_runtime::{
 use crate::{
     Settings,
     config::{self, KEY_FILE, NEXT_KEY_FILE, STATE_FILE, SetupError},
-    state::{State, StateError},
+    state::{StateError, Stopped},
 };
 
 /// Why there is no new key.
@@ -42,7 +45,7 @@ pub enum ResetError {
     /// The directory.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// The new key.
+    /// A key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
     /// The state, which a running witness holds locked.
@@ -80,44 +83,60 @@ pub struct Reset {
     pub vkey: Vkey,
 }
 
-/// Gives the witness in `dir` a new key, if it has dated the future.
+/// Gives the witness in `dir` a new key, if it has dated the future; or ends what a run before this one has begun.
 ///
 /// `now` is the time by a clock that somebody has looked at and found right, if `clock_is_right`.
 ///
 /// # Errors
 /// [`ResetError`].
 pub fn reset_clock(dir: &Path, now: UnixMillis, clock_is_right: bool) -> Result<Reset, ResetError> {
+    let state = Stopped::open(&dir.join(STATE_FILE))?;
     let Settings { name, secret, .. } = config::load_unchecked(dir)?;
-    let (state, next) = (dir.join(STATE_FILE), dir.join(NEXT_KEY_FILE));
+    let (now, next) = (now.floor_seconds(), dir.join(NEXT_KEY_FILE));
     let retired = Cosigner::new(name.clone(), secret).vkey().clone();
-    let now = now.floor_seconds();
-    if !next.try_exists().map_err(|error| ResetError::Io { path: next.clone(), error })? {
-        check_ahead(&state, &retired, now, clock_is_right)?;
-        keyfile::create(&next)?;
-    }
-    let cosigner = Cosigner::new(name, SecretKey::from_seed(&*keyfile::load(&next)?));
-    State::hand_over(&state, &retired, &cosigner, now)?;
+    let seed = match state.newest_by(&retired) {
+        Ok(newest) => {
+            // Of a run that broke off, perhaps while it wrote this file.
+            remove(&next)?;
+            check_ahead(newest, now, clock_is_right)?;
+            keyfile::create(&next)?
+        }
+        // It may be the next key's already.
+        Err(_) if next.try_exists().map_err(at(&next))? => keyfile::load(&next)?,
+        Err(error) => return Err(error.into()),
+    };
+    let cosigner = Cosigner::new(name, SecretKey::from_seed(&seed));
+    state.hand_over(&retired, &cosigner, now)?;
     exchange(dir, &retired)?;
     Ok(Reset { retired, vkey: cosigner.vkey().clone() })
 }
 
-fn check_ahead(state: &Path, vkey: &Vkey, now: UnixSeconds, clock_is_right: bool) -> Result<(), ResetError> {
-    match State::newest_in(state, vkey)?.since(now) {
+fn check_ahead(newest: UnixSeconds, now: UnixSeconds, clock_is_right: bool) -> Result<(), ResetError> {
+    match newest.since(now) {
         0 => Err(ResetError::NotAhead),
         ahead_s if !clock_is_right => Err(ResetError::NotConfirmed { ahead_s }),
         _ => Ok(()),
     }
 }
 
-/// Keeps the old key by another name and puts the new one in its place. There is a key at every moment.
+/// Takes a file away, if it is there. Should it come back when the power goes, the next run takes it away again.
+fn remove(path: &Path) -> Result<(), ResetError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the old key under another name and puts the new one in its place. There is a key at every moment.
 fn exchange(dir: &Path, retired: &Vkey) -> Result<(), ResetError> {
     let key = dir.join(KEY_FILE);
-    let io = |error| ResetError::Io { path: key.clone(), error };
     let id = retired.to_string().split('+').nth(1).unwrap_or_default().to_owned();
-    match fs::hard_link(&key, dir.join(format!("{KEY_FILE}.retired-{id}"))) {
-        // A run before this one came as far as here.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        linked => linked.map_err(io)?,
-    }
-    fs::rename(dir.join(NEXT_KEY_FILE), &key).and_then(|()| durable::sync_folder(dir)).map_err(io)
+    // A run before this one may have come as far as here: the copy is then the same once more.
+    keyfile::copy(&key, &dir.join(format!("{KEY_FILE}.retired-{id}")))?;
+    fs::rename(dir.join(NEXT_KEY_FILE), &key).and_then(|()| durable::sync_folder(dir)).map_err(at(&key))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> ResetError {
+    let path = path.to_owned();
+    |error| ResetError::Io { path, error }
 }

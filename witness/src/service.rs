@@ -1,12 +1,15 @@
 //! One request from body to verdict, without HTTP: list, quota, judgement, state and evidence put together.
 //!
-//! The order: parse; find the log; judge against what was cosigned last; charge the quota; advance, which judges again
-//! if another request came in between. So a refusal costs no write transaction, and without a checkpoint that the log has
+//! The order: parse; find the log; judge against what was cosigned last; look at the quota; advance, which judges again
+//! if another request came in between; count. So a refusal costs no write transaction, and without a checkpoint that the log has
 //! signed nobody can make the witness write anything; what may be written for refusals is capped ([`evidence`]).
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use waymark_log::{
@@ -21,7 +24,7 @@ use crate::{
     config::REFUSED_FOLDER,
     dating::ClockJumped,
     evidence::{self, Kept, Kind},
-    logs::{LogEntry, LogList},
+    logs::LogList,
     quota::{OverQuota, Quotas},
     state::{AdvanceError, Cosigned, State, StateError},
 };
@@ -62,13 +65,22 @@ pub struct Service {
     refused: PathBuf,
     /// Held while a refused request is kept, so that the caps are not overrun.
     keeping: Mutex<()>,
+    /// Whether it was said that a refused request was not kept.
+    said_not_kept: AtomicBool,
 }
 
 impl Service {
     /// A service on a list and a state that were opened.
     pub fn new(data_dir: &Path, logs: LogList, state: State) -> Self {
         let refused = data_dir.join(REFUSED_FOLDER);
-        Self { logs, state, quotas: Quotas::default(), refused, keeping: Mutex::new(()) }
+        Self {
+            logs,
+            state,
+            quotas: Quotas::default(),
+            refused,
+            keeping: Mutex::new(()),
+            said_not_kept: AtomicBool::new(false),
+        }
     }
 
     /// The verifier key of its cosignatures.
@@ -104,18 +116,25 @@ impl Service {
             (Ok(_), None) => return Err(Refusal::UnknownLog.into()),
             (Err(refusal), _) => return Err(self.refuse(refusal, stored.as_ref(), asked)),
         };
-        // Before anything is counted: a day that has not come would use up the quota of all days until then.
+        // Before anything is counted: in a day that has not come, the quota of all days until then would be used up.
         let now = self.state.dating().now()?;
         if let Some(line) = cosigned_this_second(&step, stored.as_ref(), now) {
             return Ok(line);
         }
-        self.charge(log, now)?;
+        // A refresh is anybody's to ask for, so the log's quota is not for it. Another text at the same size is the log's.
+        let is_new = stored.is_none_or(|stored| stored.text() != step.checkpoint.checkpoint().format());
+        if is_new {
+            self.quotas.check(origin, log.per_day(), now)?;
+        }
         // Nothing else may have happened since, and then the judgement stands; else it is made again on what is stored.
         let again = |head| if head == step.from { Ok(step) } else { judge(head) };
         match self.state.advance(origin, again) {
             Ok(cosigned) => {
                 let head = cosigned.head();
                 tracing::debug!(%origin, size = head.size, root = %head.root, "cosigned");
+                if is_new && self.quotas.count(origin, now) == log.per_day() {
+                    tracing::warn!(%origin, per_day = log.per_day(), "today's quota is used up");
+                }
                 Ok(cosigned.line().clone())
             }
             Err(AdvanceError::Refused { refusal, stored }) => Err(self.refuse(refusal, stored.as_deref(), asked)),
@@ -127,12 +146,6 @@ impl Service {
             Err(AdvanceError::ClockJumped(jumped)) => Err(jumped.into()),
             Err(AdvanceError::State(error)) => Err(error.into()),
         }
-    }
-
-    fn charge(&self, log: &LogEntry, now: UnixMillis) -> Result<(), Denied> {
-        let charged = self.quotas.charge(&log.origin, log.per_day(), now);
-        charged.inspect_err(|_| tracing::warn!(origin = %log.origin, per_day = log.per_day(), "over quota"))?;
-        Ok(())
     }
 
     /// Notes a refusal, and keeps the request if it may be evidence.
@@ -157,15 +170,20 @@ impl Service {
                     tracing::warn!(%origin, file = %file.display(), "a proof that does not hold; kept");
                 }
                 Ok(Kept::Already(_)) => tracing::debug!(%origin, "inconsistent with what was cosigned; kept before"),
-                Ok(Kept::Full) => tracing::error!(%origin, "inconsistent with what was cosigned; no room to keep it"),
-                Err(error) => {
-                    tracing::error!(%origin, %error, "inconsistent with what was cosigned; could not be kept")
-                }
+                Ok(Kept::Full) => self.say_not_kept(origin, &"the folder of refused requests is full"),
+                Err(error) => self.say_not_kept(origin, &error),
             }
         } else {
             tracing::debug!(%origin, %refusal, "refused");
         }
         refusal.into()
+    }
+
+    /// Says once that evidence was not kept: strangers can send a bad proof as often as they like.
+    fn say_not_kept(&self, origin: &Origin, why: &dyn std::fmt::Display) {
+        if !self.said_not_kept.swap(true, Ordering::Relaxed) {
+            tracing::error!(%origin, %why, "inconsistent with what was cosigned, and not kept; further ones are not logged");
+        }
     }
 
     /// What was cosigned last of the log with this [`Origin::hash_hex`], as a note; `None` if nothing ever was.
@@ -238,7 +256,8 @@ impl Service {
 }
 
 /// The cosignature on the disk, if making another would make the same bytes: times count seconds, and Ed25519 has one
-/// signature for a message. Without this, a stranger could wear out disk and quota by asking for refreshes.
+/// signature for a message. So refreshes that strangers ask for seldom wait for a turn to write; those that asked at the
+/// same moment find it when they have theirs ([`State::advance`]).
 fn cosigned_this_second(step: &Advance, stored: Option<&Cosigned>, now: UnixMillis) -> Option<SignatureLine> {
     let stored = stored?;
     let same = stored.time() == now.floor_seconds() && stored.text() == step.checkpoint.checkpoint().format();

@@ -234,36 +234,6 @@ impl State {
         Ok(Self { db: RwLock::new(Some(db)), cosigner, dating, newest, by_hash, failed: watch::Sender::new(false) })
     }
 
-    /// Has another key cosign, `now`, all that `from` has cosigned, in one commit: the trees stay, the dates begin
-    /// anew. Nothing is done if the other key has it all already.
-    ///
-    /// # Errors
-    /// [`StateError`]; the file is then as it was, or all of it is the other key's.
-    pub fn hand_over(path: &Path, from: &Vkey, to: &Cosigner, now: UnixSeconds) -> Result<(), StateError> {
-        let db = open_database(path)?;
-        if check_rows(&db, to.vkey()).is_ok() {
-            return Ok(());
-        }
-        let origins = check_rows(&db, from)?.by_hash.into_values();
-        let transaction = begin_write(&db).map_err(store)?;
-        for origin in origins {
-            let mut table = transaction.open_table(COSIGNED).map_err(store)?;
-            let row =
-                table.get(origin.as_str()).map_err(store)?.map(|row| Cosigned::decode(&origin, row.value(), from));
-            let Some(row) = row.transpose()? else { continue };
-            table.insert(origin.as_str(), row.cosigned_anew(from, to, now)?.encode().as_slice()).map_err(store)?;
-        }
-        transaction.commit().map_err(store)
-    }
-
-    /// The time of the newest cosignature in the file at `path`, which `vkey` has made.
-    ///
-    /// # Errors
-    /// [`StateError`].
-    pub fn newest_in(path: &Path, vkey: &Vkey) -> Result<UnixSeconds, StateError> {
-        Ok(check_rows(&open_database(path)?, vkey)?.newest)
-    }
-
     /// The time of the newest cosignature; zero seconds if there is none.
     pub fn newest(&self) -> UnixSeconds {
         UnixSeconds::new(self.newest.load(Ordering::SeqCst))
@@ -314,6 +284,7 @@ impl State {
     /// Cosigns the next checkpoint of `origin`, if `judge` finds, given what is stored at that moment, that it may be.
     ///
     /// Comparison, judgement and storing are one write transaction; [`Cosigned`] comes back only after it was committed.
+    /// The cosignature that is stored already, which is the same for a second, is not written once more.
     ///
     /// # Errors
     /// [`AdvanceError`]. After [`AdvanceError::State`] it is not known whether the step is on the disk, no signature is
@@ -347,7 +318,12 @@ impl State {
                 Some(row) => Some(Cosigned::decode(origin, row.value(), self.vkey())?),
                 None => None,
             };
+            let before = stored.as_ref().map(|s| s.line.clone());
             let cosigned = self.cosign(origin, stored, judge)?;
+            // It is on the disk already, byte for byte: strangers who ask for refreshes must not wear out the disk.
+            if before.as_ref() == Some(&cosigned.line) {
+                return Ok(cosigned);
+            }
             table.insert(origin.as_str(), cosigned.encode().as_slice()).map_err(store)?;
             cosigned
         };
@@ -419,6 +395,49 @@ impl State {
 
     fn check_not_failed(&self) -> Result<(), StateError> {
         if *self.failed.borrow() { Err(StateError::Failed) } else { Ok(()) }
+    }
+}
+
+/// The database of a witness that does not run. While it is held, none can.
+#[derive(Debug)]
+pub struct Stopped(Database);
+
+impl Stopped {
+    /// Opens the database.
+    ///
+    /// # Errors
+    /// [`StateError`] if it is missing, in use, or damaged in any page.
+    pub fn open(path: &Path) -> Result<Self, StateError> {
+        open_database(path).map(Self)
+    }
+
+    /// The time of the newest cosignature, zero seconds if there is none, if all are made by `vkey`.
+    ///
+    /// # Errors
+    /// [`StateError`], also if anything is cosigned by another key.
+    pub fn newest_by(&self, vkey: &Vkey) -> Result<UnixSeconds, StateError> {
+        Ok(check_rows(&self.0, vkey)?.newest)
+    }
+
+    /// Has another key cosign, `now`, all that `from` has cosigned, in one commit: the trees stay, the dates begin
+    /// anew. Nothing is done if the other key has it all already.
+    ///
+    /// # Errors
+    /// [`StateError`]; the file is then as it was, or all of it is the other key's.
+    pub fn hand_over(&self, from: &Vkey, to: &Cosigner, now: UnixSeconds) -> Result<(), StateError> {
+        if check_rows(&self.0, to.vkey()).is_ok() {
+            return Ok(());
+        }
+        let origins = check_rows(&self.0, from)?.by_hash.into_values();
+        let transaction = begin_write(&self.0).map_err(store)?;
+        for origin in origins {
+            let mut table = transaction.open_table(COSIGNED).map_err(store)?;
+            let row =
+                table.get(origin.as_str()).map_err(store)?.map(|row| Cosigned::decode(&origin, row.value(), from));
+            let Some(row) = row.transpose()? else { continue };
+            table.insert(origin.as_str(), row.cosigned_anew(from, to, now)?.encode().as_slice()).map_err(store)?;
+        }
+        transaction.commit().map_err(store)
     }
 }
 

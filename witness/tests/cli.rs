@@ -3,12 +3,14 @@
 mod common;
 
 use std::{
+    fs,
     path::Path,
     process::{Command, Output},
 };
 
-use common::{PROGRAM, Program, TestLog, add_checkpoint, cosigned_at};
-use waymark_log::note::Vkey;
+use common::{PROGRAM, Program, TestLog, add_checkpoint, cosigned_at, witness_dir};
+use waymark_log::{hash::Hash, note::Vkey, witness::AddCheckpoint};
+use waymark_witness::evidence::PROOF_FILES_PER_LOG_MAX;
 
 fn witness(dir: &Path, args: &[&str]) -> Output {
     let (first, rest) = args.split_at(if args[0] == "log" { 2 } else { 1 });
@@ -63,7 +65,7 @@ async fn from_init_to_a_cosignature() {
 #[tokio::test]
 async fn what_others_have_named_does_not_act_on_the_terminal() {
     let log = TestLog::new("log\u{202e}.example/\u{200b}x", 5);
-    let (_folder, dir) = common::witness_dir(&[&log]);
+    let (_folder, dir) = witness_dir(&[&log]);
     let harmless =
         |text: &str| !text.contains(|c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{200b}'));
     let list = witness(&dir, &["log", "list"]);
@@ -77,8 +79,8 @@ async fn what_others_have_named_does_not_act_on_the_terminal() {
     assert_eq!(add_checkpoint(running.address, &log.body(0, 7)).await.status, 200);
     assert_eq!(running.signal("INT"), Some(0));
     let file = dir.join("logs.toml");
-    let header: String = std::fs::read_to_string(&file).unwrap().lines().take_while(|l| l.starts_with('#')).collect();
-    std::fs::write(&file, header).unwrap();
+    let header: String = fs::read_to_string(&file).unwrap().lines().take_while(|l| l.starts_with('#')).collect();
+    fs::write(&file, header).unwrap();
     let occupied = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = occupied.local_addr().unwrap().to_string();
     let run = witness(&dir, &["run", "--listen", "127.0.0.1:0", "--operations", &at]);
@@ -86,7 +88,7 @@ async fn what_others_have_named_does_not_act_on_the_terminal() {
     assert!(stderr(&run).contains("log\\u202e.example/\\u200bx"), "{run:?}");
     // An error that quotes a file.
     for text in ["\"a\\u001b[2J\\nerror: feigned\\u202e\" = 1\n", "\u{1b}[2J\r\nerror: feigned\u{202e}"] {
-        std::fs::write(&file, text).unwrap();
+        fs::write(&file, text).unwrap();
         let list = witness(&dir, &["log", "list"]);
         assert_eq!(list.status.code(), Some(1));
         assert!(harmless(stderr(&list)) && !stderr(&list).lines().any(|l| l.starts_with("error:")), "{list:?}");
@@ -127,4 +129,26 @@ fn usage_is_2_and_could_not_is_1() {
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("beyond loopback"), "{}", stderr(&output));
     }
+}
+
+#[tokio::test]
+async fn what_strangers_repeat_is_not_logged_each_time() {
+    let log = TestLog::new("log.example", 5);
+    let (folder, dir) = witness_dir(&[&log]);
+    let told = folder.path().join("told");
+    let running = Program::run_telling(&dir, fs::File::create(&told).unwrap());
+    assert_eq!(add_checkpoint(running.address, &log.body(0, 7)).await.status, 200);
+    for _ in 0..2 {
+        // Each with what the log has signed and a proof that does not hold.
+        for size in 8..100 {
+            let AddCheckpoint { note, .. } = log.request(7, size);
+            let asked = AddCheckpoint { old_size: 7, proof: vec![Hash::ZERO], note };
+            assert_eq!(add_checkpoint(running.address, &asked.format()).await.status, 422);
+        }
+    }
+    assert_eq!(running.signal("TERM"), Some(0));
+    let told = fs::read_to_string(&told).unwrap();
+    let lines = |what: &str| told.lines().filter(|line| line.contains(what)).count();
+    assert_eq!((lines("not kept"), lines("a proof that does not hold")), (1, PROOF_FILES_PER_LOG_MAX), "{told}");
+    assert!(told.lines().count() < PROOF_FILES_PER_LOG_MAX + 5, "{told}");
 }

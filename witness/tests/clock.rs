@@ -3,7 +3,12 @@
 
 mod common;
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use common::{PROGRAM, TestLog, add_checkpoint, call, cosigned_at, latest, verified_size, witness_dir};
 use waymark_log::note::Vkey;
@@ -40,7 +45,7 @@ async fn reasons(witness: &Running) -> Vec<String> {
 }
 
 /// A witness whose clock stood a year ahead when it cosigned 7; it was stopped since.
-async fn dated_ahead(log: &TestLog) -> (tempfile::TempDir, std::path::PathBuf, Vkey) {
+async fn dated_ahead(log: &TestLog) -> (tempfile::TempDir, PathBuf, Vkey) {
     let (folder, dir) = witness_dir(&[log]);
     let witness = running(&dir, &Clock::manual(NOW_MS + YEAR_MS as u64)).await;
     assert_eq!(add_checkpoint(witness.address(), &log.body(0, 7)).await.status, 200);
@@ -198,36 +203,118 @@ async fn a_witness_that_dated_the_future_gets_a_new_key_and_keeps_every_tree() {
     assert_eq!(at.get(), NOW_S);
     witness.stop().await;
     // The old key is kept as proof of what it did, and nothing is left to reset.
-    let id = retired.to_string().split('+').nth(1).unwrap().to_owned();
-    assert!(keyfile::load(&dir.join(format!("{KEY_FILE}.retired-{id}"))).is_ok());
+    assert!(keyfile::load(&retired_file(&dir, &retired)).is_ok());
     assert!(matches!(reset_clock(&dir, clock.now(), true), Err(ResetError::NotAhead)));
 }
 
+/// A key file that the witness's operator alone may read.
+fn write_key(path: &Path, bytes: &[u8]) {
+    let _ = fs::remove_file(path);
+    keyfile::create(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn retired_file(dir: &Path, retired: &Vkey) -> PathBuf {
+    let id = retired.to_string().split('+').nth(1).unwrap().to_owned();
+    dir.join(format!("{KEY_FILE}.retired-{id}"))
+}
+
+/// Starts the witness and has 13 cosigned after 7; says by which key.
+async fn goes_on(dir: &Path, log: &TestLog, clock: &Clock) -> Vkey {
+    let witness = running(dir, clock).await;
+    let vkey = witness.vkey().clone();
+    cosigned_at(&add_checkpoint(witness.address(), &log.body(7, 13)).await, &log.text(13), &vkey);
+    witness.stop().await;
+    vkey
+}
+
 #[tokio::test]
-async fn a_reset_that_broke_off_goes_on_and_ends_with_one_key() {
+async fn a_reset_that_broke_off_before_the_new_key_had_anything_asks_again() {
     let log = TestLog::new("log.example", 5);
     let now = Clock::manual(NOW_MS).now();
-    for committed in [false, true] {
-        let (_folder, dir, retired) = dated_ahead(&log).await;
-        let (key, next) = (dir.join(KEY_FILE), dir.join(NEXT_KEY_FILE));
-        if committed {
-            // Back to the moment before the keys were exchanged.
-            let old = fs::read(&key).unwrap();
-            reset_clock(&dir, now, true).unwrap();
-            fs::rename(&key, &next).unwrap();
-            keyfile::create(&key).unwrap();
-            fs::write(&key, old).unwrap();
-        } else {
-            keyfile::create(&next).unwrap();
-        }
+    let whole = format!("{}\n", "5a".repeat(32)).into_bytes();
+    // The power may go while the new key's file is written, too.
+    for left in [whole.as_slice(), b"", b"5a5a"] {
+        let (_folder, dir, old) = dated_ahead(&log).await;
+        let next = dir.join(NEXT_KEY_FILE);
+        write_key(&next, left);
         assert!(matches!(load(&dir), Err(SetupError::ResetUnfinished(_))));
-        // It was confirmed when it began.
-        let reset = reset_clock(&dir, now, false).unwrap();
-        assert_eq!((reset.retired, next.exists()), (retired, false));
+        let asked = reset_clock(&dir, now, false);
+        assert!(matches!(asked, Err(ResetError::NotConfirmed { ahead_s: 31_536_000 })), "{asked:?}");
+        // "If the clock is wrong now, set it right: nothing else is needed."
+        assert!(load(&dir).is_ok() && !next.exists());
+
+        // Somebody has set the clock right meanwhile: it was behind.
+        write_key(&next, left);
+        let right = Clock::manual(NOW_MS + YEAR_MS as u64 + 1000);
+        assert!(matches!(reset_clock(&dir, right.now(), true), Err(ResetError::NotAhead)));
+        assert_eq!(goes_on(&dir, &log, &right).await, old);
+
+        // Or says now that it is right.
+        write_key(&next, left);
+        let reset = reset_clock(&dir, now, true).unwrap();
+        assert_eq!((&reset.retired, next.exists()), (&old, false));
         let witness = running(&dir, &Clock::manual(NOW_MS)).await;
         assert_eq!(witness.vkey(), &reset.vkey);
-        assert_eq!(add_checkpoint(witness.address(), &log.body(7, 13)).await.status, 200);
         witness.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_reset_that_broke_off_after_the_new_key_had_everything_goes_on_and_ends_with_one_key() {
+    let log = TestLog::new("log.example", 5);
+    let clock = Clock::manual(NOW_MS);
+    for old_is_kept in [false, true] {
+        let (_folder, dir, old) = dated_ahead(&log).await;
+        let (key, next, kept) = (dir.join(KEY_FILE), dir.join(NEXT_KEY_FILE), retired_file(&dir, &old));
+        let old_text = fs::read(&key).unwrap();
+        let first = reset_clock(&dir, clock.now(), true).unwrap();
+        // Back to a moment before the keys were exchanged.
+        fs::rename(&key, &next).unwrap();
+        write_key(&key, &old_text);
+        if !old_is_kept {
+            fs::remove_file(&kept).unwrap();
+            // A copy that was not finished.
+            write_key(&dir.join(format!("{}.tmp1-0", kept.file_name().unwrap().to_str().unwrap())), b"5a");
+        }
+        assert!(matches!(load(&dir), Err(SetupError::ResetUnfinished(_))));
+        // There is nothing to ask: the state is the new key's, and only it can go on.
+        let again = reset_clock(&dir, clock.now(), false).unwrap();
+        assert_eq!((&again, next.exists()), (&first, false));
+        assert_eq!(fs::read(&kept).unwrap(), old_text);
+        assert_eq!(goes_on(&dir, &log, &clock).await, first.vkey);
+        // Broken off after the last step, it was finished.
+        assert!(matches!(reset_clock(&dir, clock.now(), true), Err(ResetError::NotAhead)));
+    }
+}
+
+#[tokio::test]
+async fn a_retired_key_is_a_file_of_its_own_since_not_every_file_system_has_hard_links() {
+    let log = TestLog::new("log.example", 5);
+    let (_folder, dir, old) = dated_ahead(&log).await;
+    let before = fs::metadata(dir.join(KEY_FILE)).unwrap().ino();
+    // Open, so that its number is not given to another file.
+    let _held = fs::File::open(dir.join(KEY_FILE)).unwrap();
+    reset_clock(&dir, Clock::manual(NOW_MS).now(), true).unwrap();
+    let kept = fs::metadata(retired_file(&dir, &old)).unwrap();
+    assert_ne!(kept.ino(), before);
+    assert_eq!(kept.permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn resets_that_run_at_once_end_with_one_key() {
+    let log = TestLog::new("log.example", 5);
+    let clock = Clock::manual(NOW_MS);
+    for _ in 0..4 {
+        let (_folder, dir, old) = dated_ahead(&log).await;
+        let reset = || reset_clock(&dir, clock.now(), true).ok();
+        let done: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(reset)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(done.len(), 1, "{done:?}");
+        assert_eq!(done[0].retired, old);
+        assert_eq!(goes_on(&dir, &log, &clock).await, done[0].vkey);
     }
 }
 

@@ -334,6 +334,50 @@ async fn the_days_quota_and_the_next_day() {
     witness.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_anybody_can_ask_for_uses_up_no_logs_quota() {
+    let log = TestLog::new("log.example", 5);
+    let (_folder, dir) = witness_dir(&[]);
+    add_log(&dir, log.vkey(), None, Some(3)).unwrap();
+    let clock = Clock::settable(NOW_MS);
+    let witness = running(&dir, &clock).await;
+    let to = witness.address();
+    assert_eq!(add_checkpoint(to, &log.body(0, 1)).await.status, 200);
+    // Whoever has the log's published checkpoint can have it cosigned once more, each second.
+    for _ in 0..5 {
+        clock.advance(1000);
+        assert_eq!(add_checkpoint(to, &log.body(1, 1)).await.status, 200);
+    }
+    // While the clock stands before the last cosignature, nothing is cosigned and nothing counted.
+    clock.set(-20_000);
+    for size in [1, 2, 1, 2, 1, 2] {
+        assert_eq!(add_checkpoint(to, &log.body(1, size)).await.status, 503);
+    }
+    clock.set(20_000);
+    // One step that many ask for at once is one step.
+    let body = log.body(1, 2);
+    let asked: Vec<_> = (0..64)
+        .map(|_| body.clone())
+        .map(|b| tokio::spawn(async move { add_checkpoint(to, &b).await.status }))
+        .collect();
+    let mut answers = Vec::new();
+    for answer in asked {
+        answers.push(answer.await.unwrap());
+    }
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 1, "{answers:?}");
+    assert!(answers.iter().all(|status| [200, 409].contains(status)), "{answers:?}");
+    assert_eq!(add_checkpoint(to, &log.body(2, 3)).await.status, 200);
+    // Its quota is the log's own.
+    assert_eq!(add_checkpoint(to, &log.body(3, 4)).await.status, 429);
+    let mut other_text = Checkpoint::new(log.origin.clone(), 3, log.root(3));
+    other_text.extensions = vec!["an extension".to_owned()];
+    let note = SignedCheckpoint::sign(other_text, &log.signer).to_note(&[]);
+    assert_eq!(add_checkpoint(to, &format!("old 3\n\n{note}")).await.status, 429, "only the log can make another text");
+    clock.advance(1000);
+    assert_eq!(add_checkpoint(to, &log.body(3, 3)).await.status, 200);
+    witness.stop().await;
+}
+
 #[tokio::test]
 async fn logs_keys_and_quotas_are_added_while_it_runs() {
     let (log, renewed) = (TestLog::new("log.example", 5), TestLog::new("log.example", 6));

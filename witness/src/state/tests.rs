@@ -208,6 +208,25 @@ fn times_never_go_down_and_are_never_zero() {
 }
 
 #[test]
+fn the_same_cosignature_is_written_once_however_many_ask_for_it_at_once() {
+    let disk = Disk::default();
+    let db = builder().create_with_backend(disk.clone()).unwrap();
+    create_table(&db).unwrap();
+    let time = clock();
+    let state = State::with_database(db, cosigner(9), Dating::new(time.clone())).unwrap();
+    let first = advance(&state, 1).unwrap();
+    // As if each of them had looked before the first was written.
+    let written = disk.platter().written.clone();
+    for _ in 0..5 {
+        assert_eq!(advance(&state, 1).unwrap().line(), first.line());
+        assert!(disk.platter().written == written, "it was written once more");
+    }
+    time.advance(1000);
+    assert_ne!(advance(&state, 1).unwrap().line(), first.line());
+    assert!(disk.platter().written != written);
+}
+
+#[test]
 fn a_note_without_room_for_another_line_is_refused() {
     let (_disk, state) = at_one(CACHE_BYTES_MAX);
     let mut checkpoint = Checkpoint::new(origin(), 2, root(2));

@@ -177,11 +177,16 @@ pub struct Program {
 impl Program {
     /// `run` on a directory, with a free port.
     pub fn run(dir: &Path) -> Self {
+        Self::run_telling(dir, Stdio::null())
+    }
+
+    /// The same; what it logs goes there.
+    pub fn run_telling(dir: &Path, log: impl Into<Stdio>) -> Self {
         let mut child = Command::new(PROGRAM)
             .args(["run", "--listen", "127.0.0.1:0", "--dir"])
             .arg(dir)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
