@@ -1,10 +1,11 @@
 //! Who may be connected: a bounded number of slots, and who gives way when there are too few.
 //!
-//! A connection **waits** while we wait for its client (for the handshake, for a header, for the rest of a body, for its next
-//! request) and is **at work** while the client waits for us. When all slots are taken, a new connection takes the place of
-//! one that waits: of the network that has most of those, in it of the site, in that of the host that has most, it is the
-//! oldest. The newcomer is counted with its own. So whoever opens many connections pushes out his own, however many
-//! addresses he has, and an honest client of another network keeps his.
+//! A connection **waits** while we wait for its client (for the handshake, for a header, for the rest of a body,
+//! for its next request) and is **at work** while the client waits for us. When all slots are taken, a new
+//! connection takes the place of one that waits: of the network that has most of those, in it of the site, in that
+//! of the host that has most, it is the oldest. The newcomer is counted with its own. So whoever opens many
+//! connections pushes out his own, however many addresses he has, and an honest client of another network keeps
+//! his.
 //!
 //! | of all slots | IPv6 | IPv4 |
 //! |---|---|---|
@@ -13,16 +14,16 @@
 //!
 //! may be taken at once, by whoever is there. Beyond that a newcomer pushes out one of the same prefix.
 //!
-//! A connection at work is kept, if it is the first of its network, or if there is room for a further one: further ones are
-//! at most half of all slots, and a network has at most as many of them as are then still free. What is at work beyond
-//! that gives way like one that waits, and later than those of its host that have waited longer. So a
-//! slot is found for a newcomer, unless as many networks as half of all slots have one at work.
+//! A connection at work is kept if it is the first of its network, or if there is room for a further one: further
+//! ones are at most half of all slots, and a network has at most as many of them as are then still free. What is at
+//! work beyond that gives way like one that waits, as if it had begun to wait when its request came. So there is a
+//! slot for a newcomer, unless as many networks as half of all slots have one at work.
 //!
-//! Loopback and trusted proxies have no share, and what is at work for them is always kept: behind those everybody comes
-//! from there. Each proxy's network is one of those that may have the most.
+//! Loopback and trusted proxies have no share, and what is at work for them is always kept: behind those everybody
+//! comes from there. What waits for them is counted by network like everybody's.
 //!
-//! What it costs: a connection that comes or goes, and a request that begins or ends, some ten steps in sorted tables, each
-//! logarithmic in the number of slots (a microsecond or two); memory, less than 2 KiB for each connection.
+//! What it costs: for a connection that comes or goes, and for a request that begins or ends, some ten steps in
+//! sorted tables, each logarithmic in the number of slots; and less than 2 KiB of memory for each connection.
 
 use std::{
     cmp::Reverse,
@@ -157,8 +158,8 @@ impl Slots {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a slot for a connection from there, waiting as long as all are at work; `None` if the address has its share
-    /// and all of it is at work.
+    /// Takes a slot for a connection from there, waiting as long as all are at work; `None` if the host, the site or
+    /// the network has its share and all of it is at work.
     pub(crate) async fn take(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Option<Slot> {
         loop {
             match self.look_for_room(address, is_proxy) {
@@ -469,7 +470,7 @@ mod tests {
     fn who_opens_connections_from_a_whole_network_pushes_out_no_connection_of_another() {
         let slots = Slots::new(256);
         let strangers = [v6(2, 1, 1), v6(3, 1, 1), at("192.0.2.1"), at("198.51.100.1")].map(|from| take(&slots, from));
-        // Each of four networks has room for a half alone, and they come after the strangers, who wait longer and longer.
+        // Four networks that come after the strangers, who wait longer and longer.
         let flood = (0..20_000_u32).map(|i| match i % 4 {
             0 => take(&slots, v6(1, (i >> 8) as u16, i as u16)),
             1 => take(&slots, v6(9, 7, i as u16)),
