@@ -62,9 +62,6 @@ pub const GRACE_S_MAX: u64 = 5;
 /// process may not have twice as many file descriptors: half of those are kept, so that stores and our own requests never
 /// lack one.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// One address may have this part of all connections: a quarter, so that a relay with many users gets on. A trusted
-/// proxy may have all of them.
-pub const SHARE_OF_CONNECTIONS: usize = 4;
 
 /// Most connections in the kernel's queue before they are accepted; the system may allow fewer. Where the queue is full, some
 /// systems let a client believe that it is connected, and nobody here knows of it.
@@ -191,15 +188,14 @@ fn is_loopback(address: IpAddr) -> bool {
 /// If the listener has no address.
 pub fn serve(listener: Listener, router: Router) -> io::Result<Server> {
     let descriptors = usize::try_from(process::descriptors_max() / 2).unwrap_or(usize::MAX);
-    serve_slots(listener, router, descriptors.min(CONNECTIONS_MAX))
+    serve_slots(listener, router, Slots::new(descriptors.min(CONNECTIONS_MAX)))
 }
 
-/// [`serve`] with so many connections at most.
-fn serve_slots(listener: Listener, router: Router, connections_max: usize) -> io::Result<Server> {
+/// [`serve`] with these slots.
+fn serve_slots(listener: Listener, router: Router, slots: Arc<Slots>) -> io::Result<Server> {
     let address = listener.tcp.local_addr()?;
     let scheme = if listener.tls.is_some() { "https" } else { "http" };
     let (stop, stopped) = watch::channel(false);
-    let slots = Slots::new(connections_max, (connections_max / SHARE_OF_CONNECTIONS).max(1));
     let connections = Connections(Arc::clone(&slots));
     let task = tokio::spawn(accept(listener, router, slots, stopped));
     Ok(Server { address, scheme, stop, task, connections })
@@ -239,8 +235,8 @@ async fn next(listener: &Listener, slots: &Arc<Slots>) -> Option<(TcpStream, Soc
     match listener.tcp.accept().await {
         Ok((stream, peer)) => {
             let _ = stream.set_nodelay(true);
-            let alone = Some(peer.ip()).filter(|address| !listener.proxies.is_trusted(*address));
-            Some((stream, peer, slots.take(alone).await?))
+            let is_proxy = listener.proxies.is_trusted(peer.ip());
+            Some((stream, peer, slots.take(peer.ip(), is_proxy).await?))
         }
         Err(error) => {
             // Out of file descriptors, say. Waiting a little beats spinning.
@@ -460,7 +456,7 @@ mod tests {
     }
 
     /// A server with one route that takes as long as it is told to.
-    async fn slow_server(connections_max: usize) -> (Server, Arc<tokio::sync::Semaphore>) {
+    async fn slow_server(slots: Arc<Slots>) -> (Server, Arc<tokio::sync::Semaphore>) {
         let go = Arc::new(tokio::sync::Semaphore::new(0));
         let wait = Arc::clone(&go);
         let slow = async move || {
@@ -469,7 +465,7 @@ mod tests {
         };
         let router = Router::new().route("/slow", get(slow)).route("/fast", get(async || "fast"));
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        (serve_slots(listener, with_problems(router), connections_max).unwrap(), go)
+        (serve_slots(listener, with_problems(router), slots).unwrap(), go)
     }
 
     async fn connect_and_send(server: &Server, text: &str) -> TcpStream {
@@ -497,7 +493,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_in_hand_gets_its_answer_and_idle_connections_close() {
-        let (server, go) = slow_server(8).await;
+        let (server, go) = slow_server(Slots::new(8)).await;
         let idle = connect_and_send(&server, "GET /fast HTTP/1.1\r\nHost: x\r\n\r\n").await;
         let in_hand = connect_and_send(&server, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
         let address = server.address();
@@ -519,7 +515,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stopping_does_not_wait_for_ever() {
-        let (server, _go) = slow_server(8).await;
+        let (server, _go) = slow_server(Slots::new(8)).await;
         let mut in_hand = connect_and_send(&server, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
         until(|| server.connections().open() == 1 && server.connections.0.waiting() == 0).await;
         timeout(Duration::from_secs(GRACE_S_MAX + 2), server.stop()).await.expect("it stops");
@@ -528,7 +524,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_lie_about_give_way_to_requests() {
-        let (server, go) = slow_server(4).await;
+        let (server, go) = slow_server(Slots::new(4)).await;
         let at_work = connect_and_send(&server, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await;
         until(|| server.connections().open() == 1 && server.connections.0.waiting() == 0).await;
         let mut lying = vec![];
@@ -542,6 +538,51 @@ mod tests {
         let mut answer = [0; 15];
         { at_work }.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200 OK");
+        server.stop().await;
+    }
+
+    /// A connection from an address of one's own choice: on Linux all of 127.0.0.0/8 is this machine.
+    #[cfg(target_os = "linux")]
+    async fn connect_from(from: [u8; 4], server: &Server, text: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(server.address()).await.unwrap();
+        let _ = stream.write_all(text.as_bytes()).await;
+        stream
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_network_that_floods_with_all_its_addresses_closes_no_connection_of_another() {
+        let (server, _go) = slow_server(Slots::counting_loopback(32)).await;
+        let mut slow = connect_from([127, 2, 2, 2], &server, "GET /fast HTTP/1.1\r\n").await;
+        let mut lying = vec![];
+        // Two networks, each address once or twice: no address is anywhere near its share.
+        for i in 0..500_u16 {
+            let [_, last] = i.to_be_bytes();
+            lying.push(connect_from([127, 3, (i % 2) as u8, last], &server, "G").await);
+        }
+        until(|| server.connections().displaced() == 501 - 32).await;
+        slow.write_all(b"Host: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        assert!(rest(slow).await.ends_with("fast"));
+        server.stop().await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn networks_whose_requests_are_at_work_in_all_slots_keep_no_other_out() {
+        let (server, _go) = slow_server(Slots::counting_loopback(32)).await;
+        let mut at_work = vec![];
+        for i in 0..64 {
+            let from = [127, 3, i % 4, i];
+            at_work.push(connect_from(from, &server, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await);
+        }
+        until(|| server.connections().open() == 32).await;
+        for i in 0..100 {
+            let text = "GET /fast HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            let fast = connect_from([127, 2, 2, i], &server, text).await;
+            assert!(rest(fast).await.ends_with("fast"));
+        }
         server.stop().await;
     }
 

@@ -125,7 +125,8 @@ impl RelayLimit {
 /// its further ones are counted apart: further ones take up at most half of all places, and a network has at most as many
 /// of them as are then still free. So a newcomer finds a place, unless as many networks as half of the places have theirs.
 ///
-/// Copies of one request from one network share a place: they wait for the same thing.
+/// Copies of one request from one network share a place: they wait for the same thing. All copies beyond the first of
+/// each request are shared out among the networks in the same way.
 pub struct Places {
     max: usize,
     taken: Mutex<Taken>,
@@ -158,8 +159,15 @@ impl Places {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let held = taken.get(&network);
         let is_free = match held.and_then(|requests| requests.get(&digest)) {
-            Some(copies) => *copies < COPIES_MAX && further_copies(&taken) < self.max / COPIES_PART,
-            None => self.has_room(&taken, held.map_or(0, HashMap::len)),
+            Some(copies) => {
+                *copies < COPIES_MAX
+                    && is_room(
+                        taken.values().map(further_copies),
+                        held.map_or(0, further_copies),
+                        self.max / COPIES_PART,
+                    )
+            }
+            None => is_room(taken.values().map(HashMap::len), held.map_or(0, HashMap::len), self.max),
         };
         if !is_free {
             let what = "As many changes wait as may at a time, from your network or from all. Send yours again later.";
@@ -168,18 +176,21 @@ impl Places {
         *taken.entry(network).or_default().entry(digest).or_default() += 1;
         Ok(Place { places: self, network, digest })
     }
-
-    /// Whether there is one more for a network that has so many.
-    fn has_room(&self, taken: &Taken, own: usize) -> bool {
-        let all: usize = taken.values().map(HashMap::len).sum();
-        let further = all - taken.len();
-        all < self.max && (own == 0 || further + own <= self.max / 2)
-    }
 }
 
-/// Copies beyond the first of each request.
-fn further_copies(taken: &Taken) -> usize {
-    taken.values().flat_map(HashMap::values).map(|copies| copies - 1).sum()
+/// Whether one more is left for a network that has `own`, where each network has so many.
+fn is_room(each: impl Iterator<Item = usize>, own: usize, max: usize) -> bool {
+    let (mut all, mut further) = (0, 0);
+    for held in each {
+        all += held;
+        further += held.saturating_sub(1);
+    }
+    all < max && (own == 0 || further + own <= max / 2)
+}
+
+/// Copies beyond the first of each of a network's requests.
+fn further_copies(requests: &HashMap<Digest, usize>) -> usize {
+    requests.values().map(|copies| copies - 1).sum()
 }
 
 impl Drop for Place<'_> {
@@ -270,15 +281,26 @@ mod tests {
 
     #[test]
     fn copies_of_one_request_share_a_place() {
-        let places = Places::new(16);
+        let places = Places::new(32);
         let copies: Vec<_> = (0..COPIES_MAX).map(|i| places.take(v6(1, i as u16, 1), b"one").unwrap()).collect();
         assert_eq!(places.take(v6(1, 1, 1), b"one").err().map(|p| p.kind()), Some(problem::BUSY), "a copy too many");
         let others = fill(&places, 1);
-        assert_eq!(others.len(), 4, "beside the one of the copies");
+        assert_eq!(others.len(), 8, "beside the one of the copies");
         // Somebody else's copy is a request of theirs: nobody can take its place in advance.
-        let theirs = [(); 2].map(|()| places.take(v6(2, 1, 1), b"one").unwrap());
-        assert!(places.take(v6(2, 1, 1), b"one").is_err(), "all further copies together");
+        let theirs = [(); 3].map(|()| places.take(v6(2, 1, 1), b"one").unwrap());
         drop((copies, others, theirs));
         assert!(places.taken.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn copies_from_one_network_keep_no_other_from_trying_again() {
+        let places = Places::new(2048);
+        let taken = |i: u16| (0..COPIES_MAX).filter_map(|_| places.take(v6(1, i, 7), &i.to_be_bytes()).ok()).collect();
+        let flood: Vec<Vec<_>> = (0..1000).map(taken).collect();
+        assert_eq!(flood.iter().map(|copies| copies.len().saturating_sub(1)).sum::<usize>(), 129);
+        for network in 2..100 {
+            let _first = places.take(v6(network, 1, 1), b"").unwrap();
+            assert!(places.take(v6(network, 1, 1), b"").is_ok(), "it is sent again over a new connection");
+        }
     }
 }
