@@ -35,7 +35,7 @@ use waymark::{
 use waymark_mapping::identifier::Csi;
 
 /// Documented answers that no test can bring about: operation, status, code, and why.
-const NOT_FORCED: [(&str, u16, &str, &str); 8] = [
+const NOT_FORCED: [(&str, u16, &str, &str); 9] = [
     (
         "change",
         500,
@@ -64,6 +64,7 @@ const NOT_FORCED: [(&str, u16, &str, &str); 8] = [
         "application/json",
         "a link in a mail that arrives: tests/possession.rs opens one at a prover",
     ),
+    ("confirmLink", 503, "busy", "a disk that has been full since the start: tests/full.rs fills one"),
 ];
 
 fn root() -> PathBuf {

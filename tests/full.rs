@@ -30,6 +30,7 @@ use waymark_log::key::SecretKey;
 use waymark_mapping::{
     entry::{Entry, ProviderRole},
     event::EventKind,
+    mapping::Purpose,
     trust::Trust,
     verify::Outcome,
 };
@@ -259,8 +260,13 @@ async fn the_program_on_a_full_disk_serves_look_ups_also_after_a_start_and_recov
         assert_eq!(look_up(&program).await, Outcome::Listed);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Killed and started while there is no room.
+    // Killed and started while there is no room, not even for the files that an operator has removed to get some.
     program.kill();
+    disk.free();
+    for name in ["challenges.redb", "returning"] {
+        let _ = fs::remove_file(disk.path().join(name));
+    }
+    disk.fill();
     let program = Program::start_as(disk.command("run"));
     until("look-ups after a start", async || {
         client(&fetcher, &program.url).look_up(&csi("tel:+4915112345601"), None).await.is_ok()
@@ -271,8 +277,17 @@ async fn the_program_on_a_full_disk_serves_look_ups_also_after_a_start_and_recov
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(change(&program, 2).await.unwrap_err().contains("503 log-read-only"));
+    let late = (key("late"), csi("tel:+4915112345604"));
+    let challenge = async |program: &Program| {
+        let dp = client(&fetcher, &program.url);
+        let started = dp.start_challenge(&late.0, &late.1, 0, Purpose::Control).await;
+        started.map(drop).map_err(|e| e.to_string())
+    };
+    let refused = challenge(&program).await.unwrap_err();
+    assert!(refused.contains("503 busy"), "{refused}");
 
     disk.free();
+    until("room for a challenge", async || challenge(&program).await.is_ok()).await;
     until("room to be noticed", async || change(&program, 1).await.is_ok()).await;
     change(&program, 2).await.unwrap();
     assert_eq!(program.terminate(), Some(0));

@@ -139,7 +139,8 @@ async fn five_sends_one_code_and_what_the_answers_say() {
     let attestation = dp.check_challenge(&bob, &first.id, &code).await.unwrap().unwrap();
     assert_eq!((attestation.purpose, attestation.method), (Purpose::View, Method::CONSOLE));
     assert!(!proving.dir.path().join("codes").join(&first.id).exists());
-    refused(dp.check_challenge(&bob, &first.id, &code).await, 410, "challenge-over");
+    refused(dp.check_challenge(&bob, &first.id, "wrong").await, 410, "challenge-over");
+    refused(dp.poll_challenge(&bob, &first.id).await, 410, "challenge-over");
     // What fails on the prover's own machine tells nothing of anybody, so that it may be told.
     std::fs::remove_dir_all(proving.dir.path().join("codes")).unwrap();
     refused(dp.start_challenge(&bob, &csi(BOB), 0, Purpose::View).await, 503, "channel-failed");
@@ -282,6 +283,30 @@ async fn a_client_that_goes_away_gets_its_code_and_pays_once() {
     assert_eq!(tries(), 2);
     proving.prover.stop().await;
     server.stop().await;
+}
+
+/// A right code is not lost with its answer: the same check gets the same attestation, and nothing else is to be had
+/// by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_after_a_right_code_asks_again_and_gets_its_attestation() {
+    let proving = Proving::new(&format!("{BUDGET}[codes.budget]\ncsi_hour = 5\n")).await;
+    let (dp, bob) = (proving.client(), key("bob"));
+    let challenge = dp.start_challenge(&bob, &csi(BOB), 0, Purpose::Control).await.unwrap();
+    let (code, path) = (proving.code(&challenge.id), format!("/v1/challenges/{}/check", challenge.id));
+    let body = json!({"code": code}).to_string();
+    let file = proving.dir.path().join("codes").join(&challenge.id);
+    until("the check to be judged", async || {
+        let mut stream = tokio::net::TcpStream::connect(proving.address()).await.unwrap();
+        stream.write_all(signed(&path, &bob, "accept: */*", &body).as_bytes()).await.unwrap();
+        drop(stream);
+        !file.exists()
+    })
+    .await;
+    let first = dp.check_challenge(&bob, &challenge.id, &code).await.unwrap().unwrap();
+    assert_eq!(dp.check_challenge(&bob, &challenge.id, &code).await.unwrap().unwrap(), first);
+    refused(dp.check_challenge(&key("mallory"), &challenge.id, &code).await, 410, "challenge-over");
+    refused(dp.check_challenge(&bob, &challenge.id, "000000").await, 410, "challenge-over");
+    proving.prover.stop().await;
 }
 
 async fn serve_smtp(mails: Arc<Mutex<Vec<String>>>) -> (SocketAddr, tokio::task::JoinHandle<()>) {
@@ -565,8 +590,13 @@ async fn where_no_more_codes_are_sent_its_holder_enters_by_a_message_that_comes_
         assert!(said.starts_with("not a proof: ") && said.contains(why), "{said}");
         assert_eq!(dp.poll_challenge(&ann, &challenge.id).await.unwrap(), None);
     }
+    let file = proving.dir.path().join("codes").join(&challenge.id);
+    assert!(!file.exists() && dp.poll_delivery(&ann, &challenge.id).await.unwrap().1.is_none());
+    // A mail alone is no proof: any mail program sends one at a click. It has a code sent to the mailbox.
     assert_eq!(receive("ann@post.example", &subject), "taken\n");
-    let attestation = dp.poll_challenge(&ann, &challenge.id).await.unwrap().unwrap();
+    assert_eq!(dp.poll_delivery(&ann, &challenge.id).await.unwrap(), (None, Some(Progress::Sent)));
+    let code = proving.code(&challenge.id);
+    let attestation = dp.check_challenge(&ann, &challenge.id, &code).await.unwrap().unwrap();
     // The sender of this test is one for development, which proves nothing about a mailbox.
     assert_eq!((attestation.method, attestation.recipient), (Method::CONSOLE, ann.public()));
     refused(dp.start_incoming(None, &ann, &csi(BOB), 0, Purpose::Control).await, 422, "channel-not-offered");

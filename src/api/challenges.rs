@@ -73,7 +73,7 @@ pub struct IncomingAsk {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckRequest {
-    /// The code. Without one it is asked whether the link was opened, which costs no check.
+    /// The code. Without one it is asked whether the link was opened or the message has come, which costs no check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::code)]
     pub code: Option<String>,
@@ -88,7 +88,8 @@ pub struct CheckAnswer {
     /// Checks left while pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks_left: Option<u8>,
-    /// While pending, how far the code has come, as far as anybody may know.
+    /// While pending, how far the code has come, as far as anybody may know. Not there while a message is to come in;
+    /// once it is there after all, a mail has come, and a code is on its way in answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(schema_with = schema::delivery)]
     pub delivery: Option<Progress>,

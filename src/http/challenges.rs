@@ -118,8 +118,8 @@ fn answer(possession: &Possession, open: Open) -> ChallengeAnswer {
     }
 }
 
-/// Carries out what is charged for, also when its client goes away meanwhile: the code leaves, and what came of it is
-/// remembered for the request that is sent again.
+/// Carries out what is charged for or ends a challenge, also when its client goes away meanwhile: the code leaves,
+/// and what came of it is remembered for the request that is sent again.
 async fn to_its_end<T: Send + 'static>(
     work: impl Future<Output = Result<T, PossessionError>> + Send + 'static,
 ) -> Result<T, Problem> {
@@ -192,16 +192,17 @@ async fn check(
     if request.code.is_some() {
         desk.nonces.once(&signer, now)?;
     }
-    let checked = desk.possession.check(&decoded, &signer.key, request.code.as_deref(), now).await;
-    let (counted, answer) = match checked.map_err(|e| error::possession(&e))? {
+    let (at, is_code) = (Arc::clone(&desk), request.code.is_some());
+    let check = async move { at.possession.check(&decoded, &signer.key, request.code.as_deref(), now).await };
+    let (counted, answer) = match to_its_end(check).await? {
         Checked::Approved(attestation) => {
             let attestation = Some(BASE64.encode(&encode(&*attestation)));
             let status = "approved".to_owned();
             ("approved", CheckAnswer { status, checks_left: None, delivery: None, attestation })
         }
         Checked::Pending { checks_left, progress } => {
-            let counted = if request.code.is_some() { "wrong-code" } else { "polled" };
-            let (checks_left, delivery) = (Some(checks_left), Some(progress));
+            let counted = if is_code { "wrong-code" } else { "polled" };
+            let (checks_left, delivery) = (Some(checks_left), progress);
             (counted, CheckAnswer { status: "pending".to_owned(), checks_left, delivery, attestation: None })
         }
     };

@@ -172,8 +172,10 @@ pub fn internal(error: &dyn std::error::Error) -> Problem {
 pub const OF_START: &[Kind] = &[CHANNEL_NOT_OFFERED, CODE_BUDGET, problem::BUSY, CHANNEL_FAILED];
 /// Of [`possession`], when a code is sent again.
 pub const OF_SEND: &[Kind] = &[CHALLENGE_OVER, CHALLENGE_SENDS, CODE_BUDGET, problem::BUSY, CHANNEL_FAILED];
-/// Of [`possession`], when a code or a link is checked.
-pub const OF_CHECK: &[Kind] = &[CHALLENGE_OVER];
+/// Of [`possession`], when a code is checked, or a mail that came in is answered with one.
+pub const OF_CHECK: &[Kind] = &[CHALLENGE_OVER, CODE_BUDGET, problem::BUSY, CHANNEL_FAILED];
+/// Of [`possession`], when a link is opened.
+pub const OF_CONFIRM: &[Kind] = &[CHALLENGE_OVER, problem::BUSY];
 
 /// A proof of possession that did not come about.
 pub fn possession(error: &PossessionError) -> Problem {

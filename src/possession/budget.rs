@@ -24,8 +24,14 @@
 //! is left, each network may still have [`NARROW`], and one more for each of its codes that was entered. Only when
 //! [`Limits::narrow_networks`] networks have unfinished codes there, a further one waits.
 //!
-//! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own, never
-//! to the CSI.
+//! **Nor does anybody take the bill.** Whoever has a mail domain enters as many codes as he likes, so that entering
+//! them must not let him use up what all others need. Where half of what newcomers have of the bill is used up, a
+//! network that has had [`BILL_NARROW`] codes in that hour or day has no more, and the other half is for the others.
+//!
+//! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own,
+//! never to the CSI. The code that a mail from the mailbox sends for is charged to the bill and to an account of that
+//! mailbox that nothing else is charged to: who cannot send mail from there cannot use it up. It is as large as that
+//! of the CSI's codes, and so bounds what can be guessed, too.
 //!
 //! **The breaker.** Anybody who earns from SMS asks for codes that nobody will enter. So the challenges that new keys start
 //! are counted by country and range, and so are those that end well. A challenge counts when its time is over: one that
@@ -66,6 +72,9 @@ pub const RESERVE_PERCENT_MAX: u8 = 90;
 const UNFINISHED: u64 = 10;
 /// Unfinished codes that a network may have where nothing is left: anybody who mistypes a number can try once more.
 pub const NARROW: u32 = 2;
+/// Codes an hour and a day that a network may have where half of the bill is used up: with the defaults it takes more
+/// than a thousand networks to use up the other half.
+pub const BILL_NARROW: [u32; 2] = [2, 12];
 /// An IPv6 /64 has this part of what a /48 has, or an IPv4 address, behind which there may be some hundred people.
 const HOST_PART: u32 = 10;
 /// A /32 or a /24 has so many times what a /48 or an IPv4 address has.
@@ -108,7 +117,7 @@ pub struct Limits {
     pub narrow_networks: u32,
     /// Codes an hour to all phone numbers, and as many to all e-mail addresses, entered or not: the bill that can be
     /// borne. It should be more than `total_hour` and twice `narrow_networks` together, or it is what closes first.
-    /// Default 8000.
+    /// When half of it is used up, each network has two, and twelve a day. Default 8000.
     pub bill_hour: u32,
     /// The same, a day. Default 40000.
     pub bill_day: u32,
@@ -188,6 +197,10 @@ impl Limits {
         let charge = |account, limit, keep| Charge { account, limit, keep };
         let address = [self.address_hour, self.address_day];
         let csi = [self.csi_hour, self.csi_day];
+        let bill = self.split([self.bill_hour, self.bill_day]);
+        if ask.is_answer {
+            return vec![charge(Account::Answered(ask.csi), csi, Keep::Every), self.bill(ask, bill.1)];
+        }
         let [host, site, network] = ask.source();
         let host_limit = if ask.is_v4() { address } else { address.map(|n| n.div_ceil(HOST_PART)) };
         let mut charges = vec![
@@ -197,13 +210,12 @@ impl Limits {
         if !ask.is_v4() {
             charges.push(charge(Account::Source(site), address, Keep::Unfinished));
         }
-        let bill = self.split([self.bill_hour, self.bill_day]);
         if ask.is_incoming {
             return charges;
         }
         if ask.returning {
             charges.push(charge(Account::Returning(ask.key), csi, Keep::Every));
-            charges.push(charge(Account::Bill(ask.prefix.is_some()), [self.bill_hour, self.bill_day], Keep::Every));
+            charges.push(self.bill(ask, [self.bill_hour, self.bill_day]));
         } else {
             let (of_site, of_network, of) = CSI_PARTS;
             let part = |times: u32| csi.map(|n| (n.saturating_mul(times) / of).max(n.min(1)));
@@ -212,14 +224,28 @@ impl Limits {
             if network != site {
                 charges.push(charge(Account::CsiFrom(ask.csi, network), part(of_network), Keep::Every));
             }
-            charges.push(charge(Account::Bill(ask.prefix.is_some()), bill.1, Keep::Every));
+            charges.push(self.bill(ask, bill.1));
         }
         charges
+    }
+
+    /// The account of the bill, of which this ask may have as much as `limit`.
+    fn bill(&self, ask: &Ask, limit: Limit) -> Charge {
+        let (kind, [_, _, network]) = (ask.prefix.is_some(), ask.source());
+        let wide = self.split([self.bill_hour, self.bill_day]).1.map(|n| n.div_ceil(2));
+        Charge {
+            account: Account::Bill(kind),
+            limit,
+            keep: Keep::Bill { part: Account::BillPart(kind, network), wide },
+        }
     }
 
     /// The accounts that strangers share, with their limits and how many challenges each needs before its breaker may
     /// trip.
     fn shared(&self, ask: &Ask) -> Vec<(Group, Limit, Option<u32>)> {
+        if ask.is_answer {
+            return vec![];
+        }
         if ask.is_incoming {
             return vec![(Group::Incoming, [self.total_hour, self.total_day], None)];
         }
@@ -270,7 +296,7 @@ fn calling_code_digits(digits: &str) -> usize {
 pub struct Ask {
     /// Who asks.
     pub address: IpAddr,
-    /// Stands for the CSI, whatever its spelling ([`super::mailbox`]).
+    /// Stands for the CSI, whatever its spelling ([`super::mailbox`]); for an answer, in its own.
     pub csi: [u8; 16],
     /// Stands for the CSI and the recipient key together.
     pub key: [u8; 16],
@@ -281,6 +307,9 @@ pub struct Ask {
     /// Nothing is sent: the person sends a message. It costs a place among the open challenges and nothing else.
     #[serde(default)]
     pub is_incoming: bool,
+    /// A mail from the mailbox itself has sent for it.
+    #[serde(default)]
+    pub is_answer: bool,
 }
 
 impl Ask {
@@ -329,7 +358,11 @@ enum Account {
     Csi([u8; 16]),
     CsiFrom([u8; 16], prefix::Prefix),
     Returning([u8; 16]),
+    /// Codes that mails from there have sent for.
+    Answered([u8; 16]),
     Bill(bool),
+    /// A network's part.
+    BillPart(bool, prefix::Prefix),
     Shared(Group),
     /// A network's part.
     Part(Group, prefix::Prefix),
@@ -347,7 +380,9 @@ enum Keep {
     Every,
     /// Unfinished codes, and a tenth for each that was entered.
     Unfinished,
-    /// The same, in parts for networks. Where the breaker has tripped, nothing is left.
+    /// Every code; from `wide` on, [`BILL_NARROW`] for each network.
+    Bill { part: Account, wide: Limit },
+    /// Unfinished codes, in parts for networks. Where the breaker has tripped, nothing is left.
     Shared { part: Account, is_tripped: bool },
 }
 
@@ -538,7 +573,8 @@ impl Budget {
         let wait_ms = full.map(|i| until_next(WINDOWS_MS[i], now)).max()?;
         // A code that is on its way makes room when it is entered.
         let last = self.tallies.get(&charge.account).map_or(0, |t| t.last_ms);
-        let is_decided = matches!(charge.keep, Keep::Every) || UnixMillis::new(last).plus_ms(CHALLENGE_MS) <= now;
+        let is_decided = matches!(charge.keep, Keep::Every | Keep::Bill { .. })
+            || UnixMillis::new(last).plus_ms(CHALLENGE_MS) <= now;
         Some(if is_decided { wait_ms } else { wait_ms.min(SOON_MS) })
     }
 
@@ -546,6 +582,10 @@ impl Budget {
         let (count, limit) = (self.count(charge.account, i, now), charge.limit[i]);
         match charge.keep {
             Keep::Every => count.all() < limit,
+            Keep::Bill { part, wide } => {
+                let is_narrow = self.count(part, i, now).all() < BILL_NARROW[i];
+                count.all() < limit && (count.all() < wide[i] || is_narrow)
+            }
             Keep::Unfinished => count.weight() < u64::from(limit) * UNFINISHED,
             Keep::Shared { part, is_tripped } => {
                 let part = self.count(part, i, now);
@@ -608,7 +648,7 @@ impl Budget {
 impl Charge {
     fn part(&self) -> Option<Account> {
         match self.keep {
-            Keep::Shared { part, .. } => Some(part),
+            Keep::Shared { part, .. } | Keep::Bill { part, .. } => Some(part),
             Keep::Every | Keep::Unfinished => None,
         }
     }

@@ -23,9 +23,9 @@
 //! url = "https://gateway.example/messages"
 //! key_file = "keys/gateway.key"
 //! timeout_ms = 10000
-//! [codes.incoming]                # optional: where people send a message to who prove without being sent one; what that rests
-//! sms = "+4915112345678"          # on is in src/possession/incoming.rs
-//! email = "proof@dp.example"
+//! [codes.incoming]                # optional: where people send a message to when no more codes are sent; what that
+//! sms = "+4915112345678"          # rests on is in src/possession/incoming.rs
+//! email = "proof@dp.example"      # a mail is answered with a code
 //! [codes.budget]                  # every field has a default; see `Limits` in src/possession/budget.rs
 //! csi_day = 10
 //! ```

@@ -1,13 +1,23 @@
-//! Proofs that send nothing: the person sends a message from the number or the mailbox to the prover's address.
+//! Proofs that begin with a message from the person: from the number or the mailbox to the prover's address.
 //!
 //! So a person who has had all codes of a CSI used up by strangers still gets in. A challenge of this kind has a text
-//! instead of a code. It approves the key that started it once a message with that text has come from the CSI itself.
+//! instead of a code. Once a text message with it has come from the number itself, the challenge approves the key
+//! that started it, and nothing was sent. Once a mail with it has come from the mailbox itself, the challenge's code
+//! is sent there: beyond the codes that strangers may use up, and charged to an account that only such mails are
+//! charged to ([`super::budget`]).
 //!
 //! ```text
 //! app    ── POST /v1/challenges {"incoming": true} ──▶  {"incoming": {"to": "+4915100000000", "text": "waymark-proof 0123456789abcdef"}}
 //! phone  ── that text ──▶  the operator's gateway or mail server  ──▶  waymark prover received --dir DIR --from +4915112345642
-//! app    ── POST /v1/challenges/{id}/check {} ──▶  approved
+//! app    ── POST /v1/challenges/{id}/check {} ──▶  approved; after a mail pending with "delivery": the code is on its way
 //! ```
+//!
+//! **A mail alone proves nothing**, whatever stands in it. A stranger's mail with `List-Unsubscribe:
+//! <mailto:…?subject=…>` has the person's mail program send a new mail with the stranger's words at one click, signed
+//! like any other; `mailto:` sets the body, too. So a mail says that somebody there may want a code, and the code
+//! shows who reads there. A text message counts by itself: no phone sends one without showing it first.
+//!
+//! **A call is not offered.** Anybody can show any number when calling, and a call carries no text.
 //!
 //! **What it rests on.** What comes in is reported by anybody who can write into the folder `incoming/` beside the prover's
 //! configuration: a file that is named after the text's 16 hex digits and holds the CSI that sent it. The prover
@@ -18,7 +28,7 @@
 //! it by another one: attestations say how possession was shown
 //! ([`Method::INCOMING`](waymark_mapping::mapping::Method::INCOMING)).
 //!
-//! **A message is a proof only where its sender wrote the text** ([`NoProof`]). Programs answer mail: anybody who mails the
+//! **A message counts only where its sender wrote the text** ([`NoProof`]). Programs answer mail: anybody who mails the
 //! text to somebody, and names the prover as the one to answer, may get `Re: waymark-proof 0123456789abcdef` sent from
 //! there, honestly signed. So a mail counts if its subject is the text and nothing else, or if it has no subject and its
 //! first line is; one that shows in its header that it is an answer, or that a program sent it, never does. A text

@@ -12,10 +12,15 @@
 //! **One commit for many.** A thread of its own writes what has come in meanwhile in one commit, which is on the disk
 //! when it returns; so a flood costs as many commits as one person. What the disk does not take is an error to those who
 //! wait for it. The database is then opened anew for the next write, so that it goes on when there is room again.
+//!
+//! **A start needs no room.** What is there is read without a commit. Where the file has to be made, or cannot be
+//! opened without a write, and the disk is full, the journal is shut: nothing is read from it and nothing written to
+//! it until a later try ([`Journal::read_again`]) succeeds. A new file gets its name only when it is whole, so that a
+//! disk that fills up meanwhile leaves none that cannot be opened.
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, Sender, channel},
     thread::JoinHandle,
@@ -31,7 +36,7 @@ use tokio::sync::oneshot;
 use waymark_log::time::UnixMillis;
 use waymark_runtime::{
     database::{begin_write, builder},
-    random,
+    durable, random,
 };
 use zeroize::Zeroizing;
 
@@ -41,6 +46,11 @@ const CHALLENGES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("chal
 const CODES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("codes");
 /// The file.
 const FILE: &str = "challenges.redb";
+/// Its name while it is being made.
+const NEW_FILE: &str = "challenges.redb.new";
+/// How long a journal that is shut is left alone before it is tried again: a flood of requests must not be one of
+/// tries.
+const TRY_AGAIN_MS: u64 = 1000;
 /// How long what was sent is kept: the longest limit counts a day. Then addresses are forgotten, too.
 const KEPT_MS: u64 = 24 * 3_600_000;
 /// Most writes that share one commit, some 1 KiB each.
@@ -76,6 +86,22 @@ pub struct Kept {
     pub is_delivered: bool,
     /// It sends nothing: a message is to come.
     pub is_incoming: bool,
+    /// It has ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// How a challenge ended well: what the same check is answered with again, for as long as the challenge would have
+/// lived.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// How possession was shown, by the number of the method.
+    pub method: u8,
+    /// When: the attestation's time.
+    #[serde(with = "super::millis")]
+    pub at: UnixMillis,
+    /// A keyed digest of what was given at that check.
+    pub given: [u8; 32],
 }
 
 /// What the budget counts.
@@ -164,27 +190,70 @@ struct Wish {
 
 /// Writes. Dropping it ends when what was given to it is written.
 pub struct Journal {
+    /// What has not been read yet, since there was no room.
+    shut: Option<Store>,
+    tried: UnixMillis,
     wishes: Option<Sender<Wish>>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Journal {
-    /// Opens or makes the database in a folder, and reads what is in it. `seed` makes the key that it is sealed with.
+    /// Opens or makes the database in a folder, and reads what is in it; `None` if there is no room for that, see
+    /// [`Journal::read_again`]. `seed` makes the key that it is sealed with.
     ///
     /// # Errors
-    /// If it cannot be opened, with its path.
-    pub fn open(folder: &Path, seed: &[u8; 32], now: UnixMillis) -> io::Result<(Self, Replay)> {
+    /// If it cannot be opened for another reason, with its path.
+    pub fn open(folder: &Path, seed: &[u8; 32], now: UnixMillis) -> io::Result<(Self, Option<Replay>)> {
         let path = folder.join(FILE);
         let key = Zeroizing::new(blake3::derive_key("waymark 2026 challenge sealing", seed));
-        let mut store = Store { cipher: XChaCha20Poly1305::new((&*key).into()), path, database: None, next: 0 };
-        let replay = store.read(now).map_err(|e| {
-            let what = "Is another program running on this folder? Without the file, open challenges are over and budgets begin again.";
-            io::Error::other(format!("{}: {e}. {what}", store.path.display()))
-        })?;
+        let store = Store { cipher: XChaCha20Poly1305::new((&*key).into()), path, database: None, next: 0 };
+        let mut journal = Self { shut: Some(store), tried: now, wishes: None, writer: None };
+        let replay = journal.read(now)?;
+        if replay.is_none() {
+            tracing::error!("challenges.redb: the disk is full; challenges are refused until there is room");
+        }
+        Ok((journal, replay))
+    }
+
+    /// Whether what an earlier program has kept is read, so that it can be written to.
+    pub const fn is_read(&self) -> bool {
+        self.shut.is_none()
+    }
+
+    /// Tries to open and to read what could not be opened at the start for want of room; once a second at most.
+    pub fn read_again(&mut self, now: UnixMillis) -> Option<Replay> {
+        // The difference both ways: a clock that was ahead must not hold it up.
+        if now.get().abs_diff(self.tried.get()) < TRY_AGAIN_MS {
+            return None;
+        }
+        self.tried = now;
+        self.read(now).unwrap_or_else(|error| {
+            tracing::error!(%error, "challenges are refused");
+            None
+        })
+    }
+
+    /// Reads the store that is shut and gives it to a writer of its own; `None` if there is no room for that.
+    fn read(&mut self, now: UnixMillis) -> io::Result<Option<Replay>> {
+        let Some(store) = &mut self.shut else { return Ok(None) };
+        let replay = match store.read(now) {
+            Ok(replay) => replay,
+            Err(error) => {
+                store.database = None;
+                if matches!(&error, redb::Error::Io(e) if durable::is_full(e)) {
+                    return Ok(None);
+                }
+                let what = "Is another program running on this folder? Without the file, open challenges are over and \
+                            budgets begin again.";
+                return Err(io::Error::other(format!("{}: {error}. {what}", store.path.display())));
+            }
+        };
         let (wishes, incoming) = channel();
-        let writer =
-            std::thread::Builder::new().name("challenges".to_owned()).spawn(move || write(store, &incoming))?;
-        Ok((Self { wishes: Some(wishes), writer: Some(writer) }, replay))
+        if let Some(store) = self.shut.take() {
+            let writer = std::thread::Builder::new().name("challenges".to_owned());
+            (self.wishes, self.writer) = (Some(wishes), Some(writer.spawn(move || write(store, &incoming))?));
+        }
+        Ok(Some(replay))
     }
 
     /// Gives changes to the writer, who keeps their order. Nothing to write is written at once.
@@ -194,7 +263,7 @@ impl Journal {
         }
         let (answer, answered) = oneshot::channel();
         if let Some(wishes) = &self.wishes {
-            // A writer that is gone answers nobody, which is an error to those who wait.
+            // A writer that is gone answers nobody, which is an error to those who wait; so is a journal that is shut.
             let _ = wishes.send(Wish { ops, event, answer });
         }
         Written(Some(answered))
@@ -237,11 +306,13 @@ struct Store {
 }
 
 impl Store {
-    fn database(&mut self) -> Result<&Database, Fault> {
+    fn database(&mut self) -> Result<&Database, redb::Error> {
         if self.database.is_none() {
-            self.database = Some(builder().create(&self.path)?);
+            // One without a byte is left by an earlier program that was killed while it made it.
+            let is_there = fs::metadata(&self.path).is_ok_and(|file| file.len() > 0);
+            self.database = Some(if is_there { builder().open(&self.path)? } else { make(&self.path)? });
         }
-        self.database.as_ref().ok_or_else(|| "not open".into())
+        self.database.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
     }
 
     fn commit(&mut self, wishes: &[Wish]) -> Result<(), Fault> {
@@ -285,12 +356,9 @@ impl Store {
         Ok(())
     }
 
-    /// Reads everything. What was sealed under another key, or is damaged, does not count.
-    fn read(&mut self, now: UnixMillis) -> Result<Replay, Fault> {
-        let write = begin_write(self.database()?)?;
-        self.forget(&mut write.open_table(CODES)?, now)?;
-        write.open_table(CHALLENGES)?;
-        write.commit()?;
+    /// Reads everything, and writes nothing. What was sealed under another key, is damaged or too old does not count;
+    /// the next write removes it.
+    fn read(&mut self, now: UnixMillis) -> Result<Replay, redb::Error> {
         let (mut replay, mut unread, mut next) = (Replay::default(), 0, 0);
         let read = self.database()?.begin_read()?;
         for item in read.open_table(CHALLENGES)?.iter()? {
@@ -305,7 +373,7 @@ impl Store {
             next = row.value() + 1;
             match self.open::<Event>(&row.value().to_be_bytes(), sealed.value()) {
                 Some(event) if event.counts(now) => replay.events.push(event),
-                // It lies behind one that counts, and goes when that one goes.
+                // The next write removes it, or it lies behind one that counts and goes with that one.
                 Some(_) => {}
                 None => unread += 1,
             }
@@ -331,6 +399,31 @@ impl Store {
     }
 }
 
+/// Makes the file under another name, which it loses when it is whole.
+fn make(path: &Path) -> Result<Database, redb::Error> {
+    let new = path.with_file_name(NEW_FILE);
+    // Of a program that was killed while it made one.
+    let _ = fs::remove_file(&new);
+    let made = make_at(&new).and_then(|database| {
+        fs::rename(&new, path)?;
+        durable::sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+        Ok(database)
+    });
+    if made.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    made
+}
+
+fn make_at(path: &Path) -> Result<Database, redb::Error> {
+    let database = builder().create(path)?;
+    let write = begin_write(&database)?;
+    write.open_table(CHALLENGES)?;
+    write.open_table(CODES)?;
+    write.commit()?;
+    Ok(database)
+}
+
 #[cfg(test)]
 mod tests {
     use waymark_runtime::clock::Clock;
@@ -354,8 +447,10 @@ mod tests {
             is_approved: false,
             is_delivered: false,
             is_incoming: false,
+            ended: None,
         };
         let (journal, replay) = Journal::open(folder.path(), &[1; 32], at).unwrap();
+        let replay = replay.unwrap();
         assert!(replay.challenges.is_empty() && replay.events.is_empty());
         assert!(Journal::open(folder.path(), &[1; 32], at).is_err(), "one program at a time");
         let completed = |at| Some(Event::Completed { codes: vec![], at });
@@ -369,9 +464,9 @@ mod tests {
             assert_eq!(written.wait().await, Ok(()));
         }
         drop(journal);
-        let bytes = std::fs::read(folder.path().join(FILE)).unwrap();
+        let bytes = fs::read(folder.path().join(FILE)).unwrap();
         assert!(!bytes.windows(6).any(|w| w == b"491511"));
-        let open = |seed, at| Journal::open(folder.path(), &[seed; 32], at).unwrap().1;
+        let open = |seed, at| Journal::open(folder.path(), &[seed; 32], at).unwrap().1.unwrap();
         let replay = open(1, at);
         assert_eq!((replay.challenges.len(), replay.events.len()), (1, 2));
         assert_eq!(replay.challenges[&[2; 16]].csi, kept.csi);
@@ -385,7 +480,10 @@ mod tests {
         const HOUR_MS: u64 = 3_600_000;
         let folder = tempfile::tempdir().unwrap();
         let clock = Clock::settable(1000 * KEPT_MS);
-        let restart = || Journal::open(folder.path(), &[1; 32], clock.now()).unwrap();
+        let restart = || {
+            let (journal, replay) = Journal::open(folder.path(), &[1; 32], clock.now()).unwrap();
+            (journal, replay.unwrap())
+        };
         let dates = |replay: &Replay| replay.events.iter().map(Event::at).collect::<Vec<_>>();
         let (mut journal, _) = restart();
         let write = async |journal: &Journal| {

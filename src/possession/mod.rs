@@ -19,9 +19,12 @@
 //! **A challenge survives a restart**, and so does what was sent ([`journal`]): it is on the disk before its code
 //! leaves and before it is answered. A code that was still on its way is delivered again, the same one.
 //!
-//! **A challenge may send nothing** ([`incoming`]): the person sends a message from the number or the mailbox, and a
-//! check without a code collects the attestation. So nobody is kept out who has had the codes of a CSI used up by
-//! strangers.
+//! **A challenge may send nothing** ([`incoming`]): the person sends a message from the number or the mailbox. A
+//! check without a code then collects the attestation; of a mail it only has a code sent in answer, beyond those that
+//! strangers may use up. So nobody is kept out who has had the codes of a CSI used up by strangers.
+//!
+//! **A check whose answer was lost is made again** and gets the same attestation, byte for byte, for as long as the
+//! challenge would have lived. Any other check finds it over.
 //!
 //! **A link approves a challenge for the key that started it**, which then collects the attestation by a check without
 //! a code. Anybody who opens it may be another person than the one whose app asked. So mail and app show the same
@@ -52,7 +55,7 @@ pub mod sender;
 use std::{
     collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
@@ -78,7 +81,7 @@ use self::{
     budget::{Ask, Budget, Paid, Prefix, Spent},
     config::Proving,
     incoming::Incoming,
-    journal::{Event, Journal, Kept, Op, Written},
+    journal::{Ended, Event, Journal, Kept, Op, Written},
     outbox::{Outbox, Place, Progress},
     returning::Returning,
     sender::{Channel, Message, Sender, SenderError, Senders},
@@ -157,8 +160,8 @@ pub enum Checked {
     Pending {
         /// Checks that are left. None: the challenge is over.
         checks_left: u8,
-        /// Where its code is.
-        progress: Progress,
+        /// Where its code is. None: nothing was sent, a message is to come.
+        progress: Option<Progress>,
     },
 }
 
@@ -207,12 +210,23 @@ struct Challenge {
     progress: Progress,
     /// It sends nothing: a message is to come.
     is_incoming: bool,
+    /// It has ended well, and is kept for the check that is made again because its answer was lost.
+    ended: Option<Ended>,
 }
 
 impl Challenge {
     fn open(&self, id: ChallengeId) -> Open {
         let Self { channel, expiry, sends_left, checks_left, progress, is_incoming, .. } = *self;
         Open { id, channel, expiry, sends_left, checks_left, progress, is_incoming }
+    }
+
+    fn is_open(&self, now: UnixMillis) -> bool {
+        self.ended.is_none() && !is_over(self.expiry, now)
+    }
+
+    /// Where its code is, if one was sent.
+    fn told(&self) -> Option<Progress> {
+        (!self.is_incoming).then_some(self.progress)
     }
 
     /// The number of its latest send.
@@ -235,6 +249,7 @@ impl Challenge {
             is_approved: self.is_approved,
             is_delivered: self.is_delivered,
             is_incoming: self.is_incoming,
+            ended: self.ended,
         }
     }
 
@@ -244,7 +259,7 @@ impl Challenge {
         let (channel, sender) = senders.route(&csi, Some(kept.channel))?;
         let purpose = if kept.is_control { Purpose::Control } else { Purpose::View };
         let claim = Claim { csi, recipient: Key::new(kept.recipient), tenure: kept.tenure, purpose };
-        let Kept { codes, expiry, sends_left, checks_left, is_approved, is_delivered, is_incoming, .. } = kept;
+        let Kept { codes, expiry, sends_left, checks_left, is_approved, is_delivered, is_incoming, ended, .. } = kept;
         let progress = Progress::Sent;
         Some(Self {
             claim,
@@ -258,6 +273,7 @@ impl Challenge {
             is_delivered,
             progress,
             is_incoming,
+            ended,
         })
     }
 }
@@ -321,14 +337,16 @@ impl Possession {
         let (returning, (journal, kept)) = (Returning::open(folder, &seed)?, Journal::open(folder, &seed, now)?);
         let budget = limits.map(Budget::new);
         let mut state = State { challenges: HashMap::new(), swept: now, budget, returning, journal };
-        state.replay(kept, &senders, now);
+        if let Some(kept) = kept {
+            state.replay(kept, &senders, now);
+        }
         let secret_key = blake3::derive_key("waymark 2026 codes", &*seed);
         let (named, outbox, state) = (identity.domain.to_string(), Outbox::default(), Arc::new(Mutex::new(state)));
         let mut sweeper = JoinSet::new();
         sweeper.spawn(sweep(Arc::downgrade(&state), Arc::clone(&incoming), clock.clone()));
         let possession =
             Self { state, secret_key, senders, outbox, incoming, _sweeper: sweeper, link_url, identity, named };
-        possession.deliver_again();
+        possession.deliver_again(&possession.state());
         Ok(possession)
     }
 
@@ -336,9 +354,19 @@ impl Possession {
         lock(&self.state)
     }
 
+    /// The state, once it is known what an earlier program has kept: without that, budgets would begin again.
+    fn read_state(&self, now: UnixMillis) -> Result<MutexGuard<'_, State>, PossessionError> {
+        let mut state = self.state();
+        if !state.journal.is_read() {
+            let kept = state.journal.read_again(now).ok_or(PossessionError::NotKept)?;
+            state.replay(kept, &self.senders, now);
+            self.deliver_again(&state);
+        }
+        Ok(state)
+    }
+
     /// Delivers what was on its way when the program ended.
-    fn deliver_again(&self) {
-        let state = self.state();
+    fn deliver_again(&self, state: &State) {
         let undelivered = state.challenges.iter().filter(|(_, c)| !c.is_delivered);
         for (id, challenge) in undelivered {
             if let Some(place) = self.outbox.place() {
@@ -401,7 +429,7 @@ impl Possession {
         now: UnixMillis,
     ) -> Result<(Open, Message, Written), PossessionError> {
         let (id, expiry) = (random::bytes(), now.plus_ms(CHALLENGE_MS));
-        let mut state = self.state();
+        let mut state = self.read_state(now)?;
         state.sweep(now);
         if state.challenges.len() >= CHALLENGES_MAX {
             return Err(PossessionError::Busy);
@@ -421,6 +449,7 @@ impl Possession {
             sender,
             progress: Progress::Sent,
             is_incoming,
+            ended: None,
         };
         let written = state.journal.write(vec![Op::Keep(id, Box::new(challenge.kept()))], charged);
         let (open, message) = (challenge.open(id), self.message(&id, &challenge));
@@ -440,7 +469,7 @@ impl Possession {
         now: UnixMillis,
     ) -> Result<Open, PossessionError> {
         let (place, sender, open, message, written) = {
-            let mut state = self.state();
+            let mut state = self.read_state(now)?;
             let challenge = state.find(id, recipient, now)?;
             if challenge.sends_left == 0 {
                 return Err(PossessionError::NoSends { retry_after_s: challenge.expiry.since(now).div_ceil(1000) });
@@ -465,6 +494,9 @@ impl Possession {
 
     /// Checks a code for the key that started the challenge; without a code, asks whether its link was opened.
     ///
+    /// The check that ended a challenge well may be made again, in case its answer was lost: it gets the same
+    /// attestation until the challenge's time is over. Any other check finds the challenge over.
+    ///
     /// # Errors
     /// [`PossessionError::NoChallenge`]. A wrong code is none: it costs one check, and the fifth ends the challenge.
     pub async fn check(
@@ -474,19 +506,26 @@ impl Possession {
         code: Option<&str>,
         now: UnixMillis,
     ) -> Result<Checked, PossessionError> {
-        let (checked, written) = self.judge(id, recipient, code, now)?;
+        let Judged { checked, written, answer } = self.judge(id, recipient, code, now)?;
+        let is_written = match written {
+            Some(written) => written.wait().await.is_ok(),
+            None => true,
+        };
         // What the disk does not take counts all the same, until the next start: to refuse a right code would help
-        // nobody.
-        if let Some(written) = written {
-            let _ = written.wait().await;
+        // nobody. But no code leaves of which the disk does not know.
+        let Some((place, sender, message)) = answer else { return Ok(checked) };
+        if !is_written {
+            if let Ok(challenge) = self.state().find(id, recipient, now) {
+                challenge.is_incoming = true;
+            }
+            return Err(PossessionError::NotKept);
         }
-        match checked {
-            Ok((challenge, method)) => Ok(Checked::Approved(Box::new(self.attest(challenge.claim, method, now)))),
-            Err((checks_left, progress)) => Ok(Checked::Pending { checks_left, progress }),
-        }
+        self.incoming.forget(&self.token(id));
+        self.dispatch(place, sender, message).await?;
+        Ok(checked)
     }
 
-    /// The challenge that has ended well and how, or what is left of it; and what is being written of that.
+    /// What a check comes to, and what is being written of that.
     fn judge(
         &self,
         id: &ChallengeId,
@@ -494,12 +533,23 @@ impl Possession {
         code: Option<&str>,
         now: UnixMillis,
     ) -> Result<Judged, PossessionError> {
-        let mut state = self.state();
+        let mut state = self.read_state(now)?;
+        let given = *self
+            .keyed(b"same", &[&id[..], &[u8::from(code.is_some())], code.unwrap_or("").as_bytes()].concat())
+            .as_bytes();
+        if let Some((claim, ended)) = state.ended(id, recipient, now) {
+            let is_same = blake3::Hash::from_bytes(ended.given) == given;
+            let attestation = is_same.then(|| self.attest(id, claim.clone(), ended));
+            return attestation.map(Judged::approved).ok_or(PossessionError::NoChallenge);
+        }
         let challenge = state.find(id, recipient, now)?;
         // blake3::Hash compares in constant time. Where nothing was sent there is no code to guess.
         let is_right = code.is_some_and(|c| self.digest(id, c) == self.digest(id, &self.code(id)));
         let is_right = is_right && !challenge.is_incoming;
         let has_come = challenge.is_incoming && self.incoming.has_come(&self.token(id), &challenge.claim.csi);
+        if has_come && challenge.channel == Channel::Email {
+            return self.answer_mail(&mut state, id, recipient, now);
+        }
         let is_development = challenge.sender.method(challenge.channel) == Method::CONSOLE;
         let method = if has_come {
             if is_development { Method::CONSOLE } else { Method::INCOMING }
@@ -509,18 +559,43 @@ impl Possession {
             challenge.sender.method(challenge.channel)
         } else {
             challenge.checks_left -= u8::from(code.is_some());
-            let (checks_left, progress) = (challenge.checks_left, challenge.progress);
+            let (checks_left, progress) = (challenge.checks_left, challenge.told());
             let keep = Op::Keep(*id, Box::new(challenge.kept()));
             let op = if checks_left == 0 { state.end(id).map(|_| Op::Drop(*id)) } else { code.map(|_| keep) };
             let written = op.map(|op| state.journal.write(vec![op], None));
-            return Ok((Err((checks_left, progress)), written));
+            return Ok(Judged { checked: Checked::Pending { checks_left, progress }, written, answer: None });
         };
-        // Single use.
-        let challenge = state.end(id).ok_or(PossessionError::NoChallenge)?;
+        let ended = Ended { method: method.0, at: now, given };
+        let (claim, written) = state.end_well(id, recipient, ended, now)?;
         self.incoming.forget(&self.token(id));
-        let completed = state.completed(&challenge, now);
-        let written = state.journal.write(vec![Op::Drop(*id)], completed);
-        Ok((Ok((challenge, method)), Some(written)))
+        Ok(Judged { written: Some(written), ..Judged::approved(self.attest(id, claim, ended)) })
+    }
+
+    /// A mail has come from the mailbox itself: it has the challenge's code sent there. The mail alone proves
+    /// nothing, since many a mail program sends one with words of a stranger's ([`incoming`]).
+    fn answer_mail(
+        &self,
+        state: &mut State,
+        id: &ChallengeId,
+        recipient: &Key,
+        now: UnixMillis,
+    ) -> Result<Judged, PossessionError> {
+        let challenge = state.find(id, recipient, now)?;
+        let (sender, claim) = (Arc::clone(&challenge.sender), challenge.claim.clone());
+        let place = self.place(&*sender)?;
+        let from = challenge.codes.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |paid| paid.ask.address);
+        // Not the account of all spellings: another one of them may be a neighbour's mailbox.
+        let csi = state.returning.digest_exact(&claim.csi);
+        let ask = Ask { csi, is_answer: true, ..state.ask(&claim, from) };
+        let codes = state.charge(&ask, false, now)?;
+        let charged = codes.iter().cloned().map(|paid| Event::Charged { paid, is_first: false }).next();
+        let challenge = state.find(id, recipient, now)?;
+        challenge.codes.extend(codes);
+        (challenge.is_incoming, challenge.is_delivered) = (false, sender.is_local());
+        let checked = Checked::Pending { checks_left: challenge.checks_left, progress: challenge.told() };
+        let (message, keep) = (self.message(id, challenge), Op::Keep(*id, Box::new(challenge.kept())));
+        let written = Some(state.journal.write(vec![keep], charged));
+        Ok(Judged { checked, written, answer: Some((place, sender, message)) })
     }
 
     /// Approves a challenge by the secret in its link. Opening it again changes nothing.
@@ -530,11 +605,9 @@ impl Possession {
     pub async fn confirm(&self, id: &ChallengeId, secret: &str, now: UnixMillis) -> Result<(), PossessionError> {
         let is_right = self.digest(id, secret) == self.digest(id, &self.link_secret(id));
         let written = {
-            let mut state = self.state();
-            let challenge = state
-                .challenges
-                .get_mut(id)
-                .filter(|c| !is_over(c.expiry, now) && c.sender.carries_links() && !c.is_incoming);
+            let mut state = self.read_state(now)?;
+            let challenge =
+                state.challenges.get_mut(id).filter(|c| c.is_open(now) && c.sender.carries_links() && !c.is_incoming);
             let challenge = challenge.filter(|_| is_right).ok_or(PossessionError::NoChallenge)?;
             challenge.is_approved = true;
             let keep = Op::Keep(*id, Box::new(challenge.kept()));
@@ -590,20 +663,22 @@ impl Possession {
         }
     }
 
-    fn attest(&self, claim: Claim, method: Method, now: UnixMillis) -> Attestation {
+    /// The attestation of a challenge that has ended well: the same bytes each time.
+    fn attest(&self, id: &ChallengeId, claim: Claim, ended: Ended) -> Attestation {
         let Identity { domain, secret, origin } = &self.identity;
+        let nonce = self.keyed(b"once", &[&id[..], &ended.at.get().to_be_bytes()].concat());
         let mut attestation = Attestation {
             format: Format,
             csi: claim.csi,
             recipient: claim.recipient,
             tenure: claim.tenure,
             purpose: claim.purpose,
-            method,
+            method: Method(ended.method),
             prover: domain.clone(),
             prover_key: secret.public(),
-            time: now,
-            expiry: now.plus_ms(ATTESTATION_MS),
-            nonce: random::bytes(),
+            time: ended.at,
+            expiry: ended.at.plus_ms(ATTESTATION_MS),
+            nonce: *nonce.as_bytes().first_chunk().expect("32 bytes have 16"),
             sig: UNSIGNED,
         };
         attestation.sign(origin, secret);
@@ -641,9 +716,33 @@ impl Possession {
 impl State {
     /// An open challenge of this key.
     fn find(&mut self, id: &ChallengeId, recipient: &Key, now: UnixMillis) -> Result<&mut Challenge, PossessionError> {
-        let challenge =
-            self.challenges.get_mut(id).filter(|c| c.claim.recipient == *recipient && !is_over(c.expiry, now));
+        let challenge = self.challenges.get_mut(id).filter(|c| c.claim.recipient == *recipient && c.is_open(now));
         challenge.ok_or(PossessionError::NoChallenge)
+    }
+
+    /// A challenge of this key that has ended well a short while ago.
+    fn ended(&self, id: &ChallengeId, recipient: &Key, now: UnixMillis) -> Option<(&Claim, Ended)> {
+        let challenge = self.challenges.get(id)?;
+        let is_theirs = challenge.claim.recipient == *recipient && !is_over(challenge.expiry, now);
+        challenge.ended.filter(|_| is_theirs).map(|ended| (&challenge.claim, ended))
+    }
+
+    /// Ends a challenge well, once: its claim, and what is being written of that.
+    fn end_well(
+        &mut self,
+        id: &ChallengeId,
+        recipient: &Key,
+        ended: Ended,
+        now: UnixMillis,
+    ) -> Result<(Claim, Written), PossessionError> {
+        let challenge = self.find(id, recipient, now)?;
+        // A code that is still on its way need not be delivered again.
+        (challenge.ended, challenge.is_delivered) = (Some(ended), true);
+        challenge.sender.forget(id);
+        let (claim, codes) = (challenge.claim.clone(), std::mem::take(&mut challenge.codes));
+        let keep = Op::Keep(*id, Box::new(challenge.kept()));
+        let completed = self.completed(&claim, codes, now);
+        Ok((claim, self.journal.write(vec![keep], completed)))
     }
 
     fn end(&mut self, id: &ChallengeId) -> Option<Challenge> {
@@ -659,8 +758,10 @@ impl State {
             return;
         }
         self.swept = now;
-        let over: Vec<ChallengeId> =
-            self.challenges.iter().filter(|(_, c)| is_over(c.expiry, now)).map(|(id, _)| *id).collect();
+        // What ended well is kept for those who have lost an answer: nobody is refused for want of its place.
+        let is_full = self.challenges.len() >= CHALLENGES_MAX;
+        let is_over = |c: &Challenge| is_over(c.expiry, now) || (is_full && c.ended.is_some());
+        let over: Vec<ChallengeId> = self.challenges.iter().filter(|(_, c)| is_over(c)).map(|(id, _)| *id).collect();
         let ops: Vec<Op> = over.iter().filter_map(|id| self.end(id).map(|_| Op::Drop(*id))).collect();
         // Nobody waits: what is not written is dropped at the next start.
         drop(self.journal.write(ops, Some(Event::Swept { at: now })));
@@ -688,13 +789,14 @@ impl State {
                 }
             }
         }
-        drop(self.journal.write(ops, Some(Event::Swept { at: now })));
+        // A start writes nothing where nothing is over: it needs no room.
+        drop(self.journal.write(ops, None));
     }
 
     fn ask(&self, claim: &Claim, address: IpAddr) -> Ask {
         let key = self.returning.digest_key(&claim.recipient, &claim.csi);
         let (csi, returning) = (self.returning.digest_csi(&claim.csi), self.returning.contains(&key));
-        Ask { address, csi, key, returning, prefix: Prefix::of(&claim.csi), is_incoming: false }
+        Ask { address, csi, key, returning, prefix: Prefix::of(&claim.csi), is_incoming: false, is_answer: false }
     }
 
     /// What was charged: nothing where nothing is sent.
@@ -703,16 +805,18 @@ impl State {
     }
 
     /// A challenge ended well: what is to be kept of that.
-    fn completed(&mut self, challenge: &Challenge, now: UnixMillis) -> Option<Event> {
+    fn completed(&mut self, claim: &Claim, codes: Vec<Paid>, now: UnixMillis) -> Option<Event> {
         let budget = self.budget.as_mut()?;
-        budget.completed(&challenge.codes, now);
-        self.returning.insert(self.returning.digest_key(&challenge.claim.recipient, &challenge.claim.csi));
-        Some(Event::Completed { codes: challenge.codes.clone(), at: now })
+        budget.completed(&codes, now);
+        self.returning.insert(self.returning.digest_key(&claim.recipient, &claim.csi));
+        Some(Event::Completed { codes, at: now })
     }
 
     /// How far a code has come.
     fn delivered(&mut self, id: &ChallengeId, send: u8, progress: Progress, is_over: bool) {
-        let Some(challenge) = self.challenges.get_mut(id).filter(|c| c.send() == send) else { return };
+        let Some(challenge) = self.challenges.get_mut(id).filter(|c| c.send() == send && c.ended.is_none()) else {
+            return;
+        };
         (challenge.progress, challenge.is_delivered) = (progress, is_over);
         if is_over {
             let keep = Op::Keep(*id, Box::new(challenge.kept()));
@@ -732,9 +836,20 @@ async fn sweep(state: Weak<Mutex<State>>, incoming: Arc<Incoming>, clock: Clock)
     }
 }
 
-/// What a check came to: the challenge that has ended well and how, or what is left of it; and what is being written of
-/// that.
-type Judged = (Result<(Challenge, Method), (u8, Progress)>, Option<Written>);
+/// What a check came to.
+struct Judged {
+    checked: Checked,
+    /// What is being written of that.
+    written: Option<Written>,
+    /// The code that a mail has sent for, once that is written.
+    answer: Option<(Option<Place>, Arc<dyn Sender>, Message)>,
+}
+
+impl Judged {
+    fn approved(attestation: Attestation) -> Self {
+        Self { checked: Checked::Approved(Box::new(attestation)), written: None, answer: None }
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -8,12 +8,13 @@
 //! a recipient key is 32 random bytes and appears nowhere else once its record is gone. A look-up takes the same time whether
 //! the CSI is known or not.
 //!
-//! The file is a convenience: where it is lost, everybody is new once more. So it is appended to without fsync, and what the
-//! disk refuses is logged and goes on in memory.
+//! The file is a convenience: where it is lost, everybody is new once more. So it is appended to without fsync, and
+//! what the disk refuses is logged and stays in memory. It is opened for each digest, a few a minute: so it goes on
+//! when there is room again, and the torn end that a full disk leaves is cut off.
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -37,7 +38,6 @@ pub struct Returning {
     hash_key: [u8; 32],
     digests_max: usize,
     path: PathBuf,
-    file: Option<File>,
     newer: HashSet<Digest>,
     older: HashSet<Digest>,
 }
@@ -46,7 +46,7 @@ impl Returning {
     /// Reads what is kept in a folder. `seed` is the secret that the digests are keyed with.
     ///
     /// # Errors
-    /// If a file is there and cannot be read, or none can be written.
+    /// If a file is there and cannot be read.
     pub fn open(folder: &Path, seed: &[u8; 32]) -> io::Result<Self> {
         Self::with_most(folder, seed, DIGESTS_MAX)
     }
@@ -54,16 +54,18 @@ impl Returning {
     fn with_most(folder: &Path, seed: &[u8; 32], digests_max: usize) -> io::Result<Self> {
         let path = folder.join("returning");
         let (newer, older) = (read(&path, digests_max)?, read(&path.with_extension("old"), digests_max)?);
-        // Cut after the last whole digest: the next must not begin in the middle of one.
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        file.set_len(file.metadata()?.len() / DIGEST_BYTES as u64 * DIGEST_BYTES as u64)?;
         let hash_key = blake3::derive_key("waymark 2026 returning keys", seed);
-        Ok(Self { hash_key, digests_max, path, file: Some(file), newer, older })
+        Ok(Self { hash_key, digests_max, path, newer, older })
     }
 
     /// Stands for a CSI, in whatever spelling ([`mailbox`]).
     pub fn digest_csi(&self, csi: &Csi) -> Digest {
         self.digest(b"csi", &[mailbox::of(csi).as_bytes()])
+    }
+
+    /// Stands for a CSI in this spelling alone.
+    pub fn digest_exact(&self, csi: &Csi) -> Digest {
+        self.digest(b"own", &[csi.expose().as_bytes()])
     }
 
     /// Stands for a key and a CSI.
@@ -97,29 +99,28 @@ impl Returning {
             self.turn_over();
         }
         self.newer.insert(digest);
-        let written = self.file.as_mut().map(|f| f.write_all(&digest));
-        if let Some(Err(error)) = written {
-            self.give_up(&error);
+        if let Err(error) = append(&self.path, &digest) {
+            tracing::warn!(%error, "somebody who returns is known until the program ends and no longer");
         }
     }
 
     /// The newer file becomes the older one, whose digests are forgotten.
     fn turn_over(&mut self) {
         self.older = std::mem::take(&mut self.newer);
-        if self.file.take().is_none() {
-            return;
-        }
-        let renamed = std::fs::rename(&self.path, self.path.with_extension("old"));
-        match renamed.and_then(|()| OpenOptions::new().create(true).append(true).open(&self.path)) {
-            Ok(file) => self.file = Some(file),
-            Err(error) => self.give_up(&error),
+        if let Err(error) = std::fs::rename(&self.path, self.path.with_extension("old")) {
+            tracing::warn!(%error, "those who return are known until the program ends and no longer");
         }
     }
+}
 
-    fn give_up(&mut self, error: &io::Error) {
-        tracing::warn!(%error, "who returns is kept in memory only from now on");
-        self.file = None;
+fn append(path: &Path, digest: &Digest) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+    // Cut after the last whole digest: the next must not begin in the middle of one.
+    let bytes = file.metadata()?.len();
+    if bytes % DIGEST_BYTES as u64 != 0 {
+        file.set_len(bytes / DIGEST_BYTES as u64 * DIGEST_BYTES as u64)?;
     }
+    file.write_all(digest)
 }
 
 fn read(path: &Path, digests_max: usize) -> io::Result<HashSet<Digest>> {

@@ -46,7 +46,7 @@ impl Sender for Phone {
     }
 }
 
-const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn ms(n: u64) -> UnixMillis {
     UnixMillis::new(n)
@@ -70,7 +70,8 @@ fn desk_at(phone: Arc<Phone>, limits: Option<Limits>, folder: TempDir, now: u64)
     let secret = SecretKey::from_seed(&[1; 32]);
     let identity = Identity { domain: Domain::parse("dp.example").unwrap(), secret, origin: origin() };
     let link_url = "https://dp.example".to_owned();
-    let file = IncomingFile { sms: Some("+4915100000000".to_owned()), email: None };
+    let (sms, email) = (Some("+4915100000000".to_owned()), Some("proof@dp.example".to_owned()));
+    let file = IncomingFile { sms, email };
     let incoming = Incoming::new(folder.path(), Some(&file));
     let proving = Proving { senders: Senders::one(phone.clone()), limits, link_url, incoming };
     let possession = Possession::open(proving, identity, folder.path(), &Clock::manual(now)).unwrap();
@@ -126,7 +127,60 @@ async fn the_right_code_works_once_and_for_its_key_only() {
     let of = |a: &Attestation| (a.recipient, a.csi.clone(), a.tenure, a.purpose, a.method, a.time);
     let want = (claim.recipient, claim.csi.clone(), 3, Purpose::Control, Method::SMS, ms(1002));
     assert_eq!(of(&attestation), want);
-    assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), 1003).await, Err(PossessionError::NoChallenge));
+    assert_eq!(desk.check(&open.id, &other, Some(&code), 1003).await, Err(PossessionError::NoChallenge));
+}
+
+#[tokio::test]
+async fn the_check_that_ended_a_challenge_well_may_be_made_again_and_any_other_finds_it_over() {
+    let limits = Some(Limits { csi_hour: 20, csi_day: 20, ..Limits::default() });
+    let desk = desk_with(Phone::default(), limits.clone(), tempfile::tempdir().unwrap());
+    let (bob, ann, eve) = (claim(BOB, 2), claim(ANN, 3), claim(BOB, 4));
+    let by_code = desk.start(&bob, 0).await.unwrap();
+    let code = desk.phone.last().code;
+    let by_link = desk.start(&ann, 0).await.unwrap();
+    let link = desk.phone.last().link.unwrap();
+    desk.possession.confirm(&by_link.id, link.rsplit_once('.').unwrap().1, ms(1)).await.unwrap();
+    let by_message = desk.possession.start_incoming(bob.clone(), None, FROM, ms(1)).await.unwrap();
+    let (_, text) = desk.possession.asked_for(&by_message).unwrap();
+    incoming::receive(desk.folder.path(), &bob.csi, &text).unwrap().unwrap();
+    let code_of_ann = desk.possession.code(&by_link.id);
+    let checks = [(&by_code, &bob, Some(code.as_str())), (&by_link, &ann, None), (&by_message, &bob, None)];
+    let mut first = vec![];
+    for (open, claim, given) in checks {
+        first.push(approved(desk.check(&open.id, &claim.recipient, given, 2).await));
+    }
+    let mut desk = desk;
+    let completed = |desk: &Desk| {
+        let state = desk.possession.state();
+        let ended = state.challenges.values().filter(|c| c.ended.is_some()).count();
+        (ended, state.challenges.values().all(|c| c.codes.is_empty()), desk.phone.count.load(Ordering::SeqCst))
+    };
+    let before = completed(&desk);
+    let over = Err(PossessionError::NoChallenge);
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    for now in [3, CHALLENGE_MS - 1] {
+        for ((open, claim, given), first) in checks.into_iter().zip(&first) {
+            // More often than there are checks, and the same bytes each time.
+            for _ in 0..2 * CHECKS_MAX {
+                assert_eq!(approved(desk.check(&open.id, &claim.recipient, given, now).await), *first);
+            }
+            // No other guess, no other key, and nothing more is sent or approved.
+            let others = [Some(wrong), Some(""), Some(&*code_of_ann)];
+            for other in others.into_iter().chain([None, Some(&*code)]).filter(|other| *other != given) {
+                assert_eq!(desk.check(&open.id, &claim.recipient, other, now).await, over, "{other:?}");
+            }
+            assert_eq!(desk.check(&open.id, &eve.recipient, given, now).await, over);
+            let again = desk.possession.send_again(&open.id, &claim.recipient, FROM, ms(now)).await;
+            assert_eq!(again, Err(PossessionError::NoChallenge));
+        }
+        desk = restart(desk, limits.clone(), now);
+        assert_eq!(completed(&desk), before, "nothing is counted or sent for it, also across a restart");
+    }
+    for (open, claim, given) in checks {
+        assert_eq!(desk.check(&open.id, &claim.recipient, given, CHALLENGE_MS + 1).await, over);
+    }
+    desk = restart(desk, limits, 2 * CHALLENGE_MS);
+    assert_eq!(desk.possession.state().challenges.len(), 0);
 }
 
 #[tokio::test]
@@ -137,7 +191,7 @@ async fn five_wrong_codes_end_it_and_so_does_time() {
     let wrong = if code == "000000" { "000001" } else { "000000" };
     for left in (0..CHECKS_MAX).rev() {
         let checked = desk.check(&open.id, &claim.recipient, Some(wrong), 1).await;
-        assert_eq!(checked, Ok(Checked::Pending { checks_left: left, progress: Progress::Sent }));
+        assert_eq!(checked, Ok(Checked::Pending { checks_left: left, progress: Some(Progress::Sent) }));
     }
     assert_eq!(desk.check(&open.id, &claim.recipient, Some(&code), 1).await, Err(PossessionError::NoChallenge));
     let open = desk.start(&claim, 0).await.unwrap();
@@ -179,7 +233,7 @@ async fn an_opened_link_approves_for_the_key_that_started() {
     for _ in 0..10 {
         assert_eq!(
             desk.check(&open.id, &claim.recipient, None, 1).await,
-            Ok(Checked::Pending { checks_left: 5, progress: Progress::Sent })
+            Ok(Checked::Pending { checks_left: 5, progress: Some(Progress::Sent) })
         );
     }
     let code = desk.phone.last().code;
@@ -193,7 +247,6 @@ async fn an_opened_link_approves_for_the_key_that_started() {
     let other = SecretKey::from_seed(&[3; 32]).public();
     assert_eq!(desk.check(&open.id, &other, None, 3).await, Err(PossessionError::NoChallenge));
     assert_eq!(approved(desk.check(&open.id, &claim.recipient, None, 3).await).method, Method::EMAIL_LINK);
-    assert_eq!(desk.check(&open.id, &claim.recipient, None, 4).await, Err(PossessionError::NoChallenge));
     assert_eq!(desk.possession.confirm(&open.id, secret, ms(4)).await, Err(PossessionError::NoChallenge));
 }
 
@@ -347,7 +400,7 @@ async fn a_challenge_survives_a_restart_with_all_that_it_has_used_up() {
     let desk = restart(desk, limits.clone(), 4);
     assert_eq!(desk.phone.count.load(Ordering::SeqCst), 3, "nothing was on its way");
     let checked = desk.check(&open.id, &bob.recipient, Some("wrong"), 5).await;
-    assert_eq!(checked, Ok(Checked::Pending { checks_left: 3, progress: Progress::Sent }));
+    assert_eq!(checked, Ok(Checked::Pending { checks_left: 3, progress: Some(Progress::Sent) }));
     let again = desk.possession.send_again(&open.id, &bob.recipient, elsewhere(1), ms(6)).await.unwrap();
     assert_eq!((again.sends_left, desk.phone.last().code), (2, code.clone()));
     assert_eq!(approved(desk.check(&linked.id, &ann.recipient, None, 7).await).method, Method::EMAIL_LINK);
@@ -358,7 +411,7 @@ async fn a_challenge_survives_a_restart_with_all_that_it_has_used_up() {
     let late = desk.start(&ann, 10).await.unwrap();
     let code_of_ann = desk.phone.last().code;
     let desk = restart(desk, limits.clone(), 11);
-    assert_eq!(desk.check(&open.id, &bob.recipient, Some(&code), 12).await, Err(PossessionError::NoChallenge));
+    assert_eq!(desk.check(&open.id, &bob.recipient, Some("wrong"), 12).await, Err(PossessionError::NoChallenge));
     let desk = restart(desk, limits, 10 + CHALLENGE_MS);
     let over = desk.check(&late.id, &ann.recipient, Some(&code_of_ann), 10 + CHALLENGE_MS).await;
     assert_eq!(over, Err(PossessionError::NoChallenge));
@@ -459,7 +512,7 @@ async fn a_mail_that_is_put_off_is_shown_as_waiting_and_one_that_is_refused_as_s
         let ann = claim(ANN, 2);
         let open = possession.start(ann.clone(), None, FROM, ms(0)).await.unwrap();
         let progress = async || match possession.check(&open.id, &ann.recipient, None, ms(1)).await {
-            Ok(Checked::Pending { progress, .. }) => progress,
+            Ok(Checked::Pending { progress, .. }) => progress.unwrap(),
             other => panic!("{other:?}"),
         };
         // The first try, and where it was put off the second one, a second later.
@@ -516,23 +569,87 @@ async fn whoever_has_had_all_codes_used_up_enters_by_a_message_that_comes_in() {
     assert_eq!((desk.phone.count.load(Ordering::SeqCst), open.sends_left), (sent, 0));
     let (to, text) = desk.possession.asked_for(&open).unwrap();
     assert_eq!(to, "+4915100000000");
-    let pending = Ok(Checked::Pending { checks_left: CHECKS_MAX, progress: Progress::Sent });
+    let pending = Ok(Checked::Pending { checks_left: CHECKS_MAX, progress: None });
     // Nothing has come; then it has come from somebody else; then from Bob. There is no code that could be guessed.
     assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
     incoming::receive(desk.folder.path(), &Csi::parse("tel:+4915112345643").unwrap(), &text).unwrap().unwrap();
     assert_eq!(desk.check(&open.id, &bob.recipient, None, 2).await, pending);
     let code = desk.possession.code(&open.id);
     let guess = desk.check(&open.id, &bob.recipient, Some(&code), 2).await;
-    assert_eq!(guess, Ok(Checked::Pending { checks_left: CHECKS_MAX - 1, progress: Progress::Sent }));
+    assert_eq!(guess, Ok(Checked::Pending { checks_left: CHECKS_MAX - 1, progress: None }));
     incoming::receive(desk.folder.path(), &bob.csi, &text).unwrap().unwrap();
     let desk = restart(desk, limits, 3);
     let eve = SecretKey::from_seed(&[3; 32]).public();
     assert_eq!(desk.check(&open.id, &eve, None, 4).await, Err(PossessionError::NoChallenge));
     assert_eq!(approved(desk.check(&open.id, &bob.recipient, None, 4).await).method, Method::INCOMING);
-    assert_eq!(desk.check(&open.id, &bob.recipient, None, 5).await, Err(PossessionError::NoChallenge));
     // From then on his key returns.
     desk.start(&bob, 6).await.unwrap();
-    // A channel that is not named is not offered.
-    let mail = desk.possession.start_incoming(claim(ANN, 2), None, FROM, ms(6)).await;
-    assert_eq!(mail, Err(PossessionError::NotServed));
+    // Nothing tells who calls.
+    let call = desk.possession.start_incoming(bob, Some(Channel::Voice), FROM, ms(6)).await;
+    assert_eq!(call, Err(PossessionError::NotServed));
+}
+
+/// A mail program sends a mail with a stranger's words at one click (`List-Unsubscribe: <mailto:…?subject=…>`): such
+/// a mail has a code sent to the mailbox, and gives the stranger nothing.
+#[tokio::test]
+async fn a_mail_that_comes_in_has_a_code_sent_to_its_mailbox_and_proves_nothing_itself() {
+    let limits = Some(Limits::default());
+    let desk = desk_with(Phone::default(), limits.clone(), tempfile::tempdir().unwrap());
+    for i in 10..30u8 {
+        let _ = desk.possession.start(claim(ANN, i), None, elsewhere(i.into()), ms(0)).await;
+    }
+    let (ann, eve) = (claim(ANN, 2), claim(ANN, 3));
+    assert!(desk.start(&ann, 1).await.is_err());
+    let sent = || desk.phone.count.load(Ordering::SeqCst);
+    let before = sent();
+    let mail = |desk: &Desk, open: &Open, from: &Claim| {
+        let (_, text) = desk.possession.asked_for(open).unwrap();
+        incoming::receive(desk.folder.path(), &from.csi, &format!("Subject: {text}\r\n\r\n")).unwrap().unwrap();
+    };
+    let waits = Ok(Checked::Pending { checks_left: CHECKS_MAX, progress: None });
+    let asks = Ok(Checked::Pending { checks_left: CHECKS_MAX, progress: Some(Progress::Sent) });
+    // Eve's text, sent by Ann's mail program: Ann gets a code, which Eve would have to guess.
+    let of_eve = desk.possession.start_incoming(eve.clone(), None, FROM, ms(1)).await.unwrap();
+    assert_eq!(desk.check(&of_eve.id, &eve.recipient, None, 2).await, waits);
+    mail(&desk, &of_eve, &ann);
+    for _ in 0..3 {
+        assert_eq!(desk.check(&of_eve.id, &eve.recipient, None, 2).await, asks);
+    }
+    assert_eq!(sent(), before + 1, "one mail, one code");
+    let again = desk.possession.send_again(&of_eve.id, &eve.recipient, FROM, ms(2)).await;
+    assert!(matches!(again, Err(PossessionError::NoSends { .. })), "{again:?}");
+    for _ in 0..CHECKS_MAX {
+        desk.check(&of_eve.id, &eve.recipient, Some("wrong"), 2).await.unwrap();
+    }
+    assert_eq!(desk.check(&of_eve.id, &eve.recipient, None, 2).await, Err(PossessionError::NoChallenge));
+    // Ann's own.
+    let of_ann = desk.possession.start_incoming(ann.clone(), None, FROM, ms(3)).await.unwrap();
+    mail(&desk, &of_ann, &ann);
+    assert_eq!(desk.check(&of_ann.id, &ann.recipient, None, 4).await, asks);
+    let code = desk.phone.last().code;
+    let desk = restart(desk, limits.clone(), 5);
+    assert_eq!(approved(desk.check(&of_ann.id, &ann.recipient, Some(&code), 6).await).method, Method::EMAIL);
+    // A neighbour with another spelling, who writes as much as he likes, uses up nothing of hers.
+    let desk = restart(desk, limits, 7);
+    let neighbour = claim("mailto:a.n.n@post.example", 5);
+    for i in 0..6u32 {
+        let open = desk.possession.start_incoming(neighbour.clone(), None, elsewhere(i), ms(7)).await.unwrap();
+        mail(&desk, &open, &neighbour);
+        assert_eq!(desk.check(&open.id, &neighbour.recipient, None, 7).await.is_ok(), i < 5);
+    }
+    // As many an hour as of other codes, also across a restart: that bounds guessing.
+    let mut answered = 2;
+    for i in 40..46u8 {
+        let eve = claim(ANN, i);
+        let open = desk.possession.start_incoming(eve.clone(), None, elsewhere(i.into()), ms(7)).await.unwrap();
+        mail(&desk, &open, &ann);
+        match desk.check(&open.id, &eve.recipient, None, 8).await {
+            Err(PossessionError::Spent(_)) => {}
+            checked => {
+                assert_eq!(checked, asks);
+                answered += 1;
+            }
+        }
+    }
+    assert_eq!(answered, 5);
 }

@@ -4,14 +4,17 @@ use std::fs;
 
 use serde::Deserialize;
 use tokio::{net::TcpListener, task::JoinSet};
-use waymark::{config::Codes, possession::outbox::DELIVERIES_MAX};
+use waymark::{
+    config::Codes,
+    possession::{incoming, outbox::DELIVERIES_MAX},
+};
 use waymark_log::key::SecretKey;
 
 use super::{
     book::{Answer, Book, Call},
     scene::Scene,
 };
-use crate::common::key;
+use crate::common::{csi, key};
 
 const BOB: &str = "tel:+4915112345601";
 
@@ -55,8 +58,19 @@ pub async fn challenges(scene: &Scene<'_>) {
     let away = codes.with_extension("away");
     fs::rename(&codes, &away).unwrap();
     start(scene, &ann, BOB).await.is(503, "channel-failed");
+    let by_mail = mailed(scene, &ann, "mailto:ann@post.example").await;
+    at(scene, &ann, "checkCode", &by_mail, "{}").await.is(503, "channel-failed");
     at(scene, &ann, "sendCode", &id, "{}").await.is(503, "channel-failed");
     fs::rename(&away, &codes).unwrap();
+}
+
+/// A challenge that begins with a mail from the mailbox, which has come.
+async fn mailed(scene: &Scene<'_>, secret: &SecretKey, who: &str) -> String {
+    let body = format!("{{\"csi\":\"{who}\",\"purpose\":\"control\",\"incoming\":true}}");
+    let started = scene.by(secret, "startChallenge", body).await.well(201);
+    let mail = format!("Subject: {}\r\n\r\n", started.json()["incoming"]["text"].as_str().unwrap());
+    incoming::receive(&scene.stage.root.path().join("dp"), &csi(who), &mail).unwrap().unwrap();
+    id_of(started)
 }
 
 #[derive(Deserialize)]
@@ -70,7 +84,8 @@ pub async fn budgets(book: &Book) {
     let codes = format!(
         "[codes]\nsms = \"folder\"\nemail = \"smtp\"\n[codes.smtp]\nhost = \"127.0.0.1\"\nport = {}\nsecurity = \"none\"\nfrom = \
          \"codes@dp.example\"\n[codes.budget]\ncsi_hour = 1\ncsi_day = 1\naddress_hour = 100000\naddress_day = \
-         100000\ntotal_hour = 100000\ntotal_day = 100000\nbreaker_percent = 0\n",
+         100000\ntotal_hour = 100000\ntotal_day = 100000\nbill_hour = 100000\nbill_day = 100000\nbreaker_percent = \
+         0\n[codes.incoming]\nemail = \"proof@dp.example\"\n",
         relay.local_addr().unwrap().port()
     );
     let scene = Scene::new(book, |settings| settings.codes = toml::from_str::<File>(&codes).unwrap().codes).await;
@@ -81,7 +96,18 @@ pub async fn budgets(book: &Book) {
 
     // The link of a mail, whose secret nobody reads here: the tests of possession open one.
     let by_mail = id_of(start(&scene, &ann, "mailto:first@post.example").await);
+    // A mail from there is answered with a code, once an hour here.
+    for status in [200, 429] {
+        let id = mailed(&scene, &ann, "mailto:first@post.example").await;
+        let checked = at(&scene, &ann, "checkCode", &id, "{}").await;
+        match status {
+            200 => drop(checked.well(200)),
+            _ => checked.is(429, "code-budget"),
+        }
+    }
+    let late = mailed(&scene, &ann, "mailto:last@post.example").await;
     full_outbox(&scene).await;
+    at(&scene, &ann, "checkCode", &late, "{}").await.is(503, "busy");
     start(&scene, &ann, "mailto:last@post.example").await.is(503, "busy");
     at(&scene, &ann, "sendCode", &by_mail, "{}").await.is(503, "busy");
     scene.stage.stop().await;

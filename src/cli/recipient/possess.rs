@@ -49,8 +49,8 @@ pub struct ProveArgs {
     /// Wait until the link in the mail was opened, instead of asking for the code.
     #[arg(long, conflicts_with = "codes")]
     link: bool,
-    /// Have nothing sent: send a message from the number or the mailbox yourself, as you are told then. For where no more codes are
-    /// sent there.
+    /// Send a message from the number or the mailbox yourself first, as you are told then; a mail is answered with a
+    /// code. For where no more codes are sent there.
     #[arg(long, conflicts_with_all = ["codes", "link"])]
     by_message: bool,
 }
@@ -81,7 +81,8 @@ pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
             match challenge.channel {
                 Channel::Email => {
                     eprintln!(
-                        "send a new mail from {masked} to {to} within ten minutes, with this text as the subject:"
+                        "send a new mail from {masked} to {to} within ten minutes, with this text as the subject; a \
+                         code is sent in answer:"
                     )
                 }
                 _ => eprintln!(
@@ -97,7 +98,8 @@ pub(super) async fn prove(app: &App, args: &ProveArgs) -> Ended {
             let code = fs::read_to_string(folder.join(&challenge.id))?;
             prover.check_challenge(key, &challenge.id, code.trim()).await
         }
-        None if args.link || args.by_message => wait_for_link(&prover, key, &challenge).await,
+        None if args.by_message => wait_for_message(&prover, key, &challenge).await,
+        None if args.link => wait_for_link(&prover, key, &challenge).await,
         None => enter_code(&prover, key, &challenge).await,
     };
     let attestation = attestation.map_err(RecipientError::from)?.ok_or(RecipientError::WrongCode)?;
@@ -139,7 +141,27 @@ async fn poll(prover: &DpClient, key: &SecretKey, id: &str) -> Result<Option<Att
     Ok(attestation)
 }
 
-/// Looks every second whether the link was opened or the message came, until it no longer works.
+/// Looks every second whether the message came, until that no longer counts. A mail is answered with a code, which is
+/// asked for then.
+async fn wait_for_message(
+    prover: &DpClient,
+    key: &SecretKey,
+    challenge: &ChallengeAnswer,
+) -> Result<Option<Attestation>, ClientError> {
+    while Clock::System.now().get() < challenge.expires_ms {
+        match prover.poll_delivery(key, &challenge.id).await? {
+            (Some(attestation), _) => return Ok(Some(attestation)),
+            (None, Some(_)) => {
+                eprintln!("the mail came; a code was sent in answer, reference {}", message::reference(&challenge.id));
+                return enter_code(prover, key, challenge).await;
+            }
+            (None, None) => tokio::time::sleep(LINK_POLL).await,
+        }
+    }
+    Ok(None)
+}
+
+/// Looks every second whether the link was opened, until it no longer works.
 async fn wait_for_link(
     prover: &DpClient,
     key: &SecretKey,

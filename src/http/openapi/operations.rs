@@ -20,9 +20,9 @@ use crate::{
         well_known::WellKnown,
     },
     http::error::{
-        CHANGE_INVALID, NO_RECORD, NOT_READY, OF_ANSWER, OF_AUTHORISE, OF_CHECK, OF_CLAIMED_PROVIDER, OF_CSI,
-        OF_DECODING, OF_IDEMPOTENCY, OF_POOL, OF_POOL_FOR_PROVIDERS, OF_PROVIDER, OF_PROVIDER_ENTRY, OF_RECIPIENT,
-        OF_REVOKE, OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, OTHER_LOG, POLICY_UNKNOWN, TAG_INVALID,
+        CHANGE_INVALID, NO_RECORD, NOT_READY, OF_ANSWER, OF_AUTHORISE, OF_CHECK, OF_CLAIMED_PROVIDER, OF_CONFIRM,
+        OF_CSI, OF_DECODING, OF_IDEMPOTENCY, OF_POOL, OF_POOL_FOR_PROVIDERS, OF_PROVIDER, OF_PROVIDER_ENTRY,
+        OF_RECIPIENT, OF_REVOKE, OF_SEND, OF_START, OF_WAITING, OPERATOR_ONLY, OTHER_LOG, POLICY_UNKNOWN, TAG_INVALID,
     },
     onboarding::PROVIDER_BYTES_MAX,
 };
@@ -191,7 +191,11 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Show a code, or ask whether the link was opened",
         signed: Signed::ByRecipient,
         takes: json(of::<CheckRequest>),
-        gives: &[gives(200, "The attestation, once; or that it is pending.", &[(JSON_MEDIA_TYPE, of::<CheckAnswer>)])],
+        gives: &[gives(
+            200,
+            "The attestation, and to the same check the same again; or that it is pending.",
+            &[(JSON_MEDIA_TYPE, of::<CheckAnswer>)],
+        )],
         ends: &[problem::OF_BODY, OF_RECIPIENT, OF_CHECK],
         ..POST
     },
@@ -202,7 +206,7 @@ pub const OPERATIONS: &[Operation] = &[
         summary: "Show the secret of a mail's link: what the page behind it posts",
         takes: json(of::<ConfirmRequest>),
         gives: &[gives(200, "The link counts.", &[(JSON_MEDIA_TYPE, of::<ConfirmAnswer>)])],
-        ends: &[problem::OF_BODY, &[problem::TOO_MANY], OF_CHECK],
+        ends: &[problem::OF_BODY, &[problem::TOO_MANY], OF_CONFIRM],
         ..POST
     },
     Operation {

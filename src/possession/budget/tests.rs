@@ -16,6 +16,7 @@ fn ask(address: u8, number: &str, key: u8, returning: bool) -> Ask {
         returning,
         prefix,
         is_incoming: false,
+        is_answer: false,
     }
 }
 
@@ -266,6 +267,28 @@ fn pumping_is_bounded_by_the_networks_that_pump() {
     assert!(sent(5000) <= share(limits.total_hour) + 2 * limits.narrow_networks, "{}", sent(5000));
 }
 
+/// Whoever has a mail domain enters as many codes as he likes, with new keys or with those that return.
+#[test]
+fn nine_hundred_and_ninety_nine_networks_that_enter_their_codes_do_not_use_up_the_bill() {
+    for returning in [false, true] {
+        let (mut budget, mut asked) = (Budget::new(Limits::default()), 0u32);
+        for hour in 0..24u32 {
+            let now = at(u64::from(hour) * HOUR_MS);
+            for network in 0..999 {
+                for _ in 0..10_000 {
+                    asked += 1;
+                    let mailbox = attacker(network, asked, &format!("mailto:person{asked}@eve.example"));
+                    let key = *blake3::hash(&asked.to_be_bytes()).as_bytes().first_chunk().unwrap();
+                    let Ok(paid) = budget.charge(&Ask { key, returning, ..mailbox }, true, now) else { break };
+                    budget.completed(&[paid], now);
+                }
+            }
+            let honest = newcomer(5000 + hour, &format!("mailto:honest{hour}@post.example"));
+            assert!(budget.charge(&honest, true, now).is_ok(), "returning: {returning}, hour {hour}");
+        }
+    }
+}
+
 #[test]
 fn pumping_stops_at_the_breaker_and_those_who_return_go_on() {
     let mut budget = Budget::new(Limits::default());
@@ -433,11 +456,23 @@ impl Naive {
         };
         let to_phone = |p: &Paid| p.ask.prefix.is_some() == ask.prefix.is_some();
         let bill = |n: u32| if ask.returning { n } else { n - reserve(n) };
+        let network = |a: IpAddr| prefix::Prefix::network(a);
+        let has_bill = |window: u64, limit: u32, narrow: u32| {
+            let all = |is_like: &dyn Fn(&Paid) -> bool| {
+                let (unfinished, entered) = self.count(now, window, is_like);
+                unfinished + entered
+            };
+            let part = all(&|p| to_phone(p) && network(p.ask.address) == network(ask.address));
+            let wide = (limit - reserve(limit)).div_ceil(2);
+            let all = all(&to_phone);
+            all < u64::from(bill(limit)) && (all < u64::from(wide) || part < u64::from(narrow))
+        };
         let is_sent = shared
             && own
             && weighed(prefix::Prefix::host, 1)
             && weighed(prefix::Prefix::network, 2)
-            && every(&to_phone, bill(l.bill_hour), bill(l.bill_day));
+            && has_bill(HOUR_MS, l.bill_hour, BILL_NARROW[0])
+            && has_bill(DAY_MS, l.bill_day, BILL_NARROW[1]);
         is_sent.then_some(kept)
     }
 }
