@@ -70,7 +70,7 @@ pub async fn budgets(book: &Book) {
     let codes = format!(
         "[codes]\nsms = \"folder\"\nemail = \"smtp\"\n[codes.smtp]\nhost = \"127.0.0.1\"\nport = {}\nsecurity = \"none\"\nfrom = \
          \"codes@dp.example\"\n[codes.budget]\ncsi_hour = 1\ncsi_day = 1\naddress_hour = 100000\naddress_day = \
-         100000\ntotal_hour = 100000\ntotal_day = 100000\nbreaker_percent = 0\n",
+         100000\ntotal_hour = 100000\ntotal_day = 100000\nbill_hour = 100000\nbill_day = 100000\nbreaker_percent = 0\n",
         relay.local_addr().unwrap().port()
     );
     let scene = Scene::new(book, |settings| settings.codes = toml::from_str::<File>(&codes).unwrap().codes).await;
