@@ -551,6 +551,62 @@ async fn one_who_knows_a_number_does_not_keep_its_holder_out() {
     proving.prover.stop().await;
 }
 
+/// What the mail server or the gateway hands over, whose sender it has checked. What is said of it repeats nothing of it.
+fn hand_over(dir: &Path, from: &str, message: &str, text: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
+    command.args(["prover", "received", "--from", from, "--dir"]).arg(dir);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), message.as_bytes()).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && !said.contains(from) && !said.contains(text), "{said}");
+    said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_more_codes_are_sent_to_a_number_its_holder_enters_by_a_text_message() {
+    let gateway = Arc::new(Gateway::default());
+    let server = serve_gateway(Arc::clone(&gateway)).await;
+    let codes = format!(
+        "trusted_proxies = [\"127.0.0.1\"]\n{}[codes.budget]\ncsi_day = 5\n[codes.incoming]\nsms = \"+4915100000000\"\n",
+        by_gateway(&server.url())
+    );
+    let proving = Proving::with(&codes, write_gateway_key).await;
+    let (to, dp, bob) = (proving.address(), proving.client(), key("bob"));
+    // Strangers use up what the number may get in the hour and in the day.
+    let mut sent = 0;
+    for i in 0..20u32 {
+        sent += u32::from(start_from(to, network(i), &key(&format!("mallory {i}")), BOB).await.0 == 201);
+    }
+    assert_eq!(sent, 5);
+    let tries = || gateway.tries.lock().unwrap().len();
+    until("the codes of strangers", async || tries() == 5).await;
+    let (status, code, _) = start_from(to, ip("203.0.113.1"), &bob, BOB).await;
+    assert_eq!((status, code.as_str()), (429, "code-budget"), "its holder, with a new key and from elsewhere");
+    // The way in that sends nothing.
+    let challenge = dp.start_incoming(None, &bob, &csi(BOB), 0, Purpose::Control).await.unwrap();
+    let asked = challenge.incoming.unwrap();
+    assert_eq!((asked.to.as_str(), challenge.sends_left, tries()), ("+4915100000000", 0, 5));
+    let receive = |from: &str, message: &str| hand_over(proving.dir.path(), from, message, &asked.text);
+    for (from, message, is_taken) in [
+        ("+4915112345643", asked.text.clone(), true),
+        ("+4915112345642", format!("Re: {}", asked.text), false),
+        ("+4915112345642", format!("{} thank you", asked.text), false),
+    ] {
+        assert_eq!(receive(from, &message) == "taken\n", is_taken, "{from}");
+        assert_eq!(dp.poll_challenge(&bob, &challenge.id).await.unwrap(), None);
+    }
+    assert_eq!(receive("+4915112345642", &asked.text), "taken\n");
+    refused(dp.poll_challenge(&key("mallory 1"), &challenge.id).await, 410, "challenge-over");
+    let attestation = dp.poll_challenge(&bob, &challenge.id).await.unwrap().unwrap();
+    assert_eq!((attestation.method, attestation.recipient), (Method::INCOMING, bob.public()));
+    // From then on his key returns, and has codes of its own. A stranger still waits.
+    assert_eq!(start_from(to, ip("203.0.113.1"), &bob, BOB).await.0, 201);
+    assert_eq!(start_from(to, ip("203.0.113.2"), &key("mallory"), BOB).await.0, 429);
+    proving.prover.stop().await;
+    server.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_more_codes_are_sent_its_holder_enters_by_a_message_that_comes_in() {
     let proving = Proving::new(&format!("{BUDGET}[codes.incoming]\nemail = \"proof@prover.example\"\n")).await;
@@ -565,17 +621,9 @@ async fn where_no_more_codes_are_sent_its_holder_enters_by_a_message_that_comes_
     let asked = challenge.incoming.unwrap();
     assert_eq!(asked.to, "proof@prover.example");
     refused(dp.send_challenge(&ann, &challenge.id).await, 429, "challenge-sends");
-    // What the mail server hands over, whose sender it has checked.
     let receive = |from: &str, header: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
-        command.args(["prover", "received", "--from", from, "--dir"]).arg(proving.dir.path());
-        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mail = format!("From: Ann <{from}>\r\n{header}\r\n\r\n> {}\r\n-- \r\nAnn\r\n", asked.text);
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), mail.as_bytes()).unwrap();
-        let ended = child.wait_with_output().unwrap();
-        let said = String::from_utf8(ended.stderr).unwrap();
-        assert!(ended.status.success() && !said.contains("post.example") && !said.contains(&asked.text), "{said}");
-        said
+        hand_over(proving.dir.path(), from, &mail, &asked.text)
     };
     let subject = format!("Subject: {}", asked.text);
     assert_eq!(receive("eve@post.example", &subject), "taken\n");

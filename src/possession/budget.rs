@@ -11,7 +11,7 @@
 //! | the country, by its calling code | unfinished codes, see below |
 //! | the range: ten thousand numbers that differ in the last four digits | the same |
 //! | the total of phone numbers, that of e-mail addresses | the same |
-//! | the bill of phone numbers, that of e-mail addresses | every code. Hard: what the operator is ready to pay |
+//! | the bill of phone numbers, that of e-mail addresses | every code, in parts for networks. Hard: what is to be paid |
 //!
 //! Hours and days are those of UTC, so a limit may be met twice around a boundary.
 //!
@@ -22,11 +22,14 @@
 //! there would be a door that anybody could close. So a network (an IPv6 /32, an IPv4 /24) may have there as many
 //! unfinished codes as the account has left: half of it at most, the next network a quarter, and so on. Where nothing
 //! is left, each network may still have [`NARROW`], and one more for each of its codes that was entered. Only when
-//! [`Limits::narrow_networks`] networks have unfinished codes there, a further one waits.
+//! [`Limits::narrow_networks`] networks have unfinished codes there in an hour, or five times as many in a day, a
+//! further one waits.
 //!
-//! **Nor does anybody take the bill.** Whoever has a mail domain enters as many codes as he likes, so that entering
-//! them must not let him use up what all others need. Where half of what newcomers have of the bill is used up, a
-//! network that has had [`BILL_NARROW`] codes in that hour or day has no more, and the other half is for the others.
+//! **Nobody takes the bill from the others.** Who has a mail domain has any number of mailboxes, and enters the codes
+//! of all. So in the bill a code counts whether it was entered or not, and only networks bound what one person gets. One
+//! half of the bill is for everybody: a network may have half of what is left of it, times the part that is left. The
+//! other half holds a place for each network: when its share is used up, it may have [`BILL_NARROW`] more. So with the
+//! defaults no fewer than 1,600 networks close the bill.
 //!
 //! **A challenge that sends nothing** ([`super::incoming`]) is charged to the address and to a total of its own,
 //! never to the CSI. The code that a mail from the mailbox sends for is charged to the bill and to an account of that
@@ -62,7 +65,7 @@ const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 /// Digits at the end of a number that its range leaves open.
 const RANGE_DIGITS: usize = 4;
-/// Most codes a day that may be configured: what is counted is kept in memory, some 1,200 bytes for each code.
+/// Most codes a day that may be configured: what is counted is kept in memory, some 1,400 bytes for each code.
 pub const BILL_DAY_MAX: u32 = 1_000_000;
 /// Most networks that may be let in where nothing is left.
 pub const NARROW_NETWORKS_MAX: u32 = 100_000;
@@ -72,9 +75,11 @@ pub const RESERVE_PERCENT_MAX: u8 = 90;
 const UNFINISHED: u64 = 10;
 /// Unfinished codes that a network may have where nothing is left: anybody who mistypes a number can try once more.
 pub const NARROW: u32 = 2;
-/// Codes an hour and a day that a network may have where half of the bill is used up: with the defaults it takes more
-/// than a thousand networks to use up the other half.
-pub const BILL_NARROW: [u32; 2] = [2, 12];
+/// Codes of a bill that a network may have an hour and a day when its share is used up, entered or not.
+pub const BILL_NARROW: [u32; 2] = [2, 10];
+/// A day has places for so many times the networks of an hour: honest networks in which a code stays unfinished come
+/// together over a day, and must not take the places of those who come later.
+const DAY_NETWORKS: u32 = 5;
 /// An IPv6 /64 has this part of what a /48 has, or an IPv4 address, behind which there may be some hundred people.
 const HOST_PART: u32 = 10;
 /// A /32 or a /24 has so many times what a /48 or an IPv4 address has.
@@ -112,14 +117,14 @@ pub struct Limits {
     pub total_hour: u32,
     /// The same, a day. Default 20000.
     pub total_day: u32,
-    /// Networks that may have codes in a range, a country or the total where nothing is left: what it costs to close
-    /// one of them. Default 2000.
+    /// Networks that may have unfinished codes in a range, a country or the total in an hour where nothing is left, and
+    /// five times as many in a day: what it costs to close one of them. Default 2000.
     pub narrow_networks: u32,
     /// Codes an hour to all phone numbers, and as many to all e-mail addresses, entered or not: the bill that can be
-    /// borne. It should be more than `total_hour` and twice `narrow_networks` together, or it is what closes first.
-    /// When half of it is used up, each network has two, and twelve a day. Default 8000.
+    /// borne. It is closed by a fifth as many networks. With less than 5000, that is fewer than 1,000. Default 8000.
     pub bill_hour: u32,
-    /// The same, a day. Default 40000.
+    /// The same, a day. It is closed by a twenty-fifth as many networks: with less than 25000, by fewer than 1,000.
+    /// Default 40000.
     pub bill_day: u32,
     /// How much of range, country, total and bill is kept for keys that return, per cent. Default 20.
     pub reserve_percent: u8,
@@ -192,14 +197,13 @@ impl Limits {
         (kept, [limit[0] - kept[0], limit[1] - kept[1]])
     }
 
-    /// The accounts of the client, of the CSI and of the bill.
+    /// The accounts of the client and of the CSI.
     fn own(&self, ask: &Ask) -> Vec<Charge> {
         let charge = |account, limit, keep| Charge { account, limit, keep };
         let address = [self.address_hour, self.address_day];
         let csi = [self.csi_hour, self.csi_day];
-        let bill = self.split([self.bill_hour, self.bill_day]);
         if ask.is_answer {
-            return vec![charge(Account::Answered(ask.csi), csi, Keep::Every), self.bill(ask, bill.1)];
+            return vec![charge(Account::Answered(ask.csi), csi, Keep::Every)];
         }
         let [host, site, network] = ask.source();
         let host_limit = if ask.is_v4() { address } else { address.map(|n| n.div_ceil(HOST_PART)) };
@@ -215,7 +219,6 @@ impl Limits {
         }
         if ask.returning {
             charges.push(charge(Account::Returning(ask.key), csi, Keep::Every));
-            charges.push(self.bill(ask, [self.bill_hour, self.bill_day]));
         } else {
             let (of_site, of_network, of) = CSI_PARTS;
             let part = |times: u32| csi.map(|n| (n.saturating_mul(times) / of).max(n.min(1)));
@@ -224,32 +227,23 @@ impl Limits {
             if network != site {
                 charges.push(charge(Account::CsiFrom(ask.csi, network), part(of_network), Keep::Every));
             }
-            charges.push(self.bill(ask, bill.1));
         }
         charges
-    }
-
-    /// The account of the bill, of which this ask may have as much as `limit`.
-    fn bill(&self, ask: &Ask, limit: Limit) -> Charge {
-        let (kind, [_, _, network]) = (ask.prefix.is_some(), ask.source());
-        let wide = self.split([self.bill_hour, self.bill_day]).1.map(|n| n.div_ceil(2));
-        Charge {
-            account: Account::Bill(kind),
-            limit,
-            keep: Keep::Bill { part: Account::BillPart(kind, network), wide },
-        }
     }
 
     /// The accounts that strangers share, with their limits and how many challenges each needs before its breaker may
     /// trip.
     fn shared(&self, ask: &Ask) -> Vec<(Group, Limit, Option<u32>)> {
-        if ask.is_answer {
-            return vec![];
-        }
         if ask.is_incoming {
             return vec![(Group::Incoming, [self.total_hour, self.total_day], None)];
         }
-        let mut groups = vec![(Group::Total(ask.prefix.is_some()), [self.total_hour, self.total_day], None)];
+        let is_phone = ask.prefix.is_some();
+        let mut groups = vec![(Group::Bill(is_phone), [self.bill_hour, self.bill_day], None)];
+        // What a mail from the mailbox has sent for, strangers do not ask for.
+        if ask.is_answer {
+            return groups;
+        }
+        groups.push((Group::Total(is_phone), [self.total_hour, self.total_day], None));
         if let Some(Prefix { country, range }) = ask.prefix {
             let (range_min, country_min) = (self.breaker_range_min, self.breaker_country_min);
             groups.push((Group::Country(country), [self.country_hour, self.country_day], Some(country_min)));
@@ -347,6 +341,7 @@ pub struct Spent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Group {
     Incoming,
+    Bill(bool),
     Total(bool),
     Country(u16),
     Range(u64),
@@ -360,9 +355,6 @@ enum Account {
     Returning([u8; 16]),
     /// Codes that mails from there have sent for.
     Answered([u8; 16]),
-    Bill(bool),
-    /// A network's part.
-    BillPart(bool, prefix::Prefix),
     Shared(Group),
     /// A network's part.
     Part(Group, prefix::Prefix),
@@ -380,10 +372,10 @@ enum Keep {
     Every,
     /// Unfinished codes, and a tenth for each that was entered.
     Unfinished,
-    /// Every code; from `wide` on, [`BILL_NARROW`] for each network.
-    Bill { part: Account, wide: Limit },
-    /// Unfinished codes, in parts for networks. Where the breaker has tripped, nothing is left.
-    Shared { part: Account, is_tripped: bool },
+    /// The same, in parts for networks. Where the breaker has tripped, nothing is left until that ends.
+    Shared { part: Account, tripped_ms: Option<u64> },
+    /// Every code, in parts for networks.
+    Bill { part: Account },
 }
 
 struct Charge {
@@ -404,6 +396,8 @@ struct Count {
     entered: u32,
     /// Of a shared account: networks that have unfinished codes.
     networks: u32,
+    /// Of a network's part of a bill: codes beyond its share.
+    narrow: u32,
 }
 
 impl Count {
@@ -448,6 +442,14 @@ impl Conversion {
         let completed = u64::from(self.now.1) + u64::from(self.before.1);
         over >= u64::from(over_min) && completed * 100 < over * u64::from(percent)
     }
+
+    /// How long it stays tripped if nothing more happens: to the end of this hour, or of the next one. `self` is what
+    /// is known at `now`.
+    fn tripped_ms(self, over_min: u32, percent: u8, now: UnixMillis) -> Option<u64> {
+        let at_hour = |hours: u64| UnixMillis::new((self.hour + hours) * HOUR_MS);
+        let still = |hours: &u64| self.at(at_hour(*hours)).has_tripped(over_min, percent);
+        still(&0).then(|| at_hour(if still(&1) { 2 } else { 1 }).since(now))
+    }
 }
 
 /// What was sent so far: a function of the codes that were charged and of the challenges that ended well, in their
@@ -476,12 +478,13 @@ impl Budget {
     pub fn charge(&mut self, ask: &Ask, is_first: bool, now: UnixMillis) -> Result<Paid, Spent> {
         self.sweep(now);
         let wait_ms = |charges: &[Charge]| charges.iter().filter_map(|c| self.wait_ms(c, now)).max();
-        let kept = ask.returning && wait_ms(&self.kept(ask)).is_none();
-        let shared = if kept { vec![] } else { self.shared(ask, now) };
-        if let Some(ms) = wait_ms(&self.limits.own(ask)).max(wait_ms(&shared)) {
+        let kept_ms = if ask.returning { wait_ms(&self.kept(ask)) } else { Some(u64::MAX) };
+        // Room in one of the two is enough. No wait at all is the least.
+        let shared_ms = kept_ms.min(wait_ms(&self.shared(ask, now)));
+        if let Some(ms) = wait_ms(&self.limits.own(ask)).max(shared_ms) {
             return Err(Spent { retry_after_s: ms.div_ceil(1000) });
         }
-        let paid = Paid { ask: ask.clone(), at: now, kept };
+        let paid = Paid { ask: ask.clone(), at: now, kept: kept_ms.is_none() };
         self.put(&paid, is_first);
         Ok(paid)
     }
@@ -491,9 +494,11 @@ impl Budget {
         self.sweep(paid.at);
         for charge in self.charges(paid) {
             for (i, window_ms) in WINDOWS_MS.into_iter().enumerate() {
+                let is_narrow = !self.is_within_share(&charge, i, paid.at);
                 let is_fresh = charge.part().is_some_and(|part| {
                     let part = self.count_mut(part, i, window_ms, paid.at);
                     part.unfinished = part.unfinished.saturating_add(1);
+                    part.narrow = part.narrow.saturating_add(u32::from(is_narrow));
                     part.unfinished == 1
                 });
                 let count = self.count_mut(charge.account, i, window_ms, paid.at);
@@ -560,8 +565,12 @@ impl Budget {
     fn shared(&self, ask: &Ask, now: UnixMillis) -> Vec<Charge> {
         let [_, _, network] = ask.source();
         let charge = |(group, limit, over_min): (Group, Limit, Option<u32>)| {
-            let is_tripped = over_min.is_some_and(|n| !ask.returning && self.has_tripped(group, n, now));
-            let keep = Keep::Shared { part: Account::Part(group, network), is_tripped };
+            let part = Account::Part(group, network);
+            let over_min = over_min.filter(|_| !ask.returning);
+            let keep = match group {
+                Group::Bill(_) => Keep::Bill { part },
+                _ => Keep::Shared { part, tripped_ms: over_min.and_then(|n| self.tripped_ms(group, n, now)) },
+            };
             Charge { account: Account::Shared(group), limit: self.limits.split(limit).1, keep }
         };
         self.limits.shared(ask).into_iter().map(charge).collect()
@@ -570,32 +579,47 @@ impl Budget {
     /// Until when an account has no room, if it has none.
     fn wait_ms(&self, charge: &Charge, now: UnixMillis) -> Option<u64> {
         let full = (0..WINDOWS_MS.len()).filter(|i| !self.has_room(charge, *i, now));
-        let wait_ms = full.map(|i| until_next(WINDOWS_MS[i], now)).max()?;
-        // A code that is on its way makes room when it is entered.
+        let wait_ms = full.map(|i| self.until_room_ms(charge, i, now)).max()?;
+        // A code that is on its way makes room when it is entered, but not where every code counts.
         let last = self.tallies.get(&charge.account).map_or(0, |t| t.last_ms);
         let is_decided = matches!(charge.keep, Keep::Every | Keep::Bill { .. })
             || UnixMillis::new(last).plus_ms(CHALLENGE_MS) <= now;
         Some(if is_decided { wait_ms } else { wait_ms.min(SOON_MS) })
     }
 
+    /// Until a window that is full has room: its end, or that of the breaker where only the breaker holds back.
+    fn until_room_ms(&self, charge: &Charge, i: usize, now: UnixMillis) -> u64 {
+        let end_ms = until_next(WINDOWS_MS[i], now);
+        let Keep::Shared { part, tripped_ms: Some(tripped_ms) } = charge.keep else { return end_ms };
+        let without = Charge { keep: Keep::Shared { part, tripped_ms: None }, ..*charge };
+        if self.has_room(&without, i, now) { end_ms.min(tripped_ms) } else { end_ms }
+    }
+
     fn has_room(&self, charge: &Charge, i: usize, now: UnixMillis) -> bool {
         let (count, limit) = (self.count(charge.account, i, now), charge.limit[i]);
         match charge.keep {
             Keep::Every => count.all() < limit,
-            Keep::Bill { part, wide } => {
-                let is_narrow = self.count(part, i, now).all() < BILL_NARROW[i];
-                count.all() < limit && (count.all() < wide[i] || is_narrow)
-            }
             Keep::Unfinished => count.weight() < u64::from(limit) * UNFINISHED,
-            Keep::Shared { part, is_tripped } => {
+            Keep::Bill { part } => {
+                let is_narrow = self.count(part, i, now).narrow < BILL_NARROW[i];
+                count.all() < limit && (self.is_within_share(charge, i, now) || is_narrow)
+            }
+            Keep::Shared { part, tripped_ms } => {
                 let part = self.count(part, i, now);
                 let left = (u64::from(limit) * UNFINISHED).saturating_sub(count.weight());
-                let is_wide = !is_tripped && u64::from(part.unfinished) * UNFINISHED < left;
-                let is_in = part.unfinished > 0 || count.networks < self.limits.narrow_networks;
+                let is_wide = tripped_ms.is_none() && u64::from(part.unfinished) * UNFINISHED < left;
+                let networks = [1, DAY_NETWORKS][i].saturating_mul(self.limits.narrow_networks);
+                let is_in = part.unfinished > 0 || count.networks < networks;
                 let is_narrow = is_in && part.unfinished < NARROW.saturating_add(part.entered);
                 limit > 0 && (is_wide || is_narrow)
             }
         }
+    }
+
+    /// Whether a network gets another code of the half of a bill that is for everybody. Of anything else: yes.
+    fn is_within_share(&self, charge: &Charge, i: usize, now: UnixMillis) -> bool {
+        let Keep::Bill { part } = charge.keep else { return true };
+        is_within_share(self.count(part, i, now).all(), self.count(charge.account, i, now).all(), charge.limit[i])
     }
 
     /// What an account has in a window.
@@ -613,9 +637,9 @@ impl Budget {
         count
     }
 
-    fn has_tripped(&self, group: Group, over_min: u32, now: UnixMillis) -> bool {
+    fn tripped_ms(&self, group: Group, over_min: u32, now: UnixMillis) -> Option<u64> {
         let conversion = self.conversions.get(&group).copied().unwrap_or_default().at(now);
-        conversion.has_tripped(over_min, self.limits.breaker_percent)
+        conversion.tripped_ms(over_min, self.limits.breaker_percent, now)
     }
 
     fn convert(&mut self, prefix: Prefix, now: UnixMillis, change: impl Fn(&mut Conversion)) {
@@ -648,10 +672,19 @@ impl Budget {
 impl Charge {
     fn part(&self) -> Option<Account> {
         match self.keep {
-            Keep::Shared { part, .. } | Keep::Bill { part, .. } => Some(part),
+            Keep::Shared { part, .. } | Keep::Bill { part } => Some(part),
             Keep::Every | Keep::Unfinished => None,
         }
     }
+}
+
+/// Whether a network that has `part` of a bill gets another code of its open half, of which `all` are gone: it may have
+/// half of what is left, times the part that is left. Falling so, the shares of many networks are about as even as they
+/// can be where nobody knows how many are to come, and all of them together never get more than that half.
+fn is_within_share(part: u32, all: u32, bill: u32) -> bool {
+    let open = u64::from(bill.div_ceil(2));
+    let left = open.saturating_sub(all.into());
+    2 * open * u64::from(part) < left * left
 }
 
 fn until_next(window_ms: u64, now: UnixMillis) -> u64 {

@@ -249,6 +249,186 @@ fn nine_hundred_and_ninety_nine_networks_close_neither_a_country_nor_a_range() {
     );
 }
 
+/// Mailboxes of a domain that takes mail for any name.
+fn catch_all(i: u32) -> String {
+    format!("mailto:p{i}@catch-all.example")
+}
+
+fn german_number(i: u32) -> String {
+    format!("tel:+4915{i:08}")
+}
+
+/// Somebody who takes another identifier for each code, and enters none, all or some of them.
+struct Mallory {
+    identifier: fn(u32) -> String,
+    returns: bool,
+    enters: fn(u32) -> bool,
+    asked: u32,
+}
+
+impl Mallory {
+    fn new(identifier: fn(u32) -> String, enters: fn(u32) -> bool) -> Self {
+        Self { identifier, returns: false, enters, asked: 0 }
+    }
+
+    /// All that these networks get at this time.
+    fn take(&mut self, budget: &mut Budget, networks: std::ops::Range<u32>, ms: u64) -> u32 {
+        let mut sent = 0;
+        for network in networks {
+            for _ in 0..BILL_DAY_MAX {
+                self.asked += 1;
+                let mut ask = attacker(network, self.asked % 65_536, &(self.identifier)(self.asked));
+                ask.key = *blake3::hash(&self.asked.to_be_bytes()).as_bytes().first_chunk().unwrap();
+                ask.returning = self.returns;
+                let Ok(paid) = budget.charge(&ask, true, at(ms)) else { break };
+                if (self.enters)(self.asked) {
+                    budget.completed(&[paid], at(ms));
+                }
+                sent += 1;
+            }
+        }
+        sent
+    }
+}
+
+/// People of one network, each with an own identifier, who enter their codes: how many of them get in.
+fn people(budget: &mut Budget, network: u32, people: std::ops::Range<u32>, identifier: &str, ms: u64) -> usize {
+    let served = people.filter(|person| {
+        let paid = budget.charge(&newcomer(network, &identifier.replace('#', &person.to_string())), true, at(ms));
+        paid.is_ok_and(|paid| {
+            budget.completed(&[paid], at(ms));
+            true
+        })
+    });
+    served.count()
+}
+
+/// In mail, whoever has a domain has any number of mailboxes: only his networks bound what he takes.
+#[test]
+fn two_networks_and_a_catch_all_domain_keep_nobody_out() {
+    let (mut budget, mut mallory) = (Budget::new(Limits::default()), Mallory::new(catch_all, |_| true));
+    let mut taken = vec![];
+    for hour in 0..24 {
+        taken.push(mallory.take(&mut budget, 0..2, u64::from(hour) * HOUR_MS));
+        // Two hundred newcomers from ten networks, again and again.
+        for network in 5000..5010 {
+            let (who, now) = (network * 1000 + hour * 20, u64::from(hour) * HOUR_MS + 1);
+            assert_eq!(people(&mut budget, network, who..who + 20, "mailto:n#@post.example", now), 20, "{hour} h");
+        }
+    }
+    // Of 6,400 an hour and 32,000 a day.
+    assert!(taken.iter().all(|n| *n <= 1400) && taken.iter().sum::<u32>() <= 6200, "{taken:?}");
+}
+
+#[test]
+fn nine_hundred_and_ninety_nine_networks_do_not_close_the_bill_whatever_they_enter() {
+    type Way = (fn(u32) -> String, fn(u32) -> bool, &'static str);
+    let ways: [Way; 3] = [
+        (catch_all, |_| true, "mailto:n#@post.example"),
+        (catch_all, |_| false, "mailto:n#@post.example"),
+        (german_number, |n| n % 2 == 0, "tel:+436#"),
+    ];
+    for (identifier, enters, honest) in ways {
+        let (mut budget, mut mallory) = (Budget::new(Limits::default()), Mallory::new(identifier, enters));
+        // People of this network have been here before the attack, more than it could have later.
+        assert_eq!(people(&mut budget, 9000, 50_000..50_100, honest, 0), 100);
+        let (mut taken, mut beside) = (0, 0);
+        for hour in 0..24u32 {
+            let now = u64::from(hour) * HOUR_MS;
+            taken += mallory.take(&mut budget, 0..999, now);
+            beside += people(&mut budget, 9000, 60_000 + hour * 9..60_009 + hour * 9, honest, now + 1);
+            // Two hundred others, each from a network of an own.
+            for i in 0..200 {
+                let n = hour * 200 + i;
+                assert_eq!(
+                    people(&mut budget, 10_000 + n, 70_000 + n..70_001 + n, honest, now + 2),
+                    1,
+                    "{hour} h, {i}"
+                );
+            }
+        }
+        assert!(taken <= 16_000 + 10 * 999 && beside >= 10, "{taken} {beside}");
+    }
+}
+
+#[test]
+fn the_bill_is_closed_by_no_fewer_than_sixteen_hundred_networks() {
+    let mut mallory = Mallory::new(catch_all, |_| true);
+    let mut budget = Budget::new(Limits::default());
+    let closed = (0..).find(|network| mallory.take(&mut budget, *network..network + 1, 0) == 0);
+    assert_eq!(closed, Some(1677));
+    // What is left to one more network in an hour, after so many have taken all that they get.
+    let mut left = |networks: u32| {
+        let mut budget = Budget::new(Limits::default());
+        let taken = mallory.take(&mut budget, 0..networks, 0);
+        (taken, mallory.take(&mut budget, 5000..5001, 0))
+    };
+    let left: Vec<_> = [0, 1, 2, 10, 20, 50, 100, 999].map(&mut left).into_iter().collect();
+    let expected = [(0, 860), (860, 521), (1381, 344), (2602, 50), (2899, 15), (3117, 4), (3246, 2), (5044, 2)];
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn whoever_returns_with_many_keys_closes_the_bill_neither_for_newcomers_nor_for_those_who_return() {
+    let (mut budget, mut mallory) = (Budget::new(Limits::default()), Mallory::new(catch_all, |_| true));
+    mallory.returns = true;
+    for hour in 0..24u32 {
+        let now = u64::from(hour) * HOUR_MS;
+        mallory.take(&mut budget, 0..20, now);
+        for i in 0..10 {
+            let network = 5000 + hour * 10 + i;
+            assert_eq!(people(&mut budget, network, network..network + 1, "mailto:n#@post.example", now + 1), 1);
+            let returning = Ask { returning: true, ..newcomer(network + 1000, "mailto:ann@post.example") };
+            let returning = Ask { key: [network as u8; 16], csi: [hour as u8; 16], ..returning };
+            assert!(budget.charge(&returning, true, at(now + 1)).is_ok(), "{hour} h, {i}");
+        }
+    }
+}
+
+/// An honest network in which a code stays unfinished has a place for the day. There are more of these than attackers.
+#[test]
+fn people_who_gave_up_earlier_in_the_day_do_not_help_to_close_it() {
+    let (mut budget, mut mallory) = (Budget::new(Limits::default()), Mallory::new(catch_all, |_| false));
+    for hour in 0..12u32 {
+        for i in 0..400 {
+            let ask = newcomer(5000 + hour * 400 + i, &format!("mailto:gave-up{hour}x{i}@post.example"));
+            assert!(budget.charge(&ask, true, at(u64::from(hour) * HOUR_MS)).is_ok());
+        }
+    }
+    for hour in 12..24u32 {
+        let now = u64::from(hour) * HOUR_MS;
+        mallory.take(&mut budget, 0..999, now);
+        for n in hour * 100..hour * 100 + 100 {
+            assert_eq!(people(&mut budget, 20_000 + n, n..n + 1, "mailto:n#@post.example", now), 1, "{hour} h, {n}");
+        }
+    }
+}
+
+/// Under a breaker, nothing that ends with the day decides when there is room.
+#[test]
+fn a_refusal_under_the_breaker_tells_when_there_is_room_and_no_later() {
+    const MINUTE_MS: u64 = 60_000;
+    for start_min in [0, 20, 45, 55, 20 * 60 + 30, 23 * 60 + 30] {
+        let mut budget = Budget::new(Limits::default());
+        let start = 1000 * DAY_MS + start_min * MINUTE_MS;
+        let mut ask = |network: u32, n: u64, ms: u64| {
+            budget.charge(&newcomer(network, &format!("tel:+491511234{n:04}")), true, at(ms)).map(drop)
+        };
+        assert!((0..20).all(|n| ask(1, n, start).is_ok()));
+        let tripped = start + CHALLENGE_MS;
+        assert!(ask(2, 20, tripped).is_ok() && ask(2, 21, tripped).is_ok(), "twice, where nothing is left");
+        let (mut now, mut told) = (tripped, vec![]);
+        while let Err(Spent { retry_after_s }) = ask(2, 22, now) {
+            // While codes are on their way, the answer is to ask again soon. Then it is known when, and not sooner.
+            assert!(retry_after_s * 1000 <= SOON_MS || ask(2, 22, now + retry_after_s * 1000 - 1).is_err());
+            now += retry_after_s * 1000;
+            told.push(retry_after_s);
+            assert!(told.len() <= 12, "{start_min}: {told:?}");
+        }
+        assert!(now <= tripped + 2 * HOUR_MS + CHALLENGE_MS, "{start_min}: {told:?}");
+    }
+}
+
 #[test]
 fn pumping_is_bounded_by_the_networks_that_pump() {
     let limits = Limits::default();
@@ -353,11 +533,17 @@ fn contradictions_are_refused() {
     // The bill is not what closes first.
     let l = Limits::default();
     assert!(u64::from(l.bill_hour) * 8 / 10 >= u64::from(l.total_hour) * 8 / 10 + 2 * u64::from(l.narrow_networks));
+    // Half of what newcomers have holds the places of a thousand networks, also with the least that is named.
+    for [hour, day] in [[l.bill_hour, l.bill_day], [5000, 25_000]] {
+        assert!(hour * 8 / 10 / 2 >= 1000 * BILL_NARROW[0] && day * 8 / 10 / 2 >= 1000 * BILL_NARROW[1]);
+    }
 }
 
 struct Sent {
     paid: Paid,
     is_entered: bool,
+    /// Beyond its network's share of the bill, in the hour and in the day.
+    is_narrow: [bool; 2],
 }
 
 /// Every code ever sent, and every challenge ever over or ended well: counted again for each question.
@@ -398,7 +584,7 @@ impl Naive {
             && over >= u64::from(over_min)
             && completed * 100 < over * u64::from(l.breaker_percent);
         let network = prefix::Prefix::network(ask.address);
-        [(HOUR_MS, limit.0), (DAY_MS, limit.1)].into_iter().all(|(window, limit)| {
+        [(HOUR_MS, limit.0, 1), (DAY_MS, limit.1, 5)].into_iter().all(|(window, limit, times)| {
             let limit = u64::from(limit - limit * u32::from(l.reserve_percent) / 100);
             let (unfinished, entered) = self.count(now, window, &|p| !p.kept && like(&p.ask));
             let of = |n: prefix::Prefix| {
@@ -409,8 +595,30 @@ impl Naive {
             let in_use = networks.into_iter().filter(|n| of(*n).0 > 0).count() as u64;
             let (mine, mine_entered) = of(network);
             let wide = !tripped && unfinished * 10 + entered + mine * 10 < limit * 10;
-            let narrow = (mine > 0 || in_use < u64::from(l.narrow_networks)) && mine < 2 + mine_entered;
+            let narrow = (mine > 0 || in_use < times * u64::from(l.narrow_networks)) && mine < 2 + mine_entered;
             limit > 0 && (wide || narrow)
+        })
+    }
+
+    /// Of each window of the bill: whether there is no room, or a code would be beyond the share of its network.
+    fn bill(&self, l: &Limits, ask: &Ask, now: u64) -> [Option<bool>; 2] {
+        let of = |p: &Paid| !p.kept && p.ask.prefix.is_some() == ask.prefix.is_some();
+        let network = prefix::Prefix::network(ask.address);
+        let mine = |p: &Paid| of(p) && prefix::Prefix::network(p.ask.address) == network;
+        let windows = [(HOUR_MS, l.bill_hour, 2), (DAY_MS, l.bill_day, 10)];
+        std::array::from_fn(|i| {
+            let (window, bill, narrow_max) = windows[i];
+            let bill = u64::from(bill - bill * u32::from(l.reserve_percent) / 100);
+            let all = |is_like: &dyn Fn(&Paid) -> bool| {
+                let (unfinished, entered) = self.count(now, window, is_like);
+                unfinished + entered
+            };
+            let (sent, mine_sent, open) = (all(&of), all(&mine), bill.div_ceil(2));
+            let left = open.saturating_sub(sent);
+            let is_narrow = 2 * open * mine_sent >= left * left;
+            let same = |s: &&Sent| s.paid.at.get() / window == now / window && mine(&s.paid) && s.is_narrow[i];
+            let narrow = self.sent.iter().filter(same).count();
+            (sent < bill && (!is_narrow || narrow < narrow_max)).then_some(is_narrow)
         })
     }
 
@@ -434,11 +642,13 @@ impl Naive {
             [(l.total_hour, l.total_day), (l.country_hour, l.country_day), (l.range_hour, l.range_day)].into_iter();
         let groups: Vec<(usize, (u32, u32))> = groups.enumerate().filter(|(g, _)| area(*g, ask).is_some()).collect();
         let reserve = |n: u32| n * u32::from(l.reserve_percent) / 100;
+        let to_phone = |p: &Paid| p.ask.prefix.is_some() == ask.prefix.is_some();
         let kept = ask.returning
             && groups.iter().all(|(g, limit)| {
                 let like = |p: &Paid| p.kept && area(*g, &p.ask) == area(*g, ask);
                 every(&like, reserve(limit.0), reserve(limit.1))
-            });
+            })
+            && every(&|p| p.kept && to_phone(p), reserve(l.bill_hour), reserve(l.bill_day));
         let min = [0, l.breaker_country_min, l.breaker_range_min];
         let shared = kept || groups.iter().all(|(g, limit)| self.shared(l, ask, now, *g, *limit, min[*g]));
         let site = |a: IpAddr| prefix::Prefix::site(a);
@@ -454,25 +664,11 @@ impl Naive {
                     part(l.csi_day),
                 )
         };
-        let to_phone = |p: &Paid| p.ask.prefix.is_some() == ask.prefix.is_some();
-        let bill = |n: u32| if ask.returning { n } else { n - reserve(n) };
-        let network = |a: IpAddr| prefix::Prefix::network(a);
-        let has_bill = |window: u64, limit: u32, narrow: u32| {
-            let all = |is_like: &dyn Fn(&Paid) -> bool| {
-                let (unfinished, entered) = self.count(now, window, is_like);
-                unfinished + entered
-            };
-            let part = all(&|p| to_phone(p) && network(p.ask.address) == network(ask.address));
-            let wide = (limit - reserve(limit)).div_ceil(2);
-            let all = all(&to_phone);
-            all < u64::from(bill(limit)) && (all < u64::from(wide) || part < u64::from(narrow))
-        };
         let is_sent = shared
             && own
             && weighed(prefix::Prefix::host, 1)
             && weighed(prefix::Prefix::network, 2)
-            && has_bill(HOUR_MS, l.bill_hour, BILL_NARROW[0])
-            && has_bill(DAY_MS, l.bill_day, BILL_NARROW[1]);
+            && (kept || self.bill(l, ask, now).iter().all(Option::is_some));
         is_sent.then_some(kept)
     }
 }
@@ -537,6 +733,7 @@ proptest! {
             }
             let ask = wish(address, number, key, returning);
             let (is_first, allowed) = (what > 0, naive.allows(&limits, &ask, now));
+            let is_narrow = naive.bill(&limits, &ask, now).map(|n| n.unwrap_or_default());
             let charged = budget.charge(&ask, is_first, at(now));
             prop_assert_eq!(charged.as_ref().ok().map(|p| p.kept), allowed);
             if let Ok(paid) = charged {
@@ -544,7 +741,7 @@ proptest! {
                     naive.started.push((now + CHALLENGE_MS, ask));
                 }
                 happened.push(Happened::Charged(paid.clone(), is_first));
-                naive.sent.push(Sent { paid, is_entered: false });
+                naive.sent.push(Sent { paid, is_entered: false, is_narrow });
             }
         }
         let mut again = Budget::new(limits);
