@@ -94,7 +94,8 @@ impl Parts {
             reasons.push(Reason::new("sequencer-stopped", what));
         }
         if let Some(why) = *self.untimed.borrow() {
-            reasons.push(Reason::new("clock", format!("{why}. Set the clock right: the log then goes on by itself.")));
+            let what = format!("{why}. See which clock is wrong and set it right: the log then goes on by itself.");
+            reasons.push(Reason::new("clock", what));
         }
         if let Some(why) = self.pool.full() {
             let what = format!(

@@ -187,12 +187,19 @@ impl Witnessing {
             }
             if let Ok((witness, report)) = self.reports.recv_timeout(if met.is_some() { GRACE } else { LOOK }) {
                 self.take(&mut gathered, signed.checkpoint.size(), witness, report)?;
-                if !self.is_quorum_without(&gathered.whose(Lack::OtherTime)) {
-                    tell(untimed, Some(Untimed::NotTheirs));
-                }
+                self.tell_of_clocks(&gathered, untimed);
             }
             let is_met = self.judge(signed, &gathered.lines).is_some();
             met = is_met.then(|| met.unwrap_or_else(Instant::now));
+        }
+    }
+
+    /// Tells the operators if there is no quorum by our clock, unless they know already that it is wrong.
+    fn tell_of_clocks(&self, gathered: &Gathered, untimed: &watch::Sender<Option<Untimed>>) {
+        if self.is_quorum_without(&gathered.whose(Lack::OtherTime)) {
+            agree(untimed);
+        } else if untimed.borrow().is_none() {
+            tell(untimed, Some(Untimed::NotTheirs));
         }
     }
 
