@@ -94,7 +94,8 @@ impl Parts {
             reasons.push(Reason::new("sequencer-stopped", what));
         }
         if let Some(why) = *self.untimed.borrow() {
-            reasons.push(Reason::new("clock", format!("{why}. Set the clock right: the log then goes on by itself.")));
+            let what = format!("{why}. See which clock is wrong and set it right: the log then goes on by itself.");
+            reasons.push(Reason::new("clock", what));
         }
         if let Some(why) = self.pool.full() {
             let what = format!(
@@ -168,7 +169,7 @@ impl Parts {
         let pending = |parts: &Self| Some(parts.pool.waiting() as f64);
         meter.gauge("pool_pending", "Changes that wait for a batch", read(pending));
         let parts = Arc::clone(self);
-        let help = "Age of a witness's cosignature on the published checkpoint; none while it bears none";
+        let help = "Age of a witness's cosignature on the published checkpoint, below zero if it is of the future; none while it bears none";
         meter.gauges("cosignature_age_seconds", help, "witness", move || parts.cosignature_ages());
     }
 
@@ -176,7 +177,7 @@ impl Parts {
         let Some(snapshot) = self.answering.published.snapshot() else { return Vec::new() };
         let Ok(note) = Note::parse(snapshot.checkpoint.as_bytes()) else { return Vec::new() };
         let now = self.clock.now().floor_seconds().get();
-        let age = |time: u64| now.saturating_sub(time) as f64;
+        let age = |time: u64| now as f64 - time as f64;
         let witnesses = self.policy.witnesses().iter();
         witnesses.filter_map(|w| Some((w.name.clone(), age(cosignature::check(&note, &w.vkey).ok()??.get())))).collect()
     }

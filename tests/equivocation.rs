@@ -6,7 +6,12 @@
 
 mod common;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+    time::Duration,
+};
 
 use common::{
     LOUD, QUIET, Witnesses, attest, client, copy_folder, csi, domain, key, look_up, make_dp, mapping, request, shown,
@@ -16,6 +21,7 @@ use waymark::{
     client::memory::LogMemory,
     config::{Settings, names},
     dp, init, onboarding,
+    sequencer::dating::CONFIRM_AFTER,
 };
 use waymark_log::checkpoint::Origin;
 use waymark_mapping::{
@@ -188,7 +194,7 @@ fn caught_at_the_command_line(root: &Path, twin: &Twin, remembered: &Remembered)
     fs::write(&memory, remembered.format()).unwrap();
     let before = fs::read(&memory).unwrap();
     let waymark = |words: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waymark"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
         command.args(words).arg("--trust").arg(&trust).output().unwrap()
     };
     let url = twin.dp.url();
@@ -242,7 +248,7 @@ fn one_witness_does_not_decide(root: &Path, twin: &Twin, remembered: &Remembered
     let text = text.replace(line, &format!("witness {} {later} {}", words[1], words[3]));
     let look_up = |trust: &Path, more: &[&str]| {
         fs::write(&memory, &text).unwrap();
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_waymark"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
         command.args(["lookup", BOB, "--dp", &twin.dp.url(), "--trust"]).arg(trust).arg("--remember").arg(&memory);
         command.args(more).output().unwrap()
     };
@@ -301,6 +307,84 @@ async fn a_twin_does_not_get_past_honest_witnesses() {
     one.stop().await;
 }
 
+/// The DP's program with a command for this folder.
+fn waymark_dp(command: &str, dir: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_waymark-dp")).args([command, "--dir"]).arg(dir).output().unwrap()
+}
+
+/// Answers the question about a copy, as an operator does.
+fn adopt(dir: &Path) {
+    let ended = waymark_dp("adopt", dir);
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(ended.status.success() && said.contains("the DP starts in this folder from now on"), "{ended:?}");
+}
+
+/// Puts a provider's entry where the DP takes it up.
+fn submit(dir: &Path, name: &str) {
+    let entry = init::provider_entry(&domain(name), ProviderRole::MSP, false, 1, &common::origin(), &key(name));
+    onboarding::submit(dir, &entry).unwrap();
+}
+
+/// The question is answered by a command, once: until then no program starts on the copy, and while the DP runs nothing is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_is_run_once_its_operator_has_adopted_it() {
+    let root = tempfile::tempdir().unwrap();
+    let (original, copy) = (root.path().join("dp"), root.path().join("copy"));
+    let witnesses = Witnesses::start(root.path(), 1).await;
+    make_dp(&original, &witnesses);
+    let start = async |dir: &Path| dp::start(Settings::load(dir).unwrap(), Clock::System).await.unwrap();
+    let running = start(&original).await;
+    until("the providers", async || running.knows_provider(&domain(LOUD))).await;
+    let ended = waymark_dp("adopt", &original);
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("the DP is running: stop it first"), "{ended:?}");
+    running.stop().await.unwrap();
+    copy_folder(&original, &copy);
+    for _ in 0..2 {
+        let ended = waymark_dp("run", &copy);
+        let said = String::from_utf8_lossy(&ended.stderr);
+        let asked = format!("waymark-dp adopt --dir {}", copy.display());
+        assert!(!ended.status.success() && said.contains("is a copy") && said.contains(&asked), "{ended:?}");
+    }
+    adopt(&copy);
+    start(&copy).await.stop().await.unwrap();
+    // There is nothing to adopt where no DP is.
+    assert!(!waymark_dp("adopt", witnesses.dirs[0].as_path()).status.success());
+    witnesses.stop().await;
+}
+
+/// Both programs have signed, so none of them asks because of its start. One stood still for longer than five seconds while the other signed: it asks
+/// before it signs again, and stops.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_stood_still_stops_before_it_signs_over_what_another_has_signed() {
+    let (root, clock) = (tempfile::tempdir().unwrap(), Clock::shifted());
+    let at = |name: &str| root.path().join(name);
+    let witnesses = Witnesses::start_at(root.path(), 3, &clock).await;
+    make_dp(&at("dp"), &witnesses);
+    let start = async |name: &str| dp::start(Settings::load(&at(name)).unwrap(), clock.clone()).await.unwrap();
+    let first = start("dp").await;
+    until("the providers", async || [LOUD, "dp.example"].iter().all(|d| first.knows_provider(&domain(d)))).await;
+    // As a machine is cloned while it runs: the copy goes on from what the first has signed.
+    copy_folder(&at("dp"), &at("copy"));
+    adopt(&at("copy"));
+    let head = |name: &str| fs::read(at(name).join(names::HEAD)).unwrap();
+    let second = start("copy").await;
+    assert_eq!(head("dp"), head("copy"));
+    submit(&at("copy"), "third.example");
+    until("the other's next head", async || second.knows_provider(&domain("third.example"))).await;
+    assert_ne!(head("dp"), head("copy"));
+    // The first does nothing meanwhile, which is as if it stood still.
+    tokio::time::sleep(CONFIRM_AFTER).await;
+    let before = head("dp");
+    submit(&at("dp"), "fourth.example");
+    let why = tokio::time::timeout(Duration::from_secs(20), first.stopped()).await.expect("it goes on");
+    assert!(why.contains("our own key has signed"), "{why}");
+    assert_eq!(head("dp"), before, "it signed before it asked");
+    second.stop().await.unwrap();
+    let _ = first.stop().await;
+    witnesses.stop().await;
+}
+
 /// A DP on a copy of the folder, with the same witnesses: it is asked about at the start; and when its operator says yes, it signs nothing that
 /// would fork the log, because it has its last head confirmed before it signs another.
 #[tokio::test(flavor = "multi_thread")]
@@ -316,7 +400,7 @@ async fn a_second_program_on_a_copy_stops_before_it_signs() {
     copy_folder(&at("dp"), &at("copy"));
     let why = start("copy").await.err().expect("a copy does not start unasked").to_string();
     assert!(why.contains("is a copy") && why.contains("waymark-dp adopt"), "{why}");
-    waymark::instance::adopt(&at("copy")).unwrap();
+    adopt(&at("copy"));
 
     // Both run, and so far both have signed the same.
     let (first, second) = (start("dp").await.unwrap(), start("copy").await.unwrap());
@@ -327,8 +411,7 @@ async fn a_second_program_on_a_copy_stops_before_it_signs() {
     assert_eq!(head("dp"), before);
     // One of them is earlier with the next head; the other asks before it signs.
     let third = domain("third.example");
-    let entry = init::provider_entry(&third, ProviderRole::MSP, false, 1, &common::origin(), &key("third"));
-    onboarding::submit(&at("dp"), &entry).unwrap();
+    submit(&at("dp"), "third.example");
     until("the next head", async || first.knows_provider(&third)).await;
     clock.advance(61_000);
     let why = tokio::time::timeout(Duration::from_secs(20), second.stopped()).await.expect("it goes on");

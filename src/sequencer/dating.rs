@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use waymark_log::time::{UnixMillis, UnixSeconds};
 use waymark_mapping::rules::SKEW_MS;
 
@@ -31,6 +32,26 @@ pub enum Untimed {
         SKEW_MS / 1000
     )]
     NotConfirmed,
+    /// The witnesses do not confirm the clock.
+    #[error(
+        "so many witnesses date what they cosign more than {} s from the clock of this machine that the others are no quorum. Nothing is \
+         published until they agree",
+        SKEW_MS / 1000
+    )]
+    NotTheirs,
+}
+
+/// Tells the operators why no head is signed now, if none is.
+pub fn tell(told: &watch::Sender<Option<Untimed>>, now: Option<Untimed>) {
+    let before = told.send_replace(now);
+    if let Some(why) = now.filter(|_| before != now) {
+        tracing::warn!(%why, "no head is signed");
+    }
+}
+
+/// Takes back that the witnesses do not confirm the clock.
+pub fn agree(told: &watch::Sender<Option<Untimed>>) {
+    told.send_if_modified(|now| now.take_if(|why| *why == Untimed::NotTheirs).is_some());
 }
 
 /// The time that a quorum of witnesses has confirmed.

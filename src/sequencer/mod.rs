@@ -39,7 +39,7 @@ use self::{
     accepted::Accepted,
     batch::Batch,
     commit::{CommitError, Disk, Effects, Hindered, Hindrance},
-    dating::{CONFIRM_AFTER, Confirmed, Untimed, may_be_dated},
+    dating::{CONFIRM_AFTER, Confirmed, Untimed, may_be_dated, tell},
     pool::{Done, Pool, Taken},
     recover::RecoverError,
     writer::{Faulty, Made, Writer},
@@ -253,8 +253,12 @@ impl Run {
     /// The time of the next head, once the last one is confirmed: what another program has signed with our key meanwhile shows there, and so
     /// does a clock that jumps.
     fn time_of_next(&mut self) -> Result<Option<UnixMillis>, Stopped> {
-        let is_ahead = |run: &Self| run.may_be_dated(run.workshop.clock.now()) == Err(Untimed::NotConfirmed);
-        if !self.has_signed || self.is_unconfirmed_for(CONFIRM_AFTER) || is_ahead(self) {
+        let untimed = self.may_be_dated(self.workshop.clock.now()).err();
+        if !self.has_signed || self.is_unconfirmed_for(CONFIRM_AFTER) || untimed == Some(Untimed::NotConfirmed) {
+            // Before the witnesses are asked: with a clock that is wrong their answers do not count, and this waits.
+            if self.confirmed.is_some() {
+                tell(&self.workshop.untimed, untimed);
+            }
             // Not published: where the head is old, clients would refuse it with cosignatures that are new.
             if self.cosign()?.is_none() {
                 return Ok(None);
@@ -263,10 +267,7 @@ impl Run {
         self.workshop.witnessing.look()?;
         let now = self.workshop.clock.now();
         let untimed = self.may_be_dated(now).err();
-        let told = self.workshop.untimed.send_replace(untimed);
-        if let Some(why) = untimed.filter(|_| told != untimed) {
-            tracing::warn!(%why, "no head is signed");
-        }
+        tell(&self.workshop.untimed, untimed);
         Ok(untimed.is_none().then_some(now))
     }
 
@@ -327,7 +328,8 @@ impl Run {
     fn cosign(&mut self) -> Result<Option<String>, Stopped> {
         let begun = Instant::now();
         let signed = Signed { checkpoint: &self.writer.signed, dated: self.signed().dated };
-        let Some(Cosigned { note, quorum }) = self.workshop.witnessing.cosign(signed, &self.stop)? else {
+        let w = &mut self.workshop;
+        let Some(Cosigned { note, quorum }) = w.witnessing.cosign(signed, &self.stop, &w.untimed)? else {
             return Ok(None);
         };
         self.confirmed = Some((quorum, self.workshop.clock.passed_ms()));

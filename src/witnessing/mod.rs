@@ -30,7 +30,10 @@ use waymark_mapping::trust::{MAX_AGE_S_DEFAULT, SKEW_S_DEFAULT};
 use waymark_runtime::{clock::Clock, fetch::ExtraRoots};
 
 use self::worker::{Contact, Job};
-use crate::store::LogFiles;
+use crate::{
+    sequencer::dating::{Untimed, agree, tell},
+    store::LogFiles,
+};
 
 /// How long to wait for the remaining witnesses once the quorum is met, so that a checkpoint usually bears them all.
 const GRACE: Duration = Duration::from_millis(25);
@@ -76,10 +79,21 @@ pub enum WitnessingError {
 enum Report {
     /// The witness has cosigned a tree of this size.
     Cosigned { size: u64, line: SignatureLine },
-    /// It says that ours does not continue what it has cosigned, and shows nothing for it.
-    Refused,
+    /// Its last answer was no cosignature that counts.
+    Without(Lack),
     /// It shows a checkpoint by our key that ours does not continue.
     NotContinued { theirs: u64, ours: u64, note: String },
+}
+
+/// What a witness's answer lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// It says that ours does not continue what it has cosigned, and shows nothing for it.
+    Refused,
+    /// Its cosignature is dated otherwise than by our clock.
+    OtherTime,
+    /// Anything else: it is away, or answers what nobody asked.
+    Other,
 }
 
 /// The witnesses of a policy and their workers.
@@ -115,7 +129,14 @@ pub struct Signed<'a> {
 /// What has come in for one checkpoint.
 struct Gathered {
     lines: Vec<Option<SignatureLine>>,
-    refused: Vec<bool>,
+    /// What each one's last answer lacked, unless it was a cosignature.
+    lacks: Vec<Option<Lack>>,
+}
+
+impl Gathered {
+    fn whose(&self, lack: Lack) -> Vec<usize> {
+        (0..).zip(&self.lacks).filter_map(|(i, l)| (*l == Some(lack)).then_some(i)).collect()
+    }
 }
 
 impl Witnessing {
@@ -135,24 +156,30 @@ impl Witnessing {
         Self { policy, clock, jobs, reports, workers, prompt }
     }
 
-    /// Has a head cosigned; `None` if `stop` came first.
+    /// Has a head cosigned; `None` if `stop` came first. Tells the operators if the witnesses' clocks and ours do not allow it.
     ///
     /// Blocks the calling thread, which must not be one of the runtime's.
     ///
     /// # Errors
     /// [`WitnessingError`].
-    pub fn cosign(&mut self, signed: Signed<'_>, stop: &AtomicBool) -> Result<Option<Cosigned>, WitnessingError> {
+    pub fn cosign(
+        &mut self,
+        signed: Signed<'_>,
+        stop: &AtomicBool,
+        untimed: &watch::Sender<Option<Untimed>>,
+    ) -> Result<Option<Cosigned>, WitnessingError> {
         let number = self.jobs.borrow().as_ref().map_or(0, Job::number) + 1;
         let (job, _open) = Job::open(signed.checkpoint, number);
         self.jobs.send_replace(Some(job));
         let count = self.policy.witnesses().len();
-        let mut gathered = Gathered { lines: vec![None; count], refused: vec![false; count] };
+        let mut gathered = Gathered { lines: vec![None; count], lacks: vec![None; count] };
         let mut met: Option<Instant> = None;
         loop {
             if met.is_some_and(|at| at.elapsed() >= GRACE || self.is_all_that_is_waited_for(&gathered))
                 && let Some(cosigned) = self.judge(signed, &gathered.lines)
             {
                 self.prompt = gathered.lines.iter().map(Option::is_some).collect();
+                agree(untimed);
                 return Ok(Some(cosigned));
             }
             if stop.load(Ordering::SeqCst) {
@@ -160,9 +187,19 @@ impl Witnessing {
             }
             if let Ok((witness, report)) = self.reports.recv_timeout(if met.is_some() { GRACE } else { LOOK }) {
                 self.take(&mut gathered, signed.checkpoint.size(), witness, report)?;
+                self.tell_of_clocks(&gathered, untimed);
             }
             let is_met = self.judge(signed, &gathered.lines).is_some();
             met = is_met.then(|| met.unwrap_or_else(Instant::now));
+        }
+    }
+
+    /// Tells the operators if there is no quorum by our clock, unless they know already that it is wrong.
+    fn tell_of_clocks(&self, gathered: &Gathered, untimed: &watch::Sender<Option<Untimed>>) {
+        if self.is_quorum_without(&gathered.whose(Lack::OtherTime)) {
+            agree(untimed);
+        } else if untimed.borrow().is_none() {
+            tell(untimed, Some(Untimed::NotTheirs));
         }
     }
 
@@ -178,7 +215,7 @@ impl Witnessing {
                 }
                 // It came late, and may be in time again.
                 Report::Cosigned { .. } => self.prompt[witness] = true,
-                Report::Refused => {}
+                Report::Without(_) => {}
             }
         }
         Ok(())
@@ -197,24 +234,29 @@ impl Witnessing {
         match report {
             Report::Cosigned { size: s, line } if s == size => {
                 gathered.lines[witness] = Some(line);
-                gathered.refused[witness] = false;
+                gathered.lacks[witness] = None;
             }
             // Of the checkpoint before.
             Report::Cosigned { .. } => {}
             Report::NotContinued { theirs, ours, note } => {
                 return Err(WitnessingError::NotContinued { witness: self.name(witness), theirs, ours, note });
             }
-            Report::Refused => gathered.refused[witness] = true,
+            Report::Without(lack) => gathered.lacks[witness] = Some(lack),
         }
-        let refused: Vec<usize> = (0..).zip(&gathered.refused).filter_map(|(i, r)| r.then_some(i)).collect();
-        let left = self.policy.witnesses().iter().filter(|w| w.url.is_some()).count().saturating_sub(refused.len());
-        if left < self.policy.cosignatures_min() && !refused.is_empty() {
+        let refused = gathered.whose(Lack::Refused);
+        if !self.is_quorum_without(&refused) {
             return Err(WitnessingError::NoQuorumLeft {
                 witnesses: refused.into_iter().map(|i| self.name(i)).collect(),
                 ours: size,
             });
         }
         Ok(())
+    }
+
+    /// Whether there can be a quorum without these, if they are any.
+    fn is_quorum_without(&self, those: &[usize]) -> bool {
+        let left = self.policy.witnesses().iter().filter(|w| w.url.is_some()).count().saturating_sub(those.len());
+        those.is_empty() || left >= self.policy.cosignatures_min()
     }
 
     /// The time that the quorum of a note confirms, if it is this head's and clients take it now.

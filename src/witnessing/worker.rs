@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! POST add-checkpoint ── 200, dated as it should be ──▶ cosigned; while the quorum is missing, again before it grows old
-//!                    ├── 409, at another size, once ──▶ again from there, at once
-//!                    ├── 409 larger, 422, 409 again ──▶ GET its copy: proof against us, or its word only ──▶ pause, again
+//!                    ├── 409, at another size, once ──▶ again from there, at once; after the next pause, too
+//!                    ├── 409 larger, 422, 409 again ──▶ pause, again; meanwhile GET its copy: proof against us, or its word only
 //!                    └── anything else ───────────────▶ pause, again
 //! ```
 //!
-//! Each pause but the first is longer, up to four seconds, whatever the witness answers: nobody makes us ask in a storm.
+//! Each pause but the first is longer, up to three seconds, whatever the witness answers: nobody makes us ask in a storm. And nobody has it for
+//! long: a witness that turns honest just after it has taken a request that it will not answer is asked again after one answer's time and
+//! one pause, which leaves three of the ten seconds in which publishing is to go on.
 
 use std::{
     sync::{
@@ -33,16 +35,22 @@ use waymark_runtime::{
     fetch::{ExtraRoots, Fetcher},
 };
 
-use super::{FRESHNESS, Report};
+use super::{FRESHNESS, Lack, Report};
 use crate::store::LogFiles;
 
-/// Longest a witness may take to answer. With the longest pause it is less than the 10 s in which publishing goes on once a quorum is back.
+/// Longest a witness may take to answer, in seconds.
 const WITNESS_S_MAX: u64 = 4;
+/// Longest pause between two tries, in seconds. A witness's copy of our checkpoint has to come within the pause.
+const PAUSE_S_MAX: u64 = 3;
+/// In how many seconds publishing goes on once a quorum is back.
+const BACK_S_MAX: u64 = 10;
+// The rest is for the tries that succeed.
+const _: () = assert!(WITNESS_S_MAX + PAUSE_S_MAX + 3 <= BACK_S_MAX);
 /// Most bytes in a witness's answer: sixteen ML-DSA-44 signature lines of some 3.5 KiB.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Pauses between tries with a witness that fails.
 const RETRY: [Duration; 4] =
-    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(4)];
+    [Duration::from_millis(100), Duration::from_millis(500), Duration::from_secs(2), Duration::from_secs(PAUSE_S_MAX)];
 /// How often it is looked whether a cosignature has grown old while the quorum is missing.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -119,7 +127,7 @@ pub(super) struct Worker<T> {
     fetcher: Fetcher,
     /// How far the witness is, as far as we know.
     known: Option<u64>,
-    /// Whether it has named another size since it last cosigned.
+    /// Whether it has named another size since it last cosigned or was paused for.
     has_moved: bool,
     /// The last job that it has cosigned, and how it dated that.
     done: Option<(u64, UnixSeconds)>,
@@ -135,7 +143,26 @@ enum Tried {
     Elsewhere(u64),
     /// It says that ours does not continue what it has cosigned.
     Refused(String),
+    /// Its cosignature is dated otherwise than by our clock.
+    OtherTime(String),
     Failed(String),
+}
+
+/// A pause before the next try.
+struct Pause {
+    longest: Duration,
+    /// Whether a newer checkpoint ends it.
+    ends_with_job: bool,
+}
+
+impl Pause {
+    async fn wait(self, jobs: &mut watch::Receiver<Option<Job>>) {
+        if self.ends_with_job {
+            let _ = tokio::time::timeout(self.longest, jobs.changed()).await;
+        } else {
+            tokio::time::sleep(self.longest).await;
+        }
+    }
 }
 
 impl<T: Fn(Report) -> bool> Worker<T> {
@@ -145,10 +172,15 @@ impl<T: Fn(Report) -> bool> Worker<T> {
             let tried = self.try_once(&job.signed).await;
             let refused = matches!(tried, Tried::Refused(_));
             if let Some(why) = self.take(&job, tried) {
-                if refused {
-                    let _ = (self.tell)(self.proof(&job.signed, &jobs).await.unwrap_or(Report::Refused));
-                }
-                self.pause(&why, &mut jobs).await;
+                let (pause, newest) = (self.fail(&why), jobs.clone());
+                // Beside the pause: a copy that is held back makes no pause longer.
+                let look = async {
+                    if refused {
+                        let proof = self.proof(&job.signed, &newest).await;
+                        let _ = (self.tell)(proof.unwrap_or(Report::Without(Lack::Refused)));
+                    }
+                };
+                tokio::join!(look, pause.wait(&mut jobs));
             }
         }
     }
@@ -185,28 +217,33 @@ impl<T: Fn(Report) -> bool> Worker<T> {
                 None
             }
             Tried::Elsewhere(size) => {
-                // At once the first time; a witness that names one size after the other is followed with pauses.
+                // At once, once between two pauses: a witness that names one size after the other is followed with pauses.
                 let moves_on = std::mem::replace(&mut self.has_moved, true);
                 self.known = Some(size);
-                moves_on.then(|| "it names one size after the other".to_owned())
+                moves_on.then(|| self.without(Lack::Other, "it names one size after the other".to_owned()))
             }
-            Tried::Refused(why) | Tried::Failed(why) => Some(why),
+            // Told when it was asked for its copy.
+            Tried::Refused(why) => Some(why),
+            Tried::OtherTime(why) => Some(self.without(Lack::OtherTime, why)),
+            Tried::Failed(why) => Some(self.without(Lack::Other, why)),
         }
     }
 
-    /// Waits a while, or until there is a newer checkpoint.
-    async fn pause(&mut self, why: &str, jobs: &mut watch::Receiver<Option<Job>>) {
+    fn without(&self, lack: Lack, why: String) -> String {
+        let _ = (self.tell)(Report::Without(lack));
+        why
+    }
+
+    /// Counts a try that came to nothing; gives the pause before the next.
+    fn fail(&mut self, why: &str) -> Pause {
         if self.failures == 0 {
             tracing::warn!(witness = %self.vkey.name(), why, "a witness does not cosign; trying on");
         }
-        let pause = RETRY[self.failures.min(RETRY.len() - 1)];
+        let longest = RETRY[self.failures.min(RETRY.len() - 1)];
         self.failures += 1;
-        if self.failures < RETRY.len() {
-            let _ = tokio::time::timeout(pause, jobs.changed()).await;
-        } else {
-            // With a checkpoint a second, a witness that is down would be asked as often.
-            tokio::time::sleep(pause).await;
-        }
+        self.has_moved = false;
+        // With a checkpoint a second, a witness that is down would be asked as often.
+        Pause { longest, ends_with_job: self.failures < RETRY.len() }
     }
 
     async fn try_once(&self, signed: &SignedCheckpoint) -> Tried {
@@ -223,9 +260,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
         };
         let text = String::from_utf8_lossy(&answer.body);
         match answer.status {
-            200 => {
-                self.check(signed, &text, began).map_or_else(Tried::Failed, |(line, time)| Tried::Cosigned(line, time))
-            }
+            200 => self.check(signed, &text, began).map_or_else(|why| why, |(line, time)| Tried::Cosigned(line, time)),
             409 => match text.trim_end().parse::<u64>() {
                 Ok(size) if size > signed.size() => {
                     Tried::Refused(format!("it says that it has cosigned {size} entries"))
@@ -265,22 +300,22 @@ impl<T: Fn(Report) -> bool> Worker<T> {
         signed: &SignedCheckpoint,
         body: &str,
         began: UnixSeconds,
-    ) -> Result<(SignatureLine, UnixSeconds), String> {
-        let lines = parse_cosignatures(body).map_err(|e| e.to_string())?;
-        let note = Note::parse(signed.to_note(&lines).as_bytes()).map_err(|e| e.to_string())?;
-        let time = match cosignature::check(&note, &self.vkey) {
-            Ok(Some(time)) => time,
-            Ok(None) => return Err("its answer holds no cosignature by the key in the policy".to_owned()),
-            Err(e) => return Err(e.to_string()),
-        };
+    ) -> Result<(SignatureLine, UnixSeconds), Tried> {
+        let failed = |why: String| Tried::Failed(why);
+        let lines = parse_cosignatures(body).map_err(|e| failed(e.to_string()))?;
+        let note = Note::parse(signed.to_note(&lines).as_bytes()).map_err(|e| failed(e.to_string()))?;
+        let time = cosignature::check(&note, &self.vkey).map_err(|e| failed(e.to_string()))?;
+        let none = || failed("its answer holds no cosignature by the key in the policy".to_owned());
+        let time = time.ok_or_else(none)?;
         let (skew_s, now) = (FRESHNESS.skew_s, self.clock.now().floor_seconds());
         if !(began.minus_s(skew_s)..=now.plus_s(skew_s)).contains(&time) {
-            return Err(format!("its clock and ours differ by more than the {skew_s} s that clients allow"));
+            let why = format!("its clock and ours differ by more than the {skew_s} s that clients allow");
+            return Err(Tried::OtherTime(why));
         }
         if self.done.is_some_and(|(_, last)| time < last) {
-            return Err("it dates its cosignature before its last one".to_owned());
+            return Err(failed("it dates its cosignature before its last one".to_owned()));
         }
-        let line = lines.into_iter().find(|l| l.is_by(&self.vkey)).ok_or_else(|| "no line".to_owned())?;
+        let line = lines.into_iter().find(|l| l.is_by(&self.vkey)).ok_or_else(none)?;
         Ok((line, time))
     }
 
@@ -291,7 +326,11 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     async fn proof(&self, asked: &SignedCheckpoint, jobs: &watch::Receiver<Option<Job>>) -> Option<Report> {
         let (origin, log) = (&asked.checkpoint().origin, self.log.as_ref()?);
         let url = format!("{}/{}/checkpoint", self.url, origin.hash_hex());
-        let answer = self.fetcher.get(&url, ANSWER_BYTES_MAX).await.ok().filter(|a| a.status == 200)?;
+        let answer = self.fetcher.get(&url, ANSWER_BYTES_MAX);
+        let answer = tokio::time::timeout(Duration::from_secs(PAUSE_S_MAX), answer).await.ok()?.ok()?;
+        if answer.status != 200 {
+            return None;
+        }
         let note = Note::parse(&answer.body).ok()?;
         let theirs = SignedCheckpoint::open(&note, origin, std::slice::from_ref(log)).ok()?;
         let newest = jobs.borrow().as_ref().map(|job| Arc::clone(&job.signed))?;
