@@ -268,8 +268,15 @@ fn check_keys(settings: &Settings, state: &LogState, rows: &dyn Rows, sealer: &S
 /// Offers provider entries again that were taken in once and are not in the log. A full disk is no reason not to start.
 fn offer_again(settings: &Settings, state: &LogState, files: &LogFiles, now: UnixMillis) {
     let log = &state.audited;
-    let logged =
-        onboarding::Logged { providers: log.providers(), origin: &settings.origin, now, files, size: state.size() };
+    let head = state.head().map_or(now, |head| head.time);
+    let logged = onboarding::Logged {
+        providers: log.providers(),
+        origin: &settings.origin,
+        now,
+        head,
+        files,
+        size: state.size(),
+    };
     if let Err(error) = onboarding::at_start(&settings.dir, (&settings.domain, &settings.prover), logged) {
         tracing::warn!(%error, "provider entries that are not in the log could not be offered again; the next start tries again");
     }
@@ -286,6 +293,7 @@ async fn take_in(desk: Desk, pool: Arc<Pool>, answering: Arc<Answering>, clock: 
             providers: &snapshot.providers,
             origin: &desk.origin,
             now: clock.now(),
+            head: snapshot.head.time,
             files: &answering.files,
             size: snapshot.size,
         };

@@ -16,7 +16,7 @@ use std::{
 
 use waymark_log::{checkpoint::Origin, hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
-    entry::{ENTRIES_PER_HEAD_MAX, Entry, Provider, ProviderAction, ProviderRole},
+    entry::{ENTRIES_PER_HEAD_MAX, Entry, HEAD_INTERVAL_MS_MAX, Provider, ProviderAction, ProviderRole},
     names::Domain,
     provider::ProviderDirectory,
     wire::Undecoded,
@@ -35,6 +35,9 @@ use crate::{
 pub const PROVIDER_BYTES_MAX: usize = 32 << 10;
 /// Most entries looked at in a round: as many as wait for a batch. Those beyond come once the first are logged.
 const INCOMING_MAX: usize = PROVIDERS_MAX;
+/// Longest that the published head may be behind the clock while the clock settles what becomes of entries, milliseconds: a quiet log has a head a
+/// minute, and its witnesses may take a while.
+const BEHIND_MS_MAX: u64 = 2 * HEAD_INTERVAL_MS_MAX;
 /// How many of the last entries are searched for one that waited: more than two heads hold, and one is made at a time.
 const LATELY: u64 = 2 * ENTRIES_PER_HEAD_MAX as u64;
 /// Most accepted entries that a start looks at: far more than are ever lost.
@@ -78,6 +81,8 @@ pub struct Logged<'a> {
     pub origin: &'a Origin,
     /// The time.
     pub now: UnixMillis,
+    /// That of the head.
+    pub head: UnixMillis,
     /// The entries.
     pub files: &'a LogFiles,
     /// Their number.
@@ -85,6 +90,12 @@ pub struct Logged<'a> {
 }
 
 impl Logged<'_> {
+    /// Whether the clock may settle what becomes of an entry. One that is far from the head was set, or the log is behind: a key
+    /// that is valid would seem not to be.
+    fn is_confirmed(&self) -> bool {
+        (self.head..=self.head.plus_ms(BEHIND_MS_MAX)).contains(&self.now)
+    }
+
     /// Whether an entry follows, or why not.
     fn judge(&self, entry: &Provider) -> Result<(), String> {
         let mut directory = self.providers.clone();
@@ -167,6 +178,10 @@ pub fn take_in(
                 }
             }
         }
+    }
+    // What is moved away is not tried again.
+    if !published.is_confirmed() {
+        return Ok(());
     }
     for (path, entry, why) in left {
         // In this order: what is no longer on its way was published before, and then this is not the newest any more.

@@ -16,6 +16,7 @@ use common::{
 use serde_json::Value;
 use waymark::{
     api::PROVIDER_MEDIA_TYPE,
+    client::provider::ProviderClient,
     config::{Settings, names},
     dp::{self, StartError},
     init::provider_entry,
@@ -389,4 +390,41 @@ async fn nothing_that_an_interrupted_write_left_outlives_the_next_start() {
     assert!(note.exists());
     dp.stop().await.unwrap();
     witnesses.stop().await;
+}
+
+/// What is refused is not tried again: it is refused at a time that the log confirms, or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_entry_is_refused_by_a_clock_that_was_set() {
+    const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+    let clock = Clock::shifted();
+    let stage = Stage::with(1, &clock, |_| {}).await;
+    let (dir, url) = (stage.root.path().join("dp"), stage.dp.url());
+    until("the first to be accepted", async || files(&dir, "accepted").len() == 3).await;
+    let dp = ProviderClient::new(stage.fetcher.clone(), &url, origin(), clock.clone(), domain(LOUD));
+    let next = async |entry: Provider| {
+        let previous_leaf = dp.leaf(ProviderRole::MSP).await.unwrap().unwrap().digest();
+        Provider { previous_leaf, ..entry }
+    };
+    // A key that no other has vouched for is valid after seven days.
+    let mut second = next(provider_entry(&domain(LOUD), ProviderRole::MSP, true, 1, &origin(), &key("loud 2"))).await;
+    second.sign_by_key(&origin(), &key("loud 2"));
+    onboarding::submit(&dir, &second).unwrap();
+    until("the second key", async || keys_of(&url, LOUD).await.len() == 2).await;
+    until("nothing to wait", async || files(&dir, "incoming").is_empty()).await;
+    stage.pass(8 * 24 * 3600 * 1000).await;
+    // A year ago it was not valid yet.
+    clock.set_back(YEAR_MS);
+    let directory = ProviderDirectory::new();
+    let mut third = next(rotation(&directory, LOUD, ProviderRole::MSP, true, &key("loud 2"), &key("loud 3"))).await;
+    third.sign_by_key(&origin(), &key("loud 3"));
+    third.sign_by_valid(&origin(), &key("loud 2"));
+    onboarding::submit(&dir, &third).unwrap();
+    // There is no event for what does not happen: six looks' time.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!((files(&dir, "incoming").len(), files(&dir, "refused").len()), (1, 0));
+    clock.advance(YEAR_MS);
+    until("the next rotation", async || keys_of(&url, LOUD).await.len() == 3).await;
+    until("nothing to wait", async || files(&dir, "incoming").is_empty()).await;
+    assert_eq!(files(&dir, "refused"), Vec::<String>::new());
+    stage.stop().await;
 }

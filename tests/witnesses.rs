@@ -76,6 +76,9 @@ enum Does {
     Late(Duration, Box<Self>),
     /// Cosigns a tree up to this size, and does something else with a larger one.
     Beyond(u64, Box<Self>),
+    /// Takes the request, waits until that other stand-in is asked for a larger checkpoint, is handed that one by it, and
+    /// answers as the specification says.
+    Overtaken(usize),
     /// Takes the request and never answers.
     Hang,
     /// Answers with one byte after the other.
@@ -107,7 +110,12 @@ struct StandIn {
     /// What it shows as its copy, if anything.
     copy: Mutex<Copy>,
     asked: Mutex<Vec<Instant>>,
+    place: usize,
+    notes: Notes,
 }
+
+/// The largest checkpoint that each stand-in was asked for: its head and its note.
+type Notes = Arc<Mutex<[Option<(Head, String)>; 4]>>;
 
 impl StandIn {
     fn cosign(&self, body: &[u8], off_s: i64) -> Response {
@@ -138,8 +146,36 @@ impl hyper::body::Body for Drip {
     }
 }
 
+impl StandIn {
+    /// Notes which checkpoint it is asked for.
+    fn hear(&self, body: &[u8]) {
+        let request = AddCheckpoint::parse(body).unwrap();
+        let asked = request.checkpoint().unwrap();
+        let head = Head { size: asked.size, root: asked.root };
+        let mut notes = self.notes.lock().unwrap();
+        if notes[self.place].as_ref().is_none_or(|(before, _)| before.size < head.size) {
+            notes[self.place] = Some((head, request.note.format()));
+        }
+    }
+
+    /// Waits until another one is asked for more than this one was, and takes that as cosigned.
+    async fn be_overtaken_by(&self, other: usize) {
+        for _ in 0..400 {
+            let notes = self.notes.lock().unwrap().clone();
+            let own = notes[self.place].as_ref().map_or(0, |(head, _)| head.size);
+            if let Some((head, note)) = notes[other].clone().filter(|(head, _)| head.size > own) {
+                *self.head.lock().unwrap() = Some(head);
+                *self.copy.lock().unwrap() = Copy::Text(note);
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 async fn add_checkpoint(State(w): State<Arc<StandIn>>, body: Bytes) -> Response {
     w.asked.lock().unwrap().push(Instant::now());
+    w.hear(&body);
     let mut does = w.does.lock().unwrap().clone();
     if let Does::Late(after, then) = does {
         tokio::time::sleep(after).await;
@@ -149,6 +185,11 @@ async fn add_checkpoint(State(w): State<Arc<StandIn>>, body: Bytes) -> Response 
         let asked = AddCheckpoint::parse(&body).unwrap().checkpoint().unwrap();
         does = if asked.size > size { *then } else { Does::Cosign(0) };
     }
+    if let Does::Overtaken(other) = does {
+        w.be_overtaken_by(other).await;
+        does = Does::Cosign(0);
+        *w.does.lock().unwrap() = does.clone();
+    }
     match does {
         Does::Cosign(off_s) => w.cosign(&body, off_s),
         Does::Answer(status, body) => (StatusCode::from_u16(status).unwrap(), body).into_response(),
@@ -156,7 +197,7 @@ async fn add_checkpoint(State(w): State<Arc<StandIn>>, body: Bytes) -> Response 
             let odd = w.asked.lock().unwrap().len() % 2;
             (StatusCode::CONFLICT, format!("{odd}\n")).into_response()
         }
-        Does::Hang | Does::Late(..) | Does::Beyond(..) => std::future::pending().await,
+        Does::Hang | Does::Late(..) | Does::Beyond(..) | Does::Overtaken(_) => std::future::pending().await,
         Does::Drip => Body::new(Drip(tokio::time::interval(Duration::from_millis(50)))).into_response(),
         Does::Flood => "x".repeat(1 << 20).into_response(),
     }
@@ -225,6 +266,7 @@ impl Scene {
     async fn start() -> Self {
         let (root, (clock, goes)) = (tempfile::tempdir().unwrap(), going());
         let (mut witnesses, mut lines, log) = (vec![], vec![], Arc::default());
+        let notes = Notes::default();
         for i in 1..=4 {
             let (name, secret) = (KeyName::new(&format!("w{i}.example")).unwrap(), key(&format!("w{i}")));
             let vkey = Vkey::new(name.clone(), Role::Witness, secret.public());
@@ -236,6 +278,8 @@ impl Scene {
                 does: Mutex::new(Does::Cosign(0)),
                 copy: Mutex::default(),
                 asked: Mutex::default(),
+                place: i - 1,
+                notes: Arc::clone(&notes),
             });
             let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
@@ -690,6 +734,23 @@ async fn a_refusal_that_a_witness_does_not_repeat_stops_nothing() {
     scene.tell(&[2], &Does::Cosign(0));
     let took = scene.publishes(before).await;
     assert!(took < BACK_WITHIN, "{took:?}");
+    scene.stop().await;
+}
+
+/// A request that is on its way while a liar hands the same witness our newer checkpoint: the witness rightly says that it is ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_that_was_handed_our_newer_checkpoint_meanwhile_refuses_nothing() {
+    let scene = Scene::start().await;
+    let before = scene.size();
+    // The fourth lies about everything that is new; the second is slow, and honest. It is asked to confirm the last head first.
+    scene.tell(&[3], &Does::Beyond(before, Box::new(Does::Answer(422, String::new()))));
+    scene.tell(&[1], &Does::Overtaken(3));
+    scene.next_head();
+    let took = scene.publishes(before).await;
+    assert!(took < BACK_WITHIN, "{took:?}");
+    let before = scene.size();
+    scene.next_head();
+    scene.publishes(before).await;
     scene.stop().await;
 }
 

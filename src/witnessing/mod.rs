@@ -79,8 +79,8 @@ pub enum WitnessingError {
 enum Report {
     /// The witness has cosigned a tree of this size.
     Cosigned { size: u64, line: SignatureLine },
-    /// Its last answer was no cosignature that counts.
-    Without(Lack),
+    /// Its last answer, to the job with this number, was no cosignature that counts.
+    Without { job: u64, lack: Lack },
     /// It shows a checkpoint by our key that ours does not continue.
     NotContinued { theirs: u64, ours: u64, note: String },
 }
@@ -128,6 +128,8 @@ pub struct Signed<'a> {
 
 /// What has come in for one checkpoint.
 struct Gathered {
+    /// The number of its job.
+    job: u64,
     lines: Vec<Option<SignatureLine>>,
     /// What each one's last answer lacked, unless it was a cosignature.
     lacks: Vec<Option<Lack>>,
@@ -172,7 +174,7 @@ impl Witnessing {
         let (job, _open) = Job::open(signed.checkpoint, number);
         self.jobs.send_replace(Some(job));
         let count = self.policy.witnesses().len();
-        let mut gathered = Gathered { lines: vec![None; count], lacks: vec![None; count] };
+        let mut gathered = Gathered { job: number, lines: vec![None; count], lacks: vec![None; count] };
         let mut met: Option<Instant> = None;
         loop {
             if met.is_some_and(|at| at.elapsed() >= GRACE || self.is_all_that_is_waited_for(&gathered))
@@ -215,7 +217,7 @@ impl Witnessing {
                 }
                 // It came late, and may be in time again.
                 Report::Cosigned { .. } => self.prompt[witness] = true,
-                Report::Without(_) => {}
+                Report::Without { .. } => {}
             }
         }
         Ok(())
@@ -236,12 +238,13 @@ impl Witnessing {
                 gathered.lines[witness] = Some(line);
                 gathered.lacks[witness] = None;
             }
-            // Of the checkpoint before.
+            // Of the checkpoint before, as below.
             Report::Cosigned { .. } => {}
             Report::NotContinued { theirs, ours, note } => {
                 return Err(WitnessingError::NotContinued { witness: self.name(witness), theirs, ours, note });
             }
-            Report::Without(lack) => gathered.lacks[witness] = Some(lack),
+            Report::Without { job, lack } if job == gathered.job => gathered.lacks[witness] = Some(lack),
+            Report::Without { .. } => {}
         }
         let refused = gathered.whose(Lack::Refused);
         if !self.is_quorum_without(&refused) {

@@ -21,7 +21,7 @@ use std::{
 
 use tokio::sync::watch;
 use waymark_log::{
-    checkpoint::SignedCheckpoint,
+    checkpoint::{Origin, SignedCheckpoint},
     cosignature,
     hash::Hash,
     note::{Note, SignatureLine, Vkey},
@@ -141,11 +141,23 @@ enum Tried {
     Cosigned(SignatureLine, UnixSeconds),
     /// The witness is at another size; try again from there.
     Elsewhere(u64),
+    /// It says that it has cosigned more than it was asked for.
+    Larger(u64),
     /// It says that ours does not continue what it has cosigned.
     Refused(String),
     /// Its cosignature is dated otherwise than by our clock.
     OtherTime(String),
     Failed(String),
+}
+
+/// What a witness that refuses shows as its copy.
+enum Shown {
+    /// A checkpoint by our own key that ours does not continue.
+    NotContinued(Report),
+    /// One that ours continues: it has no reason to refuse. It was overtaken by a newer checkpoint of ours, or it lies.
+    Continued,
+    /// Nothing that is of our key.
+    Nothing,
 }
 
 /// A pause before the next try.
@@ -169,15 +181,24 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     /// Works until the jobs end.
     pub(super) async fn run(mut self, mut jobs: watch::Receiver<Option<Job>>) {
         while let Some(job) = self.next(&mut jobs).await {
-            let tried = self.try_once(&job.signed).await;
+            let tried = match self.try_once(&job.signed).await {
+                // Somebody has handed it a newer checkpoint of ours while the request was on its way.
+                Tried::Larger(size) if is_ours(size, &jobs) => Tried::Elsewhere(size),
+                Tried::Larger(size) => Tried::Refused(format!("it says that it has cosigned {size} entries")),
+                tried => tried,
+            };
             let refused = matches!(tried, Tried::Refused(_));
             if let Some(why) = self.take(&job, tried) {
                 let (pause, newest) = (self.fail(&why), jobs.clone());
                 // Beside the pause: a copy that is held back makes no pause longer.
                 let look = async {
                     if refused {
-                        let proof = self.proof(&job.signed, &newest).await;
-                        let _ = (self.tell)(proof.unwrap_or(Report::Without(Lack::Refused)));
+                        let without = |lack| Report::Without { job: job.number, lack };
+                        let _ = (self.tell)(match self.shown(&job.signed, &newest).await {
+                            Shown::NotContinued(proof) => proof,
+                            Shown::Continued => without(Lack::Other),
+                            Shown::Nothing => without(Lack::Refused),
+                        });
                     }
                 };
                 tokio::join!(look, pause.wait(&mut jobs));
@@ -220,17 +241,18 @@ impl<T: Fn(Report) -> bool> Worker<T> {
                 // At once, once between two pauses: a witness that names one size after the other is followed with pauses.
                 let moves_on = std::mem::replace(&mut self.has_moved, true);
                 self.known = Some(size);
-                moves_on.then(|| self.without(Lack::Other, "it names one size after the other".to_owned()))
+                moves_on.then(|| self.without(job, Lack::Other, "it names one size after the other".to_owned()))
             }
             // Told when it was asked for its copy.
             Tried::Refused(why) => Some(why),
-            Tried::OtherTime(why) => Some(self.without(Lack::OtherTime, why)),
-            Tried::Failed(why) => Some(self.without(Lack::Other, why)),
+            Tried::Larger(size) => Some(format!("it says that it has cosigned {size} entries")),
+            Tried::OtherTime(why) => Some(self.without(job, Lack::OtherTime, why)),
+            Tried::Failed(why) => Some(self.without(job, Lack::Other, why)),
         }
     }
 
-    fn without(&self, lack: Lack, why: String) -> String {
-        let _ = (self.tell)(Report::Without(lack));
+    fn without(&self, job: &Job, lack: Lack, why: String) -> String {
+        let _ = (self.tell)(Report::Without { job: job.number, lack });
         why
     }
 
@@ -262,9 +284,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
         match answer.status {
             200 => self.check(signed, &text, began).map_or_else(|why| why, |(line, time)| Tried::Cosigned(line, time)),
             409 => match text.trim_end().parse::<u64>() {
-                Ok(size) if size > signed.size() => {
-                    Tried::Refused(format!("it says that it has cosigned {size} entries"))
-                }
+                Ok(size) if size > signed.size() => Tried::Larger(size),
                 Ok(size) if self.known != Some(size) => Tried::Elsewhere(size),
                 Ok(size) if size == signed.size() => {
                     Tried::Refused("it says that it has cosigned another root".to_owned())
@@ -319,12 +339,23 @@ impl<T: Fn(Report) -> bool> Worker<T> {
         Ok((line, time))
     }
 
-    /// A checkpoint by our own key that this witness keeps and that ours does not continue, if it shows one.
+    /// What this witness keeps of us, beside our newest checkpoint.
     ///
     /// Ours is the newest by the time that the answer is here: a witness that holds its answer back could show what we have published meanwhile.
     /// Nobody has seen a head before its job was set.
-    async fn proof(&self, asked: &SignedCheckpoint, jobs: &watch::Receiver<Option<Job>>) -> Option<Report> {
-        let (origin, log) = (&asked.checkpoint().origin, self.log.as_ref()?);
+    async fn shown(&self, asked: &SignedCheckpoint, jobs: &watch::Receiver<Option<Job>>) -> Shown {
+        let Some(theirs) = self.copy(&asked.checkpoint().origin).await else { return Shown::Nothing };
+        let Some(newest) = jobs.borrow().as_ref().map(|job| Arc::clone(&job.signed)) else { return Shown::Nothing };
+        if self.is_continued(&theirs, &newest) {
+            return Shown::Continued;
+        }
+        let note = theirs.to_note(&[]);
+        Shown::NotContinued(Report::NotContinued { theirs: theirs.size(), ours: newest.size(), note })
+    }
+
+    /// Its copy of our checkpoint, if it shows one in time that our own key has signed.
+    async fn copy(&self, origin: &Origin) -> Option<SignedCheckpoint> {
+        let log = self.log.as_ref()?;
         let url = format!("{}/{}/checkpoint", self.url, origin.hash_hex());
         let answer = self.fetcher.get(&url, ANSWER_BYTES_MAX);
         let answer = tokio::time::timeout(Duration::from_secs(PAUSE_S_MAX), answer).await.ok()?.ok()?;
@@ -332,13 +363,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
             return None;
         }
         let note = Note::parse(&answer.body).ok()?;
-        let theirs = SignedCheckpoint::open(&note, origin, std::slice::from_ref(log)).ok()?;
-        let newest = jobs.borrow().as_ref().map(|job| Arc::clone(&job.signed))?;
-        if self.is_continued(&theirs, &newest) {
-            return None;
-        }
-        let note = theirs.to_note(&[]);
-        Some(Report::NotContinued { theirs: theirs.size(), ours: newest.size(), note })
+        SignedCheckpoint::open(&note, origin, std::slice::from_ref(log)).ok()
     }
 
     /// Whether our tree is theirs, or theirs grown. What cannot be computed from our own files is no proof of anything.
@@ -352,4 +377,9 @@ impl<T: Fn(Report) -> bool> Worker<T> {
             (_, Err(_)) => true,
         }
     }
+}
+
+/// Whether our newest checkpoint has so many entries, or more.
+fn is_ours(size: u64, jobs: &watch::Receiver<Option<Job>>) -> bool {
+    jobs.borrow().as_ref().is_some_and(|newest| size <= newest.signed.size())
 }
