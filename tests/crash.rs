@@ -117,7 +117,7 @@ impl App {
         let codes = self.dir.join(names::CODES);
         let read = |id: String| {
             let path = codes.join(id);
-            async move { std::fs::read_to_string(path).ok() }
+            async move { fs::read_to_string(path).ok() }
         };
         let purpose = Purpose::Control;
         let attestation =
@@ -241,7 +241,7 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
     let witnesses = Witnesses::start(root.path(), 2).await;
     let dir = root.path().join("dp");
     make_dp(&dir, &witnesses);
-    let trust = Trust::parse(&std::fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
+    let trust = Trust::parse(&fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
     let origin = origin();
     let fetcher = Fetcher::new(Duration::from_secs(10));
     let acknowledged = Acknowledged::default();
@@ -300,7 +300,7 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
             // Some consents by the old key are on their way still, in the batch of the rotation too.
             tokio::time::sleep(some_ms(0, 100)).await;
             *loud.lock().unwrap() = next;
-            until("a change for each app", async || count.load(Ordering::SeqCst) >= APPS).await;
+            until("two changes for each app", async || count.load(Ordering::SeqCst) >= 2 * APPS).await;
             tokio::time::sleep(some_ms(0, 400)).await;
         } else {
             // Before the rotation is logged, or while it is.
@@ -354,6 +354,23 @@ fn being_written(dir: &Path, process: u32) -> bool {
     })
 }
 
+/// Has batches made by adding providers, numbered from here on, and kills the program when a file is seen that it is writing. Gives the number
+/// of the next provider.
+fn kill_while_it_writes(program: Program, dir: &Path, mut added: usize) -> usize {
+    let (end, mut next) = (Instant::now() + Duration::from_secs(60), Instant::now());
+    while !being_written(dir, program.id()) {
+        if Instant::now() >= next {
+            let name = format!("m{added}.example");
+            let entry = provider_entry(&common::domain(&name), ProviderRole::MSP, false, 1, &origin(), &key(&name));
+            onboarding::submit(dir, &entry).unwrap();
+            (added, next) = (added + 1, Instant::now() + Duration::from_millis(100));
+        }
+        assert!(Instant::now() < end, "no file was seen while it was written");
+    }
+    program.kill();
+    added
+}
+
 /// One file stayed for each kill that came while it was written, also in the folder that web servers and mirrors copy.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_kill_has_cut_off_is_told_by_fsck_and_gone_after_the_next_start() {
@@ -363,22 +380,13 @@ async fn what_a_kill_has_cut_off_is_told_by_fsck_and_gone_after_the_next_start()
     make_dp(&dir, &witnesses);
     let trust = Trust::parse(&fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
     let fetcher = Fetcher::new(Duration::from_secs(10));
-    let mut left = vec![];
-    for life in 0..AIMED_KILLS_MAX {
+    let (mut left, mut added) = (vec![], 0);
+    for _ in 0..AIMED_KILLS_MAX {
         let program = Program::start(&dir);
         ready(&fetcher, &program, &trust, &[]).await;
-        let who = common::domain(&format!("m{life}.example"));
-        let entry = provider_entry(&who, ProviderRole::MSP, false, 1, &origin(), &key(who.as_str()));
-        onboarding::submit(&dir, &entry).unwrap();
-        let (watched, process) = (dir.clone(), program.id());
-        let seen = tokio::task::spawn_blocking(move || {
-            let end = Instant::now() + Duration::from_secs(30);
-            while !being_written(&watched, process) {
-                assert!(Instant::now() < end, "no batch was made");
-            }
-            program.kill();
-        });
-        seen.await.unwrap();
+        let watched = dir.clone();
+        let killed = tokio::task::spawn_blocking(move || kill_while_it_writes(program, &watched, added));
+        added = killed.await.unwrap();
         left = leftovers::find(&dir).unwrap();
         if !left.is_empty() {
             break;

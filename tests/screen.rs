@@ -343,13 +343,14 @@ impl Drop for Dp {
     }
 }
 
-/// A witness of the policy for each answer, and where it is asked.
+/// A witness of the policy for each answer, with a name as odd as names may be.
 fn hostile_witnesses(answers: &[(u16, &'static str, Vec<u8>)]) -> (Vec<Hostile>, Vec<(String, Vkey, String)>) {
     let (mut servers, mut lines) = (vec![], vec![]);
     for (i, answer) in answers.iter().enumerate() {
         let server = Hostile::start(vec![answer.clone()]);
-        let name = KeyName::new(&format!("w{i}.example")).unwrap();
-        lines.push((format!("w{i}"), Vkey::new(name, Role::Witness, common::key("w").public()), server.url.clone()));
+        let name = format!("w{i}");
+        let key_name = KeyName::new(&format!("{name}\u{202e}\u{2066}.example")).unwrap();
+        lines.push((name.clone(), Vkey::new(key_name, Role::Witness, common::key(&name).public()), server.url.clone()));
         servers.push(server);
     }
     (servers, lines)
@@ -366,8 +367,8 @@ fn no_answer_of_a_witness_acts_on_the_terminal_of_a_running_dp() {
     let (_servers, lines) = hostile_witnesses(&all);
     let dp = Dp::start(&folder.path().join("dp"), lines);
     for i in 0..all.len() {
-        // Each was asked, and what came of it is one line.
-        dp.says(&format!("witness=w{i}.example"));
+        // Each was asked, and it is told by whom, in a form that can be read.
+        dp.says(&format!("witness=w{i}\\u202e\\u2066.example"));
     }
     is_harmless(&["run"], &dp.said());
     assert!(dp.said().lines().filter(|line| line.contains("a witness does not cosign")).count() >= all.len());
