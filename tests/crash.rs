@@ -1,9 +1,10 @@
 //! The real `waymark-dp`, killed with SIGKILL while many apps register, several times over. What it has acknowledged must be
 //! there when it runs again, proved by look-ups; the witnesses and one monitor that lives through all of it stay content;
-//! fsck finds nothing; and SIGTERM ends it with exit 0. While the apps register, an MSP that publishes its consents rotates its key:
-//! each rotation that was answered 202 is in the log once, also if the kill came right after the answer.
+//! fsck finds nothing; and SIGTERM ends it with exit 0. While the apps register, an MSP that publishes its consents
+//! rotates its key: each rotation that was answered 202 is in the log once, also if the kill came right after the answer.
 //!
-//! And no file is left of writes that a kill cut off: the public folder holds the files that the log's batches call for, and no others.
+//! And no file is left of writes that a kill cut off: the public folder holds the files that the log's batches call for,
+//! and no others.
 //!
 //! `WAYMARK_CRASH_KILLS=100` kills it a hundred times.
 //!
@@ -65,7 +66,7 @@ const APPS: usize = 24;
 const KILLS: usize = 12;
 /// Most rotations of a key: a provider has room for so many keys, and this test has no 211 days for them to be dropped.
 const ROTATIONS_MAX: usize = 60;
-/// Longest that a rotation which was answered is left alone before the kill, in the rounds in which the kill follows on it.
+/// Longest time between the answer to a rotation and the kill, in the rounds in which the kill follows on it.
 const AFTER_ROTATION_MS: u64 = 60;
 /// Kills until one has come while a file was being written: each is sent when such a file is seen.
 const AIMED_KILLS_MAX: usize = 60;
@@ -156,7 +157,8 @@ async fn published(fetcher: &Fetcher, program: &Program, trust: &Trust) -> Optio
     Some(entries)
 }
 
-/// Waits until the program answers look-ups and its log holds the first providers and each rotation that was answered 202.
+/// Waits until the program answers look-ups and its log holds the first providers and each rotation that was answered
+/// 202.
 async fn ready(fetcher: &Fetcher, program: &Program, trust: &Trust, rotations: &[Vec<u8>]) {
     until("look-ups, the providers and all rotations", async || {
         let Some(entries) = published(fetcher, program, trust).await else { return false };
@@ -166,8 +168,9 @@ async fn ready(fetcher: &Fetcher, program: &Program, trust: &Trust, rotations: &
     .await;
 }
 
-/// What lies in the public folder of a log with these entries: all full tiles, and the partial ones of each batch in the last full place and
-/// the one behind it. A head ends its batch. Partial tiles of earlier places were removed when the next place was full.
+/// What lies in the public folder of a log with these entries: all full tiles, and the partial ones of each batch in the
+/// place that is being filled and the one behind it. A head ends its batch. Partial tiles of earlier places were removed
+/// when the next place was full.
 fn files_of(entries: &[Vec<u8>]) -> BTreeSet<String> {
     let (mut edge, mut since, mut tiles) = (Edge::new(), 0, Vec::<Tile>::new());
     for entry in entries {
@@ -197,6 +200,25 @@ fn files_in(folder: &Path) -> BTreeSet<String> {
         folders.extend(below);
     }
     found
+}
+
+/// The provider entries that wait to be logged.
+fn waiting(dir: &Path) -> Vec<String> {
+    let found = files_in(&dir.join(names::PROVIDERS).join("incoming"));
+    found.into_iter().filter(|name| !name.is_empty()).collect()
+}
+
+/// Checks that a DP which has ended has its data whole, nothing half-written, nothing that waits, and in its public
+/// folder what its log calls for. Gives the number of entries.
+fn holds_its_files_alone(dir: &Path) -> usize {
+    let fsck = run_fsck(dir);
+    let said = String::from_utf8_lossy(&fsck.stdout);
+    assert!(fsck.status.code() == Some(0) && !said.contains("left over"), "{said}");
+    assert_eq!(leftovers::find(dir).unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(waiting(dir), Vec::<String>::new());
+    let entries = signed(dir);
+    assert_eq!(files_in(&dir.join(names::LOG)), files_of(&entries));
+    entries.len()
 }
 
 /// The log below the signed head, as the files of a DP that has ended have it.
@@ -323,22 +345,16 @@ async fn nothing_acknowledged_is_lost_when_the_dp_is_killed() {
     }
     let verified = content(watch(&program.log_url)).await;
     assert!(verified > acknowledged.len() as u64, "the monitor has seen {verified} entries only");
+    until("nothing to wait", async || waiting(&dir).is_empty()).await;
     let entries = published(&fetcher, &program, &trust).await.unwrap();
     for rotation in &rotations {
         assert_eq!(entries.iter().filter(|entry| *entry == rotation).count(), 1, "an answered rotation is logged once");
     }
     assert_eq!(program.terminate(), Some(0));
-    let fsck = run_fsck(&dir);
-    let said = String::from_utf8_lossy(&fsck.stdout);
-    assert_eq!(fsck.status.code(), Some(0), "{said}");
-    assert_eq!(leftovers::find(&dir).unwrap(), Vec::<PathBuf>::new());
-    let waiting = dir.join(names::PROVIDERS).join("incoming");
-    assert!(files_in(&waiting).iter().all(String::is_empty), "{:?}", files_in(&waiting));
-    let (entries, folder) = (signed(&dir), dir.join(names::LOG));
-    assert!(kills < KILLS || entries.len() > 512, "no partial tiles were due to be removed: {} entries", entries.len());
-    assert_eq!(files_in(&folder), files_of(&entries));
+    let entries = holds_its_files_alone(&dir);
+    assert!(kills < KILLS || entries > 512, "no partial tiles were due to be removed: {entries} entries");
     println!(
-        "{} CSIs and {} rotations acknowledged over {kills} kills, {cut_off} files cut off; {said}",
+        "{} CSIs and {} rotations acknowledged over {kills} kills, {cut_off} files cut off; {entries} entries",
         acknowledged.len(),
         rotations.len(),
     );
@@ -354,8 +370,8 @@ fn being_written(dir: &Path, process: u32) -> bool {
     })
 }
 
-/// Has batches made by adding providers, numbered from here on, and kills the program when a file is seen that it is writing. Gives the number
-/// of the next provider.
+/// Has batches made by adding providers, numbered from here on, and kills the program when a file is seen that it is
+/// writing. Gives the number of the next provider.
 fn kill_while_it_writes(program: Program, dir: &Path, mut added: usize) -> usize {
     let (end, mut next) = (Instant::now() + Duration::from_secs(60), Instant::now());
     while !being_written(dir, program.id()) {
@@ -399,9 +415,8 @@ async fn what_a_kill_has_cut_off_is_told_by_fsck_and_gone_after_the_next_start()
     let program = Program::start(&dir);
     ready(&fetcher, &program, &trust, &[]).await;
     assert_eq!(left.iter().filter(|file| file.exists()).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+    until("nothing to wait", async || waiting(&dir).is_empty()).await;
     assert_eq!(program.terminate(), Some(0));
-    assert_eq!(leftovers::find(&dir).unwrap(), Vec::<PathBuf>::new());
-    assert_eq!(files_in(&dir.join(names::LOG)), files_of(&signed(&dir)));
-    assert!(!String::from_utf8_lossy(&run_fsck(&dir).stdout).contains("left over"));
+    holds_its_files_alone(&dir);
     witnesses.stop().await;
 }

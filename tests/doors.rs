@@ -217,8 +217,8 @@ async fn a_flood_from_one_site_shuts_no_stranger_out_of_look_ups_challenges_and_
     stage.stop().await;
 }
 
-/// The same at a prover whose codes are paid for: the flood has what `[codes.budget]` gives to a site and to a network, all of it and no more,
-/// also after a restart; and a stranger gets a code for a number among those that the flood names.
+/// The same at a prover whose codes are paid for: the flood has what `[codes.budget]` gives to a site and to a network,
+/// all of it and no more, also after a restart; and a stranger gets a code for a number among those that the flood names.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_from_one_site_uses_up_its_share_of_a_provers_codes_and_nobody_elses() {
     const SITE: u32 = 40;

@@ -1,7 +1,7 @@
 //! A full disk: look-ups go on, changes are refused and may be sent again, and the log goes on by itself when there is room. Each step of
 //! the sequencer is made to fail in pairs, not written and written; and once the disk of the real program is really full, also at its
-//! start. That one needs a mount namespace (`unshare`, `nsenter`) and fails where there is none, so that nobody takes it for passed.
-//! `WAYMARK_NO_NAMESPACES=1` leaves it out on such a machine.
+//! start. That one needs a mount namespace (`unshare`, `nsenter`) and fails where there is none, so that nobody takes it
+//! for passed. `WAYMARK_NO_NAMESPACES=1` leaves it out on such a machine.
 
 mod common;
 
