@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, ops::Range, time::Duration};
 
 use common::{QUIET, Stage, csi, key, request, shown, until, with_consent};
 use waymark::{
@@ -20,7 +20,11 @@ use waymark_mapping::{
     wire::encode,
 };
 use waymark_monitor::config;
-use waymark_runtime::{clock::Clock, fetch::Fetched, random};
+use waymark_runtime::{
+    clock::Clock,
+    fetch::{Fetched, Fetcher},
+    random,
+};
 
 const BOB: &str = "tel:+4915112345642";
 const NOBODY: &str = "tel:+4915112345600";
@@ -36,20 +40,47 @@ async fn behind_a_proxy(adjust: impl FnOnce(&mut File)) -> Stage {
     Stage::with_file(1, &Clock::System, trusting).await
 }
 
-/// One client, by the word of the proxy.
+/// A program behind the proxy.
+struct Server<'a> {
+    url: String,
+    fetcher: &'a Fetcher,
+    clock: &'a Clock,
+}
+
+impl Server<'_> {
+    /// Posts to it as a client with this address, by the word of the proxy.
+    async fn post(
+        &self,
+        address: &str,
+        (path, media_type): (&str, &str),
+        signed: Option<&SecretKey>,
+        body: Vec<u8>,
+    ) -> Fetched {
+        let mut headers = vec![("x-forwarded-for", address.to_owned())];
+        if let Some(secret) = signed {
+            let (now, nonce) = (self.clock.now(), random::bytes());
+            let signature = RequestSignature::sign(&common::origin(), secret, ("POST", path), &body, now, nonce);
+            headers.push((RECIPIENT_HEADER, signature.format()));
+        }
+        self.fetcher.post(&format!("{}{path}", self.url), media_type, &headers, body, 1 << 20).await.unwrap()
+    }
+
+    async fn starts_a_challenge(&self, address: &str, secret: &SecretKey, who: &str) -> Fetched {
+        let body = serde_json::json!({"csi": who, "purpose": "control"}).to_string();
+        self.post(address, ("/v1/challenges", JSON_MEDIA_TYPE), Some(secret), body.into()).await
+    }
+}
+
+/// One client of the DP.
 struct From<'a>(&'a Stage, String);
 
 impl From<'_> {
     async fn post(&self, path: &str, media_type: &str, signed: Option<&SecretKey>, body: Vec<u8>) -> Fetched {
-        let Self(stage, address) = self;
-        let mut headers = vec![("x-forwarded-for", address.clone())];
-        if let Some(secret) = signed {
-            let (now, nonce) = (stage.clock.now(), random::bytes());
-            let signature = RequestSignature::sign(&stage.origin, secret, ("POST", path), &body, now, nonce);
-            headers.push((RECIPIENT_HEADER, signature.format()));
-        }
-        let url = format!("{}{path}", stage.dp.url());
-        stage.fetcher.post(&url, media_type, &headers, body, 1 << 20).await.unwrap()
+        self.server().post(&self.1, (path, media_type), signed, body).await
+    }
+
+    fn server(&self) -> Server<'_> {
+        Server { url: self.0.dp.url(), fetcher: &self.0.fetcher, clock: &self.0.clock }
     }
 
     async fn looks_up(&self) -> Fetched {
@@ -58,8 +89,7 @@ impl From<'_> {
     }
 
     async fn starts_a_challenge(&self, secret: &SecretKey, who: &str) -> Fetched {
-        let body = serde_json::json!({"csi": who, "purpose": "control"}).to_string();
-        self.post("/v1/challenges", JSON_MEDIA_TYPE, Some(secret), body.into()).await
+        self.server().starts_a_challenge(&self.1, secret, who).await
     }
 
     async fn asks_for_history(&self, secret: &SecretKey) -> Fetched {
@@ -167,15 +197,15 @@ async fn a_flood_from_one_site_shuts_no_stranger_out_of_look_ups_challenges_and_
     let (mut looked, mut started, mut asked) = (0, 0, 0);
     for i in 0..FLOOD {
         let flood = From(&stage, format!("2001:db9:1:{:x}::1", i ^ 0x5a5a));
-        let throw_away = SecretKey::from_seed(&random::bytes());
+        let throw_away = random_key();
         looked += u32::from(flood.looks_up().await.status == 200);
         let number = format!("tel:+4930{:07}", 1_000_000 + i);
         started += u32::from(flood.starts_a_challenge(&throw_away, &number).await.status == 201);
         asked += u32::from(code(&flood.asks_for_history(&throw_away).await) == "no-record");
     }
-    // A site's share, or two if a minute turned over; the possession's own budgets may be less.
+    // A site's share, or two if a minute turned over. The codes of this DP cost nothing and have no budget besides.
     assert!(
-        (320..=640).contains(&looked) && started <= 400 && (200..=400).contains(&asked),
+        (320..=640).contains(&looked) && (200..=400).contains(&started) && (200..=400).contains(&asked),
         "{looked} {started} {asked}"
     );
 
@@ -185,6 +215,62 @@ async fn a_flood_from_one_site_shuts_no_stranger_out_of_look_ups_challenges_and_
     assert_eq!(challenge.status, 201, "{}", code(&challenge));
     make(&stage, EventKind::Objection, &[], (&bob, None), "2001:dbb::1").await;
     stage.stop().await;
+}
+
+/// The same at a prover whose codes are paid for: the flood has what `[codes.budget]` gives to a site and to a network,
+/// all of it and no more, also after a restart; and a stranger gets a code for a number among those that the flood names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_from_one_site_uses_up_its_share_of_a_provers_codes_and_nobody_elses() {
+    const SITE: u32 = 40;
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().join("prover");
+    let origin = common::origin();
+    prover::init(&dir, &common::domain("prover.example"), &origin, Codes::Folder).unwrap();
+    let file = format!(
+        "domain = \"prover.example\"\norigin = \"{origin}\"\ntrusted_proxies = [\"127.0.0.0/8\"]\n\
+         [codes]\nsms = \"folder\"\n[codes.budget]\naddress_hour = {SITE}\n"
+    );
+    fs::write(dir.join("prover.toml"), file).unwrap();
+    // The time stands still, so that no window turns over.
+    let (clock, fetcher) = (Clock::manual(Clock::System.now().get()), Fetcher::new(Duration::from_secs(40)));
+    let start = async || {
+        let settings = prover::Settings::load(&dir, common::loopback()).unwrap();
+        let running = prover::start(settings, clock.clone()).await.unwrap();
+        let server = Server { url: running.url(), fetcher: &fetcher, clock: &clock };
+        (running, server)
+    };
+    let ask = async |server: &Server<'_>, address: String, i: u32| {
+        let number = format!("tel:+49301{i:06}");
+        let answer = server.starts_a_challenge(&address, &random_key(), &number).await;
+        let refusal = code(&answer);
+        assert!(
+            matches!((answer.status, &*refusal), (201, _) | (429, "code-budget" | "too-many-requests")),
+            "{refusal}"
+        );
+        answer.status == 201
+    };
+    let flood = async |server: &Server<'_>, site: u16, numbers: Range<u32>| {
+        let mut started = 0;
+        for i in numbers {
+            started += u32::from(ask(server, format!("2001:db9:{site:x}:{i:x}::1"), i).await);
+        }
+        started
+    };
+    let (running, server) = start().await;
+    assert_eq!(flood(&server, 1, 0..300).await, SITE);
+    // A network has twice as much, however many sites it has.
+    assert_eq!(flood(&server, 2, 300..330).await + flood(&server, 3, 330..600).await, SITE);
+    assert!(ask(&server, "2001:dba:1::1".to_owned(), 599).await, "a stranger");
+    running.stop().await;
+
+    let (running, server) = start().await;
+    assert_eq!(flood(&server, 4, 600..650).await, 0, "what was spent is spent after a restart");
+    assert!(ask(&server, "2001:dba:2::1".to_owned(), 649).await, "a stranger");
+    running.stop().await;
+}
+
+fn random_key() -> SecretKey {
+    SecretKey::from_seed(&random::bytes())
 }
 
 /// Bob lists himself, and Eve, who has seen a code, claims his number.

@@ -4,9 +4,13 @@
 mod common;
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +26,10 @@ use waymark::{
     init::provider_entry,
     keys::{KeysError, WrongKey},
     msp, onboarding,
-    sequencer::pool::{Pool, PoolRefused},
+    sequencer::{
+        commit::Step,
+        pool::{Pool, PoolRefused},
+    },
 };
 use waymark_log::key::SecretKey;
 use waymark_mapping::{
@@ -90,6 +97,56 @@ async fn the_dps_own_entry_is_kept_when_the_first_start_finds_no_witness() {
     until("all of them accepted", async || files(&dir, "accepted") == before).await;
     until("ready", async || reasons(&dp).await.is_empty()).await;
     assert_eq!(files(&dir, "incoming"), Vec::<String>::new());
+    dp.stop().await.unwrap();
+    witnesses.stop().await;
+}
+
+/// Look-ups go on and a log is published, but nobody could register: whoever distributes requests has to know.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_published_log_lacks_the_dps_own_entry_it_is_not_ready_and_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let witnesses = Witnesses::start(root.path(), 1).await;
+    let dir = root.path().join("dp");
+    make_dp(&dir, &witnesses);
+    let before = files(&dir, "incoming");
+    // The log as it was opened is published; there is no room for the batch with the entries.
+    let is_full = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&is_full);
+    let hindrance = move |step, _| match seen.load(Ordering::SeqCst) && matches!(step, Step::Stage | Step::Room) {
+        true => Err(io::ErrorKind::StorageFull.into()),
+        false => Ok(()),
+    };
+    let settings = || Settings::load(&dir).unwrap();
+    let dp = dp::start(Settings { hindrance: Some(Arc::new(hindrance)), ..settings() }, Clock::System).await.unwrap();
+    until("both reasons", async || reasons(&dp).await == ["storage-full", "prover-not-logged"]).await;
+    assert!(dp.published_size() > 0 && keys_of(&dp.url(), "dp.example").await.is_empty());
+    assert_eq!((files(&dir, "incoming"), files(&dir, "accepted")), (before.clone(), vec![]));
+    is_full.store(false, Ordering::SeqCst);
+    until("ready", async || reasons(&dp).await.is_empty()).await;
+    assert_eq!(keys_of(&dp.url(), "dp.example").await.len(), 1);
+    dp.stop().await.unwrap();
+    witnesses.stop().await;
+}
+
+/// The same where the log goes on, and only the entry is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_entries_that_cannot_be_read_is_no_reason_not_to_start_and_shows_in_readyz() {
+    let root = tempfile::tempdir().unwrap();
+    let witnesses = Witnesses::start(root.path(), 1).await;
+    let dir = root.path().join("dp");
+    make_dp(&dir, &witnesses);
+    let (incoming, aside) = (dir.join(names::PROVIDERS).join("incoming"), root.path().join("aside"));
+    fs::rename(&incoming, &aside).unwrap();
+    fs::write(&incoming, "no folder").unwrap();
+    let dp = start(&dir).await;
+    until("the reason", async || reasons(&dp).await == ["prover-not-logged"]).await;
+    let told = get(&format!("{}/readyz", dp.operations_url().unwrap())).await;
+    assert!(String::from_utf8(told).unwrap().contains("providers/incoming"));
+    // It is taken from the folder as soon as that is there.
+    fs::remove_file(&incoming).unwrap();
+    fs::rename(&aside, &incoming).unwrap();
+    until("ready", async || reasons(&dp).await.is_empty()).await;
+    assert_eq!(keys_of(&dp.url(), "dp.example").await.len(), 1);
     dp.stop().await.unwrap();
     witnesses.stop().await;
 }

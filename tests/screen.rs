@@ -1,14 +1,14 @@
 //! What others say does nothing to a terminal: every command that speaks to a server speaks to one that answers with
 //! characters that move the cursor, set the window's title, feign another line, or turn text round; so do
-//! the files of others.
+//! the files of others. And a DP that runs writes its log lines while its witnesses answer it so.
 
 mod common;
 
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    path::Path,
-    process::{Command, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -18,11 +18,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use waymark::init;
 use waymark_log::{
     checkpoint::{Checkpoint, Origin, SignedCheckpoint},
     cosignature::Cosigner,
     hash::leaf_hash,
-    note::{KeyName, NoteSigner},
+    note::{KeyName, NoteSigner, Role, Vkey},
 };
 use waymark_runtime::clock::Clock;
 
@@ -299,4 +300,85 @@ fn no_file_of_somebody_else_acts_on_the_terminal() {
             is_harmless(words, &run(env!("CARGO_BIN_EXE_waymark-dp"), words));
         }
     }
+}
+
+/// `waymark-dp run`, with what it has written on stderr so far. It logs all that it can.
+struct Dp {
+    child: Child,
+    stderr: PathBuf,
+}
+
+impl Dp {
+    /// A DP with these witnesses, of which one is a quorum.
+    fn start(dir: &Path, witnesses: Vec<(String, Vkey, String)>) -> Self {
+        init::init(dir, &init::NewDp { file: common::dp_file(), witnesses, quorum: 1 }, &Clock::System).unwrap();
+        let stderr = dir.with_extension("stderr");
+        let mut run = Command::new(env!("CARGO_BIN_EXE_waymark-dp"));
+        run.args(["run", "--dir"]).arg(dir).env("WAYMARK_LOG", "trace").stdin(Stdio::null()).stdout(Stdio::null());
+        let child = run.stderr(std::fs::File::create(&stderr).unwrap()).spawn().unwrap();
+        Self { child, stderr }
+    }
+
+    fn said(&self) -> String {
+        String::from_utf8(std::fs::read(&self.stderr).unwrap()).expect("UTF-8 on stderr")
+    }
+
+    /// Waits until it has said something.
+    #[track_caller]
+    fn says(&self, what: &str) {
+        for _ in 0..1500 {
+            if self.said().contains(what) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it did not say {what:?} in half a minute: {}", self.said());
+    }
+}
+
+impl Drop for Dp {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A witness of the policy for each answer, with a name as odd as names may be.
+fn hostile_witnesses(answers: &[(u16, &'static str, Vec<u8>)]) -> (Vec<Hostile>, Vec<(String, Vkey, String)>) {
+    let (mut servers, mut lines) = (vec![], vec![]);
+    for (i, answer) in answers.iter().enumerate() {
+        let server = Hostile::start(vec![answer.clone()]);
+        let name = format!("w{i}");
+        let key_name = KeyName::new(&format!("{name}\u{202e}\u{2066}.example")).unwrap();
+        lines.push((name.clone(), Vkey::new(key_name, Role::Witness, common::key(&name).public()), server.url.clone()));
+        servers.push(server);
+    }
+    (servers, lines)
+}
+
+/// Outside-software F3: what a witness answers reaches a log, and logs are read on terminals.
+#[test]
+fn no_answer_of_a_witness_acts_on_the_terminal_of_a_running_dp() {
+    let folder = tempfile::tempdir().unwrap();
+    let hostile = |status| (status, "text/plain", HOSTILE.as_bytes().to_vec());
+    let mut all = answers();
+    all.extend([201, 302, 409, 422].map(hostile));
+    all.push((409, "text/x.tlog.size", format!("5000\n{HOSTILE}").into_bytes()));
+    let (_servers, lines) = hostile_witnesses(&all);
+    let dp = Dp::start(&folder.path().join("dp"), lines);
+    for i in 0..all.len() {
+        // Each was asked, and it is told by whom, in a form that can be read.
+        dp.says(&format!("witness=w{i}\\u202e\\u2066.example"));
+    }
+    is_harmless(&["run"], &dp.said());
+    assert!(dp.said().lines().filter(|line| line.contains("a witness does not cosign")).count() >= all.len());
+    drop(dp);
+
+    // The same where it ends, and says why.
+    let refusal = (422, "text/plain", HOSTILE.as_bytes().to_vec());
+    let (_server, lines) = hostile_witnesses(&[refusal]);
+    let mut dp = Dp::start(&folder.path().join("another"), lines);
+    dp.says("error: the sequencer stopped");
+    assert_eq!(dp.child.wait().unwrap().code(), Some(1));
+    is_harmless(&["run"], &dp.said());
 }

@@ -304,6 +304,9 @@ async fn serve(settings: Settings) -> Ended {
     process::raise_descriptors();
     let told = process::stop_signal()?;
     let running = dp::start(settings, Clock::System).await.map_err(|e| End::Could(e.into()))?;
+    if let Some(url) = running.operations_url() {
+        eprintln!("health and metrics at {url}");
+    }
     eprintln!("{} listening on {}, log at {}", running.vkey().name(), running.url(), running.log_url());
     let stopped = tokio::select! {
         () = told => None,

@@ -2,6 +2,10 @@
 //!
 //! A tile is written once and never changes; the checkpoint is replaced. Order within a batch: tiles, their folders, then
 //! the checkpoint, so that no checkpoint is ever seen before its tiles.
+//!
+//! Of partial tiles, those in the place that is being filled are there, and at each level those in one place behind it.
+//! All others are removed, by the batch that fills the place after theirs. A start applies the last batch again, so a
+//! crash leaves no other ones.
 
 use std::{
     collections::BTreeSet,
@@ -68,8 +72,8 @@ impl LogFiles {
         self.remove_partials(files)
     }
 
-    /// "Partial tiles may be deleted once the full tile exists." One tile is left in place behind the newest full one, for
-    /// readers that are on their way with an older checkpoint.
+    /// "Partial tiles may be deleted once the full tile exists." Those of the newest full tile stay, for readers that
+    /// are on their way with a checkpoint from before it was full; those of the tile behind it go.
     fn remove_partials(&self, files: &[(Tile, Vec<u8>)]) -> Result<(), StoreError> {
         for (tile, _) in files.iter().filter(|(t, _)| t.is_full()) {
             let Some(index) = tile.index.checked_sub(1) else { continue };

@@ -11,6 +11,8 @@ pub struct Program {
     child: Child,
     pub url: String,
     pub log_url: String,
+    /// Where it tells its health, if it does.
+    pub operations: Option<String>,
 }
 
 impl Program {
@@ -25,18 +27,24 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
+        let (mut said, mut operations) = (String::new(), None);
         let line = loop {
             let line = lines.next().unwrap_or_else(|| panic!("the DP did not start: {said}")).unwrap();
             if line.contains(" listening on ") {
                 break line;
             }
+            operations = line.strip_prefix("health and metrics at ").map(str::to_owned).or(operations);
             said += &line;
         };
         // Keeps reading, so that the program never waits for us.
         std::thread::spawn(move || lines.for_each(drop));
         let after = |what: &str| line.split(what).nth(1).unwrap().split([',', ' ']).next().unwrap().to_owned();
-        Self { url: after("listening on "), log_url: after("log at "), child }
+        Self { url: after("listening on "), log_url: after("log at "), operations, child }
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn kill(mut self) {
