@@ -44,7 +44,12 @@ use waymark_mapping::{
     verify::{Outcome, Trail, verify},
     watch::WatchId,
 };
-use waymark_runtime::{budget::Shares, clock::Clock, fetch::Fetched, keyfile, random};
+use waymark_runtime::{
+    budget::{Shares, StayingShares},
+    clock::Clock,
+    fetch::Fetched,
+    keyfile, random,
+};
 
 const CHAT: &str = "chat.example";
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -588,7 +593,8 @@ async fn an_address_has_a_share_of_new_accounts_a_day_and_of_requests_a_minute()
     let chat = onboard(&stage).await;
     let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();
     let shares = |n| Shares { host: n, site: n, network: n };
-    (settings.new_accounts_a_day, settings.requests_a_minute) = (shares(2), shares(10));
+    settings.requests_a_minute = shares(10);
+    settings.new_accounts = StayingShares { day: shares(2), month: shares(3) };
     let running = msp::start(settings, time.clock.clone()).await.unwrap();
     let app = MspClient::new(stage.fetcher.clone(), &running.url(), stage.origin.clone(), time.clock.clone());
     let ask = async |name: &str| {

@@ -12,7 +12,7 @@ use waymark_log::{checkpoint::Origin, hash::Hash, note::KeyName};
 use waymark_mapping::{entry::Provider, names::Domain, trust::Trust};
 use waymark_monitor as monitor;
 use waymark_runtime::{
-    budget::Shares,
+    budget::{Shares, StayingShares},
     clock::Clock,
     durable,
     fetch::{ExtraRoots, Fetcher},
@@ -374,7 +374,8 @@ async fn start_msps(
         settings.poll_ms = POLL_MS;
         // All the apps of a demo have one address.
         let everybody = Shares { host: u32::MAX, site: u32::MAX, network: u32::MAX };
-        (settings.requests_a_minute, settings.new_accounts_a_day) = (everybody, everybody);
+        settings.requests_a_minute = everybody;
+        settings.new_accounts = StayingShares { day: everybody, month: everybody };
         settings.dp = Some(dp.url());
         running.insert(domain.clone(), msp::start(settings, clock.clone()).await?);
     }

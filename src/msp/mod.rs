@@ -53,7 +53,7 @@ use waymark_mapping::{
     wire::{Format, decode, encode},
 };
 use waymark_runtime::{
-    budget::{AddressBudget, Shares},
+    budget::{AddressBudget, Shares, StayingBudget, StayingShares},
     clock::Clock,
     config::{self, ConfigError},
     durable,
@@ -89,13 +89,15 @@ pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
 /// Most bytes in a request for consent: a mapping and a salt.
 const CONSENT_BYTES_MAX: usize = 8 << 10;
 
-/// Requests a minute from one address and its neighbours, unless said otherwise. Some hundred users may have one IPv4 address, and an
-/// app asks now and then.
-pub const REQUESTS_A_MINUTE: Shares = Shares { host: 240, site: 480, network: 1920 };
-/// New accounts a day from one address and its neighbours, unless said otherwise: one network does not fill the accounts in a year.
-pub const NEW_ACCOUNTS_A_DAY: Shares = Shares { host: 128, site: 128, network: 1024 };
+/// Requests a minute from one address and its neighbours, unless said otherwise. An app asks now and then, and some thousand users may
+/// have one IPv4 address, which has a site's share: a hundred and fifty who come in one minute ask six times each.
+pub const REQUESTS_A_MINUTE: Shares = Shares { host: 240, site: 960, network: 3840 };
+/// New accounts from one address and its neighbours, unless said otherwise: one network does not fill a twentieth of them in a year.
+pub const NEW_ACCOUNTS: StayingShares = StayingShares {
+    day: Shares { host: 128, site: 500, network: 1000 },
+    month: Shares { host: 300, site: 1500, network: 3000 },
+};
 const MINUTE_MS: u64 = 60_000;
-const DAY_MS: u64 = 86_400_000;
 
 /// When to try again with a list that the log has not reached yet: it is looked at more often.
 const AHEAD_RETRY_S: u64 = 10;
@@ -184,8 +186,8 @@ pub struct Settings {
     pub labels_max: usize,
     /// Requests a minute from one address and its neighbours. [`Settings::load`] says [`REQUESTS_A_MINUTE`].
     pub requests_a_minute: Shares,
-    /// New accounts a day from one address and its neighbours. [`Settings::load`] says [`NEW_ACCOUNTS_A_DAY`].
-    pub new_accounts_a_day: Shares,
+    /// New accounts from one address and its neighbours. [`Settings::load`] says [`NEW_ACCOUNTS`].
+    pub new_accounts: StayingShares,
 }
 
 /// Makes an MSP's key and the entry that its DP is to log. Refuses to overwrite.
@@ -252,7 +254,7 @@ impl Settings {
             poll_ms: 1000,
             labels_max: LABELS_MAX,
             requests_a_minute: REQUESTS_A_MINUTE,
-            new_accounts_a_day: NEW_ACCOUNTS_A_DAY,
+            new_accounts: NEW_ACCOUNTS,
         })
     }
 }
@@ -264,7 +266,7 @@ struct App {
     clock: Clock,
     nonces: Nonces,
     requests: AddressBudget,
-    new_accounts: AddressBudget,
+    new_accounts: StayingBudget,
     accounts: Accounts,
     watching: Watching,
     relay: Option<Relay>,
@@ -306,7 +308,7 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
         clock: clock.clone(),
         nonces: Nonces::default(),
         requests: AddressBudget::new(MINUTE_MS, settings.requests_a_minute),
-        new_accounts: AddressBudget::new(DAY_MS, settings.new_accounts_a_day),
+        new_accounts: StayingBudget::new(settings.new_accounts),
         relay,
     });
     let router = Router::new()
@@ -515,7 +517,7 @@ impl App {
             ClaimRefused::Full => Problem::new(problem::BUSY, "No more accounts are held here."),
             ClaimRefused::TooMany(seconds) => Problem::new(
                 problem::TOO_MANY,
-                "Too many new accounts have come from this address or its neighbours today.",
+                "As many new accounts have come from this address or its neighbours as are taken for now.",
             )
             .retry_after(seconds),
             ClaimRefused::Io(e) => internal(&e),
