@@ -273,13 +273,14 @@ impl World {
     /// Entries that nobody claimed, seen by the monitor or by an MSP's adapter, each counted once.
     ///
     /// # Errors
-    /// If the monitor does not answer.
+    /// If the monitor does not answer, or an adapter cannot read its notices.
     pub async fn unexpected_alerts(&self, staged: Hash, watchers: &[AppKeys]) -> anyhow::Result<usize> {
         // The adapters saw the staged entry when the monitor did; give theirs the same time to come due.
-        let own = || self.msps.values().flat_map(msp::Running::unexpected).collect::<BTreeSet<Hash>>();
-        wait_for("the MSPs' alerts", || own().contains(&staged)).await?;
+        let own = || self.msps.values().map(msp::Running::unexpected).collect::<std::io::Result<Vec<_>>>();
+        let has_staged = || own().is_ok_and(|of_all| of_all.iter().any(|leaves| leaves.contains(&staged)));
+        wait_for("the MSPs' alerts", has_staged).await?;
         let mut all = self.monitor_alerts(watchers).await?;
-        all.extend(own());
+        all.extend(own()?.into_iter().flatten());
         Ok(all.len())
     }
 

@@ -21,6 +21,7 @@ mod relay;
 mod watching;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -33,7 +34,6 @@ use axum::{
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
-    response::IntoResponse,
     routing::{get, post},
 };
 use data_encoding::HEXLOWER;
@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
 use tokio::task::JoinHandle;
-use waymark_log::{checkpoint::Origin, key::SecretKey, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     commitment::{Salt, blind},
     entry::{Entry, ProviderRole},
@@ -334,8 +334,19 @@ impl Running {
         self.server.url()
     }
 
-    /// The entries that hit a user's watch-list and that nobody claimed, by leaf hash.
-    pub fn unexpected(&self) -> Vec<waymark_log::hash::Hash> {
+    /// How many notices are kept: hits on users' watch-lists that nobody claimed.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn told(&self) -> io::Result<u64> {
+        self.app.watching.told()
+    }
+
+    /// The entries that they are about, each once, by leaf hash. Reads all of them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn unexpected(&self) -> io::Result<BTreeSet<Hash>> {
         self.app.watching.unexpected()
     }
 
@@ -348,8 +359,10 @@ impl Running {
     pub async fn stop(self) {
         if let Some(watcher) = self.watcher {
             watcher.abort();
+            let _ = watcher.await;
         }
         self.server.stop().await;
+        self.app.watching.close();
     }
 }
 
@@ -419,9 +432,8 @@ async fn notices(
     let list = HEXLOWER.decode(request.list.as_bytes()).ok().and_then(|b| b.try_into().ok());
     let list = WatchId(list.ok_or_else(malformed)?);
     // The same answer whether there is no such list or it is somebody else's.
-    let notices = app.watching.notices(&list, &holder);
+    let notices = app.watching.notices(&list, &holder, request.after).map_err(|e| internal(&e))?;
     let (notices, beyond) = notices.ok_or_else(|| Problem::new(NO_LIST, "Hand the list in first."))?;
-    let after = |n: &&notices::Notice| request.after.is_none_or(|after| n.place.index > after);
     let view = |n: &notices::Notice| NoticeView {
         list: request.list.clone(),
         entry: n.place.index,
@@ -429,7 +441,7 @@ async fn notices(
         head_time_ms: n.time.get(),
         what_to_do: WHAT_TO_DO.to_owned(),
     };
-    Ok(Json(NoticesAnswer { notices: notices.iter().filter(after).map(view).collect(), beyond }))
+    Ok(Json(NoticesAnswer { notices: notices.iter().map(view).collect(), beyond }))
 }
 
 async fn relay_look_up(
@@ -461,17 +473,18 @@ fn internal(error: &dyn std::error::Error) -> Problem {
     Problem::new(problem::INTERNAL, "It has been written to the server's log.")
 }
 
-async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
+async fn status(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    let unexpected = app.watching.told().map_err(|e| internal(&e))?;
     let foreign_keys: Vec<Value> = app.watching.foreign_keys().iter().map(foreign_key).collect();
-    Json(json!({
+    Ok(Json(json!({
         "schema": "waymark.msp.status/1",
         "domain": app.domain.as_str(),
         "accounts": app.accounts.len(),
         "watch_lists": app.watching.lists(),
         "followed_size": app.watching.size(),
-        "unexpected": app.watching.unexpected().len(),
+        "unexpected": unexpected,
         "foreign_keys": foreign_keys,
-    }))
+    })))
 }
 
 /// What an operator is told of somebody else's key in the MSP's name.
