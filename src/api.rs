@@ -179,9 +179,9 @@ pub struct NoticesRequest {
 /// 200 to POST /v1/notices.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NoticesAnswer {
-    /// In the order in which they were raised.
+    /// In the order of the log.
     pub notices: Vec<NoticeView>,
-    /// How often more the list was hit since the adapter started: no more than 64 notices are kept.
+    /// How often more the list was hit since the adapter started: no more than the newest 64 notices are kept.
     #[serde(default)]
     pub beyond: u64,
 }

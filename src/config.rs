@@ -9,8 +9,8 @@
 //! store = "redb"                  # or "sled" with the cargo feature: not durable
 //! codes = "console"               # where codes go: for development "console" or "folder" (codes/ in the data folder); else
 //!                                 # a table, see src/possession/config.rs
-//! lookups_per_minute = 60         # for each address; at least 1, since 50 a day are promised
-//! requests_per_minute = 6000      # of any other kind, for each address; at least 1
+//! lookups_per_minute = 60         # for each /64, 16 times that for an IPv4 address; at least 1, since 50 a day are promised
+//! requests_per_minute = 6000      # of any other kind, for each /64, twice that for an IPv4 address; at least 1
 //! relays_per_minute = 6000        # look-ups that each MSP may relay for its users; 0 refuses all
 //! answer_bytes_min = 8192         # one of 4096, 8192, ...: found and not found look alike from here on
 //! regions = []                    # where payload is kept, such as ["EU"]; mappings for other regions are not taken

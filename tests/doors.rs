@@ -7,22 +7,30 @@ mod common;
 use std::{fs, ops::Range, time::Duration};
 
 use common::{QUIET, Stage, csi, key, request, shown, until, with_consent};
+use data_encoding::{BASE64, HEXLOWER};
 use waymark::{
     api::{CHANGE_MEDIA_TYPE, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_MEDIA_TYPE, RECIPIENT_HEADER, RequestSignature},
-    client::recipient::{Added, prove},
-    config::{Codes, File, Settings, names},
-    msp, prover,
+    client::recipient::{Added, MappingSpec, prove, sign_mapping},
+    config::{Codes, File, LOOKUPS_PER_MINUTE_DEFAULT, REQUESTS_PER_MINUTE_DEFAULT, Settings, names},
+    msp::{self, CONSENT_MEDIA_TYPE, ConsentRequest},
+    prover,
 };
-use waymark_log::key::SecretKey;
+use waymark_log::{hash::Hash, key::SecretKey};
 use waymark_mapping::{
+    commitment::Salt,
     event::{ANY_VERSION, EventKind},
+    label::Label,
     mapping::{Attestation, Purpose},
-    wire::encode,
+    names::Account,
+    signed::{SignedStruct, UNSIGNED},
+    watch::{WATCH_LIST_MEDIA_TYPE, WatchId, WatchList},
+    wire::{Extensions, Format, List24, Optional24, decode, encode},
 };
-use waymark_monitor::config;
+use waymark_monitor::{FollowedLog, config};
 use waymark_runtime::{
     clock::Clock,
-    fetch::{Fetched, Fetcher},
+    fetch::{ExtraRoots, Fetched, Fetcher},
+    proxies::Proxies,
     random,
 };
 
@@ -77,6 +85,19 @@ struct From<'a>(&'a Stage, String);
 impl From<'_> {
     async fn post(&self, path: &str, media_type: &str, signed: Option<&SecretKey>, body: Vec<u8>) -> Fetched {
         self.server().post(&self.1, (path, media_type), signed, body).await
+    }
+
+    /// The same, to another program.
+    async fn post_to(
+        &self,
+        base: &str,
+        path: &str,
+        media_type: &str,
+        signed: Option<&SecretKey>,
+        body: Vec<u8>,
+    ) -> Fetched {
+        let other = Server { url: base.to_owned(), ..self.server() };
+        other.post(&self.1, (path, media_type), signed, body).await
     }
 
     fn server(&self) -> Server<'_> {
@@ -271,6 +292,118 @@ async fn a_flood_from_one_site_uses_up_its_share_of_a_provers_codes_and_nobody_e
 
 fn random_key() -> SecretKey {
     SecretKey::from_seed(&random::bytes())
+}
+
+/// How many people come at once from one IPv4 address.
+const CROWD: u16 = 150;
+
+/// "150 honest newcomers in a minute, also from one IPv4 address, all get in", and can then do what they have come for: each
+/// shows possession, gets a consent, looks up whom he knows, has himself watched at a monitor and at his MSP's adapter, and asks
+/// both what they have seen. All limits are the defaults.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_behind_one_ipv4_address_looks_up_and_is_watched() {
+    let stage = behind_a_proxy(|file| {
+        (file.lookups_per_minute, file.requests_per_minute) = (LOOKUPS_PER_MINUTE_DEFAULT, REQUESTS_PER_MINUTE_DEFAULT);
+    })
+    .await;
+    let proxies = || Proxies::new(&["127.0.0.0/8".to_owned()], None).unwrap();
+    let chat = stage.root.path().join("chat");
+    msp::init(&chat, &common::domain("chat.example"), &stage.origin, false, 0).unwrap();
+    let mut settings = msp::Settings::load(&chat, common::loopback(), None).unwrap();
+    (settings.log, settings.proxies) = (Some((stage.dp.log_url(), stage.trust.clone())), proxies());
+    let adapter = msp::start(settings, Clock::System).await.unwrap();
+    let settings = waymark_monitor::Settings {
+        data_dir: stage.root.path().join("monitor"),
+        listen: common::loopback(),
+        operations: None,
+        tls: None,
+        proxies: proxies(),
+        roots: ExtraRoots::default(),
+        logs: vec![FollowedLog { trust: stage.trust.clone(), url: stage.dp.log_url(), witnesses: vec![] }],
+        poll_ms: 100,
+        renew_within_ms: 600_000,
+        log_memory_bytes: waymark_monitor::LOG_MEMORY_MB_DEFAULT << 20,
+    };
+    let monitor = waymark_monitor::start(settings, Clock::System).await.unwrap();
+    until("monitor and adapter to have read the log", async || {
+        adapter.followed() > 0 && monitor.status().logs[0].verified_size > 0
+    })
+    .await;
+
+    let crowd = From(&stage, "192.0.2.7".to_owned());
+    for i in 0..CROWD {
+        comes_in_and_is_watched(&crowd, i, &adapter.url(), &monitor.url()).await;
+    }
+    let watched = monitor.status().watch_lists;
+    assert_eq!((watched, adapter.followed() > 0), (usize::from(CROWD), true));
+    adapter.stop().await;
+    monitor.stop().await;
+    stage.stop().await;
+}
+
+/// One of the crowd: everything that an app sends on its first day.
+async fn comes_in_and_is_watched(from: &From<'_>, i: u16, adapter: &str, monitor: &str) {
+    let stage = from.0;
+    let is = |what: &str, answer: Fetched, status: u16| {
+        assert_eq!(answer.status, status, "newcomer {i}, {what}: {}", code(&answer));
+        answer.body
+    };
+    let (secret, watcher) = (key(&format!("newcomer {i}")), key(&format!("watcher {i}")));
+    let started = is("a challenge", from.starts_a_challenge(&secret, &format!("tel:+49302{i:07}")).await, 201);
+    let started: serde_json::Value = serde_json::from_slice(&started).unwrap();
+    let id = started["id"].as_str().unwrap();
+    let entered = fs::read_to_string(stage.root.path().join("dp").join(names::CODES).join(id)).unwrap();
+    let entered = serde_json::json!({"code": entered.trim()}).to_string();
+    let path = format!("/v1/challenges/{id}/check");
+    let checked = is("a code", from.post(&path, JSON_MEDIA_TYPE, Some(&secret), entered.into()).await, 200);
+    let checked: serde_json::Value = serde_json::from_slice(&checked).unwrap();
+    let attestation = BASE64.decode(checked["attestation"].as_str().unwrap().as_bytes()).unwrap();
+    let spec = MappingSpec {
+        msp: Some(common::domain("chat.example")),
+        account: Account::parse(&format!("mimi://chat.example/u/{i}")).unwrap(),
+        tags: shown("default"),
+    };
+    let attestation = decode("attestation", &attestation).unwrap();
+    let mapping = sign_mapping(&stage.origin, &secret, &spec, &attestation, attestation.time);
+    let asked = encode(&ConsentRequest { mapping, salt: Salt(random::bytes()) });
+    let consent = from.post_to(adapter, "/v1/consents", CONSENT_MEDIA_TYPE, Some(&secret), asked).await;
+    is("a consent", consent, 200);
+    for _ in 0..3 {
+        is("a look-up", from.looks_up().await, 200);
+    }
+    let list = list_of(stage, &watcher, i);
+    let handed_in = from.post_to(monitor, "/v1/watch-lists", WATCH_LIST_MEDIA_TYPE, None, list.encode()).await;
+    is("a list at the monitor", handed_in, 204);
+    let handed_in = from.post_to(adapter, "/v1/watch-lists", WATCH_LIST_MEDIA_TYPE, Some(&secret), list.encode()).await;
+    is("a list at the adapter", handed_in, 204);
+    let name = HEXLOWER.encode(&list.id.0);
+    let asked = serde_json::json!({"log": stage.origin.as_str(), "list": name}).to_string();
+    let alerts = from.post_to(monitor, "/v1/alerts", JSON_MEDIA_TYPE, Some(&watcher), asked.into()).await;
+    is("alerts", alerts, 200);
+    let asked = serde_json::json!({"list": name}).to_string();
+    let notices = from.post_to(adapter, "/v1/notices", JSON_MEDIA_TYPE, Some(&watcher), asked.into()).await;
+    is("notices", notices, 200);
+}
+
+/// A list of one label that is in no log.
+fn list_of(stage: &Stage, watcher: &SecretKey, i: u16) -> WatchList {
+    let now = stage.clock.now();
+    let mut list = WatchList {
+        extensions: Extensions::NONE,
+        format: Format,
+        origin: (&stage.origin).into(),
+        id: WatchId(random::bytes()),
+        holder: watcher.public(),
+        size: 1,
+        root: Hash::ZERO,
+        made: now,
+        expiry: now.plus_ms(24 * 3600 * 1000),
+        labels: List24::new(vec![Label(Hash::sha256(&[b"crowd", &i.to_be_bytes()]))]).unwrap(),
+        renews: Optional24(None),
+        sig: UNSIGNED,
+    };
+    list.sign(&stage.origin, watcher);
+    list
 }
 
 /// Bob lists himself, and Eve, who has seen a code, claims his number.

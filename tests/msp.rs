@@ -23,6 +23,7 @@ use waymark::{
         provider::ProviderClient,
         recipient::{AppKeys, MappingSpec, history, leaf_of, sign_mapping, watch_list},
     },
+    config::File,
     httpsig::{self, Request},
     init,
     msp::{
@@ -44,7 +45,12 @@ use waymark_mapping::{
     verify::{Outcome, Trail, verify},
     watch::WatchId,
 };
-use waymark_runtime::{budget::Shares, clock::Clock, fetch::Fetched, keyfile, random};
+use waymark_runtime::{
+    budget::{Shares, StayingShares},
+    clock::Clock,
+    fetch::Fetched,
+    keyfile, random,
+};
 
 const CHAT: &str = "chat.example";
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -349,9 +355,10 @@ async fn a_lost_key_is_replaced_after_seven_days_unless_it_was_not_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
-    // The address may ask three times a minute, once of them before it shows possession; each MSP six times.
+    // The address may ask 16 times a minute, once of them before it shows possession; each MSP twenty times.
+    let few = |file: &mut File| (file.lookups_per_minute, file.relays_per_minute) = (1, 20);
     let time = Time::start();
-    let stage = Stage::with_file(1, &time.clock, |file| file.lookups_per_minute = 3).await;
+    let stage = Stage::with_file(1, &time.clock, few).await;
     let chat = onboard(&stage).await;
     let recorder = Tap::start(stage.dp.address()).await;
     let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();
@@ -399,12 +406,12 @@ async fn a_relayed_look_up_tells_the_dp_nothing_of_who_asks() {
     let verified = verify(&answer, &asked, &stage.trust, None, time.clock.now(), &mut Trail::default()).unwrap();
     assert_eq!(verified.get().outcome, Outcome::Absent);
 
-    // Five more: the MSP's ceiling, not the address's, which is used up after two.
-    for _ in 0..5 {
+    // Nineteen more: the MSP's ceiling, not the address's, which is used up after fifteen.
+    for _ in 0..19 {
         app.look_up(&alice, &bob, None).await.unwrap();
     }
     assert_eq!(refusal(app.look_up(&alice, &bob, None).await), (429, "too-many-requests".to_owned()));
-    for _ in 0..2 {
+    for _ in 0..15 {
         stage.client().look_up(&bob, None).await.unwrap();
     }
     assert_eq!(refusal(stage.client().look_up(&bob, None).await), (429, "too-many-requests".to_owned()));
@@ -527,7 +534,7 @@ async fn lists_and_notices_outlive_the_adapter() {
     let app = app_of(&stage, &running);
     until("the log to be read again", async || running.followed() >= entries.len() as u64).await;
     assert_eq!(app.notices(&key("w"), &of_bob.watch_id, None).await.unwrap(), told);
-    assert_eq!(running.unexpected(), [leaf]);
+    assert_eq!(running.unexpected().unwrap(), [leaf].into());
     running.stop().await;
     stage.stop().await;
 }
@@ -588,7 +595,8 @@ async fn an_address_has_a_share_of_new_accounts_a_day_and_of_requests_a_minute()
     let chat = onboard(&stage).await;
     let mut settings = msp::Settings::load(&chat, loopback(), None).unwrap();
     let shares = |n| Shares { host: n, site: n, network: n };
-    (settings.new_accounts_a_day, settings.requests_a_minute) = (shares(2), shares(10));
+    settings.requests_a_minute = shares(10);
+    settings.new_accounts = StayingShares { day: shares(2), month: shares(3) };
     let running = msp::start(settings, time.clock.clone()).await.unwrap();
     let app = MspClient::new(stage.fetcher.clone(), &running.url(), stage.origin.clone(), time.clock.clone());
     let ask = async |name: &str| {

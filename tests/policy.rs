@@ -96,7 +96,7 @@ async fn another_document_counts_from_its_head_on() {
 
     // Nothing to change; then a document that does not say what the configuration does.
     assert!(config("apply", &dir).unwrap_err().contains("nothing changes"));
-    edit(&dir.join(names::CONFIG), "lookups_per_minute = 1000000", "lookups_per_minute = 5");
+    edit(&dir.join(names::CONFIG), "lookups_per_minute = 1000000", "lookups_per_minute = 1");
     assert!(config("apply", &dir).unwrap_err().contains("limits.lookups_per_minute"));
     let proposed = config("propose", &dir).unwrap();
     edit(&dir.join(names::DOCUMENT), "contact = \"\"", "contact = \"mailto:help@dp.example\"");
@@ -108,9 +108,10 @@ async fn another_document_counts_from_its_head_on() {
     until("the file to be put away", async || dir.join("config/accepted").exists()).await;
     assert_eq!(std::fs::read_dir(dir.join("config/incoming")).unwrap().count(), 0);
 
-    // Senders verify on, are limited by the new document, and find the old one under its digest.
+    // Senders verify on, are limited by the new document (an IPv4 address has 16 times what it says), and find the old one
+    // under its digest.
     let mut refused = 0;
-    for _ in 0..11 {
+    for _ in 0..36 {
         // A minute may turn over between two of them, once.
         match stage.client().look_up(&csi(BOB), None).await {
             Ok(_) => {}
@@ -120,7 +121,7 @@ async fn another_document_counts_from_its_head_on() {
             }
         }
     }
-    assert!((1..=6).contains(&refused), "{refused}");
+    assert!((4..=20).contains(&refused), "{refused}");
     for digest in [first, second] {
         let old = get(&stage.fetcher, &url, &format!("/v1/policy/{}", digest.to_hex())).await;
         assert_eq!((old.status, Hash::sha256(&[&old.body]), &old.media_type[..]), (200, digest, "application/toml"));

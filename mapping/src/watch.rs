@@ -361,19 +361,32 @@ impl WatchBook {
         alerts
     }
 
-    /// Puts a list in the place of the one of the same name.
-    fn put(&mut self, watched: Watched) {
-        let id = watched.list.id;
-        if let Some(before) = self.lists.remove(&id) {
-            for label in before.labels() {
-                if let Some(ids) = self.by_label.get_mut(label) {
-                    ids.retain(|i| *i != id);
-                    if ids.is_empty() {
-                        self.by_label.remove(label);
-                    }
+    /// Lets go of the lists that ran out so long ago that no earlier list of the same name can come back: one that was made for the
+    /// longest time allowed. What is open stays.
+    pub fn forget_expired(&mut self, now: UnixMillis) {
+        let is_past = |w: &Watched| w.list.expiry.plus_ms(WATCH_LIFETIME_MS_MAX) <= now;
+        let past = self.lists.iter().filter(|(_, w)| is_past(w) && w.hits.is_empty() && w.awaited.is_none());
+        for id in past.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.remove(&id);
+        }
+    }
+
+    fn remove(&mut self, id: &WatchId) {
+        let Some(before) = self.lists.remove(id) else { return };
+        for label in before.labels() {
+            if let Some(ids) = self.by_label.get_mut(label) {
+                ids.retain(|i| i != id);
+                if ids.is_empty() {
+                    self.by_label.remove(label);
                 }
             }
         }
+    }
+
+    /// Puts a list in the place of the one of the same name.
+    fn put(&mut self, watched: Watched) {
+        let id = watched.list.id;
+        self.remove(&id);
         for label in watched.labels() {
             self.by_label.entry(*label).or_default().push(id);
         }
@@ -560,6 +573,16 @@ mod tests {
         assert_eq!(book.tick(10, ms(999 * MINUTE)), []);
         assert_eq!(book.tick(10, ms(1000 * MINUTE)), [Alert::Expired { id: WatchId([1; 16]) }]);
         assert_eq!(book.tick(10, ms(1001 * MINUTE)), []);
+        let gone = 1000 * MINUTE + WATCH_LIFETIME_MS_MAX;
+        book.forget_expired(ms(gone - 1));
+        assert!(book.holds(&WatchId([1; 16])));
+        // A hit that is open stays open.
+        book.on_change(entry(20), &label(1), ms(gone), ms(gone));
+        book.forget_expired(ms(gone));
+        assert!(book.holds(&WatchId([1; 16])));
+        assert_eq!(book.tick(21, ms(gone + 20 * MINUTE)).len(), 1);
+        book.forget_expired(ms(gone));
+        assert!(book.is_empty() && book.by_label.is_empty());
     }
 
     #[test]

@@ -49,7 +49,7 @@ mod watching;
 
 pub use config::LOG_MEMORY_MB_DEFAULT;
 pub use follow::{BACKOFF_MS_MAX, TICK_MS_MAX};
-pub use http::{NEW_LISTS_A_DAY, REQUESTS_A_MINUTE};
+pub use http::{NEW_LISTS, REQUESTS_A_MINUTE};
 pub use hub::{LOCK_FILE, POLL_MS_MIN, StartError};
 pub use monitor::{ONCE_S_MAX, Running, once, once_within, start};
 pub use operations::UNSEEN_POLLS_MAX;

@@ -37,7 +37,7 @@ pub(crate) enum ImportRefused {
     #[error("as many lists are held as this monitor takes, or as many renewals of this one are open")]
     Busy,
     /// Too many new ones have come from there; again after so many seconds.
-    #[error("as many new lists have come from this address or its neighbours as are taken in a day")]
+    #[error("as many new lists have come from this address or its neighbours as are taken for now")]
     TooMany(u64),
     /// Renewed too often; again after so many seconds.
     #[error("the list was renewed {RENEWALS_A_DAY} times today")]

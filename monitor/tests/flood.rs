@@ -32,7 +32,7 @@ use waymark_mapping::{
     watch::{WATCH_LIST_MEDIA_TYPE, WatchId, WatchList},
     wire::List24,
 };
-use waymark_monitor::{NEW_LISTS_A_DAY, report::AlertsAnswer};
+use waymark_monitor::{NEW_LISTS, report::AlertsAnswer};
 use waymark_runtime::clock::Clock;
 use world::{Log, Web, label};
 
@@ -233,7 +233,7 @@ async fn a_flood_of_junk_lists_from_one_site_shuts_nobody_else_out() {
     assert!(rss.is_none_or(|kib| kib < RSS_KIB_MAX), "{rss:?} KiB");
     // At midnight the site may come once more.
     let taken = answers.get("204 ").copied().unwrap_or_default();
-    assert!(taken > 0 && taken <= 2 * NEW_LISTS_A_DAY.site as usize, "{answers:?}");
+    assert!(taken > 0 && taken <= 2 * NEW_LISTS.day.site as usize, "{answers:?}");
     assert!(
         answers.keys().all(|a| ["204 ", "422 watch-list-logged", "429 too-many-requests"].contains(&&a[..])),
         "{answers:?}"

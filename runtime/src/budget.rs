@@ -3,7 +3,7 @@
 //! [`Budget`] counts clients that have shown who they are. [`AddressBudget`] counts strangers, who have nothing but an
 //! address, and addresses cost nothing: one customer of a hosting company has 65,536 times an IPv6 /64. So a request
 //! counts for its host, its site and its network at once, and no number of addresses keeps somebody out who has another
-//! network.
+//! network. [`StayingBudget`] counts what stays when its sender has gone.
 
 use std::{
     collections::HashMap,
@@ -70,9 +70,10 @@ const SHARED_COUNTERS: usize = 65_536;
 /// How often in a window one address may come, together with its neighbours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
-    /// Each IPv6 /64, each IPv4 address. Behind an IPv4 address there may be some hundred people (carrier-grade NAT).
+    /// Each IPv6 /64: one line, one household.
     pub host: u32,
-    /// Each IPv6 /48.
+    /// Each IPv6 /48, and each IPv4 address: behind one there may be some thousand people (carrier-grade NAT), as many as
+    /// behind a /48. It gives no attacker more than he has, since a /48 costs less than an IPv4 address.
     pub site: u32,
     /// Each IPv6 /32, each IPv4 /24.
     pub network: u32,
@@ -152,13 +153,52 @@ impl Counts {
             return None;
         }
         let of_host = place(&mut self.hosts, Prefix::host(address), hosts);
-        if of_host.as_ref().is_some_and(|count| **count >= shares.host) {
+        let share = if address.to_canonical().is_ipv4() { shares.site } else { shares.host };
+        if of_host.as_ref().is_some_and(|count| **count >= share) {
             return None;
         }
         for count in [Some(counted), of_site, of_host].into_iter().flatten() {
             *count += 1;
         }
         Some(())
+    }
+}
+
+/// How much that stays may come from one address and its neighbours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StayingShares {
+    /// In a UTC day: a crowd that comes at once is let in.
+    pub day: Shares,
+    /// In thirty days: nobody takes the share of a day again every day, until the room is full.
+    pub month: Shares,
+}
+
+const DAY_MS: u64 = 86_400_000;
+/// The longer window of [`StayingShares`].
+pub const MONTH_MS: u64 = 30 * DAY_MS;
+
+/// Counts by address what strangers leave behind, in a day and in thirty days. It is kept in memory alone, since addresses are
+/// not written down: a restart begins both windows anew.
+#[derive(Debug)]
+pub struct StayingBudget {
+    day: AddressBudget,
+    month: AddressBudget,
+}
+
+impl StayingBudget {
+    /// At most so much.
+    pub fn new(shares: StayingShares) -> Self {
+        Self { day: AddressBudget::new(DAY_MS, shares.day), month: AddressBudget::new(MONTH_MS, shares.month) }
+    }
+
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// Seconds until the next day, or until the next thirty days, if it is one too many.
+    pub fn count(&self, address: IpAddr, now: UnixMillis) -> Result<(), u64> {
+        // The day comes first: who is refused today must not use up the month by asking again.
+        self.day.count(address, now)?;
+        self.month.count(address, now)
     }
 }
 
@@ -210,7 +250,8 @@ mod tests {
         assert_eq!(served(v6(2, 1, 1), 9), 2, "another network");
         assert_eq!(budget.count(v6(1, 1, 1), at(60_000)), Ok(()));
         let v4 = |last: u8| IpAddr::from([192, 0, 2, last]);
-        assert_eq!((served(v4(1), 9), served(v4(2), 9), served(v4(3), 9)), (2, 2, 1), "a /24 has a network's share");
+        // An IPv4 address has a site's share, and a /24 a network's.
+        assert_eq!((served(v4(1), 9), served(v4(2), 9), served(v4(3), 9)), (3, 2, 0));
         assert_eq!(served("::ffff:192.0.2.4".parse().unwrap(), 1), 0, "an IPv4 address, however it is written");
     }
 
@@ -225,8 +266,10 @@ mod tests {
         let counts = budget.counts.lock().unwrap();
         assert_eq!((counts.hosts.len(), counts.sites.len(), counts.networks.len()), (960, 1, 1));
         drop(counts);
-        for stranger in [v6(0x2001_0db9, 1, 1), v6(0x2001_0db8, 2, 1), IpAddr::from([192, 0, 2, 1])] {
-            assert_eq!((0..99).filter(|_| at_zero(&budget, stranger)).count(), 60, "{stranger}");
+        for (stranger, share) in
+            [(v6(0x2001_0db9, 1, 1), 60), (v6(0x2001_0db8, 2, 1), 60), (IpAddr::from([192, 0, 2, 1]), 960)]
+        {
+            assert_eq!((0..999).filter(|_| at_zero(&budget, stranger)).count(), share, "{stranger}");
         }
     }
 
@@ -243,6 +286,20 @@ mod tests {
         for stranger in [IpAddr::from([192, 0, 2, 1]), v6(0x2001_0db8, 1, 1)] {
             assert!((0..60).all(|_| at_zero(&budget, stranger)), "{stranger}");
         }
+    }
+
+    #[test]
+    fn who_takes_the_share_of_every_day_is_stopped_by_that_of_the_month() {
+        let same = |n| Shares { host: n, site: n, network: n };
+        let budget = StayingBudget::new(StayingShares { day: same(3), month: same(7) });
+        let on = |day: u64| UnixMillis::new(day * DAY_MS + 1);
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let served = |day| (0..9).filter(|_| budget.count(address, on(day)).is_ok()).count();
+        // What is refused for the day does not count for the month.
+        assert_eq!([0, 1, 2, 3, 29, 30].map(served), [3, 3, 1, 0, 0, 3]);
+        assert_eq!(budget.count(address, on(30)), Err(DAY_MS / 1000), "the time until it is served again");
+        assert_eq!([31, 32].map(served), [3, 1]);
+        assert_eq!(budget.count(address, on(33)), Err(27 * DAY_MS / 1000), "the time until it is served again");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | | IPv6 | IPv4 | who has that many addresses |
 //! |---|---|---|---|
-//! | [`Prefix::host`] | /64 | /32 | one line, one server; with carrier-grade NAT some hundred people |
+//! | [`Prefix::host`] | /64 | /32 | one line, one server; an IPv4 address with carrier-grade NAT: some thousand people |
 //! | [`Prefix::site`] | /48 | /24 | one customer of a hosting company |
 //! | [`Prefix::network`] | /32 | /24 | one provider of connections |
 //!

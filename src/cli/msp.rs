@@ -235,9 +235,9 @@ async fn serve(settings: msp::Settings) -> Ended {
     let running = msp::start(settings, Clock::System).await?;
     eprintln!("listening on {}", running.url());
     told.await;
-    let alerts = running.unexpected().len();
+    let alerts = running.told();
     running.stop().await;
-    if alerts > 0 { Err(End::Alerts) } else { Ok(()) }
+    if alerts? > 0 { Err(End::Alerts) } else { Ok(()) }
 }
 
 async fn rotate(at: &At, lost: bool) -> Ended {

@@ -12,7 +12,7 @@ use waymark_log::{checkpoint::Origin, hash::Hash, note::KeyName};
 use waymark_mapping::{entry::Provider, names::Domain, trust::Trust};
 use waymark_monitor as monitor;
 use waymark_runtime::{
-    budget::Shares,
+    budget::{Shares, StayingShares},
     clock::Clock,
     durable,
     fetch::{ExtraRoots, Fetcher},
@@ -273,13 +273,14 @@ impl World {
     /// Entries that nobody claimed, seen by the monitor or by an MSP's adapter, each counted once.
     ///
     /// # Errors
-    /// If the monitor does not answer.
+    /// If the monitor does not answer, or an adapter cannot read its notices.
     pub async fn unexpected_alerts(&self, staged: Hash, watchers: &[AppKeys]) -> anyhow::Result<usize> {
         // The adapters saw the staged entry when the monitor did; give theirs the same time to come due.
-        let own = || self.msps.values().flat_map(msp::Running::unexpected).collect::<BTreeSet<Hash>>();
-        wait_for("the MSPs' alerts", || own().contains(&staged)).await?;
+        let own = || self.msps.values().map(msp::Running::unexpected).collect::<std::io::Result<Vec<_>>>();
+        let has_staged = || own().is_ok_and(|of_all| of_all.iter().any(|leaves| leaves.contains(&staged)));
+        wait_for("the MSPs' alerts", has_staged).await?;
         let mut all = self.monitor_alerts(watchers).await?;
-        all.extend(own());
+        all.extend(own()?.into_iter().flatten());
         Ok(all.len())
     }
 
@@ -374,7 +375,8 @@ async fn start_msps(
         settings.poll_ms = POLL_MS;
         // All the apps of a demo have one address.
         let everybody = Shares { host: u32::MAX, site: u32::MAX, network: u32::MAX };
-        (settings.requests_a_minute, settings.new_accounts_a_day) = (everybody, everybody);
+        settings.requests_a_minute = everybody;
+        settings.new_accounts = StayingShares { day: everybody, month: everybody };
         settings.dp = Some(dp.url());
         running.insert(domain.clone(), msp::start(settings, clock.clone()).await?);
     }

@@ -27,7 +27,8 @@ use waymark_runtime::{
 
 /// The window that requests are counted in.
 const WINDOW_MS: u64 = 60_000;
-/// A site may look up as often as so many hosts.
+/// A site, and an IPv4 address, may look up as often as so many hosts: 960 a minute by default, for a hundred and fifty newcomers who
+/// come at once and look up six times each.
 const LOOKUPS_OF_A_SITE: u32 = 16;
 /// A network may look up as often as so many hosts: a /24 of IPv4, behind which there may be thousands of people, too.
 const LOOKUPS_OF_A_NETWORK: u32 = 64;
@@ -227,6 +228,18 @@ mod tests {
         assert_eq!(limit.count(v6(1, 1, 1), at(1000)), Err(59));
         assert_eq!(limit.count(v6(1, 1, 2), at(1000)), Ok(()));
         assert_eq!(limit.count(v6(1, 1, 1), at(60_000)), Ok(()));
+    }
+
+    #[test]
+    fn one_ipv4_address_has_the_share_of_a_site() {
+        let now = UnixMillis::new(0);
+        let (lookups, requests) = (LookupLimit::new(60), RequestLimit::new(6000));
+        let served = |last: u8| {
+            let address = IpAddr::from([192, 0, 2, last]);
+            let looked = (0..20_000).filter(|_| lookups.count(address, now).is_ok()).count();
+            (looked, (0..20_000).filter(|_| requests.count(address, now).is_ok()).count())
+        };
+        assert_eq!([1, 2, 3].map(served), [(960, 12_000), (960, 12_000), (960, 0)]);
     }
 
     #[test]

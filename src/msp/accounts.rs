@@ -28,7 +28,7 @@ pub enum ClaimRefused {
     #[error("no more accounts are held here")]
     Full,
     /// Too many new ones have come from there; again after so many seconds.
-    #[error("as many new accounts have come from this address or its neighbours as are taken in a day")]
+    #[error("as many new accounts have come from this address or its neighbours as are taken for now")]
     TooMany(u64),
     /// It could not be written down.
     #[error(transparent)]

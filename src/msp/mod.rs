@@ -21,6 +21,7 @@ mod relay;
 mod watching;
 
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -33,7 +34,6 @@ use axum::{
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
-    response::IntoResponse,
     routing::{get, post},
 };
 use data_encoding::HEXLOWER;
@@ -41,7 +41,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tls_codec::{TlsDeserialize, TlsSerialize, TlsSize};
 use tokio::task::JoinHandle;
-use waymark_log::{checkpoint::Origin, key::SecretKey, time::UnixMillis};
+use waymark_log::{checkpoint::Origin, hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     commitment::{Salt, blind},
     entry::{Entry, ProviderRole},
@@ -53,7 +53,7 @@ use waymark_mapping::{
     wire::{Format, decode, encode},
 };
 use waymark_runtime::{
-    budget::{AddressBudget, Shares},
+    budget::{AddressBudget, Shares, StayingBudget, StayingShares},
     clock::Clock,
     config::{self, ConfigError},
     durable,
@@ -89,13 +89,15 @@ pub const CONSENT_MEDIA_TYPE: &str = "application/vnd.waymark.consent";
 /// Most bytes in a request for consent: a mapping and a salt.
 const CONSENT_BYTES_MAX: usize = 8 << 10;
 
-/// Requests a minute from one address and its neighbours, unless said otherwise. Some hundred users may have one IPv4 address, and an
-/// app asks now and then.
-pub const REQUESTS_A_MINUTE: Shares = Shares { host: 240, site: 480, network: 1920 };
-/// New accounts a day from one address and its neighbours, unless said otherwise: one network does not fill the accounts in a year.
-pub const NEW_ACCOUNTS_A_DAY: Shares = Shares { host: 128, site: 128, network: 1024 };
+/// Requests a minute from one address and its neighbours, unless said otherwise. An app asks now and then, and some thousand users may
+/// have one IPv4 address, which has a site's share: a hundred and fifty who come in one minute ask six times each.
+pub const REQUESTS_A_MINUTE: Shares = Shares { host: 240, site: 960, network: 3840 };
+/// New accounts from one address and its neighbours, unless said otherwise: one network does not fill a twentieth of them in a year.
+pub const NEW_ACCOUNTS: StayingShares = StayingShares {
+    day: Shares { host: 128, site: 500, network: 1000 },
+    month: Shares { host: 300, site: 1500, network: 3000 },
+};
 const MINUTE_MS: u64 = 60_000;
-const DAY_MS: u64 = 86_400_000;
 
 /// When to try again with a list that the log has not reached yet: it is looked at more often.
 const AHEAD_RETRY_S: u64 = 10;
@@ -184,8 +186,8 @@ pub struct Settings {
     pub labels_max: usize,
     /// Requests a minute from one address and its neighbours. [`Settings::load`] says [`REQUESTS_A_MINUTE`].
     pub requests_a_minute: Shares,
-    /// New accounts a day from one address and its neighbours. [`Settings::load`] says [`NEW_ACCOUNTS_A_DAY`].
-    pub new_accounts_a_day: Shares,
+    /// New accounts from one address and its neighbours. [`Settings::load`] says [`NEW_ACCOUNTS`].
+    pub new_accounts: StayingShares,
 }
 
 /// Makes an MSP's key and the entry that its DP is to log. Refuses to overwrite.
@@ -252,7 +254,7 @@ impl Settings {
             poll_ms: 1000,
             labels_max: LABELS_MAX,
             requests_a_minute: REQUESTS_A_MINUTE,
-            new_accounts_a_day: NEW_ACCOUNTS_A_DAY,
+            new_accounts: NEW_ACCOUNTS,
         })
     }
 }
@@ -264,7 +266,7 @@ struct App {
     clock: Clock,
     nonces: Nonces,
     requests: AddressBudget,
-    new_accounts: AddressBudget,
+    new_accounts: StayingBudget,
     accounts: Accounts,
     watching: Watching,
     relay: Option<Relay>,
@@ -306,7 +308,7 @@ pub async fn start(settings: Settings, clock: Clock) -> io::Result<Running> {
         clock: clock.clone(),
         nonces: Nonces::default(),
         requests: AddressBudget::new(MINUTE_MS, settings.requests_a_minute),
-        new_accounts: AddressBudget::new(DAY_MS, settings.new_accounts_a_day),
+        new_accounts: StayingBudget::new(settings.new_accounts),
         relay,
     });
     let router = Router::new()
@@ -332,8 +334,19 @@ impl Running {
         self.server.url()
     }
 
-    /// The entries that hit a user's watch-list and that nobody claimed, by leaf hash.
-    pub fn unexpected(&self) -> Vec<waymark_log::hash::Hash> {
+    /// How many notices are kept: hits on users' watch-lists that nobody claimed.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn told(&self) -> io::Result<u64> {
+        self.app.watching.told()
+    }
+
+    /// The entries that they are about, each once, by leaf hash. Reads all of them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn unexpected(&self) -> io::Result<BTreeSet<Hash>> {
         self.app.watching.unexpected()
     }
 
@@ -346,8 +359,10 @@ impl Running {
     pub async fn stop(self) {
         if let Some(watcher) = self.watcher {
             watcher.abort();
+            let _ = watcher.await;
         }
         self.server.stop().await;
+        self.app.watching.close();
     }
 }
 
@@ -417,9 +432,8 @@ async fn notices(
     let list = HEXLOWER.decode(request.list.as_bytes()).ok().and_then(|b| b.try_into().ok());
     let list = WatchId(list.ok_or_else(malformed)?);
     // The same answer whether there is no such list or it is somebody else's.
-    let notices = app.watching.notices(&list, &holder);
+    let notices = app.watching.notices(&list, &holder, request.after).map_err(|e| internal(&e))?;
     let (notices, beyond) = notices.ok_or_else(|| Problem::new(NO_LIST, "Hand the list in first."))?;
-    let after = |n: &&notices::Notice| request.after.is_none_or(|after| n.place.index > after);
     let view = |n: &notices::Notice| NoticeView {
         list: request.list.clone(),
         entry: n.place.index,
@@ -427,7 +441,7 @@ async fn notices(
         head_time_ms: n.time.get(),
         what_to_do: WHAT_TO_DO.to_owned(),
     };
-    Ok(Json(NoticesAnswer { notices: notices.iter().filter(after).map(view).collect(), beyond }))
+    Ok(Json(NoticesAnswer { notices: notices.iter().map(view).collect(), beyond }))
 }
 
 async fn relay_look_up(
@@ -459,17 +473,18 @@ fn internal(error: &dyn std::error::Error) -> Problem {
     Problem::new(problem::INTERNAL, "It has been written to the server's log.")
 }
 
-async fn status(State(app): State<Arc<App>>) -> impl IntoResponse {
+async fn status(State(app): State<Arc<App>>) -> Result<Json<Value>, Problem> {
+    let unexpected = app.watching.told().map_err(|e| internal(&e))?;
     let foreign_keys: Vec<Value> = app.watching.foreign_keys().iter().map(foreign_key).collect();
-    Json(json!({
+    Ok(Json(json!({
         "schema": "waymark.msp.status/1",
         "domain": app.domain.as_str(),
         "accounts": app.accounts.len(),
         "watch_lists": app.watching.lists(),
         "followed_size": app.watching.size(),
-        "unexpected": app.watching.unexpected().len(),
+        "unexpected": unexpected,
         "foreign_keys": foreign_keys,
-    }))
+    })))
 }
 
 /// What an operator is told of somebody else's key in the MSP's name.
@@ -515,7 +530,7 @@ impl App {
             ClaimRefused::Full => Problem::new(problem::BUSY, "No more accounts are held here."),
             ClaimRefused::TooMany(seconds) => Problem::new(
                 problem::TOO_MANY,
-                "Too many new accounts have come from this address or its neighbours today.",
+                "As many new accounts have come from this address or its neighbours as are taken for now.",
             )
             .retry_after(seconds),
             ClaimRefused::Io(e) => internal(&e),

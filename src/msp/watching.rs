@@ -22,7 +22,7 @@
 //! of which nothing is open, and for the others those lines that lead to what is open.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -60,7 +60,7 @@ use waymark_runtime::{
 use super::{
     accounts::{LISTS_PER_ACCOUNT_MAX, ListsByAccount},
     keys,
-    notices::{Notice, Notices},
+    notices::{Notice, Notices, Raised},
 };
 
 /// Why a list is not taken.
@@ -118,8 +118,9 @@ pub const LABELS_MAX: usize = 10_000_000;
 const REREAD_S: u64 = 30;
 
 /// Most watch-lists kept.
-const LISTS_MAX: usize = 1_000_000;
-/// Most bytes of lists read at the start: a million of 500 bytes, each renewed once since the file was written anew.
+pub const LISTS_MAX: usize = 1_000_000;
+/// Most bytes of lists read at the start: a million of 500 bytes, each renewed once since the file was written anew. New lists take no
+/// more than half of it: a renewal that is refused would end in an alert.
 const LISTS_BYTES_MAX: usize = 1 << 30;
 
 /// Most renewals of one list in a UTC day: each is a line in a file. An app renews after each change of its record.
@@ -145,9 +146,11 @@ struct Inner {
     /// Whose each list is.
     holders: HashMap<WatchId, Key>,
     accounts: ListsByAccount,
-    notices: Notices,
+    /// Hits that the disk did not take: they are tried again before others are raised, which wait in the book meanwhile.
+    unwritten: Vec<Raised>,
     path: PathBuf,
     lines: Lines,
+    bytes_max: usize,
     /// Lines that were left when the file was written anew.
     kept: u64,
     /// Whether a log is followed: without one nothing waits for an entry.
@@ -188,6 +191,7 @@ const FOREIGN_KEYS_MAX: usize = 1024;
 /// The watch of one MSP over one log.
 pub struct Watching {
     inner: Mutex<Inner>,
+    notices: Notices,
     renewals: Budget<WatchId>,
     labels_max: usize,
 }
@@ -202,7 +206,10 @@ impl Watching {
         let path = dir.join("watch-lists");
         let (lines, there) = Lines::open(&path, LISTS_BYTES_MAX)?;
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a damaged line in watch-lists");
-        let stored = there.iter().map(|line| Stored::parse(line).ok_or_else(damaged)).collect::<io::Result<_>>()?;
+        let stored: VecDeque<Stored> =
+            there.iter().map(|line| Stored::parse(line).ok_or_else(damaged)).collect::<io::Result<_>>()?;
+        let holders: HashMap<WatchId, Key> = stored.iter().map(|s| (s.list.id, s.list.holder)).collect();
+        let notices = Notices::open(dir, |list| holders.get(list).copied())?;
         let mut inner = Inner {
             book: WatchBook::new(origin.clone(), renew_within_ms),
             range: CompactRange::new(),
@@ -210,9 +217,10 @@ impl Watching {
             stored,
             holders: HashMap::new(),
             accounts: ListsByAccount::default(),
-            notices: Notices::open(&dir.join("notices"))?,
+            unwritten: Vec::new(),
             path,
             lines,
+            bytes_max: LISTS_BYTES_MAX,
             kept: 0,
             follows,
             cosigned: 0,
@@ -228,12 +236,17 @@ impl Watching {
             inner.take_up(u64::MAX);
         }
         let renewals = Budget::new(DAY_MS, RENEWALS_PER_DAY_MAX, LISTS_MAX);
-        Ok(Self { inner: Mutex::new(inner), renewals, labels_max: LABELS_MAX })
+        Ok(Self { inner: Mutex::new(inner), notices, renewals, labels_max: LABELS_MAX })
     }
 
     /// Holds another number of labels than [`LABELS_MAX`].
     pub fn with_labels_max(self, labels_max: usize) -> Self {
         Self { labels_max, ..self }
+    }
+
+    /// Gives the store of notices back, whoever still holds this.
+    pub fn close(&self) {
+        self.notices.close();
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -254,9 +267,20 @@ impl Watching {
         self.inner().range.size()
     }
 
-    /// Entries that nobody claimed, by leaf hash, each once.
-    pub fn unexpected(&self) -> Vec<Hash> {
-        self.inner().notices.leaves()
+    /// How many hits that nobody claimed are kept as notices.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn told(&self) -> io::Result<u64> {
+        self.notices.count()
+    }
+
+    /// The entries that hit a list and that nobody claimed, each once, by leaf hash. Reads all of them.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn unexpected(&self) -> io::Result<BTreeSet<Hash>> {
+        self.notices.leaves()
     }
 
     /// Entries about the MSP's own domain with keys that are none of its own.
@@ -269,13 +293,19 @@ impl Watching {
         self.inner().holds(list)
     }
 
-    /// What is to be told to the holder of a list, and how many more hits there were since the start than are kept; `None` if
-    /// there is no such list of this holder.
-    pub fn notices(&self, list: &WatchId, holder: &Key) -> Option<(Vec<Notice>, u64)> {
-        let inner = self.inner();
-        let stored = || inner.stored.iter().find(|s| s.list.id == *list).map(|s| s.list.holder);
-        let whose = inner.holders.get(list).copied().or_else(stored)?;
-        (whose == *holder).then(|| (inner.notices.of(list).to_vec(), inner.notices.beyond(list)))
+    /// What is to be told to the holder of a list after an entry, and how many more hits there were since the start than are
+    /// kept; `None` if there is no such list of this holder, and none that is gone and had notices.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn notices(&self, list: &WatchId, holder: &Key, after: Option<u64>) -> io::Result<Option<(Vec<Notice>, u64)>> {
+        let is_there = {
+            let inner = self.inner();
+            let stored = || inner.stored.iter().find(|s| s.list.id == *list).map(|s| s.list.holder);
+            inner.holders.get(list).copied().or_else(stored) == Some(*holder)
+        };
+        let kept = self.notices.of(list, holder, after)?;
+        Ok(kept.or(is_there.then(Vec::new)).map(|notices| (notices, self.notices.beyond(list))))
     }
 
     /// Takes a user's list, which came from the account with this key. It is on the disk when this returns.
@@ -289,7 +319,8 @@ impl Watching {
         }
         let signed = if inner.follows { inner.cosigned } else { u64::MAX };
         inner.book.check(&list, now, signed)?;
-        if inner.book.holds(&list.id) {
+        let is_renewal = inner.book.holds(&list.id);
+        if is_renewal {
             // Anybody who is in may renew: a renewal that is refused would end in an alert. Only what is taken counts, so that anybody who
             // repeats a list that he has seen uses up nothing of its holder's.
             self.renewals.count(list.id, now).map_err(ImportRefused::TooOften)?;
@@ -299,7 +330,8 @@ impl Watching {
         let account = inner.accounts.account(&list.id).copied().or(account);
         let stored = Stored { size: inner.range.size(), received: now, list, account };
         let line = stored.format();
-        if !inner.lines.has_room_for(&line, LISTS_BYTES_MAX) {
+        let bytes_max = if is_renewal { inner.bytes_max } else { inner.bytes_max / 2 };
+        if !inner.lines.has_room_for(&line, bytes_max) {
             return Err(ImportRefused::Full);
         }
         inner.put(stored)?;
@@ -397,20 +429,28 @@ impl Watching {
     }
 
     fn tick(&self, now: UnixMillis) {
-        let mut inner = self.inner();
         // A hit of an earlier run may have been claimed by a list that is taken up further on.
-        if !inner.stored.is_empty() {
+        if !self.inner().stored.is_empty() {
             return;
         }
-        let size = inner.range.size();
-        for alert in inner.book.tick(size, now) {
-            let Alert::Unexpected { id, place, time } = alert else { continue };
-            match inner.notices.add(id, Notice { place, time }) {
-                Ok(true) => tracing::warn!(entry = place.index, "a user's watch-list was hit and nobody claimed it"),
-                Ok(false) => {}
-                Err(error) => tracing::error!(%error, entry = place.index, "a notice could not be written down"),
+        let written = self.notices.overdue(now).and_then(|overdue| {
+            let (found, gone) = self.inner().raise(overdue, now);
+            // The disk is waited for while nobody waits for the lists.
+            let new = self.notices.write(&found, &gone);
+            if new.is_err() {
+                self.inner().unwritten = found;
             }
+            new
+        });
+        match written {
+            Ok(new) => {
+                new.iter().for_each(|entry| tracing::warn!(entry, "a user's watch-list was hit and nobody claimed it"));
+            }
+            // Lists that were hit keep their lines until it is told.
+            Err(error) => return tracing::error!(%error, "notices could not be written down; they are tried again"),
         }
+        let mut inner = self.inner();
+        inner.book.forget_expired(now);
         let Inner { book, holders, .. } = &mut *inner;
         if holders.len() > book.len() {
             holders.retain(|id, _| book.holds(id));
@@ -438,6 +478,22 @@ impl Inner {
         if self.foreign_keys.len() < FOREIGN_KEYS_MAX {
             self.foreign_keys.push(ForeignKey { entry: index, role, action, key, due });
         }
+    }
+
+    /// What is due to be told, and which of these lists are gone. What the disk did not take before comes first, alone.
+    fn raise(&mut self, overdue: Vec<WatchId>, now: UnixMillis) -> (Vec<Raised>, Vec<WatchId>) {
+        let mut found = std::mem::take(&mut self.unwritten);
+        if found.is_empty() {
+            let raised = |alert| match alert {
+                Alert::Unexpected { id, place, time } => {
+                    let holder = self.holders.get(&id).copied()?;
+                    Some(Raised { list: id, holder, notice: Notice { place, time } })
+                }
+                Alert::Expired { .. } => None,
+            };
+            found = self.book.tick(self.range.size(), now).into_iter().filter_map(raised).collect();
+        }
+        (found, overdue.into_iter().filter(|list| !self.book.holds(list)).collect())
     }
 
     fn holds(&self, list: &WatchId) -> bool {
@@ -545,7 +601,7 @@ mod tests {
     use waymark_log::key::SecretKey;
     use waymark_mapping::{
         signed::{SignedStruct, UNSIGNED},
-        watch::AHEAD_MAX,
+        watch::{AHEAD_MAX, WATCH_LIFETIME_MS_MAX},
         wire::{Extensions, Format, List24, Optional24},
     };
 
@@ -648,6 +704,70 @@ mod tests {
     }
 
     #[test]
+    fn new_lists_leave_room_for_the_renewals_of_those_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let watching = open(folder.path(), true);
+        watching.import(list(1, 1, 0, 10, None), account(), ms(1)).unwrap();
+        let line = std::fs::read(folder.path().join("watch-lists")).unwrap().len();
+        watching.inner().bytes_max = 5 * line;
+        watching.import(list(2, 1, 100, 10, None), account(), ms(1)).unwrap();
+        let full = |refused: Result<(), ImportRefused>| matches!(refused, Err(ImportRefused::Full));
+        assert!(full(watching.import(list(3, 1, 200, 10, None), account(), ms(1))));
+        watching.import(list(1, 2, 0, 10, None), None, ms(2)).unwrap();
+    }
+
+    #[test]
+    fn a_list_that_has_run_out_gives_its_place_back_and_its_notices_can_still_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let watching = open(folder.path(), true);
+        watching.import(list(1, 1, 0, 10, None), account(), ms(1)).unwrap();
+        hit(&watching, 20, 0, ms(2));
+        watching.tick(ms(2 + WITHIN));
+        let (id, holder) = (WatchId([1; 16]), SecretKey::from_seed(&[1; 32]).public());
+        let told =
+            |watching: &Watching| watching.notices(&id, &holder, None).unwrap().map(|(notices, _)| notices.len());
+        assert_eq!((told(&watching), watching.told().unwrap()), (Some(1), 1));
+        let expiry = 1_000_000_000;
+        watching.tick(ms(expiry + WATCH_LIFETIME_MS_MAX - 1));
+        assert_eq!(watching.lists(), 1);
+        watching.tick(ms(expiry + WATCH_LIFETIME_MS_MAX));
+        // By then its notice is as old as a list may be.
+        assert_eq!(watching.lists(), 0);
+        watching.tick(ms(expiry + WATCH_LIFETIME_MS_MAX));
+        assert_eq!((told(&watching), watching.told().unwrap()), (None, 0));
+        // One that is retired is gone at once, and what its holder was told stays as long.
+        watching.import(list(2, 1, 100, 10, None), account(), ms(1)).unwrap();
+        hit(&watching, 30, 100, ms(2));
+        watching.tick(ms(2 + WITHIN));
+        let mut retired = list(2, 2, 100, 10, None);
+        retired.labels = List24::empty();
+        retired.sign(&Origin::new("dp.example/log").unwrap(), &SecretKey::from_seed(&[2; 32]));
+        watching.import(retired, None, ms(3 + WITHIN)).unwrap();
+        watching.tick(ms(3 + WITHIN));
+        assert_eq!(watching.lists(), 0);
+        let holder = SecretKey::from_seed(&[2; 32]).public();
+        let of = |holder: &Key| watching.notices(&WatchId([2; 16]), holder, None).unwrap().map(|(n, _)| n.len());
+        assert_eq!((of(&holder), of(&account().unwrap())), (Some(1), None));
+    }
+
+    #[test]
+    fn a_hit_that_the_disk_did_not_take_is_told_when_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let watching = open(folder.path(), true);
+        watching.import(list(1, 1, 0, 10, None), account(), ms(1)).unwrap();
+        hit(&watching, 20, 0, ms(2));
+        let (found, _) = watching.inner().raise(vec![], ms(2 + WITHIN));
+        assert_eq!(found.len(), 1);
+        // As after a write that failed.
+        watching.inner().unwritten = found;
+        hit(&watching, 21, 1, ms(2));
+        watching.tick(ms(2 + WITHIN));
+        assert_eq!(watching.told().unwrap(), 1);
+        watching.tick(ms(2 + WITHIN));
+        assert_eq!(watching.told().unwrap(), 2);
+    }
+
+    #[test]
     fn a_list_that_is_always_open_keeps_the_file_from_nothing_and_loses_no_hit() {
         let folder = tempfile::tempdir().unwrap();
         let watching = open(folder.path(), true);
@@ -667,11 +787,13 @@ mod tests {
         }
         assert!(most <= 66, "{most} lines");
         // What is left leads to the same lists, with their accounts.
+        let lists = |of: &Watching| of.inner().book.lists().cloned().collect::<Vec<_>>();
+        let before = lists(&watching);
+        drop(watching);
         let again = open(folder.path(), true);
         assert_eq!(again.lists(), 2);
         again.inner().take_up(u64::MAX);
-        let lists = |of: &Watching| of.inner().book.lists().cloned().collect::<Vec<_>>();
-        assert_eq!(lists(&again), lists(&watching));
+        assert_eq!(lists(&again), before);
         assert_eq!(again.inner().accounts.account(&WatchId([1; 16])).copied(), account());
     }
 }
