@@ -225,6 +225,24 @@ impl Service {
         self.state.check()
     }
 
+    /// Why nothing can be stored, while there is no room on the disk.
+    pub fn full(&self) -> Option<String> {
+        self.state.full()
+    }
+
+    /// How often something was stored since the start.
+    pub fn stored(&self) -> u64 {
+        self.state.stored()
+    }
+
+    /// What is to be done from time to time, whether anybody asks or not. Looks at the clock, which would otherwise be compared
+    /// over all the days in which nobody asked; and goes on after a full disk, if there is room. Says whether it went on.
+    pub fn tend(&self) -> bool {
+        // What is wrong with the clock is in the log; what is wrong with the state has ended it.
+        let _ = self.state.dating().now();
+        self.state.go_on().unwrap_or(false)
+    }
+
     /// Whether the clock is to be believed.
     ///
     /// # Errors
