@@ -188,7 +188,8 @@ impl State {
             return Err(StateError::Damaged { origin: origin.to_string(), what: "it was there, and is no longer" });
         }
         if newest < self.newest() {
-            return Err(store(redb::Error::Corrupted(format!("the newest cosignature is lost, of {:?}", self.newest()))));
+            let lost = format!("the newest cosignature, of {:?}, is no longer there", self.newest());
+            return Err(store(redb::Error::Corrupted(lost)));
         }
         (*known, held.db) = (by_hash, Some(db));
         self.newest.store(newest.get(), Ordering::SeqCst);
