@@ -111,10 +111,16 @@ impl State {
         if self.full().is_none() {
             return Ok(false);
         }
-        if let Err(still) = self.place.check_room() {
-            self.set_full(Some(still.to_string()));
-            return Ok(false);
+        match self.place.check_room() {
+            Ok(()) => self.read_back(),
+            Err(error) if durable::is_full(&error) => Ok(false),
+            Err(error) => Err(store(redb::Error::Io(error))),
         }
+        .inspect_err(|error| self.fail(error))
+    }
+
+    /// Opens the database to be written, if it is not closed.
+    fn read_back(&self) -> Result<bool, StateError> {
         let mut held = self.held_alone();
         // Closed meanwhile, or closed on the way to being full.
         if !held.is_unwritten || held.db.is_none() {
@@ -129,7 +135,6 @@ impl State {
             Err(error) if error.is_full() => self.open_again(&mut held, false).map(|()| false),
             Err(error) => Err(error),
         }
-        .inspect_err(|error| self.fail(error))
     }
 
     /// What comes of an error. If there was no room, the database is opened again to be read; after anything else the state

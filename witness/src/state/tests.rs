@@ -148,7 +148,7 @@ struct At(Disk, usize);
 
 impl Place for At {
     fn check_room(&self) -> io::Result<()> {
-        self.0.platter().write(|_| {})
+        self.0.change()?.write(|_| {})
     }
 
     fn open(&self, to_write: bool) -> Result<Database, StateError> {
@@ -397,17 +397,19 @@ fn many_that_find_the_disk_full_at_once_make_it_wait_once() {
     }
 }
 
-/// A disk that cannot be written, or that is damaged when there is room again, is not waited for.
+/// A disk that cannot be written, or made durable, when there is room again is not waited for.
 #[test]
 fn what_is_not_a_full_disk_ends_it_also_while_it_waits() {
-    let (disk, state) = at_one(CACHE_BYTES_MAX);
-    disk.platter().room_left = Some(0);
-    assert!(matches!(advance(&state, 2), Err(AdvanceError::State(StateError::Full))));
-    (disk.platter().room_left, disk.platter().changes_left) = (None, Some(1));
-    assert!(state.go_on().is_err());
-    disk.platter().changes_left = None;
-    assert!(matches!(state.go_on(), Err(StateError::Failed)));
-    assert!(matches!(state.latest(&origin()), Err(StateError::Failed)));
+    for changes in 0..4 {
+        let (disk, state) = at_one(CACHE_BYTES_MAX);
+        disk.platter().room_left = Some(0);
+        assert!(matches!(advance(&state, 2), Err(AdvanceError::State(StateError::Full))));
+        (disk.platter().room_left, disk.platter().changes_left) = (None, Some(changes));
+        assert!(state.go_on().is_err());
+        disk.platter().changes_left = None;
+        assert!(matches!(state.go_on(), Err(StateError::Failed)));
+        assert!(matches!(state.latest(&origin()), Err(StateError::Failed)));
+    }
 }
 
 #[test]
