@@ -11,7 +11,7 @@
 //! C2SP tlog-witness allows to keep them. A file of kind `root` contradicts itself, or the note beside it, and only the log
 //! can have made it. A file of kind `proof` is a lead and no more: the proof did not fit, and anybody can send a bad proof
 //! with a checkpoint that the log published. So one pair of checkpoints makes one file however often it is sent, bad
-//! proofs leave room for bad roots, and no log takes the room of another.
+//! proofs leave room for bad roots, of each log and of all together, and no log takes the room of another.
 
 use std::{
     fs, io,
@@ -27,10 +27,11 @@ use waymark_runtime::durable;
 
 use crate::state::Cosigned;
 
-/// Most files in the folder: a person will look at each.
-pub const FILES_MAX: usize = 1000;
-/// Most bytes in the folder: a thousand usual files of 1 KiB many times over, and no more of a disk than anybody misses.
-pub const FOLDER_BYTES_MAX: u64 = 64 << 20;
+/// Most files of one kind in the folder: a person will look at each. Each kind has room of its own, since strangers can fill that of
+/// bad proofs, with what many logs have published.
+pub const FILES_PER_KIND_MAX: usize = 500;
+/// Most bytes of one kind: as many usual files of 1 KiB many times over, and no more of a disk than anybody misses.
+pub const BYTES_PER_KIND_MAX: u64 = 32 << 20;
 /// Most files of one log: the first few say all there is to say.
 pub const FILES_PER_LOG_MAX: usize = 32;
 /// Most files of one log that show no more than a bad proof, which any stranger can send.
@@ -125,7 +126,7 @@ pub fn keep(folder: &Path, stored: Option<&Cosigned>, request: &AddCheckpoint, b
         return Ok(Kept::Already(path));
     }
     let content = Refused { stored: stored.map(Cosigned::to_note), request: body.to_vec() }.format();
-    if !Room::taken(folder, &log)?.takes(kind, content.len() as u64) {
+    if !Room::taken(folder, kind, &log)?.takes(kind, content.len() as u64) {
         return Ok(Kept::Full);
     }
     durable::write_once(&path, &content)?;
@@ -141,17 +142,17 @@ fn file_name(log: &str, kind: Kind, stored: &str, offered: &str) -> String {
     format!("{log}-{}-{pair}.txt", kind.name())
 }
 
-/// What is in the folder.
+/// What is in the folder, as far as one kind and one log are concerned.
 #[derive(Default)]
 struct Room {
-    files: usize,
-    bytes: u64,
+    of_kind: usize,
+    bytes_of_kind: u64,
     of_log: usize,
-    proofs_of_log: usize,
+    of_both: usize,
 }
 
 impl Room {
-    fn taken(folder: &Path, log: &str) -> io::Result<Self> {
+    fn taken(folder: &Path, kind: Kind, log: &str) -> io::Result<Self> {
         let mut room = Self::default();
         let entries = match fs::read_dir(folder) {
             Ok(entries) => entries,
@@ -160,22 +161,25 @@ impl Room {
         };
         for entry in entries {
             let entry = entry?;
-            room.files += 1;
-            room.bytes += entry.metadata()?.len();
             let name = entry.file_name();
-            if let Some(rest) = name.to_string_lossy().strip_prefix(log) {
-                room.of_log += 1;
-                room.proofs_of_log += usize::from(rest.starts_with("-proof-"));
+            let name = name.to_string_lossy();
+            let (whose, rest) = name.split_once('-').unwrap_or((&name, ""));
+            let (is_of_log, is_of_kind) = (whose == log, rest.starts_with(kind.name()));
+            room.of_log += usize::from(is_of_log);
+            room.of_kind += usize::from(is_of_kind);
+            room.of_both += usize::from(is_of_log && is_of_kind);
+            if is_of_kind {
+                room.bytes_of_kind += entry.metadata()?.len();
             }
         }
         Ok(room)
     }
 
     const fn takes(&self, kind: Kind, bytes: u64) -> bool {
-        self.files < FILES_MAX
-            && self.bytes + bytes <= FOLDER_BYTES_MAX
+        self.of_kind < FILES_PER_KIND_MAX
+            && self.bytes_of_kind + bytes <= BYTES_PER_KIND_MAX
             && self.of_log < FILES_PER_LOG_MAX
-            && (matches!(kind, Kind::Root) || self.proofs_of_log < PROOF_FILES_PER_LOG_MAX)
+            && (matches!(kind, Kind::Root) || self.of_both < PROOF_FILES_PER_LOG_MAX)
     }
 }
 
@@ -243,11 +247,30 @@ mod tests {
     }
 
     #[test]
+    fn bad_proofs_about_many_logs_leave_room_for_what_only_a_log_can_have_made() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("refused");
+        fs::create_dir(&folder).unwrap();
+        // As many logs as it takes to fill all of the room for bad proofs, and more.
+        for (log, pair) in (0..50).flat_map(|log| (0..PROOF_FILES_PER_LOG_MAX).map(move |pair| (log, pair))) {
+            let (log, pair) = (Hash::sha256(&[&[log]]).to_hex(), Hash::sha256(&[&[pair as u8]]).to_hex());
+            if Room::taken(&folder, Kind::Proof, &log).unwrap().takes(Kind::Proof, 1) {
+                fs::write(folder.join(format!("{log}-proof-{pair}.txt")), "").unwrap();
+            }
+        }
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), FILES_PER_KIND_MAX);
+        assert_eq!(keep_one(&folder, &request("log.example", 1, 1)), Kept::Full);
+        for root in 1..=2 {
+            assert!(matches!(keep_one(&folder, &request("log.example", 0, root)), Kept::New(Kind::Root, _)));
+        }
+    }
+
+    #[test]
     fn the_folder_is_capped() {
-        let room = |files, bytes| Room { files, bytes, of_log: 0, proofs_of_log: 0 };
-        assert!(room(FILES_MAX - 1, 0).takes(Kind::Root, 1));
-        assert!(!room(FILES_MAX, 0).takes(Kind::Root, 1));
-        assert!(room(0, FOLDER_BYTES_MAX - 1).takes(Kind::Root, 1));
-        assert!(!room(0, FOLDER_BYTES_MAX - 1).takes(Kind::Root, 2));
+        let room = |of_kind, bytes_of_kind| Room { of_kind, bytes_of_kind, of_log: 0, of_both: 0 };
+        assert!(room(FILES_PER_KIND_MAX - 1, 0).takes(Kind::Root, 1));
+        assert!(!room(FILES_PER_KIND_MAX, 0).takes(Kind::Root, 1));
+        assert!(room(0, BYTES_PER_KIND_MAX - 1).takes(Kind::Root, 1));
+        assert!(!room(0, BYTES_PER_KIND_MAX - 1).takes(Kind::Root, 2));
     }
 }

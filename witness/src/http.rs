@@ -116,6 +116,7 @@ fn denied_response(denied: Denied) -> Response {
         }
         // It passes, and there is nothing wrong with the request.
         Denied::ClockJumped(_) | Denied::ClockWentBack => text(StatusCode::SERVICE_UNAVAILABLE, format!("{denied}\n")),
+        Denied::State(full @ StateError::Full) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{full}\n")),
         Denied::State(StateError::Closed) => text(StatusCode::SERVICE_UNAVAILABLE, "the witness is stopping\n"),
         // What is wrong with the disk is the operator's business; it stands in the log.
         Denied::State(_) => {

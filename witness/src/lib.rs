@@ -28,9 +28,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use waymark_log::{
     checkpoint::Origin,
     cosignature::Cosigner,
@@ -119,6 +120,7 @@ pub struct Running {
     server: Server,
     told: Told,
     service: Arc<Service>,
+    tending: JoinHandle<()>,
 }
 
 impl Running {
@@ -152,6 +154,7 @@ impl Running {
     pub async fn stop(self) {
         self.told.set_stopping();
         self.server.stop().await;
+        self.tending.abort();
         let service = self.service;
         // Waiting for a write transaction blocks; a panic inside would have been told to whoever asked for it.
         let _ = spawn_blocking(move || service.close()).await;
@@ -181,7 +184,32 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let told = told.start(told_at, tls.as_ref()).await.map_err(cannot_listen)?;
     let server = listen::serve(listener, http::router(Arc::clone(&service), &meter)).map_err(cannot_listen)?;
     show_connections(&meter, server.connections());
-    Ok(Running { server, told, service })
+    let tending = tokio::spawn(tend(Arc::clone(&service)));
+    Ok(Running { server, told, service, tending })
+}
+
+/// How often a running witness looks at its clock and, after a full disk, whether there is room.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same at last, while there is room for the look and not for a cosignature: each time the whole state is read back.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(30);
+
+async fn tend(service: Arc<Service>) {
+    let (mut pause, mut stored_before) = (LOOK_EVERY, None);
+    loop {
+        tokio::time::sleep(pause).await;
+        let tended = Arc::clone(&service);
+        let Ok(went_on) = spawn_blocking(move || tended.tend()).await else { return service.broke_off() };
+        let stored = Some(service.stored());
+        pause = match went_on {
+            _ if stored != stored_before => LOOK_EVERY,
+            // It was full again before anything was stored.
+            true => LOOK_EVERY_MAX.min(pause * 2),
+            false => pause,
+        };
+        if went_on {
+            stored_before = stored;
+        }
+    }
 }
 
 /// Opens list and state and checks one against the other.

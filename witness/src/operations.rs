@@ -7,7 +7,10 @@ use waymark_runtime::{
     operations::Reason,
 };
 
-use crate::service::{Denied, Service};
+use crate::{
+    service::{Denied, Service},
+    state::StateError,
+};
 
 /// Counts requests for cosignatures by how they ended.
 pub(crate) fn requests(meter: &Meter) -> Counts {
@@ -22,6 +25,7 @@ pub(crate) fn outcome<T>(done: &Result<T, Denied>) -> &'static str {
         Err(Denied::OverQuota(_)) => "over-quota",
         Err(Denied::ClockJumped(_)) => "clock-jumped",
         Err(Denied::ClockWentBack) => "clock-went-back",
+        Err(Denied::State(StateError::Full)) => "storage-full",
         Err(Denied::State(_)) => "state",
     }
 }
@@ -45,6 +49,13 @@ pub(crate) fn look(service: &Service) -> Vec<Reason> {
         let what =
             "What was cosigned cannot be read. Start it again: it then reads back what is on the disk, and says why.";
         reasons.push(Reason::new("state-failed", what));
+    }
+    if let Some(why) = service.full() {
+        let what = format!(
+            "Nothing is cosigned until there is room on the disk, and then it goes on by itself; what was cosigned is \
+             shown: {why}."
+        );
+        reasons.push(Reason::new("storage-full", what));
     }
     if let Err(jumped) = service.check_clock() {
         reasons.push(Reason::new("clock-jumped", jumped.to_string()));

@@ -65,8 +65,10 @@ pub struct Service {
     refused: PathBuf,
     /// Held while a refused request is kept, so that the caps are not overrun.
     keeping: Mutex<()>,
-    /// Whether it was said that a refused request was not kept.
-    said_not_kept: AtomicBool,
+    /// Whether it was said that a bad proof was not kept.
+    said_proof_not_kept: AtomicBool,
+    /// The same of what only the log can have made.
+    said_root_not_kept: AtomicBool,
 }
 
 impl Service {
@@ -79,7 +81,8 @@ impl Service {
             quotas: Quotas::default(),
             refused,
             keeping: Mutex::new(()),
-            said_not_kept: AtomicBool::new(false),
+            said_proof_not_kept: AtomicBool::new(false),
+            said_root_not_kept: AtomicBool::new(false),
         }
     }
 
@@ -154,9 +157,10 @@ impl Service {
         // "If the origin is known, and the signature is valid, the witness MAY log the request even if the checkpoint fails
         // one of the consistency checks (but MUST NOT cosign the checkpoint), as it might be proof of log misbehavior."
         // Two roots at one size are that proof also where the old size alone was reason to refuse.
+        let is_root = || evidence::is_against_the_log(stored, &asked.request);
         let is_evidence = match refusal {
             Refusal::Inconsistent => true,
-            Refusal::Conflict { .. } | Refusal::OldSizeTooLarge => evidence::is_against_the_log(stored, &asked.request),
+            Refusal::Conflict { .. } | Refusal::OldSizeTooLarge => is_root(),
             _ => false,
         };
         if is_evidence {
@@ -170,8 +174,8 @@ impl Service {
                     tracing::warn!(%origin, file = %file.display(), "a proof that does not hold; kept");
                 }
                 Ok(Kept::Already(_)) => tracing::debug!(%origin, "inconsistent with what was cosigned; kept before"),
-                Ok(Kept::Full) => self.say_not_kept(origin, &"the folder of refused requests is full"),
-                Err(error) => self.say_not_kept(origin, &error),
+                Ok(Kept::Full) => self.say_not_kept(is_root(), origin, &"the folder of refused requests is full"),
+                Err(error) => self.say_not_kept(is_root(), origin, &error),
             }
         } else {
             tracing::debug!(%origin, %refusal, "refused");
@@ -179,9 +183,10 @@ impl Service {
         refusal.into()
     }
 
-    /// Says once that evidence was not kept: strangers can send a bad proof as often as they like.
-    fn say_not_kept(&self, origin: &Origin, why: &dyn std::fmt::Display) {
-        if !self.said_not_kept.swap(true, Ordering::Relaxed) {
+    /// Says once of each kind that evidence was not kept: strangers can send what they have as often as they like.
+    fn say_not_kept(&self, is_root: bool, origin: &Origin, why: &dyn std::fmt::Display) {
+        let said = if is_root { &self.said_root_not_kept } else { &self.said_proof_not_kept };
+        if !said.swap(true, Ordering::Relaxed) {
             tracing::error!(%origin, %why, "inconsistent with what was cosigned, and not kept; further ones are not logged");
         }
     }
@@ -225,6 +230,24 @@ impl Service {
         self.state.check()
     }
 
+    /// Why nothing can be stored, while there is no room on the disk.
+    pub fn full(&self) -> Option<String> {
+        self.state.full()
+    }
+
+    /// How often something was stored since the start.
+    pub fn stored(&self) -> u64 {
+        self.state.stored()
+    }
+
+    /// What is to be done from time to time, whether anybody asks or not. Looks at the clock, which would otherwise be compared
+    /// over all the days in which nobody asked; and goes on after a full disk, if there is room. Says whether it went on.
+    pub fn tend(&self) -> bool {
+        // What is wrong with the clock is in the log; what is wrong with the state has ended it.
+        let _ = self.state.dating().now();
+        self.state.go_on().unwrap_or(false)
+    }
+
     /// Whether the clock is to be believed.
     ///
     /// # Errors
@@ -262,4 +285,32 @@ fn cosigned_this_second(step: &Advance, stored: Option<&Cosigned>, now: UnixMill
     let stored = stored?;
     let same = stored.time() == now.floor_seconds() && stored.text() == step.checkpoint.checkpoint().format();
     same.then(|| stored.line().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use waymark_log::{cosignature::Cosigner, key::SecretKey, note::KeyName, time::DAY_MS};
+    use waymark_runtime::clock::Clock;
+
+    use super::*;
+    use crate::{config::STATE_FILE, dating::Dating, logs};
+
+    #[test]
+    fn a_witness_that_nobody_asks_does_not_add_up_what_a_time_server_corrects_over_the_days() {
+        for is_tended in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            logs::create(folder.path()).unwrap();
+            State::create(&folder.path().join(STATE_FILE)).unwrap();
+            let clock = Clock::settable(1_700_000_000_000);
+            let cosigner = Cosigner::new(KeyName::new("w.example").unwrap(), SecretKey::from_seed(&[9; 32]));
+            let state = State::open(&folder.path().join(STATE_FILE), cosigner, Dating::new(clock.clone())).unwrap();
+            let service = Service::new(folder.path(), LogList::load(folder.path()).unwrap(), state);
+            for _day in 0..30 {
+                clock.advance(DAY_MS);
+                clock.set(20_000);
+                assert!(!is_tended || !service.tend(), "there was no full disk");
+            }
+            assert_eq!(service.check_clock().is_ok(), is_tended);
+        }
+    }
 }

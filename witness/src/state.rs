@@ -11,8 +11,9 @@
 //!
 //! **An error is not absence.** A row that cannot be read is an error, and so is a table that is not there; only a row
 //! that was looked for and found missing means "never cosigned". After a commit that failed nobody knows what is on the
-//! disk: no signature leaves any more until the file is opened again and read back. At opening every page and every row,
-//! down to our own signature, is checked.
+//! disk: no signature leaves any more until the file is opened again and read back. A disk that is merely full is waited for
+//! (`room`); after anything else only a new start reads back. At opening every page and every row, down to our own signature,
+//! is checked.
 //!
 //! What this does not see: a file that was put back to an earlier moment as a whole, nor the one bit in the store's header
 //! that says which of its last two commits is the newer.
@@ -23,7 +24,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        PoisonError, RwLock, RwLockReadGuard,
+        Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -42,7 +43,10 @@ use waymark_runtime::{
     durable,
 };
 
+use self::room::{OnDisk, Place};
 use crate::dating::{ClockJumped, Dating};
+
+mod room;
 
 const COSIGNED: TableDefinition<&str, &[u8]> = TableDefinition::new("cosigned-v1");
 
@@ -80,6 +84,9 @@ pub enum StateError {
     /// A row was cosigned under another name or key.
     #[error("the row of {0} was not cosigned under this name with this key")]
     OtherWitness(Origin),
+    /// There is no room on the disk.
+    #[error("the disk is full; nothing is cosigned until there is room")]
+    Full,
     /// An earlier write failed.
     #[error("an earlier write failed; nothing is cosigned until a new start has read back what is on the disk")]
     Failed,
@@ -198,15 +205,41 @@ impl Cosigned {
 /// Every method may block on the disk: none is for an async thread.
 #[derive(Debug)]
 pub struct State {
-    /// `None` after [`State::close`].
-    db: RwLock<Option<Database>>,
+    place: Box<dyn Place>,
+    held: RwLock<Held>,
+    /// Why there was no room, from that write until the file is open for writing again.
+    full: Mutex<Option<String>>,
     cosigner: Cosigner,
     dating: Dating,
+    /// How often something was stored since the start.
+    stored: AtomicU64,
     /// The time of the newest cosignature that was read or made, in seconds.
     newest: AtomicU64,
     /// Origins by their hash, for the monitors' retrieval: as many as there are rows.
     by_hash: RwLock<HashMap<String, Origin>>,
     failed: watch::Sender<bool>,
+}
+
+/// The database as it is open now.
+#[derive(Debug)]
+struct Held {
+    /// `None` after [`State::close`].
+    db: Option<Database>,
+    /// It is not written, for there is no room.
+    is_unwritten: bool,
+    /// How often it was opened again or closed.
+    turn: u64,
+}
+
+impl Held {
+    fn db(&self) -> Result<&Database, StateError> {
+        self.db.as_ref().ok_or(StateError::Closed)
+    }
+
+    fn db_to_write(&self) -> Result<&Database, StateError> {
+        let db = self.db()?;
+        if self.is_unwritten { Err(StateError::Full) } else { Ok(db) }
+    }
 }
 
 impl State {
@@ -220,18 +253,34 @@ impl State {
         create_table(&builder().create(path).map_err(store)?)
     }
 
-    /// Opens the database and checks all of it.
+    /// Opens the database and checks all of it. If there is no room to open it, it can be read, and [`State::full`] says so.
     ///
     /// # Errors
     /// [`StateError`] if it is missing, in use, damaged in any page or row, or another witness's.
     pub fn open(path: &Path, cosigner: Cosigner, dating: Dating) -> Result<Self, StateError> {
-        Self::with_database(open_database(path)?, cosigner, dating)
+        Self::at(Box::new(OnDisk::new(path)), cosigner, dating)
     }
 
-    fn with_database(db: Database, cosigner: Cosigner, dating: Dating) -> Result<Self, StateError> {
+    fn at(place: Box<dyn Place>, cosigner: Cosigner, dating: Dating) -> Result<Self, StateError> {
+        let (db, full) = match place.open(true) {
+            Err(error) if error.is_full() => (place.open(false)?, Some(error.to_string())),
+            opened => (opened?, None),
+        };
         let Checked { by_hash, newest } = check_rows(&db, cosigner.vkey())?;
-        let (by_hash, newest) = (RwLock::new(by_hash), AtomicU64::new(newest.get()));
-        Ok(Self { db: RwLock::new(Some(db)), cosigner, dating, newest, by_hash, failed: watch::Sender::new(false) })
+        if let Some(why) = &full {
+            room::say_full(why);
+        }
+        Ok(Self {
+            place,
+            held: RwLock::new(Held { db: Some(db), is_unwritten: full.is_some(), turn: 0 }),
+            full: Mutex::new(full),
+            cosigner,
+            dating,
+            stored: AtomicU64::new(0),
+            newest: AtomicU64::new(newest.get()),
+            by_hash: RwLock::new(by_hash),
+            failed: watch::Sender::new(false),
+        })
     }
 
     /// The time of the newest cosignature; zero seconds if there is none.
@@ -262,23 +311,34 @@ impl State {
     /// What was cosigned last, `None` only if nothing ever was.
     ///
     /// # Errors
-    /// [`StateError`]; the state has then failed for good.
+    /// [`StateError`]; the state has then failed for good, unless it is [`StateError::Full`].
     pub fn latest(&self, origin: &Origin) -> Result<Option<Cosigned>, StateError> {
-        let guard = self.open_db()?;
-        let db = guard.as_ref().ok_or(StateError::Closed)?;
-        read_latest(db, origin, self.vkey()).inspect_err(|error| self.fail(error))
+        self.read(|db| read_latest(db, origin, self.vkey()))
     }
 
     /// Reads the table.
     ///
     /// # Errors
-    /// [`StateError`], also if the state had failed before.
+    /// As [`State::latest`], also if the state had failed before.
     pub fn check(&self) -> Result<(), StateError> {
-        let guard = self.open_db()?;
-        let db = guard.as_ref().ok_or(StateError::Closed)?;
-        let read = db.begin_read().map_err(store)?;
-        read.open_table(COSIGNED).map_err(store)?.first().map_err(store)?;
-        Ok(())
+        self.read(|db| {
+            let read = db.begin_read().map_err(store)?;
+            read.open_table(COSIGNED).map_err(store)?.first().map_err(store)?;
+            Ok(())
+        })
+    }
+
+    /// Reads; twice, if a write found the disk full meanwhile: the database is then open to be read.
+    fn read<T>(&self, what: impl Fn(&Database) -> Result<T, StateError>) -> Result<T, StateError> {
+        let once = || {
+            let held = self.held()?;
+            let done = held.db().and_then(&what);
+            done.map_err(|error| self.fault(held, error))
+        };
+        match once() {
+            Err(StateError::Full) => once(),
+            done => done,
+        }
     }
 
     /// Cosigns the next checkpoint of `origin`, if `judge` finds, given what is stored at that moment, that it may be.
@@ -288,19 +348,18 @@ impl State {
     ///
     /// # Errors
     /// [`AdvanceError`]. After [`AdvanceError::State`] it is not known whether the step is on the disk, no signature is
-    /// given out, and the state has failed for good.
+    /// given out, and the state has failed for good. After [`StateError::Full`] it waits for room ([`State::go_on`]).
     pub fn advance(
         &self,
         origin: &Origin,
         judge: impl FnOnce(Option<Head>) -> Result<Advance, Refusal>,
     ) -> Result<Cosigned, AdvanceError> {
-        let guard = self.open_db()?;
-        let db = guard.as_ref().ok_or(StateError::Closed)?;
-        let outcome = self.transact(db, origin, judge);
-        if let Err(AdvanceError::State(error)) = &outcome {
-            self.fail(error);
+        let held = self.held()?;
+        let outcome = held.db_to_write().map_err(AdvanceError::State).and_then(|db| self.transact(db, origin, judge));
+        match outcome {
+            Err(AdvanceError::State(error)) => Err(self.fault(held, error).into()),
+            outcome => outcome,
         }
-        outcome
     }
 
     fn transact(
@@ -310,8 +369,11 @@ impl State {
         judge: impl FnOnce(Option<Head>) -> Result<Advance, Refusal>,
     ) -> Result<Cosigned, AdvanceError> {
         let transaction = begin_write(db).map_err(store)?;
-        // While this one waited for its turn, another may have failed.
+        // While this one waited for its turn, another may have failed, or found no room.
         self.check_not_failed()?;
+        if self.full().is_some() {
+            return Err(StateError::Full.into());
+        }
         let cosigned = {
             let mut table = transaction.open_table(COSIGNED).map_err(store)?;
             let stored = match table.get(origin.as_str()).map_err(store)? {
@@ -329,6 +391,7 @@ impl State {
         };
         // "The witness MUST persist the new checkpoint before responding": the signature exists, and stays here until then.
         transaction.commit().map_err(store)?;
+        self.stored.fetch_add(1, Ordering::SeqCst);
         self.newest.fetch_max(cosigned.time.get(), Ordering::SeqCst);
         let mut by_hash = self.by_hash.write().unwrap_or_else(PoisonError::into_inner);
         by_hash.entry(origin.hash_hex()).or_insert_with(|| origin.clone());
@@ -381,16 +444,17 @@ impl State {
 
     /// Waits for what is being written and closes the file. Operations after it fail with [`StateError::Closed`].
     pub fn close(&self) {
-        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(Err(error)) = db.map(Database::close) {
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.turn += 1;
+        if let Some(Err(error)) = held.db.take().map(Database::close) {
             // Every commit was durable by itself; closing adds nothing that could be lost.
             tracing::warn!(%error, "the store did not close cleanly");
         }
     }
 
-    fn open_db(&self) -> Result<RwLockReadGuard<'_, Option<Database>>, StateError> {
+    fn held(&self) -> Result<RwLockReadGuard<'_, Held>, StateError> {
         self.check_not_failed()?;
-        Ok(self.db.read().unwrap_or_else(PoisonError::into_inner))
+        Ok(self.held.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn check_not_failed(&self) -> Result<(), StateError> {
@@ -408,7 +472,7 @@ impl Stopped {
     /// # Errors
     /// [`StateError`] if it is missing, in use, or damaged in any page.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        open_database(path).map(Self)
+        OnDisk::new(path).open(true).map(Self)
     }
 
     /// The time of the newest cosignature, zero seconds if there is none, if all are made by `vkey`.
@@ -447,14 +511,6 @@ fn builder() -> Builder {
     let mut builder = database::builder();
     builder.set_check_integrity_on_open(true);
     builder
-}
-
-fn open_database(path: &Path) -> Result<Database, StateError> {
-    let there = path.try_exists().map_err(|error| StateError::Io { path: path.to_owned(), error })?;
-    if !there {
-        return Err(StateError::Missing(path.to_owned()));
-    }
-    builder().open(path).map_err(store)
 }
 
 fn create_table(db: &Database) -> Result<(), StateError> {

@@ -26,6 +26,22 @@ struct Platter {
     changes_left: Option<u32>,
     /// Reads that still succeed, the same way.
     reads_left: Option<u32>,
+    /// Writes for which there is still room.
+    room_left: Option<u32>,
+    /// Whether a write for which there is no room is written all the same.
+    is_written_without_room: bool,
+}
+
+impl Platter {
+    /// One write, if there is room for it, and what the disk says of it.
+    fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let is_full = self.room_left == Some(0);
+        if !is_full || self.is_written_without_room {
+            write(&mut self.written);
+        }
+        self.room_left = self.room_left.map(|left| left.saturating_sub(1));
+        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
 }
 
 /// Whether one more operation succeeds.
@@ -76,8 +92,7 @@ impl StorageBackend for Disk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.change()?.written.resize(len as usize, 0);
-        Ok(())
+        self.change()?.write(|written| written.resize(len as usize, 0))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -88,8 +103,7 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let from = offset as usize;
-        self.change()?.written[from..from + data.len()].copy_from_slice(data);
-        Ok(())
+        self.change()?.write(|written| written[from..from + data.len()].copy_from_slice(data))
     }
 }
 
@@ -128,9 +142,36 @@ fn advance(state: &State, size: u64) -> Result<Cosigned, AdvanceError> {
     state.advance(&origin(), |stored| Ok(step(stored, size)))
 }
 
+/// A state on such a disk, with so much memory for its pages.
+#[derive(Debug)]
+struct At(Disk, usize);
+
+impl Place for At {
+    fn check_room(&self) -> io::Result<()> {
+        self.0.change()?.write(|_| {})
+    }
+
+    fn open(&self, to_write: bool) -> Result<Database, StateError> {
+        let (mut builder, disk) = (builder(), self.0.clone());
+        builder.set_cache_size(self.1);
+        let opened = if to_write {
+            builder.create_with_backend(disk)
+        } else {
+            builder.create_with_backend(database::unwritten(disk).map_err(redb::Error::Io).map_err(store)?)
+        };
+        opened.map_err(store)
+    }
+}
+
 fn open_on(disk: Disk, cache_bytes: usize, clock: Clock) -> Result<State, StateError> {
-    let db = builder().set_cache_size(cache_bytes).create_with_backend(disk).map_err(store)?;
-    State::with_database(db, cosigner(9), Dating::new(clock))
+    State::at(Box::new(At(disk, cache_bytes)), cosigner(9), Dating::new(clock))
+}
+
+/// A disk that holds a state in which nothing was ever cosigned.
+fn new_disk() -> Disk {
+    let disk = Disk::default();
+    create_table(&builder().create_with_backend(disk.clone()).unwrap()).unwrap();
+    disk
 }
 
 fn clock() -> Clock {
@@ -139,10 +180,8 @@ fn clock() -> Clock {
 
 /// A disk with a state at size 1, and the state.
 fn at_one(cache_bytes: usize) -> (Disk, State) {
-    let disk = Disk::default();
-    let db = builder().set_cache_size(cache_bytes).create_with_backend(disk.clone()).unwrap();
-    create_table(&db).unwrap();
-    let state = State::with_database(db, cosigner(9), Dating::new(clock())).unwrap();
+    let disk = new_disk();
+    let state = open_on(disk.clone(), cache_bytes, clock()).unwrap();
     advance(&state, 1).unwrap();
     (disk, state)
 }
@@ -185,11 +224,8 @@ fn a_judgement_about_something_else_is_not_carried_out() {
 
 #[test]
 fn times_never_go_down_and_are_never_zero() {
-    let disk = Disk::default();
-    let db = builder().create_with_backend(disk.clone()).unwrap();
-    create_table(&db).unwrap();
-    let time = clock();
-    let state = State::with_database(db, cosigner(9), Dating::new(time.clone())).unwrap();
+    let (disk, time) = (new_disk(), clock());
+    let state = open_on(disk.clone(), CACHE_BYTES_MAX, time.clone()).unwrap();
     advance(&state, 1).unwrap();
     assert_eq!(advance(&state, 1).unwrap().time(), UnixSeconds::new(1_700_000_000));
     state.close();
@@ -201,19 +237,14 @@ fn times_never_go_down_and_are_never_zero() {
         state.close();
     }
     // With nothing stored, a clock that stands at zero is refused all the same.
-    let db = builder().create_with_backend(Disk::default()).unwrap();
-    create_table(&db).unwrap();
-    let state = State::with_database(db, cosigner(9), Dating::new(Clock::manual(0))).unwrap();
+    let state = open_on(new_disk(), CACHE_BYTES_MAX, Clock::manual(0)).unwrap();
     assert!(matches!(advance(&state, 1), Err(AdvanceError::ClockWentBack { .. })));
 }
 
 #[test]
 fn the_same_cosignature_is_written_once_however_many_ask_for_it_at_once() {
-    let disk = Disk::default();
-    let db = builder().create_with_backend(disk.clone()).unwrap();
-    create_table(&db).unwrap();
-    let time = clock();
-    let state = State::with_database(db, cosigner(9), Dating::new(time.clone())).unwrap();
+    let (disk, time) = (new_disk(), clock());
+    let state = open_on(disk.clone(), CACHE_BYTES_MAX, time.clone()).unwrap();
     let first = advance(&state, 1).unwrap();
     // As if each of them had looked before the first was written.
     let written = disk.platter().written.clone();
@@ -271,6 +302,131 @@ fn no_signature_leaves_before_it_is_on_the_disk() {
     }
     assert_eq!(outcomes.pop(), Some(true), "no number of operations was enough");
     assert!(outcomes.len() > 4, "a commit has more operations than {}", outcomes.len());
+}
+
+/// There is no room at each of the writes of a commit in turn, and what was refused is written all the same or not. Nothing is
+/// forgotten, nothing that is shown can be lost with the power, and room alone lets it go on from what is on the disk.
+#[test]
+fn a_full_disk_is_waited_for_and_read_back_whatever_it_kept_of_the_write_that_failed() {
+    let mut sizes = [0; 3];
+    for is_written_without_room in [false, true] {
+        let mut was_full = 0;
+        for room in 0..500 {
+            let (disk, state) = at_one(CACHE_BYTES_MAX);
+            (disk.platter().room_left, disk.platter().is_written_without_room) = (Some(room), is_written_without_room);
+            let outcome = advance(&state, 2);
+            if outcome.is_ok() {
+                break;
+            }
+            was_full += 1;
+            assert!(matches!(outcome, Err(AdvanceError::State(StateError::Full))), "{outcome:?}");
+            assert!(state.full().is_some() && state.check().is_ok());
+            let size = size_of(&state).expect("what was cosigned first is never forgotten");
+            assert!(matches!(advance(&state, 3), Err(AdvanceError::State(StateError::Full))));
+            assert!(!state.go_on().unwrap() && size_of(&state) == Some(size));
+            // The power goes: what was shown is on the disk.
+            for image in disk.images() {
+                assert_eq!(size_of(&open_on(Disk::holding(image), CACHE_BYTES_MAX, clock()).unwrap()), Some(size));
+            }
+            disk.platter().room_left = None;
+            assert!(state.go_on().unwrap());
+            assert_eq!((state.full(), size_of(&state)), (None, Some(size)));
+            assert_eq!(advance(&state, 3).unwrap().head().size, 3);
+            assert!(!state.go_on().unwrap());
+            sizes[size as usize] += 1;
+        }
+        assert!((4..500).contains(&was_full), "a commit has more writes than {was_full}");
+    }
+    assert!(sizes[1] > 4 && sizes[2] > 0, "{sizes:?}");
+}
+
+#[test]
+fn a_new_state_on_a_full_disk_shows_what_was_cosigned_and_waits_for_room() {
+    let (disk, state) = at_one(CACHE_BYTES_MAX);
+    // Killed: the next opening has something to put in order, and finds no room at each of its writes in turn.
+    let [_, image] = disk.images();
+    drop(state);
+    let (mut disk, mut state, mut was_full) = (disk, None, 0);
+    for (room, is_written_without_room) in (0..50).flat_map(|room| [(room, false), (room, true)]) {
+        disk = Disk::holding(image.clone());
+        (disk.platter().room_left, disk.platter().is_written_without_room) = (Some(room), is_written_without_room);
+        let opened = open_on(disk.clone(), CACHE_BYTES_MAX, clock()).unwrap();
+        was_full += usize::from(opened.full().is_some());
+        assert_eq!((size_of(&opened), opened.origins().len()), (Some(1), 1));
+        disk.platter().room_left = Some(0);
+        assert!(matches!(advance(&opened, 2), Err(AdvanceError::State(StateError::Full))));
+        let size = size_of(&opened).unwrap();
+        disk.platter().room_left = None;
+        assert!(opened.go_on().unwrap());
+        assert_eq!(size_of(&opened), Some(size));
+        assert_eq!(advance(&opened, size + 1).unwrap().head().size, size + 1);
+        state = Some(opened);
+    }
+    assert!((2..90).contains(&was_full), "{was_full}");
+    let state = state.unwrap();
+    // Closed while it waits, it stays closed.
+    disk.platter().room_left = Some(0);
+    assert!(advance(&state, 3).is_err());
+    state.close();
+    disk.platter().room_left = None;
+    assert!(!state.go_on().unwrap());
+    assert!(matches!(advance(&state, 3), Err(AdvanceError::State(StateError::Closed))));
+}
+
+#[test]
+fn many_that_find_the_disk_full_at_once_make_it_wait_once() {
+    let (disk, state) = at_one(CACHE_BYTES_MAX);
+    for _ in 0..20 {
+        let from = size_of(&state).unwrap();
+        disk.platter().room_left = Some(1);
+        std::thread::scope(|scope| {
+            for i in 0..8 {
+                let state = &state;
+                scope.spawn(move || {
+                    for _ in 0..4 {
+                        let outcome = advance(state, from + i + 1);
+                        assert!(matches!(outcome, Err(AdvanceError::State(StateError::Full))), "{outcome:?}");
+                        assert_eq!(size_of(state), Some(from));
+                    }
+                });
+            }
+        });
+        disk.platter().room_left = None;
+        assert!(state.go_on().unwrap());
+        assert_eq!(advance(&state, from + 1).unwrap().head().size, from + 1);
+    }
+}
+
+/// A disk that cannot be written, or made durable, when there is room again is not waited for.
+#[test]
+fn what_is_not_a_full_disk_ends_it_also_while_it_waits() {
+    for changes in 0..4 {
+        let (disk, state) = at_one(CACHE_BYTES_MAX);
+        disk.platter().room_left = Some(0);
+        assert!(matches!(advance(&state, 2), Err(AdvanceError::State(StateError::Full))));
+        (disk.platter().room_left, disk.platter().changes_left) = (None, Some(changes));
+        assert!(state.go_on().is_err());
+        disk.platter().changes_left = None;
+        assert!(matches!(state.go_on(), Err(StateError::Failed)));
+        assert!(matches!(state.latest(&origin()), Err(StateError::Failed)));
+    }
+}
+
+#[test]
+fn a_file_that_was_exchanged_while_it_waited_ends_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other) = (folder.path().join("w.redb"), folder.path().join("other.redb"));
+    State::create(&path).unwrap();
+    State::create(&other).unwrap();
+    let state = State::open(&path, cosigner(9), Dating::new(clock())).unwrap();
+    advance(&state, 1).unwrap();
+    let full = StateError::Io { path: path.clone(), error: io::ErrorKind::StorageFull.into() };
+    assert!(matches!(state.fault(state.held().unwrap(), full), StateError::Full));
+    assert_eq!(size_of(&state), Some(1));
+    assert!(State::open(&path, cosigner(9), Dating::new(clock())).is_err(), "nobody else may open it meanwhile");
+    std::fs::rename(&other, &path).unwrap();
+    assert!(matches!(state.go_on(), Err(StateError::Damaged { .. })));
+    assert!(matches!(advance(&state, 2), Err(AdvanceError::State(StateError::Failed))));
 }
 
 /// The disk fails at each of the reads in turn: what comes back is what is stored, or an error.
@@ -335,11 +491,13 @@ async fn a_failure_is_told() {
 
 /// Puts a row into a database as it is.
 fn with_row(key: &str, row: &[u8]) -> Result<State, StateError> {
-    let db = builder().create_with_backend(Disk::default()).unwrap();
+    let disk = Disk::default();
+    let db = builder().create_with_backend(disk.clone()).unwrap();
     let transaction = db.begin_write().unwrap();
     transaction.open_table(COSIGNED).unwrap().insert(key, row).unwrap();
     transaction.commit().unwrap();
-    State::with_database(db, cosigner(9), Dating::new(clock()))
+    drop(db);
+    open_on(disk, CACHE_BYTES_MAX, clock())
 }
 
 #[test]
@@ -374,8 +532,7 @@ fn a_row_that_is_not_ours_is_an_error() {
 
 #[test]
 fn a_store_without_our_table_is_not_an_empty_state() {
-    let db = builder().create_with_backend(Disk::default()).unwrap();
-    assert!(matches!(State::with_database(db, cosigner(9), Dating::new(clock())), Err(StateError::NoTable)));
+    assert!(matches!(open_on(Disk::default(), CACHE_BYTES_MAX, clock()), Err(StateError::NoTable)));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("w.redb");
     assert!(matches!(State::open(&path, cosigner(9), Dating::new(clock())), Err(StateError::Missing(_))));

@@ -182,13 +182,14 @@ impl Program {
 
     /// The same; what it logs goes there.
     pub fn run_telling(dir: &Path, log: impl Into<Stdio>) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["run", "--listen", "127.0.0.1:0", "--dir"])
-            .arg(dir)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.args(["run", "--listen", "127.0.0.1:0", "--dir"]).arg(dir).stderr(log);
+        Self::start(command)
+    }
+
+    /// By a command that runs a witness.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
