@@ -356,6 +356,11 @@ impl Hub {
             let origin = &state.target.origin;
             status.notices.extend(state.notices.texts().map(|text| format!("{origin}: {text}")));
         }
+        if let Some(why) = self.full() {
+            status
+                .notices
+                .push(format!("this monitor: the disk is full, so what is said here is not all stored: {why}"));
+        }
         // After the logs, so that whatever their states show stands here as well.
         self.reports.sum_up(&mut status);
         status

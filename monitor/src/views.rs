@@ -32,8 +32,8 @@ use crate::{
 /// How many looks at its checkpoint the log has to reach what a witness has seen, before it counts as withheld: enough for
 /// a witness that is told before the log publishes, at any poll interval.
 pub const WITHHELD_POLLS: u64 = 10;
-/// Most checkpoints beyond the replay that are kept to be compared, from each witness and from the log; the latest stay. More
-/// come only while the log shows us less, and nobody takes the place of what somebody else has shown.
+/// Most checkpoints beyond the replay that are kept to be compared, from each witness and from the log; the largest and the
+/// latest stay. More come only while the log shows us less, and nobody takes the place of what somebody else has shown.
 pub const BEYOND_EACH_MAX: usize = 16;
 
 /// What a witness answered.
@@ -142,7 +142,7 @@ impl LogState {
         Ok(agrees || view.is_none())
     }
 
-    /// Keeps a checkpoint beyond the replay, in the place of the oldest from the same side if need be.
+    /// Keeps a checkpoint beyond the replay, in the place of an old one from the same side if need be.
     fn keep_beyond(&mut self, claim: Claim, view: Option<usize>) {
         let note = Note::parse(&claim.note);
         let times = note.map_or_else(|_| Vec::new(), |note| cosigned_at(&note, &self.target.trust));
@@ -152,9 +152,13 @@ impl LogState {
             known.times = known.times.iter().zip(times).map(|(before, now)| now.or(*before)).collect();
             return;
         }
-        if self.beyond.iter().filter(|b| b.view == view).count() >= BEYOND_EACH_MAX {
-            let oldest = self.beyond.iter().position(|b| b.view == view);
-            oldest.map(|at| self.beyond.remove(at));
+        let of_view = |b: &&Beyond| b.view == view;
+        if self.beyond.iter().filter(of_view).count() >= BEYOND_EACH_MAX {
+            // The largest stays: who shows many old ones after it would make it forgotten.
+            let largest = self.beyond.iter().filter(of_view).map(|b| b.claim.signed.size()).max();
+            let goes = |b: &Beyond| b.view == view && Some(b.claim.signed.size()) < largest;
+            let Some(oldest) = self.beyond.iter().position(goes) else { return };
+            self.beyond.remove(oldest);
         }
         self.beyond.push(Beyond { claim, view, times });
     }

@@ -470,7 +470,10 @@ async fn a_witness_that_shows_many_heads_takes_no_place_from_what_another_has_sh
     for _ in 0..70 {
         ahead.grow(0, &[]);
     }
-    // One shows all heads but one, each of which the log has signed; another shows that the log has signed two of it.
+    // One shows the largest head, and then all others but one; another shows that the log has signed two of that one.
+    let largest = ahead.size() + 1;
+    world.web.put_copy(1, &ahead, ahead.copy(1, largest, Hash::sha256(&[b"one"])));
+    wait_for(&monitor, |s| s.logs[0].views[0].size == Some(largest)).await;
     let sizes: Vec<u64> = (3..=ahead.size()).filter(|size| *size != 40).collect();
     for size in sizes {
         world.web.put_copy(1, &ahead, ahead.copy(1, size, ahead.root_at(size)));
@@ -478,13 +481,14 @@ async fn a_witness_that_shows_many_heads_takes_no_place_from_what_another_has_sh
     }
     world.web.put_copy(2, &ahead, ahead.copy(2, 40, Hash::sha256(&[b"fork"])));
     wait_for(&monitor, |s| s.logs[0].views[1].size == Some(40)).await;
-    let (size, root) = (ahead.size(), ahead.root_at(ahead.size()));
-    world.web.put_copy(2, &ahead, ahead.copy(2, size, root));
-    wait_for(&monitor, |s| s.logs[0].views[1].size == Some(size)).await;
+    // Nor is it forgotten what the first has shown first.
+    world.web.put_copy(2, &ahead, ahead.copy(2, largest, Hash::sha256(&[b"two"])));
+    let status = wait_for(&monitor, |s| !s.findings.is_empty()).await;
+    assert!(status.findings[0].contains(&format!("split view at size {largest}")), "{:?}", status.findings);
     world.clock.advance(70_000);
     world.web.publish("log", &ahead);
-    let status = wait_for(&monitor, |s| !s.findings.is_empty()).await;
-    assert!(status.findings[0].contains("fork at size 40"), "{:?}", status.findings);
+    let status = wait_for(&monitor, |s| s.findings.len() == 2).await;
+    assert!(status.findings[1].contains("fork at size 40"), "{:?}", status.findings);
     monitor.stop().await;
 }
 
