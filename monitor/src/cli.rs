@@ -261,7 +261,9 @@ async fn run(args: RunArgs) -> anyhow::Result<u8> {
     let monitor = start(settings, Clock::System).await?;
     screen::line(&serde_json::to_string(&Listening { url: monitor.url() })?)?;
     let ended = loop {
-        if let Err(e) = tell(&monitor) {
+        if let Err(e) = tell(&monitor)
+            && !e.downcast_ref().is_some_and(|e| monitor.waits_for_room(e))
+        {
             break Err(e);
         }
         tokio::select! {

@@ -39,9 +39,18 @@ struct Told {
 
 impl Reports {
     pub(crate) fn load(store: &Store) -> Result<Self, StoreError> {
-        let (findings, alerts) = (store.findings()?, store.alert_counts()?);
-        let told = Told { findings, alerts, told: store.told()?, notices: Vec::new() };
-        Ok(Self { told: Mutex::new(told), arrived: Notify::new() })
+        let reports = Self::default();
+        reports.reload(store)?;
+        Ok(reports)
+    }
+
+    /// Takes up what is stored, in the place of what is in memory.
+    pub(crate) fn reload(&self, store: &Store) -> Result<(), StoreError> {
+        let mut before = self.lock();
+        let (findings, alerts, told) = (store.findings()?, store.alert_counts()?, store.told()?);
+        *before = Told { findings, alerts, told, notices: std::mem::take(&mut before.notices) };
+        self.arrived.notify_one();
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {
@@ -107,14 +116,25 @@ pub(crate) struct Desk<'a> {
     pub(crate) data_dir: &'a Path,
     /// One time for the whole operation.
     pub(crate) now: UnixMillis,
+    /// What of it is to be remembered: nothing as long as it is the wall clock's alone.
+    pub(crate) known: Option<UnixMillis>,
 }
 
 impl Desk<'_> {
+    /// Remembers what time is known to have come at a log, for the next run.
+    pub(crate) fn remember(&self, origin: &Origin) -> Result<(), StoreError> {
+        match self.known {
+            Some(known) => self.store.commit(origin, Batch { known: Some(known), ..Batch::default() }).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// Writes a batch; its reports can be told from then on.
     pub(crate) fn commit(&self, origin: &Origin, batch: Batch) -> Result<(), StoreError> {
         if batch.is_empty() {
             return Ok(());
         }
+        let batch = Batch { known: self.known, ..batch };
         // Held over the write, so that findings of two logs stand in the order of their numbers, and none is overtaken by an alert
         // that is told first.
         let mut told = self.reports.lock();

@@ -1,9 +1,15 @@
 //! What a log or a witness did wrong, and how it comes to be recorded: the evidence first, then the finding, then the news.
 //! One wrong is one finding, whoever shows it, in whichever order, and however often.
+//!
+//! | what was found | how many are recorded of one log |
+//! |---|---|
+//! | its entries break a rule | [`FINDINGS_MAX`] |
+//! | it stands by two roots | [`CONTRADICTIONS_MAX`], whatever else there is: this is what nobody may drown |
+//! | a witness has cosigned a smaller tree later | one for each key of a witness: it can go on doing so, and the first says all |
 
 use std::sync::Arc;
 
-use waymark_log::{hash::Hash, note::Note, time::UnixMillis};
+use waymark_log::{hash::Hash, note::Note, policy::PolicyWitness, time::UnixMillis};
 use waymark_mapping::audit::Finding;
 
 use crate::{
@@ -11,9 +17,47 @@ use crate::{
     evidence::{self, EVIDENCE_FOLDER, Earlier, Evidence, Kind, Seen, cosigned_at, is_after},
     notices::Subject,
     report::{Condition, FindingRecord},
-    state::{Claim, FINDINGS_MAX, LogState, PassError},
+    state::{Claim, LogState, PassError},
     store::{Batch, StoreError},
 };
+
+/// Most findings about a log's entries that are recorded: the first say what it is, and each may come with a file.
+pub const FINDINGS_MAX: usize = 1000;
+/// Most contradictions of a log that are recorded: one is enough to convict it.
+pub const CONTRADICTIONS_MAX: usize = 100;
+
+const SPLIT_VIEW: &str = "split view at";
+const FORK: &str = "fork at";
+const ROLLBACK: &str = "rollback: witness";
+
+/// Findings that share a limit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Entries,
+    Contradictions,
+    Rollbacks,
+}
+
+impl Room {
+    /// Where a finding belongs, by its words: those of earlier runs are known by nothing else.
+    fn of(text: &str) -> Self {
+        if text.starts_with(ROLLBACK) {
+            Self::Rollbacks
+        } else if text.starts_with(SPLIT_VIEW) || text.starts_with(FORK) {
+            Self::Contradictions
+        } else {
+            Self::Entries
+        }
+    }
+
+    const fn max(self) -> usize {
+        match self {
+            // Of rollbacks there is one for each key that a trust file has ever named.
+            Self::Entries | Self::Rollbacks => FINDINGS_MAX,
+            Self::Contradictions => CONTRADICTIONS_MAX,
+        }
+    }
+}
 
 impl LogState {
     /// Compares a checkpoint that the log has signed with the replay, as far as that goes; a contradiction is recorded.
@@ -59,8 +103,8 @@ impl LogState {
     ) -> Result<(), StoreError> {
         let (size, root) = (claim.signed.size(), claim.signed.root());
         let (one, two) = (root.min(against), root.max(against));
-        let words = if kind == Kind::SplitView { "split view" } else { "fork" };
-        let text = format!("{words} at size {size}: the log stands by two roots, {one} and {two}");
+        let words = if kind == Kind::SplitView { SPLIT_VIEW } else { FORK };
+        let text = format!("{words} size {size}: the log stands by two roots, {one} and {two}");
         let notes: Vec<&Claim> = other.into_iter().chain([claim]).collect();
         self.record(desk, text, kind, &notes, earlier)
     }
@@ -77,8 +121,11 @@ impl LogState {
             };
             let before = || cosigned_at(&Note::parse(&largest.note).ok()?, &target.trust)[i];
             if largest.signed.size() > size && is_after(at, before(), &target.trust) {
-                let (name, large) = (&target.trust.policy().witnesses()[i].name, largest.signed.size());
-                let text = format!("rollback: witness {name} has cosigned size {size} later than size {large}");
+                let who = guilty(&target.trust.policy().witnesses()[i]);
+                if self.found.iter().any(|text| text.starts_with(&who)) {
+                    continue;
+                }
+                let text = format!("{who} has cosigned size {size} later than size {}", largest.signed.size());
                 self.record(desk, text, Kind::Rollback, &[&largest, claim], None)?;
             }
         }
@@ -132,10 +179,11 @@ impl LogState {
             if self.found.contains(&text) {
                 continue;
             }
-            if self.found.len() >= FINDINGS_MAX {
-                let text = format!("there are more than the {FINDINGS_MAX} findings that are recorded");
+            let room = Room::of(&text);
+            if self.found.iter().filter(|found| Room::of(found) == room).count() >= room.max() {
+                let text = format!("there are more than the {} findings of this kind that are recorded", room.max());
                 self.notices.set(Subject::Findings, text, now);
-                break;
+                continue;
             }
             self.found.insert(text.clone());
             let origin = self.target.origin.to_string();
@@ -143,4 +191,12 @@ impl LogState {
         }
         new
     }
+}
+
+/// How a finding against a witness begins: with its name in the policy and its key.
+fn guilty(witness: &PolicyWitness) -> String {
+    let vkey = witness.vkey.to_string();
+    // <name>+<id>+<key>; a key's name has no plus sign in it.
+    let key: Vec<&str> = vkey.splitn(3, '+').take(2).collect();
+    format!("{ROLLBACK} {} (key {})", witness.name, key.join("+"))
 }

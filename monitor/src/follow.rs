@@ -134,6 +134,8 @@ pub(crate) async fn follow_log(hub: Arc<Hub>, log: usize, mut stop: watch::Recei
                 if had > before { 1 } else { failures + 1 }
             }
             Err(PassError::Damaged | PassError::OverBudget | PassError::Contradicted) => failures + 1,
+            // What waits for room does not wait longer than that.
+            Err(PassError::Full) => 1,
             Err(PassError::Store(_) | PassError::Panicked | PassError::Failed) => return,
         };
         if !pause(&hub, failures, wait, &mut stop).await {
@@ -158,6 +160,7 @@ pub(crate) async fn follow_tiles(hub: Arc<Hub>, log: usize, mut stop: watch::Rec
                 wait = asked;
                 failures + 1
             }
+            Err(PassError::Full) => 1,
             Err(_) => return,
         };
         if !pause(&hub, failures, wait, &mut stop).await {
@@ -177,6 +180,7 @@ pub(crate) async fn follow_copy(hub: Arc<Hub>, log: usize, i: usize, mut stop: w
         failures = match looked {
             Ok(true) => 0,
             Ok(false) => failures + 1,
+            Err(PassError::Full) => 1,
             Err(_) => return,
         };
         if !pause(&hub, failures, None, &mut stop).await {
@@ -188,7 +192,11 @@ pub(crate) async fn follow_copy(hub: Arc<Hub>, log: usize, i: usize, mut stop: w
 /// Lets time pass for a log and its watch-lists until it is told to stop.
 pub(crate) async fn tick(hub: Arc<Hub>, log: usize, mut stop: watch::Receiver<bool>) {
     loop {
-        let Ok(more) = hub.work(log, |state, desk| Ok(state.tick(desk)?)).await else { return };
+        let more = match hub.work(log, |state, desk| Ok(state.tick(desk)?)).await {
+            Ok(more) => more,
+            Err(PassError::Full) => false,
+            Err(_) => return,
+        };
         // While more is overdue than one tick looks at, the next one comes at once: an alert waits for nothing but work.
         let pause_ms = if more { 0 } else { hub.poll_ms.min(TICK_MS_MAX) };
         tokio::select! {

@@ -38,6 +38,7 @@ use waymark_runtime::{
 use crate::{
     hub::{Hub, ImportError},
     report::{AlertsAnswer, AlertsRequest, Status},
+    state::PassError,
     watching::{ImportRefused, WATCH_LISTS_MAX},
 };
 
@@ -59,6 +60,8 @@ const MONTHS: u64 = WATCH_LIFETIME_MS_MAX.div_ceil(MONTH_MS) + 1;
 const MINUTE_MS: u64 = 60_000;
 /// When to try again while there is no room for a list.
 const BUSY_RETRY_S: u64 = 600;
+/// When to try again while the disk is full: it goes on within seconds of there being room.
+const FULL_RETRY_S: u64 = 60;
 /// When to try again with a list that names a larger tree than was seen: the log is looked at more often.
 const AHEAD_RETRY_S: u64 = 10;
 /// Most bytes in a question for alerts: an origin, a name and a number.
@@ -155,9 +158,15 @@ async fn alerts(
     let request: AlertsRequest = serde_json::from_slice(&body).map_err(|_| malformed())?;
     let list = HEXLOWER.decode(request.list.as_bytes()).ok().and_then(|id| id.try_into().ok()).map(WatchId);
     let (list, origin) = (list.ok_or_else(malformed)?, Origin::new(&request.log).map_err(|_| malformed())?);
-    let holder = signer(&origin, &headers, &body, app.hub.now())?;
-    let asked = blocking(move || app.hub.alerts(&origin, &list, &holder, request.after)).await?;
-    let of_list = asked.map_err(|error| {
+    let hub = Arc::clone(&app.hub);
+    let ask = move || {
+        let holder = signer(&origin, &headers, &body, app.hub.time_of(&origin))?;
+        Ok::<_, Problem>(app.hub.alerts(&origin, &list, &holder, request.after))
+    };
+    let of_list = blocking(ask).await??.map_err(|error| {
+        if hub.waits_for_room(&error) {
+            return no_room();
+        }
         tracing::error!(%error, "alerts could not be read");
         Problem::new(problem::INTERNAL, "The alerts could not be read; the monitor's log says more.")
     })?;
@@ -191,9 +200,15 @@ fn undecoded(error: &Undecoded) -> Problem {
     Problem::new(kind, format!("{error}."))
 }
 
+fn no_room() -> Problem {
+    Problem::new(problem::BUSY, "The disk of this monitor is full. Ask again later; its operator has been told.")
+        .retry_after(FULL_RETRY_S)
+}
+
 fn problem_of(error: &ImportError) -> Problem {
     let refused = match error {
         ImportError::Refused(refused) => refused,
+        ImportError::Pass(PassError::Full) => return no_room(),
         ImportError::Pass(_) => {
             return Problem::new(problem::INTERNAL, "The list could not be stored; the monitor must be started again.");
         }

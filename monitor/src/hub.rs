@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use waymark_log::{checkpoint::Origin, key::Key, time::UnixMillis};
 use waymark_mapping::watch::{WatchId, WatchList, WatchRefused};
 use waymark_runtime::{
@@ -18,6 +18,7 @@ use waymark_runtime::{
     fetch::{Fetcher, REQUEST_S_MAX},
     follow::LogReader,
     leftovers,
+    log_time::LogTime,
 };
 
 use crate::{
@@ -33,6 +34,13 @@ use crate::{
 pub const LOCK_FILE: &str = "lock";
 /// Shortest pause between two looks, in milliseconds, whatever the configuration says.
 pub const POLL_MS_MIN: u64 = 10;
+
+/// How often it is looked whether there is room on a disk that was full.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
+/// The same at last, while there is room for the look and not for what follows.
+const ROOM_LOOK_MAX: Duration = Duration::from_secs(30);
+/// Bytes that must be free before it is tried again: what was believed is replayed then, and a step should fit after it.
+const ROOM_BYTES: usize = 1 << 20;
 
 /// Why a monitor does not run.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +62,9 @@ pub enum StartError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// There is no room on the disk. A monitor that runs waits for it.
+    #[error("the disk is full: {0}")]
+    Full(String),
     /// It failed while it ran; the log says how.
     #[error("the monitor failed; start it again, so that it reads back what is on the disk")]
     Failed,
@@ -86,7 +97,12 @@ pub(crate) struct Hub {
     pub(crate) reports: Reports,
     data_dir: PathBuf,
     clock: Clock,
+    /// The wall clock at the start, and what had passed then.
+    begun: (UnixMillis, u64),
     lock: Mutex<Option<File>>,
+    renew_within_ms: u64,
+    /// What could not be written, as long as the disk is full.
+    full: Mutex<Option<String>>,
     pub(crate) failed: watch::Sender<bool>,
 }
 
@@ -104,7 +120,9 @@ impl Hub {
         let mut logs = Vec::new();
         for target in targets {
             let found: HashSet<String> = reports.found(&target.origin);
-            let desk = Desk { store: &store, reports: &reports, data_dir: &data_dir, now: clock.now() };
+            let time = LogTime::new(clock.clone(), store.known_time(&target.origin)?);
+            let (now, known) = (time.now(), time.known());
+            let desk = Desk { store: &store, reports: &reports, data_dir: &data_dir, now, known };
             let target = Arc::new(target);
             let state = LogState::restore(
                 Arc::clone(&target),
@@ -112,12 +130,23 @@ impl Hub {
                 found,
                 settings.renew_within_ms,
                 settings.log_memory_bytes,
+                time,
             )?;
             let reader = LogReader::new(fetcher.clone(), &target.url);
             logs.push(Followed { target, reader, state: Mutex::new(state) });
         }
         let (poll_ms, failed) = (settings.poll_ms.max(POLL_MS_MIN), watch::channel(false).0);
-        Ok(Self { logs, fetcher, poll_ms, store, reports, data_dir, clock, lock: Mutex::new(Some(lock)), failed })
+        let (begun, lock) = ((clock.now(), clock.passed_ms()), Mutex::new(Some(lock)));
+        let (renew_within_ms, full) = (settings.renew_within_ms, Mutex::default());
+        Ok(Self { logs, fetcher, poll_ms, store, reports, data_dir, clock, begun, lock, renew_within_ms, full, failed })
+    }
+
+    /// Writes down what time it is at each log, so that the next run goes on from there. Blocks.
+    pub(crate) fn remember(&self) {
+        for log in 0..self.logs.len() {
+            // Whoever stops it can do nothing about what it says.
+            let _ = self.at_once(log, |state, desk| Ok(desk.remember(&state.target.origin)?));
+        }
     }
 
     /// Gives store and directory back, whoever still holds the hub.
@@ -142,15 +171,23 @@ impl Hub {
         if self.has_failed() {
             return Err(PassError::Failed);
         }
+        if self.full().is_some() {
+            return Err(PassError::Full);
+        }
         let (store, reports, data_dir) = (&self.store, &self.reports, self.data_dir.as_path());
-        let done = job(&mut state, &Desk { store, reports, data_dir, now: self.clock.now() });
+        let (now, known) = (state.time.now(), state.time.known());
+        let done = job(&mut state, &Desk { store, reports, data_dir, now, known });
         for (text, since) in state.notices.take_news() {
             let origin = state.target.origin.to_string();
             tracing::warn!(%origin, "{text}");
             self.reports.notice(Notice { origin, text, since_ms: since.get() });
         }
         // While the state is locked: whoever comes next finds it.
-        done.map_err(|e| if matches!(e, PassError::Store(_)) { self.fail(e) } else { e })
+        done.map_err(|e| match e {
+            PassError::Store(e) if self.waits_for_room(&e) => PassError::Full,
+            PassError::Store(_) => self.fail(e),
+            other => other,
+        })
     }
 
     /// Does something with the state of one log, on a thread that may block.
@@ -177,6 +214,61 @@ impl Hub {
         done.await
     }
 
+    /// What could not be written, if the disk is full.
+    pub(crate) fn full(&self) -> Option<String> {
+        self.full.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether an error is over once there is room on the disk. From then on nothing is done until [`Hub::go_on`].
+    pub(crate) fn waits_for_room(&self, error: &StoreError) -> bool {
+        if error.waits_for_room() {
+            let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
+            if full.is_none() {
+                tracing::error!(%error, "the disk is full: nothing is followed and no list is taken until there is room");
+                *full = Some(error.to_string());
+                // A database that failed to write does not read either; opened again it does, and that needs no room.
+                if let Err(error) = self.store.reopen() {
+                    tracing::error!(%error, "the store cannot be read until there is room");
+                }
+            }
+        }
+        error.waits_for_room()
+    }
+
+    /// Goes on if the disk was full and has room again, from what is on it: what is in memory may be ahead of that. Blocks.
+    fn go_on(&self) {
+        if self.full().is_none() || self.has_failed() {
+            return;
+        }
+        let room = durable::check_room(&self.data_dir, ROOM_BYTES);
+        let room = room.map_err(|error| StoreError::Io { path: self.data_dir.clone(), error });
+        match room.map_err(PassError::from).and_then(|()| self.read_back()) {
+            Ok(()) => {
+                *self.full.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                tracing::info!("there is room on the disk again: the monitor goes on");
+            }
+            Err(PassError::Store(error)) if error.waits_for_room() => {}
+            Err(error) => drop(self.fail(error)),
+        }
+    }
+
+    /// Puts what is on the disk in the place of what is in memory, for all logs at once.
+    fn read_back(&self) -> Result<(), PassError> {
+        let states = self.logs.iter().map(|log| log.state.lock().map_err(|_| PassError::Panicked));
+        let mut states = states.collect::<Result<Vec<_>, _>>()?;
+        self.store.reopen()?;
+        self.reports.reload(&self.store)?;
+        for state in &mut states {
+            let (target, time, seen_ms) = (Arc::clone(&state.target), state.time.clone(), state.seen_ms);
+            let (store, reports, data_dir) = (&self.store, &self.reports, self.data_dir.as_path());
+            let desk = Desk { store, reports, data_dir, now: time.now(), known: time.known() };
+            let (found, bytes_max) = (reports.found(&target.origin), state.memory_bytes_max);
+            let again = LogState::restore(target, &desk, found, self.renew_within_ms, bytes_max, time)?;
+            **state = LogState { seen_ms, ..again };
+        }
+        Ok(())
+    }
+
     fn fail(&self, error: PassError) -> PassError {
         if !matches!(error, PassError::Store(StoreError::Closed)) {
             tracing::error!(%error, "the monitor failed");
@@ -185,8 +277,26 @@ impl Hub {
         error
     }
 
+    /// The time for what strangers may do in a minute or a day: it goes on as time passes, whatever the wall clock does.
     pub(crate) fn now(&self) -> UnixMillis {
-        self.clock.now()
+        let (at, passed_ms) = self.begun;
+        at.plus_ms(self.clock.passed_ms().saturating_sub(passed_ms))
+    }
+
+    /// The time for what holders of a log's lists have signed.
+    pub(crate) fn time_of(&self, origin: &Origin) -> UnixMillis {
+        self.log_of(origin).map_or_else(|| self.clock.now(), |log| self.state(log).time.shown())
+    }
+
+    /// What is wrong with the wall clock, by one of the logs.
+    pub(crate) fn clock_fault(&self) -> Option<String> {
+        (0..self.logs.len()).find_map(|log| self.state(log).time.fault())
+    }
+
+    /// Milliseconds since a checkpoint of a log was last accepted, or since the start.
+    pub(crate) fn unseen_ms(&self, log: usize) -> u64 {
+        let state = self.state(log);
+        state.time.passed_ms().saturating_sub(state.seen_ms)
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -240,11 +350,16 @@ impl Hub {
         };
         for log in 0..self.logs.len() {
             let state = self.state(log);
-            status.logs.push(state.status(self.clock.now()));
+            status.logs.push(state.status());
             status.watch_lists += state.watches.len();
             status.open_hits += state.watches.open_hits();
             let origin = &state.target.origin;
             status.notices.extend(state.notices.texts().map(|text| format!("{origin}: {text}")));
+        }
+        if let Some(why) = self.full() {
+            status
+                .notices
+                .push(format!("this monitor: the disk is full, so what is said here is not all stored: {why}"));
         }
         // After the logs, so that whatever their states show stands here as well.
         self.reports.sum_up(&mut status);
@@ -269,6 +384,27 @@ fn take_lock(data_dir: &Path) -> Result<File, StartError> {
     let lock = lock.ok_or_else(|| StartError::Locked(data_dir.to_owned()))?;
     leftovers::sweep(data_dir);
     Ok(lock)
+}
+
+/// Waits for room whenever the disk is full, until it is told to stop.
+pub(crate) async fn wait_for_room(hub: Arc<Hub>, mut stop: watch::Receiver<bool>) {
+    let mut pause = ROOM_LOOK;
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            () = sleep(pause) => {}
+        }
+        if hub.full().is_none() {
+            pause = ROOM_LOOK;
+        } else {
+            let looking = Arc::clone(&hub);
+            if tokio::task::spawn_blocking(move || looking.go_on()).await.is_err() {
+                hub.fail(PassError::Panicked);
+            }
+            // There was room for the look; it may be too little for what follows, and all is replayed each time.
+            pause = if hub.full().is_none() { ROOM_LOOK_MAX.min(pause * 2) } else { pause };
+        }
+    }
 }
 
 /// [`Hub::open`] on a thread that may block.
@@ -310,6 +446,40 @@ mod tests {
             renew_within_ms: 1,
             log_memory_bytes: 1 << 20,
         }
+    }
+
+    fn full() -> StoreError {
+        StoreError::Io { path: PathBuf::from("evidence"), error: io::ErrorKind::StorageFull.into() }
+    }
+
+    fn reasons(hub: &Hub) -> Vec<String> {
+        let reasons = crate::operations::look(hub);
+        reasons.iter().map(|r| format!("{r:?}")).collect()
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_ends_no_monitor_and_is_over_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = open(settings(folder.path()), Clock::System).await.unwrap();
+        let by_database = || StoreError::Database(Box::new(redb::Error::Io(io::ErrorKind::QuotaExceeded.into())));
+        let after_it = || StoreError::Database(Box::new(redb::Error::PreviousIo));
+        for fault in [full, by_database, after_it] {
+            // It was full in the middle of a change.
+            let changed = hub.work(0, move |state, _| -> Result<(), _> {
+                state.signed_size_max = 77;
+                Err(fault().into())
+            });
+            assert!(matches!(changed.await, Err(PassError::Full)));
+            assert!(!hub.has_failed() && reasons(&hub)[0].contains("storage-full"), "{:?}", reasons(&hub));
+            assert!(matches!(hub.work(0, |_, _| Ok(())).await, Err(PassError::Full)));
+            // What is stored can be read.
+            assert_eq!(hub.store.alerts(0, 1).unwrap(), []);
+            hub.go_on();
+            // It goes on from what is on the disk.
+            assert_eq!(hub.work(0, |state, _| Ok(state.signed_size_max)).await.unwrap(), 0);
+            assert_eq!((hub.full(), reasons(&hub)), (None, vec![]));
+        }
+        hub.close();
     }
 
     #[tokio::test]

@@ -48,6 +48,7 @@ mod views;
 mod watching;
 
 pub use config::LOG_MEMORY_MB_DEFAULT;
+pub use findings::{CONTRADICTIONS_MAX, FINDINGS_MAX};
 pub use follow::{BACKOFF_MS_MAX, TICK_MS_MAX};
 pub use http::{NEW_LISTS, REQUESTS_A_MINUTE};
 pub use hub::{LOCK_FILE, POLL_MS_MIN, StartError};
@@ -55,9 +56,8 @@ pub use monitor::{ONCE_S_MAX, Running, once, once_within, start};
 pub use operations::UNSEEN_POLLS_MAX;
 pub use report::{AlertRecord, Status};
 pub use settings::{FollowedLog, Settings};
-pub use state::FINDINGS_MAX;
 pub use store::{ALERT_KEPT_MS, ALERTS_PER_LIST_MAX, STORE_FILE, StoreError};
 pub use unjudged::UNJUDGED_NAMED_MAX;
-pub use views::{BEYOND_MAX, WITHHELD_POLLS};
+pub use views::{BEYOND_EACH_MAX, WITHHELD_POLLS};
 pub use watching::{RENEWALS_A_DAY, WATCH_LISTS_MAX};
 pub use waymark_runtime::follow::{STEP_BYTES_MAX, STEP_ENTRIES_MAX};

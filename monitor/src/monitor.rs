@@ -17,7 +17,7 @@ use waymark_runtime::{
 use crate::{
     follow::{self, Reading},
     http,
-    hub::{Hub, StartError, open},
+    hub::{Hub, StartError, open, wait_for_room},
     operations,
     report::{AlertRecord, News, Status},
     settings::Settings,
@@ -56,8 +56,8 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let cannot_listen = |error| StartError::Io { what: format!("the listener at {address}"), error };
     let meter = Meter::default();
     operations::show(&hub, &meter);
-    let (looked, started) = (Arc::clone(&hub), hub.now());
-    let look = Box::new(move || operations::look(&looked, started));
+    let looked = Arc::clone(&hub);
+    let look = Box::new(move || operations::look(&looked));
     let told =
         Operations { program: "waymark-monitor", version: env!("CARGO_PKG_VERSION"), meter: meter.clone(), look };
     let told = told.start(told_at, tls.as_ref()).await.map_err(cannot_listen)?;
@@ -66,7 +66,7 @@ pub async fn start(settings: Settings, clock: Clock) -> Result<Running, StartErr
     let server = listen::serve(listener, router).map_err(cannot_listen)?;
     show_connections(&meter, server.connections());
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = Vec::new();
+    let mut tasks = vec![tokio::spawn(wait_for_room(Arc::clone(&hub), stopped.clone()))];
     for (log, followed) in hub.logs.iter().enumerate() {
         tasks.push(tokio::spawn(follow::tick(Arc::clone(&hub), log, stopped.clone())));
         tasks.push(tokio::spawn(follow::follow_log(Arc::clone(&hub), log, stopped.clone())));
@@ -113,8 +113,19 @@ pub async fn once_within(settings: Settings, clock: Clock, longest: Duration) ->
     // What is fatal the hub knows.
     while looks.join_next().await.is_some() {}
     let status = hub.status();
+    close(&hub).await;
+    match hub.full() {
+        _ if hub.has_failed() => Err(StartError::Failed),
+        Some(why) => Err(StartError::Full(why)),
+        None => Ok(status),
+    }
+}
+
+/// Remembers the time and gives the directory back.
+async fn close(hub: &Arc<Hub>) {
+    let ending = Arc::clone(hub);
+    let _ = tokio::task::spawn_blocking(move || ending.remember()).await;
     hub.close();
-    if hub.has_failed() { Err(StartError::Failed) } else { Ok(status) }
 }
 
 /// All copies at once, then the log, which may have grown since, as often as it takes; then the time. Only what is
@@ -124,7 +135,9 @@ async fn look_at(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
     for _ in 0..WITHHELD_POLLS {
         look_at_copies(hub, log).await?;
         match pass_while_busy(hub, log, &mut reading).await {
-            Err(e @ (PassError::Store(_) | PassError::Panicked | PassError::Failed)) => return Err(e),
+            Err(e @ (PassError::Store(_) | PassError::Full | PassError::Panicked | PassError::Failed)) => {
+                return Err(e);
+            }
             // Nothing was shown that could be less than what others were shown.
             Err(PassError::Read(_) | PassError::Damaged | PassError::OverBudget) => break,
             Ok(()) | Err(PassError::Unmet | PassError::Contradicted) => {}
@@ -134,7 +147,7 @@ async fn look_at(hub: &Arc<Hub>, log: usize) -> Result<(), PassError> {
         }
         sleep(Duration::from_millis(hub.poll_ms.min(ONCE_PAUSE_MS_MAX))).await;
     }
-    while hub.work(log, |state, desk| Ok(state.tick(desk)?)).await? {}
+    while hub.work(log, |state, desk| Ok(state.tick_once(desk)?)).await? {}
     Ok(())
 }
 
@@ -220,6 +233,12 @@ impl Running {
         self.hub.reports.set_told(&self.hub.store, id)
     }
 
+    /// Whether an error of this monitor is over once there is room on the disk: it then goes on by itself, and there is news
+    /// again.
+    pub fn waits_for_room(&self, error: &StoreError) -> bool {
+        self.hub.waits_for_room(error)
+    }
+
     /// Waits until the monitor has failed for good: its store, say. It must be started again.
     pub async fn failed(&self) {
         let mut failed = self.hub.failed.subscribe();
@@ -235,7 +254,7 @@ impl Running {
             let _ = task.await;
         }
         self.server.stop().await;
-        self.hub.close();
+        close(&self.hub).await;
         self.told.stop().await;
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Subject {
     Tiles,
     /// It would take more memory than it may.
     Budget,
+    /// This machine's clock is wrong.
+    Clock,
     /// Its checkpoint is none, or is not cosigned by a quorum.
     Policy,
     /// No fresh quorum for longer than allowed.
@@ -30,8 +32,10 @@ pub(crate) enum Subject {
     Unjudged,
     /// A witness's copy cannot be read or is none.
     Copy(String),
-    /// The log withholds what a witness has seen.
-    Withheld(String),
+    /// A witness has seen more than the log shows.
+    Ahead(String),
+    /// The log withholds what has met the policy.
+    Withheld,
 }
 
 /// The notices of one log.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use waymark_log::time::UnixMillis;
 use waymark_runtime::{metrics::Meter, operations::Reason};
 
 use crate::{follow::BACKOFF_MS_MAX, hub::Hub, report::LogStatus};
@@ -27,7 +26,7 @@ pub(crate) fn show(hub: &Arc<Hub>, meter: &Meter) {
     let age = |log: &LogStatus| log.quorum_age_s.map(|age| age as f64);
     meter.gauges("monitor_quorum_age_seconds", "Age of the last quorum of cosignatures", "log", each_log(age));
     let findings = |log: &LogStatus| Some(log.findings as f64);
-    meter.gauges("monitor_findings", "What a log did wrong, ever", "log", each_log(findings));
+    meter.gauges("monitor_findings", "What a log or a witness of it did wrong, ever", "log", each_log(findings));
     let (alerting, watching, open) = (Arc::clone(hub), Arc::clone(hub), Arc::clone(hub));
     let alerts = move || {
         let alerts = alerting.status().alerts;
@@ -39,21 +38,25 @@ pub(crate) fn show(hub: &Arc<Hub>, meter: &Meter) {
     meter.gauge("monitor_open_hits", "Hits that may still be claimed", hits);
 }
 
-/// Why the monitor is not ready; nothing if it is. It has been running since `started`.
-pub(crate) fn look(hub: &Hub, started: UnixMillis) -> Vec<Reason> {
+/// Why the monitor is not ready; nothing if it is.
+pub(crate) fn look(hub: &Hub) -> Vec<Reason> {
     if hub.has_failed() {
         let what = "It failed and does nothing any more. Start it again: it then reads back what is on the disk.";
         return vec![Reason::new("failed", what)];
     }
+    if hub.full().is_some() {
+        let what =
+            "The disk is full: nothing is followed, and no list is taken. It goes on by itself once there is room.";
+        return vec![Reason::new("storage-full", what)];
+    }
     // Pauses grow while a log cannot be read; one that is back is given the time to be seen.
     let unseen_ms_max = UNSEEN_POLLS_MAX * hub.poll_ms + BACKOFF_MS_MAX;
-    let (now, status) = (hub.now(), hub.status());
-    let unseen =
-        |log: &&LogStatus| now.since(log.last_success_ms.map_or(started, UnixMillis::new).max(started)) > unseen_ms_max;
-    let reason = |log: &LogStatus| {
+    let status = hub.status();
+    let reason = |(_, log): (usize, &LogStatus)| {
         let what =
             format!("{}: no checkpoint was accepted for {} s: {}", log.origin, unseen_ms_max / 1000, log.condition);
         Reason::new("log-unseen", what)
     };
-    status.logs.iter().filter(unseen).map(reason).collect()
+    let unseen = status.logs.iter().enumerate().filter(|(log, _)| hub.unseen_ms(*log) > unseen_ms_max);
+    unseen.map(reason).chain(hub.clock_fault().map(|what| Reason::new("clock", what))).collect()
 }

@@ -13,7 +13,10 @@ use waymark_mapping::{
     entry::{Entry, last_head},
 };
 
-use waymark_runtime::follow::{STEP_BYTES_MAX, STEP_ENTRIES_MAX};
+use waymark_runtime::{
+    follow::{STEP_BYTES_MAX, STEP_ENTRIES_MAX},
+    log_time::LogTime,
+};
 
 use crate::{
     desk::Desk,
@@ -37,6 +40,7 @@ impl LogState {
         found: HashSet<String>,
         renew_within_ms: u64,
         memory_bytes_max: u64,
+        time: LogTime,
     ) -> Result<Self, StoreError> {
         let origin = target.origin.clone();
         let mut watches = Watches::new(origin.clone(), renew_within_ms);
@@ -52,6 +56,9 @@ impl LogState {
             anchor: None,
             quorum: head.as_ref().map(|h| UnixSeconds::new(h.quorum_time_s)),
             cosignatures: 0,
+            seen_ms: time.passed_ms(),
+            time,
+            remembered: desk.now,
             started: desk.now,
             last_success: None,
             condition: Condition::Waiting,
@@ -61,6 +68,7 @@ impl LogState {
             signed_size_max: 0,
             views: target.copies.iter().map(|_| View::default()).collect(),
             beyond: Vec::new(),
+            met: None,
             largest: target.trust.policy().witnesses().iter().map(|_| None).collect(),
             behind: None,
             notices: Notices::default(),

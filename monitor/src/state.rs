@@ -7,7 +7,9 @@
 //! 3. Entries are believed when they lead to its root. Then, in **one transaction**, they are stored with the hits of
 //!    watch-lists and the findings that follow from them. Entries that do not lead there are damaged where they are
 //!    served, and are fetched again: nobody has signed them, so they speak against nobody.
-//! 4. What a log takes of this monitor's memory is counted. One that takes too much is not followed further; the others
+//! 4. What is overdue is told by the time that the log's quorum has confirmed and that has passed since (`LogTime`), not by
+//!    the wall clock alone.
+//! 5. What a log takes of this monitor's memory is counted. One that takes too much is not followed further; the others
 //!    are.
 //!
 //! All methods may block on the disk; a [`StoreError`] is fatal, since the replay in memory is then ahead of the disk.
@@ -24,9 +26,12 @@ use waymark_log::{
 use waymark_mapping::{
     audit::{Finding, Replay, Step},
     entry::{ENTRIES_PER_HEAD_MAX, Untimely},
-    watch::{Alert, WatchList},
+    watch::{Alert, WATCH_LIFETIME_MS_MAX, WatchList},
 };
-use waymark_runtime::follow::{self as reading, FollowError, STEP_BYTES_MAX};
+use waymark_runtime::{
+    follow::{self as reading, FollowError, STEP_BYTES_MAX},
+    log_time::LogTime,
+};
 
 use crate::{
     desk::Desk,
@@ -42,8 +47,8 @@ use crate::{
     watching::{ImportRefused, Plan, Watches},
 };
 
-/// Most findings that are recorded for one log: the first say what it is, and each may come with a file.
-pub const FINDINGS_MAX: usize = 1000;
+/// How often the time is written down while a hit is open, in milliseconds: how much later its alert may come after a crash.
+const REMEMBER_MS: u64 = 60_000;
 
 /// Why a pass did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,9 @@ pub(crate) enum PassError {
     /// Fatal.
     #[error("a task of this monitor has panicked")]
     Panicked,
+    /// The disk is full: what was to be written is not, and it goes on once there is room.
+    #[error("the disk is full")]
+    Full,
     /// Something fatal came before.
     #[error("the monitor failed before")]
     Failed,
@@ -95,7 +103,12 @@ pub(crate) struct LogState {
     pub(crate) anchor: Option<Claim>,
     pub(crate) quorum: Option<UnixSeconds>,
     pub(crate) cosignatures: usize,
+    pub(crate) time: LogTime,
+    /// What of it was written down last while a hit was open.
+    pub(crate) remembered: UnixMillis,
     pub(crate) started: UnixMillis,
+    /// When a checkpoint was last accepted, or when this run began, by the clock that nobody sets.
+    pub(crate) seen_ms: u64,
     pub(crate) last_success: Option<UnixMillis>,
     pub(crate) condition: Condition,
     /// Looks at which the log showed a checkpoint that it has signed. One that cannot be read is no look: it shows
@@ -110,6 +123,8 @@ pub(crate) struct LogState {
     pub(crate) views: Vec<View>,
     /// What the log has signed beyond the replay, to whomever.
     pub(crate) beyond: Vec<Beyond>,
+    /// The size that the log's own checkpoint has not reached though the policy was met there, and the look before that was known.
+    pub(crate) met: Option<(u64, u64)>,
     /// The largest tree that each of the policy's witnesses was seen to cosign.
     pub(crate) largest: Vec<Option<Claim>>,
     /// The look since which the log shows less than it has shown before.
@@ -139,23 +154,25 @@ impl LogState {
             self.condition = Condition::Contradicted;
             return Err(PassError::Contradicted);
         }
-        let judged = target.trust.policy().judge(bytes, desk.now.floor_seconds(), target.trust.freshness());
+        let judged = self.time.judge(bytes, target.trust.policy(), target.trust.freshness());
+        // Judging may have set the time.
+        let now = self.time.now();
         let cosigned = judged.map_err(|unmet| match unmet {
             Unmet::Stale { .. } => {
                 self.notices.clear(&Subject::Policy);
-                self.stale(unmet.to_string(), desk.now)
+                self.stale(unmet.to_string(), now)
             }
-            other => self.unmet(other.to_string(), desk.now),
+            other => self.unmet(other.to_string(), now),
         })?;
         self.quorum = self.quorum.max(Some(cosigned.quorum_time()));
         self.cosignatures = cosigned.cosignatures();
-        self.last_success = Some(desk.now);
+        (self.last_success, self.seen_ms) = (Some(now), self.time.passed_ms());
         self.notices.clear(&Subject::Policy);
         self.notices.clear(&Subject::Stale);
         if claim.signed.size() > self.replay.size() {
             return Ok(Some(claim));
         }
-        self.reached(desk.now);
+        self.reached(now);
         Ok(None)
     }
 
@@ -207,7 +224,8 @@ impl LogState {
         let step = self.replay.extend(&fetched.entries, size, &root);
         self.store_step(desk, &fetched.entries, goal, step)?;
         self.notices.clear(&Subject::Budget);
-        if size == goal.signed.size() {
+        // An older goal is not where the log is: its head would look late beside the newest quorum.
+        if size == goal.signed.size() && size >= self.shown {
             self.reached(desk.now);
         }
         Ok(true)
@@ -320,7 +338,9 @@ impl LogState {
 
     fn stale(&mut self, why: String, now: UnixMillis) -> PassError {
         self.condition = Condition::Stale;
-        self.notices.set(Subject::Stale, format!("the checkpoint is stale: {why}"), now);
+        // Before a quorum has confirmed the time, the fault may as well be this machine's.
+        let or = if self.time.is_confirmed() { "" } else { ", or this machine's clock is wrong" };
+        self.notices.set(Subject::Stale, format!("the checkpoint is stale{or}: {why}"), now);
         PassError::Unmet
     }
 
@@ -334,14 +354,42 @@ impl LogState {
     /// Time has passed: what is overdue becomes an alert, and silence a notice. Says whether more is overdue than one tick
     /// looks at.
     pub(crate) fn tick(&mut self, desk: &Desk<'_>) -> Result<bool, StoreError> {
+        match self.time.fault() {
+            Some(text) => self.notices.set(Subject::Clock, text, desk.now),
+            None => self.notices.clear(&Subject::Clock),
+        }
         if self.is_stale(desk.now) {
             let max_age_s = self.target.trust.freshness().max_age_s;
             let text = format!("no checkpoint with a fresh quorum for more than {max_age_s} s");
             self.notices.set(Subject::Stale, text, desk.now);
         }
+        if desk.known.is_none() {
+            // No checkpoint was ever accepted, so nothing was hit; and nobody has confirmed that a list has run out.
+            return Ok(false);
+        }
+        // If the log is silent after a crash, a hit that is open has no more time than before it.
+        if self.watches.last_deadline().is_some() && desk.now.since(self.remembered) >= REMEMBER_MS {
+            desk.remember(&self.target.origin)?;
+            self.remembered = desk.now;
+        }
         let plan = self.watches.tick(self.replay.size(), desk.now);
         let is_part = plan.is_part;
         self.carry_out(desk, plan).map(|()| is_part)
+    }
+
+    /// The same for a run that ends at once. While nothing has confirmed the time, in a run that goes on what passes makes a
+    /// hit overdue; here nothing passes, so the wall clock is believed, but no further than to the last hit's deadline.
+    pub(crate) fn tick_once(&mut self, desk: &Desk<'_>) -> Result<bool, StoreError> {
+        let by_wall = self.watches.last_deadline().map(|last| last.min(self.time.shown()));
+        let unconfirmed = by_wall.filter(|_| !self.time.is_confirmed());
+        self.tick(&Desk { now: desk.now.max(unconfirmed.unwrap_or(desk.now)), ..*desk })
+    }
+
+    /// When a list is taken that comes now. A list may run for 180 days from then. After a start the time may still be that of
+    /// an earlier run, and an app that made its list today is not to be refused for that.
+    fn taken_at(&self, list: &WatchList, now: UnixMillis) -> UnixMillis {
+        let first = UnixMillis::new(list.expiry.get().saturating_sub(WATCH_LIFETIME_MS_MAX));
+        now.max(first.min(self.time.shown()))
     }
 
     /// Takes a watch-list; a new one if `admit` says so. When this returns, it is on the disk.
@@ -354,8 +402,8 @@ impl LogState {
         if let Err(ahead) = list.check_size(self.signed_size_max) {
             return Ok(Err(ahead.into()));
         }
-        let replay = &self.replay;
-        match self.watches.import(list, desk.now, replay.size(), |label| replay.place(label), admit) {
+        let (replay, now) = (&self.replay, self.taken_at(&list, desk.now));
+        match self.watches.import(list, now, replay.size(), |label| replay.place(label), admit) {
             Ok(plan) => self.carry_out(desk, plan).map(Ok),
             Err(refused) => Ok(Err(refused)),
         }
@@ -386,13 +434,13 @@ impl LogState {
         Some(Raised { list: *id, holder, record: alert_record(alert, &self.target.origin, now) })
     }
 
-    pub(crate) fn status(&self, now: UnixMillis) -> LogStatus {
+    pub(crate) fn status(&self) -> LogStatus {
         LogStatus {
             origin: self.target.origin.to_string(),
             url: self.target.url.clone(),
             condition: match self.condition {
                 Condition::Unmet | Condition::Contradicted => self.condition,
-                _ if self.is_stale(now) => Condition::Stale,
+                _ if self.is_stale(self.time.now()) => Condition::Stale,
                 Condition::Good if self.notices.stands(&Subject::Tiles) => Condition::Damaged,
                 condition => condition,
             },
@@ -401,7 +449,7 @@ impl LogState {
             head_time: self.replay.last_head().map(|(_, head)| head.time.get()),
             replayed_changes: self.replay.map().len(),
             cosignatures: self.cosignatures,
-            quorum_age_s: self.quorum.map(|t| now.floor_seconds().since(t)),
+            quorum_age_s: self.quorum.map(|t| self.time.shown().floor_seconds().since(t)),
             last_success_ms: self.last_success.map(UnixMillis::get),
             lag: self.signed_size_max.saturating_sub(self.replay.size()),
             views: self.views.iter().zip(&self.target.copies).map(|(v, c)| v.status(&c.witness)).collect(),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! meta      "schema" -> 2, "number" -> the last one given to an alert or finding, "told" -> the last that was told,
-//!           "unexpected", "expired" -> alerts so far
+//!           "unexpected", "expired" -> alerts so far,
+//!           "time <origin>" -> the latest time that was known to have come when something was written for a log
 //! heads     origin -> StoredHead                     how far the log was replayed, and by whose word
 //! bundles   (origin, n) -> entry bundle n            C2SP tlog-tiles; the last one may be partial
 //! watches   (origin, list id) -> Journal
@@ -29,10 +30,10 @@ use std::{
 use data_encoding::HEXLOWER;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use waymark_log::{checkpoint::Origin, hash::Hash, key::Key};
+use waymark_log::{checkpoint::Origin, hash::Hash, key::Key, time::UnixMillis};
 use waymark_mapping::watch::WatchId;
 use waymark_runtime::{
-    database::{begin_write, builder},
+    database::{begin_write, open_telling_faults},
     durable,
 };
 
@@ -86,6 +87,22 @@ pub enum StoreError {
     /// The monitor is stopping.
     #[error("the store is closed")]
     Closed,
+}
+
+impl StoreError {
+    /// Whether it may be over once there is room on the disk: there was none, or the database says no more than that a
+    /// write before had failed. Whoever met that one says what it was.
+    pub(crate) fn waits_for_room(&self) -> bool {
+        match self {
+            Self::Io { error, .. } => durable::is_full(error),
+            Self::Database(error) => match &**error {
+                redb::Error::Io(error) => durable::is_full(error),
+                redb::Error::PreviousIo => true,
+                _ => false,
+            },
+            Self::Damaged(_) | Self::Schema(_) | Self::Closed => false,
+        }
+    }
 }
 
 /// Any of the database's errors.
@@ -150,6 +167,8 @@ pub(crate) struct Batch {
     pub(crate) alerts: Vec<Raised>,
     /// Numbers are given when they are written.
     pub(crate) findings: Vec<FindingRecord>,
+    /// The time that is known to have come, to be remembered with it.
+    pub(crate) known: Option<UnixMillis>,
 }
 
 impl Batch {
@@ -164,14 +183,13 @@ impl Batch {
 pub(crate) struct Store {
     /// `None` after [`Store::close`].
     database: RwLock<Option<Database>>,
+    path: PathBuf,
 }
 
 impl Store {
     /// Makes a new store.
     pub(crate) fn create(path: &Path) -> Result<Self, StoreError> {
-        let io = |error| StoreError::Io { path: path.to_owned(), error };
-        std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(io)?;
-        let database = builder().create(path).map_err(fault)?;
+        let database = open_telling_faults(path, true).map_err(fault)?;
         let write = begin(&database)?;
         write.open_table(META).map_err(fault)?.insert("schema", SCHEMA).map_err(fault)?;
         write.open_table(HEADS).map_err(fault)?;
@@ -181,18 +199,28 @@ impl Store {
         write.commit().map_err(fault)?;
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         durable::sync_folder(folder).map_err(|error| StoreError::Io { path: folder.to_owned(), error })?;
-        Ok(Self { database: RwLock::new(Some(database)) })
+        Ok(Self { database: RwLock::new(Some(database)), path: path.to_owned() })
     }
 
     /// Opens a store that is there.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = builder().open(path).map_err(fault)?;
-        let store = Self { database: RwLock::new(Some(database)) };
+        let database = open_telling_faults(path, false).map_err(fault)?;
+        let store = Self { database: RwLock::new(Some(database)), path: path.to_owned() };
         match store.meta("schema")? {
             Some(SCHEMA) => Ok(store),
             Some(SCHEMA_BEFORE) => store.take_over().map(|()| store),
             other => Err(StoreError::Schema(other.unwrap_or_default())),
         }
+    }
+
+    /// Opens the file again after a write that failed; a file that was given back stays so.
+    pub(crate) fn reopen(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The file is locked as long as it is open.
+        if database.take().is_some() {
+            *database = Some(open_telling_faults(&self.path, false).map_err(fault)?);
+        }
+        Ok(())
     }
 
     /// Gives the file back, whoever still holds this store.
@@ -218,6 +246,14 @@ impl Store {
         let table = read.open_table(HEADS).map_err(fault)?;
         let row = table.get(origin.as_str()).map_err(fault)?;
         row.map(|row| decode("a head", row.value())).transpose()
+    }
+
+    /// The latest time that was known to have come when something was written for a log; older versions of this program
+    /// kept that of the last quorum alone.
+    pub(crate) fn known_time(&self, origin: &Origin) -> Result<Option<UnixMillis>, StoreError> {
+        let known = self.meta(&time_key(origin.as_str()))?;
+        let quorum_ms = self.head(origin)?.map(|head| head.quorum_time_s.saturating_mul(1000));
+        Ok(known.max(quorum_ms).map(UnixMillis::new))
     }
 
     /// An entry bundle; `None` if it was never written.
@@ -333,6 +369,9 @@ impl Store {
         }
         let written = Written { alerts: batch.alerts.len(), findings: write_findings(&write, batch.findings)? };
         write_alerts(&write, origin, batch.alerts)?;
+        if let Some(known) = batch.known {
+            write.open_table(META).map_err(fault)?.insert(&time_key(origin)[..], known.get()).map_err(fault)?;
+        }
         write.commit().map_err(fault)?;
         Ok(written)
     }
@@ -378,6 +417,11 @@ fn open_report_tables(write: &WriteTransaction) -> Result<(), StoreError> {
     write.open_table(ALERTS_OF).map_err(fault)?;
     write.open_table(HOLDERS).map_err(fault)?;
     Ok(())
+}
+
+/// Where the time of a log is remembered.
+fn time_key(origin: &str) -> String {
+    format!("time {origin}")
 }
 
 /// The rows of a list's alerts, from a number on.

@@ -4,18 +4,25 @@
 //! the root that anybody else was shown for that size, and is compared with the replay once it gets there. A copy is
 //! compared whenever the log has signed it: a contradiction is the log's, from wherever it comes.
 //!
-//! What a witness has seen must be reached by the log's own **checkpoint** within a bounded number of looks at it; else
-//! the log withholds from us what it has shown to others. So it does if it shows us less than it did before. A log
+//! What has met the policy must be reached by the log's own **checkpoint** within a bounded number of looks at it; else
+//! the log withholds from us what it may show to others. So it does if it shows us less than it did before. A log
 //! whose checkpoint or entries cannot be read withholds nothing that we could know of: that is a fault of reading, and
 //! accuses nobody.
+//!
+//! A log has its heads cosigned before it publishes them, and must not publish one that no quorum has cosigned. So that one
+//! witness has seen more is no accusation: a quorum must be known to have cosigned the same tree, across all copies.
 
 use std::sync::Arc;
 
-use waymark_log::cosignature;
+use waymark_log::{
+    cosignature,
+    note::Note,
+    time::{UnixMillis, UnixSeconds},
+};
 
 use crate::{
     desk::Desk,
-    evidence::Kind,
+    evidence::{Kind, cosigned_at},
     notices::Subject,
     report::{Condition, ViewStatus},
     state::{Claim, LogState},
@@ -25,8 +32,9 @@ use crate::{
 /// How many looks at its checkpoint the log has to reach what a witness has seen, before it counts as withheld: enough for
 /// a witness that is told before the log publishes, at any poll interval.
 pub const WITHHELD_POLLS: u64 = 10;
-/// Most checkpoints beyond the replay that are kept to be compared; more come only while the log shows us less.
-pub const BEYOND_MAX: usize = 64;
+/// Most checkpoints beyond the replay that are kept to be compared, from each witness and from the log; the largest and the
+/// latest stay. More come only while the log shows us less, and nobody takes the place of what somebody else has shown.
+pub const BEYOND_EACH_MAX: usize = 16;
 
 /// What a witness answered.
 #[derive(Debug)]
@@ -54,6 +62,8 @@ pub(crate) struct Beyond {
     claim: Claim,
     /// Which witness has shown it, if it was one.
     view: Option<usize>,
+    /// When each of the policy's witnesses has cosigned it, as far as was shown here.
+    times: Vec<Option<UnixSeconds>>,
 }
 
 impl View {
@@ -124,17 +134,57 @@ impl LogState {
                 view.ahead.get_or_insert((size, self.looks));
             }
         }
-        let known = self.beyond.iter().any(|b| same(b) && b.view == view);
-        if !known && self.beyond.len() < BEYOND_MAX {
-            self.beyond.push(Beyond { claim, view });
+        self.keep_beyond(claim, view);
+        if self.met.is_none() {
+            self.met = self.met_beyond().map(|size| (size, self.looks));
         }
         // What was shown to others does not stop us from following what a quorum has cosigned.
         Ok(agrees || view.is_none())
     }
 
+    /// Keeps a checkpoint beyond the replay, in the place of an old one from the same side if need be.
+    fn keep_beyond(&mut self, claim: Claim, view: Option<usize>) {
+        let note = Note::parse(&claim.note);
+        let times = note.map_or_else(|_| Vec::new(), |note| cosigned_at(&note, &self.target.trust));
+        let of_view = |b: &&mut Beyond| b.view == view;
+        if let Some(known) = self.beyond.iter_mut().filter(of_view).find(|b| b.claim.signed == claim.signed) {
+            // Cosignatures that were seen once are not unseen.
+            known.times = known.times.iter().zip(times).map(|(before, now)| now.or(*before)).collect();
+            return;
+        }
+        let of_view = |b: &&Beyond| b.view == view;
+        if self.beyond.iter().filter(of_view).count() >= BEYOND_EACH_MAX {
+            // The largest stays: who shows many old ones after it would make it forgotten.
+            let largest = self.beyond.iter().filter(of_view).map(|b| b.claim.signed.size()).max();
+            let goes = |b: &Beyond| b.view == view && Some(b.claim.signed.size()) < largest;
+            let Some(oldest) = self.beyond.iter().position(goes) else { return };
+            self.beyond.remove(oldest);
+        }
+        self.beyond.push(Beyond { claim, view, times });
+    }
+
+    /// The smallest tree beyond what the log shows that a quorum has cosigned, as far as anybody has shown.
+    fn met_beyond(&self) -> Option<u64> {
+        let policy = self.target.trust.policy();
+        let is_met = |beyond: &&Beyond| {
+            let signed = &beyond.claim.signed;
+            let same = self
+                .beyond
+                .iter()
+                .filter(|b| (b.claim.signed.size(), b.claim.signed.root()) == (signed.size(), signed.root()));
+            let mut times = vec![None; policy.witnesses().len()];
+            for (i, time) in same.flat_map(|b| b.times.iter().enumerate()) {
+                times[i] = times[i].max(*time);
+            }
+            policy.quorum_time(&times).is_some()
+        };
+        let beyond = self.beyond.iter().filter(|b| b.claim.signed.size() > self.shown);
+        beyond.filter(is_met).map(|b| b.claim.signed.size()).min()
+    }
+
     /// Whether somebody has seen more than the log shows now, which gives it some more looks.
     pub(crate) fn is_anything_withheld(&self) -> bool {
-        self.behind.is_some() || self.views.iter().any(|view| view.ahead.is_some())
+        self.behind.is_some() || self.met.is_some() || self.views.iter().any(|view| view.ahead.is_some())
     }
 
     /// Compares a checkpoint that the replay has reached.
@@ -153,23 +203,23 @@ impl LogState {
         let (reached, beyond) =
             std::mem::take(&mut self.beyond).into_iter().partition(|b: &Beyond| b.claim.signed.size() <= replayed);
         self.beyond = beyond;
-        for Beyond { claim, view } in reached {
+        for Beyond { claim, view, .. } in reached {
             self.settle(desk, &claim, view)?;
         }
-        let mut withheld = false;
-        for (view, at) in self.views.iter_mut().zip(&self.target.copies) {
-            let Some((size, since)) = view.ahead else { continue };
-            let subject = Subject::Withheld(at.witness.clone());
-            if size <= shown {
-                view.ahead = None;
-                self.notices.clear(&subject);
-            } else if looks - since >= WITHHELD_POLLS {
-                let witness = &at.witness;
-                let text = format!("withheld: witness {witness} has seen size {size}, the log shows us size {shown}");
-                self.notices.set(subject, text, desk.now);
-                withheld = true;
-            }
+        if self.met.is_some_and(|(size, _)| size <= shown) {
+            self.met = self.met_beyond().map(|size| (size, looks));
         }
+        let met = self.met.filter(|(_, since)| looks - since >= WITHHELD_POLLS);
+        let mut withheld = met.is_some();
+        match met {
+            Some((size, _)) => {
+                let text =
+                    format!("withheld: a quorum of the witnesses has seen size {size}, the log shows us size {shown}");
+                self.notices.set(Subject::Withheld, text, desk.now);
+            }
+            None => self.notices.clear(&Subject::Withheld),
+        }
+        self.are_ahead(withheld, desk.now);
         if self.behind.is_some_and(|since| looks - since >= WITHHELD_POLLS) {
             let before = self.shown_max;
             let text = format!("withheld: the log has shown size {before} before and shows size {shown} now");
@@ -180,5 +230,25 @@ impl LogState {
             self.condition = Condition::Withheld;
         }
         Ok(())
+    }
+
+    /// Says which witnesses have long seen more than the log shows, unless more than that is said.
+    fn are_ahead(&mut self, withheld: bool, now: UnixMillis) {
+        let (shown, looks) = (self.shown, self.looks);
+        for (view, at) in self.views.iter_mut().zip(&self.target.copies) {
+            view.ahead = view.ahead.filter(|(size, _)| *size > shown);
+            let subject = Subject::Ahead(at.witness.clone());
+            match view.ahead.filter(|(_, since)| looks - since >= WITHHELD_POLLS && !withheld) {
+                Some((size, _)) => {
+                    let text = format!(
+                        "witness {} has seen size {size}, the log shows us size {shown}. Nobody has shown a quorum for \
+                         more: the log waits for its witnesses, or withholds it",
+                        at.witness
+                    );
+                    self.notices.set(subject, text, now);
+                }
+                None => self.notices.clear(&subject),
+            }
+        }
     }
 }

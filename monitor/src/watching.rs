@@ -112,6 +112,11 @@ impl Watches {
         self.lists.values().map(Watched::open_hits).sum()
     }
 
+    /// The last moment at which a hit becomes an alert, if nobody claims it.
+    pub(crate) fn last_deadline(&self) -> Option<UnixMillis> {
+        self.deadlines.last().map(|(at, _)| *at)
+    }
+
     /// Whose a list is.
     pub(crate) fn holder(&self, id: &WatchId) -> Option<Key> {
         Some(self.lists.get(id)?.list()?.holder)

@@ -228,8 +228,12 @@ async fn witnesses_that_cosign_a_smaller_tree_later_are_found() {
     world.web.put("log/checkpoint", world.log.note(2, world.log.root_at(2), [t + 31, t + 31, t + 30, 0]));
     let monitor = world.start().await;
     let status = wait_for(&monitor, |s| s.findings.len() == 2).await;
-    let text = |w: &str| format!("dp.example/log: rollback: witness {w} has cosigned size 2 later than size 19");
-    assert_eq!(status.findings, [text("w1"), text("w2")]);
+    let text = |i: usize| {
+        let vkey = world.log.witnesses[i - 1].vkey().to_string();
+        let id = vkey.split('+').nth(1).unwrap();
+        format!("dp.example/log: rollback: witness w{i} (key w{i}.example+{id}) has cosigned size 2 later than size 19")
+    };
+    assert_eq!(status.findings, [text(1), text(2)]);
     assert_eq!(status.verdict(), Verdict::Alarm);
     let name = findings(&monitor)[0].evidence.clone().unwrap();
     let shown = evidence(world.folder.path(), &name).verify(&world.log.trust());
@@ -347,15 +351,15 @@ async fn bytes_that_were_spoilt_once_on_their_way_are_fetched_again() {
 }
 
 #[tokio::test]
-async fn what_a_witness_has_seen_must_be_shown_within_bounded_polls() {
+async fn what_a_quorum_has_cosigned_must_be_shown_within_bounded_polls() {
     let mut world = World::new().await;
     let monitor = world.start().await;
     caught_up(&monitor, &world.log).await;
     let mut ahead = world.log.clone();
     ahead.grow(16, &[]);
-    world.web.put_copy(1, &ahead, ahead.copy(1, ahead.size(), ahead.root_at(ahead.size())));
+    world.web.put_copy(1, &ahead, ahead.checkpoint());
     let status = wait_for(&monitor, |s| s.logs[0].condition == Condition::Withheld).await;
-    let want = "dp.example/log: withheld: witness w1 has seen size 19, the log shows us size 2";
+    let want = "dp.example/log: withheld: a quorum of the witnesses has seen size 19, the log shows us size 2";
     assert_eq!(status.notices, [want]);
     assert_eq!((status.logs[0].lag, status.logs[0].views[0].agrees), (17, None));
     assert_eq!((status.verdict(), status.findings), (Verdict::Unmet, vec![]));
@@ -368,7 +372,7 @@ async fn what_a_witness_has_seen_must_be_shown_within_bounded_polls() {
     // `once` gives it the same number of looks.
     let mut ahead = world.log.clone();
     ahead.grow(16, &[]);
-    world.web.put_copy(1, &ahead, ahead.copy(1, ahead.size(), ahead.root_at(ahead.size())));
+    world.web.put_copy(1, &ahead, ahead.checkpoint());
     world.web.take_requests();
     let status = once(world.settings(), world.clock.clone()).await.unwrap();
     assert_eq!(status.verdict().exit_code(), 5);
@@ -383,6 +387,108 @@ async fn what_a_witness_has_seen_must_be_shown_within_bounded_polls() {
     world.web.publish("log", &world.log);
     let status = wait_for(&monitor, |s| !s.findings.is_empty()).await;
     assert!(status.findings[0].contains("fork at size 36: the log stands by two roots"), "{:?}", status.findings);
+    monitor.stop().await;
+}
+
+/// A log has its heads cosigned before it publishes them, and waits as long as its witnesses are away.
+#[tokio::test]
+async fn a_log_that_waits_for_its_quorum_withholds_nothing_and_one_that_has_it_does() {
+    let world = World::new().await;
+    let mut followed = world.followed();
+    followed.witnesses.push(("w3".to_owned(), world.web.url("w3")));
+    world.web.put_copy(3, &world.log, world.log.copy(3, 2, world.log.root_at(2)));
+    let monitor = start(settings(world.folder.path(), vec![followed.clone()]), world.clock.clone()).await.unwrap();
+    caught_up(&monitor, &world.log).await;
+    let mut ahead = world.log.clone();
+    ahead.grow(16, &[]);
+    // Two of the three that are needed have seen one head, and the third another: no quorum has cosigned either.
+    ahead.grow(0, &[]);
+    for (witness, size) in [(1, 19), (2, 19), (3, 20)] {
+        world.web.put_copy(witness, &ahead, ahead.copy(witness, size, ahead.root_at(size)));
+    }
+    let says = |s: &waymark_monitor::Status, w: usize| {
+        s.notices.iter().any(|n| n.contains(&format!("witness w{w} has seen size")))
+    };
+    let status = wait_for(&monitor, |s| (1..=3).all(|w| says(s, w))).await;
+    let want = "dp.example/log: witness w3 has seen size 20, the log shows us size 2. Nobody has shown a quorum for more: \
+                the log waits for its witnesses, or withholds it";
+    assert!(status.notices.iter().any(|n| n == want), "{status:#?}");
+    assert_eq!((status.logs[0].condition, status.verdict()), (Condition::Good, Verdict::Content));
+    monitor.stop().await;
+    let own = settings(world.folder.path(), vec![followed]);
+    let status = once(own.clone(), world.clock.clone()).await.unwrap();
+    assert_eq!((status.notices.len(), status.verdict()), (3, Verdict::Content));
+    // What the witnesses have shown one after the other counts together.
+    let monitor = start(own, world.clock.clone()).await.unwrap();
+    wait_for(&monitor, |s| s.logs[0].views[0].size == Some(19) && s.logs[0].views[1].size == Some(19)).await;
+    world.web.put_copy(1, &ahead, ahead.copy(1, 20, ahead.root_at(20)));
+    world.web.put_copy(2, &ahead, ahead.copy(2, 20, ahead.root_at(20)));
+    let status = wait_for(&monitor, |s| s.logs[0].condition == Condition::Withheld).await;
+    assert_eq!(
+        status.notices,
+        ["dp.example/log: withheld: a quorum of the witnesses has seen size 20, the log shows us size 2"]
+    );
+    assert_eq!((status.verdict(), status.findings), (Verdict::Unmet, vec![]));
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_witness_that_goes_back_again_and_again_is_one_finding_and_drowns_nothing() {
+    let mut world = World::new().await;
+    for _ in 0..4 {
+        world.grow(16, &[]);
+    }
+    let monitor = world.start().await;
+    caught_up(&monitor, &world.log).await;
+    world.clock.advance(MINUTE);
+    let t = world.log.now / 1000;
+    for size in [2, 19, 36, 53] {
+        world.web.put_copy(1, &world.log, world.log.note(size, world.log.root_at(size), [t + 40, 0, 0, 0]));
+        wait_for(&monitor, |s| s.logs[0].views[0].size == Some(size)).await;
+    }
+    let status = monitor.status();
+    assert_eq!(status.findings.len(), 1, "{:?}", status.findings);
+    assert!(status.findings[0].contains("rollback: witness w1 (key w1.example+"), "{:?}", status.findings);
+    assert_eq!(fs::read_dir(world.folder.path().join("evidence")).unwrap().count(), 1);
+    monitor.stop().await;
+    // Nor is it found a second time by another run.
+    world.web.put_copy(1, &world.log, world.log.note(2, world.log.root_at(2), [t + 50, 0, 0, 0]));
+    let status = once(world.settings(), world.clock.clone()).await.unwrap();
+    assert_eq!(status.findings.len(), 1);
+    // What the log did has its room.
+    world.web.put_copy(2, &world.log, world.log.copy(2, 36, Hash::sha256(&[b"fork"])));
+    let status = once(world.settings(), world.clock.clone()).await.unwrap();
+    assert_eq!((status.findings.len(), status.findings[1].contains("fork at size 36")), (2, true));
+}
+
+#[tokio::test]
+async fn a_witness_that_shows_many_heads_takes_no_place_from_what_another_has_shown() {
+    let world = World::new().await;
+    let monitor = world.start().await;
+    caught_up(&monitor, &world.log).await;
+    let mut ahead = world.log.clone();
+    for _ in 0..70 {
+        ahead.grow(0, &[]);
+    }
+    // One shows the largest head, and then all others but one; another shows that the log has signed two of that one.
+    let largest = ahead.size() + 1;
+    world.web.put_copy(1, &ahead, ahead.copy(1, largest, Hash::sha256(&[b"one"])));
+    wait_for(&monitor, |s| s.logs[0].views[0].size == Some(largest)).await;
+    let sizes: Vec<u64> = (3..=ahead.size()).filter(|size| *size != 40).collect();
+    for size in sizes {
+        world.web.put_copy(1, &ahead, ahead.copy(1, size, ahead.root_at(size)));
+        wait_for(&monitor, |s| s.logs[0].views[0].size == Some(size)).await;
+    }
+    world.web.put_copy(2, &ahead, ahead.copy(2, 40, Hash::sha256(&[b"fork"])));
+    wait_for(&monitor, |s| s.logs[0].views[1].size == Some(40)).await;
+    // Nor is it forgotten what the first has shown first.
+    world.web.put_copy(2, &ahead, ahead.copy(2, largest, Hash::sha256(&[b"two"])));
+    let status = wait_for(&monitor, |s| !s.findings.is_empty()).await;
+    assert!(status.findings[0].contains(&format!("split view at size {largest}")), "{:?}", status.findings);
+    world.clock.advance(70_000);
+    world.web.publish("log", &ahead);
+    let status = wait_for(&monitor, |s| s.findings.len() == 2).await;
+    assert!(status.findings[1].contains("fork at size 40"), "{:?}", status.findings);
     monitor.stop().await;
 }
 
@@ -537,6 +643,11 @@ async fn findings_are_bounded_and_entries_of_no_kind_are_found() {
     assert!(status.notices.iter().any(|n| n.contains("more than the 1000 findings")));
     let again = once(world.settings(), world.clock.clone()).await.unwrap();
     assert_eq!(again.findings.len(), FINDINGS_MAX);
+    // However much is wrong with its entries, that a log stands by two roots has room of its own.
+    world.web.put_copy(1, &world.log, world.log.copy(1, 2, Hash::sha256(&[b"fork"])));
+    let forked = once(world.settings(), world.clock.clone()).await.unwrap();
+    assert_eq!(forked.findings.len(), FINDINGS_MAX + 1);
+    assert!(forked.findings[FINDINGS_MAX].contains("fork at size 2"), "{:?}", forked.findings[FINDINGS_MAX]);
 }
 
 #[tokio::test]

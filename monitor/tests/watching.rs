@@ -8,13 +8,16 @@ use waymark_log::{hash::Hash, key::SecretKey, time::UnixMillis};
 use waymark_mapping::{
     request::{RECIPIENT_HEADER, RequestSignature},
     signed::SignedStruct,
-    watch::{AHEAD_MAX, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
+    watch::{AHEAD_MAX, WATCH_LIFETIME_MS_MAX, WATCH_LIST_BYTES_MAX, WATCH_LIST_MEDIA_TYPE, WatchList},
 };
 use waymark_monitor::{
     ALERTS_PER_LIST_MAX, AlertRecord, Running, once,
-    report::{AlertKind, AlertsAnswer, Status, Verdict},
+    report::{AlertKind, AlertsAnswer, Condition, Status, Verdict},
 };
-use waymark_runtime::fetch::{Fetched, Fetcher};
+use waymark_runtime::{
+    clock::Clock,
+    fetch::{Fetched, Fetcher},
+};
 use world::{Log, MINUTE, NOW, RENEW_WITHIN, World, caught_up, label, wait_for};
 
 async fn post(monitor: &Running, media_type: &str, body: Vec<u8>) -> Fetched {
@@ -262,6 +265,8 @@ async fn expiry_is_told_once_and_again_after_a_renewal() {
     let world = World::new().await;
     let monitor = world.start().await;
     take(&monitor, &world.log.list(1, world.time(), &[label("one")], None)).await;
+    // That a list has run out is told once a quorum has confirmed what time it is.
+    caught_up(&monitor, &world.log).await;
     world.wait(1000 * MINUTE);
     wait_for(&monitor, |s| s.alerts.expired == 1).await;
     monitor.stop().await;
@@ -285,6 +290,108 @@ async fn expiry_is_told_once_and_again_after_a_renewal() {
     monitor.stop().await;
     let monitor = world.start().await;
     assert_eq!((monitor.status().watch_lists, settled_alerts(&monitor).await.len()), (0, 2));
+    monitor.stop().await;
+}
+
+/// A year, as a clock may be wrong by.
+const YEAR: i64 = 366 * 24 * 60 * MINUTE as i64;
+
+/// A world whose wall clock can be set, and a monitor's list with a hit that nobody has claimed.
+async fn world_with_a_hit() -> World {
+    let mut world = World::new().await;
+    world.clock = Clock::settable(world.time());
+    let monitor = world.start().await;
+    caught_up(&monitor, &world.log).await;
+    take(&monitor, &world.log.list(1, world.time(), &[label("one"), label("two")], None)).await;
+    world.grow(16, &[label("one")]);
+    wait_for(&monitor, |s| s.open_hits == 1).await;
+    monitor.stop().await;
+    world
+}
+
+/// Nothing has run out, nothing is told, and the hit may still be claimed.
+async fn is_as_before(monitor: &Running) {
+    assert_eq!(settled_alerts(monitor).await, []);
+    let status = monitor.status();
+    assert_eq!((status.watch_lists, status.open_hits, status.findings), (1, 1, vec![]));
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ends_no_list_and_makes_no_hit_overdue() {
+    let mut world = world_with_a_hit().await;
+    let monitor = world.start().await;
+    caught_up(&monitor, &world.log).await;
+    for by_ms in [YEAR, -YEAR, 2 * RENEW_WITHIN as i64, -2 * (RENEW_WITHIN as i64)] {
+        world.clock.set(by_ms);
+        let said = wait_for(&monitor, |s| s.notices.iter().any(|n| n.contains("this machine's clock is"))).await;
+        is_as_before(&monitor).await;
+        let url = format!("{}/readyz", monitor.operations_url().unwrap());
+        let ready = Fetcher::default().get(&url, 1 << 16).await.unwrap();
+        assert!(String::from_utf8_lossy(&ready.body).contains("\"clock\""), "{ready:?} {said:#?}");
+        // The log is followed on.
+        world.grow(16, &[]);
+        assert_eq!(caught_up(&monitor, &world.log).await.logs[0].condition, Condition::Good);
+        world.clock.set(-by_ms);
+        wait_for(&monitor, |s| s.notices.is_empty()).await;
+    }
+    // The time does not stop with the log, nor with the clock: who takes a record over may have both in hand.
+    world.clock.set(-YEAR);
+    world.wait(RENEW_WITHIN);
+    wait_for(&monitor, |s| s.alerts.unexpected == 1 && s.open_hits == 0).await;
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_start_with_a_wrong_clock_ends_no_list_and_a_hit_is_told_in_time() {
+    let mut world = world_with_a_hit().await;
+    for by_ms in [YEAR, -YEAR] {
+        world.clock.set(by_ms);
+        let monitor = world.start().await;
+        is_as_before(&monitor).await;
+        monitor.stop().await;
+        let status = once(world.settings(), world.clock.clone()).await.unwrap();
+        assert_eq!((status.watch_lists, status.alerts.expired), (1, 0));
+        world.clock.set(-by_ms);
+        if by_ms > 0 {
+            // It looks once and ends: nothing but the wall clock can say that the time to claim is over.
+            assert_eq!((status.alerts.unexpected, status.open_hits), (1, 0));
+            world = world_with_a_hit().await;
+        }
+    }
+    world.clock.set(YEAR);
+    let monitor = world.start().await;
+    is_as_before(&monitor).await;
+    world.wait(RENEW_WITHIN);
+    let status = wait_for(&monitor, |s| s.alerts.unexpected == 1).await;
+    assert_eq!((status.watch_lists, status.alerts.expired), (1, 0));
+    // Once the clock is right, so is the monitor, without a restart.
+    world.clock.set(-YEAR);
+    world.log.now += RENEW_WITHIN;
+    world.grow(16, &[label("two")]);
+    let status = caught_up(&monitor, &world.log).await;
+    assert_eq!((status.logs[0].condition, status.open_hits, status.watch_lists), (Condition::Good, 1, 1));
+    monitor.stop().await;
+}
+
+#[tokio::test]
+async fn a_look_once_at_a_log_that_fell_silent_tells_a_hit_and_ends_no_list() {
+    let world = world_with_a_hit().await;
+    // The monitor is not run for long, and the log's last quorum is long past.
+    world.wait(2000 * MINUTE);
+    let status = once(world.settings(), world.clock.clone()).await.unwrap();
+    assert_eq!((status.alerts.unexpected, status.alerts.expired, status.watch_lists), (1, 0, 1));
+}
+
+#[tokio::test]
+async fn a_list_for_as_long_as_allowed_is_taken_while_the_log_is_away_after_a_start() {
+    let world = world_with_a_hit().await;
+    world.wait(3000 * MINUTE);
+    world.web.lock().files.clear();
+    let monitor = world.start().await;
+    let mut list = world.log.list(2, world.time(), &[label("three")], None);
+    list.expiry = UnixMillis::new(world.time() + WATCH_LIFETIME_MS_MAX);
+    list.sign(&world.log.origin, &world::secret("holder 2"));
+    take(&monitor, &list).await;
     monitor.stop().await;
 }
 

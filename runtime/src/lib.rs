@@ -24,6 +24,7 @@
 //! | [`listen`] | an HTTP/1 server with a limit on everything, in TLS beyond loopback |
 //! | [`fetch`] | an HTTP client with a limit on everything |
 //! | [`follow`] | a C2SP log read from outside: checkpoint, entries, tiles |
+//! | [`log_time`] | the time of a program that watches a log: by its witnesses and what has passed |
 
 pub mod budget;
 pub mod clock;
@@ -36,6 +37,7 @@ pub mod keyfile;
 pub mod leftovers;
 pub mod lines;
 pub mod listen;
+pub mod log_time;
 pub mod metrics;
 pub mod operations;
 pub mod prefix;

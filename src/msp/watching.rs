@@ -55,6 +55,7 @@ use waymark_runtime::{
     fetch::Fetcher,
     follow::{Ahead, FollowError, LogReader},
     lines::Lines,
+    log_time::LogTime,
 };
 
 use super::{
@@ -160,6 +161,8 @@ struct Inner {
     renew_within_ms: u64,
     /// When the lists of the run before had all been taken up: hits that were found again have their time from then on.
     taken_up: Option<UnixMillis>,
+    /// By which time hits become overdue; none before the log is followed.
+    time: Option<LogTime>,
     /// Whose adapter this is, for which log, and where its keys are.
     domain: Domain,
     origin: Origin,
@@ -226,6 +229,7 @@ impl Watching {
             cosigned: 0,
             renew_within_ms,
             taken_up: None,
+            time: None,
             domain,
             origin,
             dir: dir.to_owned(),
@@ -317,6 +321,7 @@ impl Watching {
         if !inner.stored.is_empty() {
             return Err(ImportRefused::NotYet);
         }
+        let now = inner.time.as_ref().map_or(now, LogTime::now);
         let signed = if inner.follows { inner.cosigned } else { u64::MAX };
         inner.book.check(&list, now, signed)?;
         let is_renewal = inner.book.holds(&list.id);
@@ -341,13 +346,14 @@ impl Watching {
     /// Follows the log until it is aborted.
     pub async fn follow(&self, fetcher: Fetcher, url: &str, trust: &Trust, poll_ms: u64, clock: &Clock) {
         let reader = LogReader::new(fetcher, url);
+        self.inner().time = Some(LogTime::new(clock.clone(), None));
         let mut every = tokio::time::interval(Duration::from_millis(poll_ms));
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut ahead, mut not_before, mut is_told) = (Ahead::default(), Instant::now(), false);
         loop {
             every.tick().await;
             if not_before <= Instant::now() {
-                match self.read(&reader, &mut ahead, trust, clock).await {
+                match self.read(&reader, &mut ahead, trust).await {
                     Ok(()) => {}
                     Err(why @ NotRead::OverBudget(..)) if !is_told => {
                         tracing::error!(%why, "the users' watch-lists are not watched any more");
@@ -364,18 +370,26 @@ impl Watching {
                     }
                 }
             }
-            self.tick(clock.now());
+            let now = self.now();
+            self.tick(now);
         }
     }
 
+    /// The time of whoever follows a log: the wall clock alone, which may be set, makes nothing overdue.
+    fn now(&self) -> UnixMillis {
+        self.inner().time.as_ref().map_or(UnixMillis::new(0), LogTime::now)
+    }
+
     /// Reads what is new, step by step, if the checkpoint meets the policy and the entries lead to its root.
-    async fn read(&self, reader: &LogReader, ahead: &mut Ahead, trust: &Trust, clock: &Clock) -> Result<(), NotRead> {
+    async fn read(&self, reader: &LogReader, ahead: &mut Ahead, trust: &Trust) -> Result<(), NotRead> {
         let note = reader.checkpoint().await?;
-        let cosigned = trust.policy().judge(&note, clock.now().floor_seconds(), trust.freshness())?;
-        {
+        let cosigned = {
             let mut inner = self.inner();
+            let time = inner.time.as_mut().expect("it is set before the log is read");
+            let cosigned = time.judge(&note, trust.policy(), trust.freshness())?;
             inner.cosigned = inner.cosigned.max(cosigned.size());
-        }
+            cosigned
+        };
         loop {
             let mut range = self.inner().range.clone();
             let from = range.size();
@@ -399,7 +413,7 @@ impl Watching {
             if last_head(&step.entries) != Some(step.entries.len()) {
                 return Err(NotRead::NoHead(from));
             }
-            self.take(from, &step.entries, range, clock.now());
+            self.take(from, &step.entries, range, self.now());
         }
     }
 
@@ -685,6 +699,24 @@ mod tests {
             kept.import(list(1, made, 0, made * 10_000, claim), account(), ms(made)).unwrap();
         }
         assert!(!kept.inner().book.is_open(&WatchId([1; 16])));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_makes_no_hit_overdue_and_stops_none() {
+        let (folder, clock) = (tempfile::tempdir().unwrap(), Clock::settable(1));
+        let watching = open(folder.path(), true);
+        watching.inner().time = Some(LogTime::new(clock.clone(), None));
+        watching.import(list(1, 1, 0, 10, None), account(), clock.now()).unwrap();
+        hit(&watching, 20, 0, watching.now());
+        clock.set(366 * DAY_MS as i64);
+        // Nor does a list that comes then bring the wrong time with it.
+        watching.import(list(2, 1, 5000, 10, None), account(), clock.now()).unwrap();
+        hit(&watching, 21, 5000, watching.now());
+        watching.tick(watching.now());
+        assert_eq!(watching.unexpected().len(), 0);
+        clock.advance(WITHIN);
+        watching.tick(watching.now());
+        assert_eq!(watching.unexpected().len(), 2);
     }
 
     #[test]
