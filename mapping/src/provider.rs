@@ -470,11 +470,14 @@ mod tests {
     fn after(steps: &[(u64, ProviderRole, ProviderAction, u8, Option<u8>)]) -> ProviderDirectory {
         let mut d = ProviderDirectory::new();
         for (day, role, action, key, by) in steps {
-            d.apply(&entry_in(&d, *role, *action, *key, *by), &origin(), at(*day)).unwrap();
+            let entry = entry_in(&d, *role, *action, *key, *by);
+            assert_eq!(d.check(&entry, &origin(), at(*day)), Ok(()));
+            d.apply(&entry, &origin(), at(*day)).unwrap();
         }
         d
     }
 
+    /// Why an entry is not applied: what is said of it beforehand, too.
     fn refused(
         d: &ProviderDirectory,
         day: u64,
@@ -483,7 +486,10 @@ mod tests {
         key: u8,
         by: Option<u8>,
     ) -> Option<ProviderRefused> {
-        d.clone().apply(&entry_in(d, role, action, key, by), &origin(), at(day)).err()
+        let entry = entry_in(d, role, action, key, by);
+        let refused = d.clone().apply(&entry, &origin(), at(day)).err();
+        assert_eq!(d.check(&entry, &origin(), at(day)).err(), refused);
+        refused
     }
 
     use ProviderAction::{Add, Retire, Rotate};
