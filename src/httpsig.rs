@@ -73,7 +73,7 @@ pub enum BadRequestSignature {
     Digest,
 }
 
-/// Who signed a request, and when. Made only by [`open`], so the signature was good; whether the key is that provider's is
+/// Who signed a request, and when. Made only by [`Claim::check`], so the signature was good; whether the key is that provider's is
 /// for the directory to say.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
@@ -88,6 +88,13 @@ pub struct Opened {
     /// Random, once.
     pub nonce: [u8; 16],
     digest: Hash,
+}
+
+/// What a request claims of itself. Its signature was not checked.
+pub struct Claim {
+    said: Opened,
+    base: String,
+    signature: Signature,
 }
 
 /// A request, as far as it is signed.
@@ -157,16 +164,17 @@ pub fn is_claimed(headers: &HeaderMap) -> bool {
     headers.contains_key(INPUT_HEADER) || headers.contains_key(SIGNATURE_HEADER)
 }
 
-/// Checks the signature under a request's head, before its body is read.
+/// Reads the signature under a request's head, before its body is read, and does not check it yet: that takes much longer than
+/// to find out whether the key is anybody's.
 ///
 /// # Errors
-/// [`BadRequestSignature`].
-pub fn open(
+/// [`BadRequestSignature`], never [`BadRequestSignature::Signature`].
+pub fn read(
     headers: &HeaderMap,
     method: &str,
     uri: &axum::http::Uri,
     origin: &Origin,
-) -> Result<Opened, BadRequestSignature> {
+) -> Result<Claim, BadRequestSignature> {
     // RFC 9421 would allow a field in several lines, joined by commas; one spelling is enough.
     let once = |name: &str| {
         let mut values = headers.get_all(name).iter();
@@ -189,9 +197,39 @@ pub fn open(
         return Err(BadRequestSignature::Lifetime);
     }
     let base = base_of(request, digest, named, parameters);
-    said.key.verify(base.as_bytes(), &Signature::new(signature)).map_err(|_| BadRequestSignature::Signature)?;
     let digest = parse_bytes(digest, "sha-256").and_then(|b| Hash::from_slice(&b));
-    Ok(Opened { digest: digest.ok_or(BadRequestSignature::Digest)?, ..said })
+    let said = Opened { digest: digest.ok_or(BadRequestSignature::Digest)?, ..said };
+    Ok(Claim { said, base, signature: Signature::new(signature) })
+}
+
+/// [`read`], and [`Claim::check`].
+///
+/// # Errors
+/// [`BadRequestSignature`].
+pub fn open(
+    headers: &HeaderMap,
+    method: &str,
+    uri: &axum::http::Uri,
+    origin: &Origin,
+) -> Result<Opened, BadRequestSignature> {
+    read(headers, method, uri, origin)?.check()
+}
+
+impl Claim {
+    /// Which provider is to have signed, and with which key.
+    pub const fn signer(&self) -> (&Domain, &Key) {
+        (&self.said.domain, &self.said.key)
+    }
+
+    /// Checks the signature.
+    ///
+    /// # Errors
+    /// [`BadRequestSignature::Signature`].
+    pub fn check(self) -> Result<Opened, BadRequestSignature> {
+        let Self { said, base, signature } = self;
+        said.key.verify(base.as_bytes(), &signature).map_err(|_| BadRequestSignature::Signature)?;
+        Ok(said)
+    }
 }
 
 impl Opened {

@@ -98,8 +98,7 @@ impl Logged<'_> {
 
     /// Whether an entry follows, or why not.
     fn judge(&self, entry: &Provider) -> Result<(), String> {
-        let mut directory = self.providers.clone();
-        directory.apply(entry, self.origin, self.now).map_err(|why| why.to_string())
+        self.providers.check(entry, self.origin, self.now).map_err(|why| why.to_string())
     }
 
     /// Whether the directory shows what an entry does, by this entry or by another with the same effect.

@@ -12,6 +12,7 @@ use waymark::{
     api::{CHANGE_MEDIA_TYPE, HISTORY_MEDIA_TYPE, HistoryRequest, JSON_MEDIA_TYPE, RECIPIENT_HEADER, RequestSignature},
     client::recipient::{Added, MappingSpec, prove, sign_mapping},
     config::{Codes, File, LOOKUPS_PER_MINUTE_DEFAULT, REQUESTS_PER_MINUTE_DEFAULT, Settings, names},
+    httpsig::{self, Request},
     msp::{self, CONSENT_MEDIA_TYPE, ConsentRequest},
     prover,
 };
@@ -21,7 +22,7 @@ use waymark_mapping::{
     event::{ANY_VERSION, EventKind},
     label::Label,
     mapping::{Attestation, Purpose},
-    names::Account,
+    names::{Account, Domain},
     signed::{SignedStruct, UNSIGNED},
     watch::{WATCH_LIST_MEDIA_TYPE, WatchId, WatchList},
     wire::{Extensions, Format, List24, Optional24, decode, encode},
@@ -429,4 +430,61 @@ async fn make(
     let change = encode(&request(&stage.origin, &current, &csi(BOB), kind, added, &[], &[(secret, proof)]));
     let answer = From(stage, from.to_owned()).post("/v1/changes", CHANGE_MEDIA_TYPE, Some(secret), change).await;
     assert_eq!(answer.status, 200, "{kind:?}: {}", code(&answer));
+}
+
+/// Else one network could fill the queue with changes of mailboxes of its own while witnesses are away, each sent and left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_client_has_gone_away_keeps_its_place_while_it_waits() {
+    let mut stage = behind_a_proxy(|_| {}).await;
+    let (bob, who) = (key("bob"), csi(BOB));
+    let added = [with_consent(&stage.origin, stage.mapping(&bob, &who, QUIET, shown("default")).await)];
+    let current = stage.look_up(&who, None).await;
+    let change = encode(&request(&stage.origin, &current, &who, EventKind::Issue, &added, &[], &[(&bob, None)]));
+    stage.witnesses.leave().await;
+    let from = From(&stage, "2001:dbc:1::1".to_owned());
+    let send = async || {
+        let sent = from.post("/v1/changes", CHANGE_MEDIA_TYPE, Some(&bob), change.clone());
+        tokio::time::timeout(Duration::from_secs(5), sent).await
+    };
+    assert!(send().await.is_err(), "it is answered without a quorum");
+    // Three copies may wait beside it.
+    let answers = tokio::join!(send(), send(), send(), send());
+    let answers = [answers.0, answers.1, answers.2, answers.3].map(|a| a.map(|a| code(&a)));
+    let busy = answers.iter().filter(|a| a.as_deref().is_ok_and(|code| code == "busy")).count();
+    assert_eq!((busy, answers.iter().filter(|a| a.is_err()).count()), (1, 3), "{answers:?}");
+    stage.dp.stop().await.unwrap();
+}
+
+/// A signature under a request is checked only for a key that counts, and for one address so often: it costs as much as the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_claims_to_be_an_msp_has_few_signatures_checked() {
+    let stage = behind_a_proxy(|file| (file.requests_per_minute, file.relays_per_minute) = (10, 20)).await;
+    let relay = async |address: &str, domain: &Domain, secret: &SecretKey, spoilt: bool| {
+        let body = serde_json::json!({"log": stage.origin.as_str(), "csi": NOBODY}).to_string().into_bytes();
+        let path = "/v1/lookups";
+        let signed = Request { method: "POST", path, media_type: JSON_MEDIA_TYPE };
+        let now = stage.clock.now().floor_seconds();
+        let mut headers = httpsig::sign(&stage.origin, (domain, secret), signed, &body, now, random::bytes()).to_vec();
+        if spoilt {
+            headers[3].1 = format!("waymark=:{}:", "A".repeat(86) + "==");
+        }
+        headers.push(("x-forwarded-for", address.to_owned()));
+        let url = format!("{}{path}", stage.dp.url());
+        stage.fetcher.post(&url, JSON_MEDIA_TYPE, &headers, body, 1 << 20).await.unwrap()
+    };
+    let (quiet, nobody) = (common::domain(QUIET), common::domain("nobody.example"));
+    let answer = relay("192.0.2.9", &nobody, &key("eve"), true).await;
+    assert_eq!(code(&answer), "provider-unknown", "the key is nobody's, and what it signed does not matter");
+    assert_eq!(code(&relay("192.0.2.9", &quiet, &key(QUIET), true).await), "signature-invalid");
+    // What two MSPs at one address may send in a minute, which may turn over.
+    let good = async |address: &str| relay(address, &quiet, &key(QUIET), false).await;
+    until("one that is too many", async || {
+        for _ in 0..20 {
+            relay("192.0.2.1", &quiet, &key(QUIET), true).await;
+        }
+        code(&good("192.0.2.1").await) == "too-many-requests"
+    })
+    .await;
+    assert_eq!(good("198.51.100.1").await.status, 200, "its requests from elsewhere");
+    stage.stop().await;
 }

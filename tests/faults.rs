@@ -21,7 +21,7 @@ use waymark::{
     sequencer::{
         accepted::Accepted,
         batch::{ConfigRefused, Intake, PendingChange, Promise, check_config},
-        pool::{Pool, PoolRefused, Taken},
+        pool::{Place, Pool, PoolRefused, Taken},
         purge::{Purger, Round, open_row},
         recover::{RecoverError, check_row_keys, read_back},
     },
@@ -409,15 +409,16 @@ fn two_changes_judged_over_one_version_do_not_both_get_in() {
     let mut hand = grown(20);
     let (first, second) = (hand.judged(&bob), hand.judged(&bob));
     let pool = Pool::default();
+    let place: Place = Arc::new(());
     let is_next = |hand: &Hand, c: &PendingChange| hand.answering.published.is_next(&c.csi_key, c.row.version);
-    pool.add([1; 32], first, |c| is_next(&hand, c)).unwrap();
+    pool.add([1; 32], first, &place, |c| is_next(&hand, c)).unwrap();
     let again = hand.judged(&bob);
-    assert!(matches!(pool.add([2; 32], again, |c| is_next(&hand, c)), Err(PoolRefused::InFlight)));
+    assert!(matches!(pool.add([2; 32], again, &place, |c| is_next(&hand, c)), Err(PoolRefused::InFlight)));
     let Taken { intake, done } = pool.take();
     assert!(hand.commit_all(intake, None));
     pool.published(&[], done);
-    let late = pool.add([3; 32], second, |c| is_next(&hand, c));
+    let late = pool.add([3; 32], second, &place, |c| is_next(&hand, c));
     assert!(matches!(late, Err(PoolRefused::Overtaken)), "it would be a second version 0, and end the sequencer");
     let now = hand.judged(&bob);
-    pool.add([4; 32], now, |c| is_next(&hand, c)).unwrap();
+    pool.add([4; 32], now, &place, |c| is_next(&hand, c)).unwrap();
 }

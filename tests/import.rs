@@ -20,6 +20,7 @@ use import_lines::Signers;
 use waymark::{
     api::{ImportOutcome, join_import},
     client::{
+        ClientError,
         import::{self, Summary, journal},
         provider::ProviderClient,
     },
@@ -249,4 +250,30 @@ async fn an_msp_carries_only_what_names_it_and_a_later_version_does_not_undo_an_
     let answer = dp.import(&secret(&chat), join_import([anew.as_slice()]).unwrap()).await.unwrap();
     assert_eq!(answer.items, [ImportOutcome::Refused { code: "version-stale".to_owned() }]);
     stage.stop().await;
+}
+
+/// Else an MSP could fill the queue while witnesses are away: an import, and another one as soon as nobody waits for the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_keeps_its_place_until_its_changes_have_left_the_queue_whatever_its_client_does() {
+    let clock = Clock::shifted();
+    let mut stage = Stage::with(1, &clock, |_| {}).await;
+    let chat = stage.root.path().join("chat");
+    onboard(&stage, &chat).await;
+    let (dp, signers) = (client(&stage, &stage.dp.url()), signers(&stage, &chat));
+    stage.witnesses.leave().await;
+    let import = async |i: u64| {
+        let body = join_import([encode(&signers.change(i)).as_slice()]).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), dp.import(&secret(&chat), body)).await
+    };
+    assert!(import(1).await.is_err(), "acknowledged without a quorum");
+    let busy_for = async |i: u64| match import(i).await.expect("it is answered at once") {
+        Err(ClientError::Refused { status: 503, code, retry_after_s, .. }) if code == "busy" => retry_after_s.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    // The last head is young: nobody knows yet that witnesses are away.
+    assert_eq!(busy_for(2).await, 1);
+    clock.advance(100_000);
+    let wait = busy_for(3).await;
+    assert!((100..300).contains(&wait), "it is told to come back in {wait} s");
+    stage.dp.stop().await.unwrap();
 }

@@ -27,7 +27,7 @@ use waymark::{
     sequencer::{
         accepted::Accepted,
         batch::{Batch, BatchError, Intake, LogState, PendingChange, batch},
-        pool::{Outcome, Pool, Taken},
+        pool::{Outcome, Place, Pool, Taken},
         recover::{Recovered, recover},
         rests::{AtHead, Lasting, RestsOn, Signer},
         sound::Sound,
@@ -245,11 +245,12 @@ fn those_who_wait_are_told_each_their_own_outcome_and_may_go_on() {
     let mut hand = hand();
     let pool = Pool::default();
     let (bob, ann) = (csi(BOB), csi(ANN));
+    let place: Place = Arc::new(());
     let is_next = |hand: &Hand, c: &PendingChange| hand.answering.published.is_next(&c.csi_key, c.row.version);
     let mut overtaken = hand.judged(&bob);
     overtaken.rests_on.push(RestsOn::Lasts(Lasting::Consent, UnixMillis::new(1)));
-    let bobs = pool.add([1; 32], overtaken, |c| is_next(&hand, c)).unwrap();
-    let anns = pool.add([2; 32], hand.judged(&ann), |c| is_next(&hand, c)).unwrap();
+    let bobs = pool.add([1; 32], overtaken, &place, |c| is_next(&hand, c)).unwrap();
+    let anns = pool.add([2; 32], hand.judged(&ann), &place, |c| is_next(&hand, c)).unwrap();
     let Taken { intake, done } = pool.take();
     let made = hand.made(intake);
     let left_out: Vec<_> = made.sound.batch().left_out.iter().map(|l| l.csi_key).collect();
@@ -260,12 +261,44 @@ fn those_who_wait_are_told_each_their_own_outcome_and_may_go_on() {
     assert!(pool.ticket(&[1; 32]).is_none() && !pool.is_in_flight(&hand.answering.sealer.csi_key(&bob)));
     let again = hand.judged(&bob);
     assert_eq!(again.row.version, 0);
-    let again = pool.add([1; 32], again, |c| is_next(&hand, c)).unwrap();
+    let again = pool.add([1; 32], again, &place, |c| is_next(&hand, c)).unwrap();
     let Taken { intake, mut done } = pool.take();
     drop(intake);
     pool.dropped(&mut done);
     assert_eq!(*again.borrow(), Outcome::Dropped);
-    pool.add([1; 32], hand.judged(&bob), |c| is_next(&hand, c)).unwrap();
+    pool.add([1; 32], hand.judged(&bob), &place, |c| is_next(&hand, c)).unwrap();
+}
+
+/// A client that goes away drops its ticket and nothing else.
+#[test]
+fn a_change_keeps_its_place_until_it_has_left_the_pool_whatever_its_client_does() {
+    let (hand, pool) = (hand(), Pool::default());
+    let (ann, bob, place): (_, _, Place) = (csi(ANN), csi(BOB), Arc::new(()));
+    let is_held = || Arc::strong_count(&place) > 1;
+    let add = |request: u8, who: &waymark_mapping::identifier::Csi| {
+        drop(pool.add([request; 32], hand.judged(who), &place, |_| true).unwrap())
+    };
+    let take = || {
+        let Taken { intake, done } = pool.take();
+        assert!(is_held() && !intake.changes.is_empty());
+        done
+    };
+    add(1, &ann);
+    add(1, &ann);
+    assert_eq!(Arc::strong_count(&place), 2, "the same request is there once");
+    pool.published(&[], take());
+    assert!(!is_held(), "published");
+    add(2, &ann);
+    pool.published(&[hand.answering.sealer.csi_key(&ann)], take());
+    assert!(!is_held(), "left out");
+    add(3, &ann);
+    pool.dropped(&mut take());
+    assert!(!is_held(), "dropped");
+    add(4, &ann);
+    let done = take();
+    add(5, &bob);
+    pool.close(done);
+    assert!(!is_held(), "the sequencer has stopped, one in its hand and one waiting");
 }
 
 /// A computation of batches that goes wrong where there are changes: a head that lies about the map.

@@ -236,12 +236,24 @@ impl ProviderDirectory {
     /// # Errors
     /// [`ProviderRefused`]; the directory is then unchanged.
     pub fn apply(&mut self, entry: &Provider, origin: &Origin, head: UnixMillis) -> Result<(), ProviderRefused> {
-        let (keys, judged) = self.next(entry, origin, head)?;
+        let leaf = self.judge(entry, origin, head)?;
+        self.put(leaf);
+        Ok(())
+    }
+
+    /// Whether [`ProviderDirectory::apply`] would take an entry, by the same rules. Nothing is copied for it.
+    ///
+    /// # Errors
+    /// [`ProviderRefused`].
+    pub fn check(&self, entry: &Provider, origin: &Origin, head: UnixMillis) -> Result<(), ProviderRefused> {
+        self.judge(entry, origin, head).map(drop)
+    }
+
+    /// The entry's leaf after it, if every rule can be checked.
+    fn judge(&self, entry: &Provider, origin: &Origin, head: UnixMillis) -> Result<ProviderLeaf, ProviderRefused> {
+        let (leaf, judged) = self.next(entry, origin, head)?;
         // "A DP logs no entry that it cannot judge."
-        if judged == Judged::InPart {
-            return Err(ProviderRefused::NotSupported);
-        }
-        self.put(entry, keys)
+        if judged == Judged::InPart { Err(ProviderRefused::NotSupported) } else { Ok(leaf) }
     }
 
     /// Applies one entry of a log as of the head that follows it. A signature that cannot be checked here is taken as good, so that the
@@ -250,18 +262,18 @@ impl ProviderDirectory {
     /// # Errors
     /// [`ProviderRefused`], never [`ProviderRefused::NotSupported`]; the directory is then unchanged.
     pub fn follow(&mut self, entry: &Provider, origin: &Origin, head: UnixMillis) -> Result<Judged, ProviderRefused> {
-        let (keys, judged) = self.next(entry, origin, head)?;
-        self.put(entry, keys)?;
+        let (leaf, judged) = self.next(entry, origin, head)?;
+        self.put(leaf);
         Ok(judged)
     }
 
-    /// The keys of the entry's leaf after it.
+    /// The entry's leaf after it.
     fn next(
         &self,
         entry: &Provider,
         origin: &Origin,
         head: UnixMillis,
-    ) -> Result<(Vec<ProviderKey>, Judged), ProviderRefused> {
+    ) -> Result<(ProviderLeaf, Judged), ProviderRefused> {
         if entry.previous_leaf != self.previous_leaf(&entry.domain, entry.role) {
             return Err(ProviderRefused::NotNext);
         }
@@ -281,7 +293,11 @@ impl ProviderDirectory {
             _ => add(known, entry, head.plus_ms(UNSIGNED_WAIT_MS), head)?,
         };
         let in_part = by_key == Judged::InPart || by_valid == Some(Judged::InPart);
-        Ok((keys, if in_part { Judged::InPart } else { Judged::Whole }))
+        let revision = self.get(&entry.domain, entry.role).map_or(0, |leaf| leaf.revision);
+        let revision = revision.checked_add(1).ok_or(ProviderRefused::TooMany)?;
+        let keys = List24::new(keys).ok_or(ProviderRefused::TooMany)?;
+        let leaf = ProviderLeaf { role: entry.role, domain: entry.domain.clone(), revision, keys };
+        Ok((leaf, if in_part { Judged::InPart } else { Judged::Whole }))
     }
 
     /// Checks the signature of another key. It must be valid in the same role. Only where no key of the role is valid may one of another
@@ -310,22 +326,18 @@ impl ProviderDirectory {
         verdict
     }
 
-    /// Puts the keys in place of those before.
-    fn put(&mut self, entry: &Provider, keys: Vec<ProviderKey>) -> Result<(), ProviderRefused> {
-        let revision = self.get(&entry.domain, entry.role).map_or(0, |leaf| leaf.revision);
-        let revision = revision.checked_add(1).ok_or(ProviderRefused::TooMany)?;
-        let keys = List24::new(keys).ok_or(ProviderRefused::TooMany)?;
-        let roles = self.domains.entry(entry.domain.clone()).or_default();
-        if keys.is_empty() {
-            roles.remove(&entry.role);
+    /// Puts a leaf in place of the one before. One without keys is none.
+    fn put(&mut self, leaf: ProviderLeaf) {
+        let (domain, role) = (leaf.domain.clone(), leaf.role);
+        let roles = self.domains.entry(domain.clone()).or_default();
+        if leaf.keys.is_empty() {
+            roles.remove(&role);
         } else {
-            let (role, domain) = (entry.role, entry.domain.clone());
-            roles.insert(entry.role, ProviderLeaf { role, domain, revision, keys });
+            roles.insert(role, leaf);
         }
         if roles.is_empty() {
-            self.domains.remove(&entry.domain);
+            self.domains.remove(&domain);
         }
-        Ok(())
     }
 }
 
@@ -458,11 +470,14 @@ mod tests {
     fn after(steps: &[(u64, ProviderRole, ProviderAction, u8, Option<u8>)]) -> ProviderDirectory {
         let mut d = ProviderDirectory::new();
         for (day, role, action, key, by) in steps {
-            d.apply(&entry_in(&d, *role, *action, *key, *by), &origin(), at(*day)).unwrap();
+            let entry = entry_in(&d, *role, *action, *key, *by);
+            assert_eq!(d.check(&entry, &origin(), at(*day)), Ok(()));
+            d.apply(&entry, &origin(), at(*day)).unwrap();
         }
         d
     }
 
+    /// Why an entry is not applied: what is said of it beforehand, too.
     fn refused(
         d: &ProviderDirectory,
         day: u64,
@@ -471,7 +486,10 @@ mod tests {
         key: u8,
         by: Option<u8>,
     ) -> Option<ProviderRefused> {
-        d.clone().apply(&entry_in(d, role, action, key, by), &origin(), at(day)).err()
+        let entry = entry_in(d, role, action, key, by);
+        let refused = d.clone().apply(&entry, &origin(), at(day)).err();
+        assert_eq!(d.check(&entry, &origin(), at(day)).err(), refused);
+        refused
     }
 
     use ProviderAction::{Add, Retire, Rotate};

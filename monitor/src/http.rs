@@ -10,19 +10,33 @@
 //! under a request needs no table of nonces, since to read twice changes nothing.
 //!
 //! Anybody who reaches the port may hand lists in, and lists are kept for half a year. So each address and its neighbours have a
-//! share, of requests and of new lists ([`Doors`]); the share is counted before anything else is done.
+//! share, of requests and of new lists ([`Doors`]); the share is counted before anything else is done. The status goes over all lists
+//! and is the same for everybody, so all who ask at a time share one ([`SharedStatus`]).
 //!
 //! Errors are RFC 9457 problems. The one place where what went wrong becomes a status.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Extension, Json, Router,
+    body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use data_encoding::HEXLOWER;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep_until},
+};
 use waymark_log::{checkpoint::Origin, key::Key, time::UnixMillis};
 use waymark_mapping::{
     request::{RECIPIENT_HEADER, RequestSignature},
@@ -37,7 +51,7 @@ use waymark_runtime::{
 
 use crate::{
     hub::{Hub, ImportError},
-    report::{AlertsAnswer, AlertsRequest, Status},
+    report::{AlertsAnswer, AlertsRequest},
     state::PassError,
     watching::{ImportRefused, WATCH_LISTS_MAX},
 };
@@ -64,6 +78,9 @@ const BUSY_RETRY_S: u64 = 600;
 const FULL_RETRY_S: u64 = 60;
 /// When to try again with a list that names a larger tree than was seen: the log is looked at more often.
 const AHEAD_RETRY_S: u64 = 10;
+/// From the beginning of one status to that of the next, at least. With a hundred thousand lists one takes some milliseconds, in which
+/// the logs' states are locked.
+const STATUS_EVERY: Duration = Duration::from_millis(100);
 /// Most bytes in a question for alerts: an origin, a name and a number.
 const JSON_BYTES_MAX: usize = 4 << 10;
 const JSON_MEDIA_TYPE: &str = "application/json";
@@ -97,9 +114,44 @@ impl Doors {
     }
 }
 
+/// The status for all who ask. Each gets one that was begun after they had asked, and all who came before it began get the same:
+/// so a flood of questions costs one status in [`STATUS_EVERY`], however many there are.
+#[derive(Default)]
+struct SharedStatus {
+    /// How many have been begun.
+    begun: AtomicU64,
+    last: Mutex<LastStatus>,
+}
+
+#[derive(Default)]
+struct LastStatus {
+    begun_at: Option<Instant>,
+    /// The latest one that is done, and which it was.
+    done: Option<(u64, Bytes)>,
+}
+
+impl SharedStatus {
+    async fn get(&self, make: impl AsyncFnOnce() -> Result<Bytes, Problem>) -> Result<Bytes, Problem> {
+        let before = self.begun.load(Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if let Some((_, status)) = last.done.as_ref().filter(|(number, _)| *number > before) {
+            return Ok(status.clone());
+        }
+        if let Some(at) = last.begun_at {
+            sleep_until(at + STATUS_EVERY).await;
+        }
+        last.begun_at = Some(Instant::now());
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let status = make().await?;
+        last.done = Some((number, status.clone()));
+        Ok(status)
+    }
+}
+
 struct App {
     hub: Arc<Hub>,
     doors: Doors,
+    status: SharedStatus,
 }
 
 pub(crate) fn router(hub: Arc<Hub>) -> Router {
@@ -107,7 +159,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/status", get(status))
         .route("/v1/watch-lists", post(import))
         .route("/v1/alerts", post(alerts))
-        .with_state(Arc::new(App { hub, doors: Doors::default() }))
+        .with_state(Arc::new(App { hub, doors: Doors::default(), status: SharedStatus::default() }))
         .merge(problem::pages(problems()));
     listen::with_problems(router)
 }
@@ -128,8 +180,15 @@ async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -
     tokio::task::spawn_blocking(job).await.map_err(failed)
 }
 
-async fn status(State(app): State<Arc<App>>) -> Result<Json<Status>, Problem> {
-    Ok(Json(blocking(move || app.hub.status()).await?))
+async fn status(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+    let hub = Arc::clone(&app.hub);
+    let make = async || {
+        let made = blocking(move || serde_json::to_vec(&hub.status())).await?;
+        let failed = |_| Problem::new(problem::INTERNAL, "The status has no JSON form, by a fault of this monitor.");
+        made.map(Bytes::from).map_err(failed)
+    };
+    let status = app.status.get(make).await?;
+    Ok(([(header::CONTENT_TYPE, JSON_MEDIA_TYPE)], status).into_response())
 }
 
 async fn import(
@@ -256,6 +315,31 @@ fn problem_of(error: &ImportError) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_flood_of_questions_for_the_status_costs_one_in_a_tenth_of_a_second_and_none_gets_an_older_one() {
+        let (shared, made) = (Arc::new(SharedStatus::default()), Arc::new(AtomicU64::new(0)));
+        // A status says here which one it was.
+        let ask = |shared: Arc<SharedStatus>, made: Arc<AtomicU64>| async move {
+            let make = async || {
+                let number = made.fetch_add(1, Ordering::SeqCst) + 1;
+                tokio::task::yield_now().await;
+                Ok(Bytes::copy_from_slice(&number.to_be_bytes()))
+            };
+            u64::from_be_bytes((*shared.get(make).await.unwrap()).try_into().unwrap())
+        };
+        let (began, mut asking) = (Instant::now(), tokio::task::JoinSet::new());
+        for _ in 0..10_000 {
+            asking.spawn(ask(Arc::clone(&shared), Arc::clone(&made)));
+        }
+        // The first one was begun when only one had asked; all who came meanwhile share the next.
+        let mut got = asking.join_all().await;
+        got.sort_unstable();
+        assert_eq!((got[0], &got[1..]), (1, &[2; 9_999][..]));
+        assert!(began.elapsed() >= STATUS_EVERY);
+        assert_eq!(ask(Arc::clone(&shared), made).await, 3, "who comes later sees what has happened since");
+        assert!(began.elapsed() >= 2 * STATUS_EVERY);
+    }
 
     #[test]
     fn a_list_of_a_later_format_is_not_malformed() {

@@ -41,7 +41,7 @@ use crate::{
     published::Latest,
     sequencer::{
         batch::PendingChange,
-        pool::{Outcome, PoolRefused, Ticket},
+        pool::{Outcome, Place, PoolRefused, Ticket},
     },
 };
 
@@ -58,7 +58,7 @@ pub async fn change(
     app.count_request(peer.ip())?;
     problem::check_media_type(&headers, CHANGE_MEDIA_TYPE)?;
     let body = body?.0;
-    let _place = app.change_places.take(peer.ip(), &body)?;
+    let place: Place = app.take_place(&app.change_places, peer.ip(), &body)?;
     let request: ChangeRequest = decode("change", &body).map_err(|e| error::undecoded(&e))?;
     let now = app.clock.now();
     // Its nonce is not kept: anybody who plays it again is answered as the first one was.
@@ -67,14 +67,14 @@ pub async fn change(
     check_signer(&request, &signer).map_err(|e| error::authorise(&e))?;
     let turn = app.replays.enter(&headers, "/v1/changes", signer.as_bytes(), &body, now)?;
     // A change that was made before is not made again, named or not; what its maker may see of it is shown as it is now.
-    let made = make(&app, &request, *blake3::hash(&body).as_bytes()).await;
+    let made = make(&app, &request, *blake3::hash(&body).as_bytes(), &place).await;
     Ok(turn.tell(made.and_then(|()| shown_to(&app, &request.event, signer))))
 }
 
 /// Has a change judged, queued and published.
-async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32]) -> Result<(), Problem> {
+async fn make(app: &App, request: &ChangeRequest, digest: [u8; 32], place: &Place) -> Result<(), Problem> {
     let recycled = request.event.tbs.kind == EventKind::NewHolderPending && is_recycled(app, request).await?;
-    match enqueue(app, request, digest, recycled)? {
+    match enqueue(app, request, digest, recycled, place)? {
         Some(ticket) => wait(ticket).await,
         None => Ok(()),
     }
@@ -114,25 +114,27 @@ async fn is_recycled(app: &App, request: &ChangeRequest) -> Result<bool, Problem
 }
 
 /// Judges a change and queues it: its ticket, or `None` if its event has made the current version already. `digest` is of
-/// what was sent: the same request on its way gets the same ticket.
+/// what was sent: the same request on its way gets the same ticket. Else the change keeps the place while it waits.
 pub(super) fn enqueue(
     app: &App,
     request: &ChangeRequest,
     digest: [u8; 32],
     recycled: bool,
+    place: &Place,
 ) -> Result<Option<Ticket>, Problem> {
     if let Some(ticket) = app.pool.ticket(&digest) {
         return Ok(Some(ticket));
     }
     let csi_key = app.answering.sealer.csi_key(&request.event.tbs.csi);
     if app.pool.is_in_flight(&csi_key) {
-        return Err(error::pool(PoolRefused::InFlight));
+        return Err(error::pool(PoolRefused::InFlight, app.room_in_s()));
     }
     match judge(app, request, recycled).map_err(|e| error::authorise(&e))? {
         Judged::AlreadyDone => Ok(None),
         Judged::Authorized(change) => {
             let is_next = |c: &PendingChange| app.answering.published.is_next(&c.csi_key, c.row.version);
-            app.pool.add(digest, *change, is_next).map(Some).map_err(error::pool)
+            let queued = app.pool.add(digest, *change, place, is_next);
+            queued.map(Some).map_err(|refused| error::pool(refused, app.room_in_s()))
         }
     }
 }
@@ -177,7 +179,7 @@ pub async fn revoke(
     app.count_look_up(peer.ip())?;
     problem::check_media_type(&headers, EVENT_MEDIA_TYPE)?;
     let body = body?.0;
-    let _place = app.revocation_places.take(peer.ip(), &body)?;
+    let place: Place = app.take_place(&app.revocation_places, peer.ip(), &body)?;
     let event: Event = decode("event", &body).map_err(|e| error::undecoded(&e))?;
     if event.tbs.kind != EventKind::KeyCompromise {
         return Err(Problem::new(error::CHANGE_INVALID, "Only a revocation is taken here."));
@@ -189,7 +191,7 @@ pub async fn revoke(
     let signers: Vec<u8> = event.authorities.iter().flat_map(|a| *a.key.as_bytes()).collect();
     let turn = app.replays.enter(&headers, "/v1/revocations", &signers, &body, app.clock.now())?;
     let request = ChangeRequest { event, added: List24::empty(), consents: List24::empty() };
-    let made = match make(&app, &request, *blake3::hash(&encode(&request)).as_bytes()).await {
+    let made = match make(&app, &request, *blake3::hash(&encode(&request)).as_bytes(), &place).await {
         // Of a token that fits nothing here nothing is told.
         Err(e) if e.kind() == error::CHANGE_INVALID || e.kind() == error::NOT_ALLOWED => Ok(()),
         made => made,

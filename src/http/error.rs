@@ -226,12 +226,12 @@ pub const OF_POOL: &[Kind] = &[CHANGE_IN_FLIGHT, VERSION_STALE, problem::BUSY, L
 /// Of [`pool`], for a provider entry.
 pub const OF_POOL_FOR_PROVIDERS: &[Kind] = &[CHANGE_IN_FLIGHT, problem::BUSY, LOG_READ_ONLY];
 
-/// A change or a provider entry that was not queued.
-pub fn pool(error: PoolRefused) -> Problem {
+/// A change or a provider entry that was not queued. There may be room in so many seconds.
+pub fn pool(error: PoolRefused, room_in_s: u64) -> Problem {
     match error {
-        PoolRefused::InFlight => Problem::new(CHANGE_IN_FLIGHT, "Look again in a moment.").retry_after(1),
+        PoolRefused::InFlight => Problem::new(CHANGE_IN_FLIGHT, "Look again later.").retry_after(room_in_s),
         PoolRefused::Overtaken => Problem::new(VERSION_STALE, "Look again, then decide."),
-        PoolRefused::Full => Problem::new(problem::BUSY, "The queue is full.").retry_after(2),
+        PoolRefused::Full => Problem::new(problem::BUSY, "The queue is full.").retry_after(room_in_s),
         PoolRefused::Spoils => {
             let what =
                 "No batch with it could be signed, by a fault of this server. It is tried again after a restart.";

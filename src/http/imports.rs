@@ -17,7 +17,7 @@ use axum::{
     http::{Response, StatusCode},
 };
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::spawn_blocking,
     time::{Instant, timeout},
 };
@@ -37,55 +37,57 @@ use crate::{
     api::{
         CHANGE_BYTES_MAX, ChangeRequest, IMPORT_BYTES_MAX, IMPORT_MEDIA_TYPE, ImportAnswer, ImportOutcome, split_import,
     },
-    sequencer::pool::Ticket,
+    sequencer::pool::{Place, Ticket},
 };
 
-/// Most imports in work at a time: with the largest, half the pool is left to apps that come by themselves.
+/// Most imports in work at a time: with the largest, three quarters of the pool are left to apps that come by themselves.
 pub const IMPORTS_MAX: usize = 2;
 /// Longest that an import waits for a place: most others are over by then.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The places for imports: one for each MSP, in the order in which they come. So no MSP keeps the others out.
+/// The places for imports: one for each MSP, in the order in which they come. So no MSP keeps the others out. An import keeps
+/// its place until the last of its changes has left the pool, whatever its client does: so imports fill no more than their
+/// share of it.
 pub(super) struct ImportPlaces {
-    places: Semaphore,
+    places: Arc<Semaphore>,
     wait_max: Duration,
     msps: Mutex<HashSet<Domain>>,
 }
 
 /// An MSP's place. Dropping it gives it back.
-struct ImportPlace<'a> {
-    _turn: Turn<'a>,
-    _place: SemaphorePermit<'a>,
+struct ImportPlace {
+    _turn: Turn,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// An MSP that has a place or waits for one.
-struct Turn<'a> {
-    places: &'a ImportPlaces,
+struct Turn {
+    places: Arc<ImportPlaces>,
     msp: Domain,
 }
 
 impl Default for ImportPlaces {
     fn default() -> Self {
-        Self { places: Semaphore::new(IMPORTS_MAX), wait_max: WAIT_MAX, msps: Mutex::default() }
+        Self { places: Arc::new(Semaphore::new(IMPORTS_MAX)), wait_max: WAIT_MAX, msps: Mutex::default() }
     }
 }
 
 impl ImportPlaces {
-    async fn take(&self, msp: &Domain) -> Result<ImportPlace<'_>, Problem> {
-        let busy = |what| Problem::new(problem::BUSY, what).retry_after(1);
+    async fn take(self: &Arc<Self>, msp: &Domain) -> Result<ImportPlace, Problem> {
+        let busy = |what| Problem::new(problem::BUSY, what);
         if !self.msps.lock().unwrap_or_else(PoisonError::into_inner).insert(msp.clone()) {
-            return Err(busy("An import of this provider is in work."));
+            return Err(busy("An import of this provider is in work, or waits for the log."));
         }
-        let turn = Turn { places: self, msp: msp.clone() };
-        let place = timeout(self.wait_max, self.places.acquire()).await;
-        match place {
-            Ok(Ok(place)) => Ok(ImportPlace { _turn: turn, _place: place }),
-            Ok(Err(_)) | Err(_) => Err(busy("Try again in a moment.")),
+        let turn = Turn { places: Arc::clone(self), msp: msp.clone() };
+        let permit = timeout(self.wait_max, Arc::clone(&self.places).acquire_owned()).await;
+        match permit {
+            Ok(Ok(permit)) => Ok(ImportPlace { _turn: turn, _permit: permit }),
+            Ok(Err(_)) | Err(_) => Err(busy("As many imports are in work as may be at a time.")),
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.places.msps.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.msp);
     }
@@ -100,9 +102,10 @@ pub async fn import(
     let headers = request.headers().clone();
     problem::check_media_type(&headers, IMPORT_MEDIA_TYPE)?;
     // Before the body: nobody else is to make us read so much.
-    let caller = app.authenticate_provider(&headers, request.uri(), ProviderRole::MSP);
+    let caller = app.authenticate_provider(peer.ip(), &headers, request.uri(), ProviderRole::MSP);
     let caller = caller.or_else(|refused| app.count_request(peer.ip()).and(Err(refused)))?;
-    let _place = app.import_places.take(&caller.domain).await?;
+    let place = app.import_places.take(&caller.domain).await.map_err(|busy| busy.retry_after(app.room_in_s()))?;
+    let place: Place = Arc::new(place);
     app.take_nonce(&caller)?;
     let Capped::<IMPORT_BYTES_MAX>(body) = Capped::from_request(request, &()).await?;
     caller.check_body(&body).map_err(error::request_signature)?;
@@ -110,13 +113,13 @@ pub async fn import(
         .ok_or_else(|| Problem::new(problem::MALFORMED, "The body is 1 to 512 items behind their lengths."))?;
     let turn = app.replays.enter(&headers, "/v1/imports", caller.domain.as_str().as_bytes(), &body, app.clock.now())?;
     let items = items.into_iter().map(|item| body.slice_ref(item)).collect();
-    let answer = carry_out(&app, &caller.domain, items).await;
+    let answer = carry_out(&app, &caller.domain, items, &place).await;
     Ok(turn.tell(answer.map(|answer| json(StatusCode::OK, &answer))))
 }
 
 /// What becomes of each item. Items that were imported before are found to be published, not made again.
-async fn carry_out(app: &Arc<App>, msp: &Domain, items: Vec<Bytes>) -> Result<ImportAnswer, Problem> {
-    let judged = judge_all(app, msp, items).await?;
+async fn carry_out(app: &Arc<App>, msp: &Domain, items: Vec<Bytes>, place: &Place) -> Result<ImportAnswer, Problem> {
+    let judged = judge_all(app, msp, items, place).await?;
     let deadline = Instant::now() + Duration::from_secs(RECEIPT_S_MAX);
     let mut answer = ImportAnswer { items: Vec::with_capacity(judged.len()) };
     for item in judged {
@@ -134,13 +137,14 @@ enum Judged {
 }
 
 /// Judges items on all cores: each takes signatures and VRF proofs, some milliseconds of one core in all.
-async fn judge_all(app: &Arc<App>, msp: &Domain, items: Vec<Bytes>) -> Result<Vec<Judged>, Problem> {
+/// The work ends though the client goes away: each part of it holds the place.
+async fn judge_all(app: &Arc<App>, msp: &Domain, items: Vec<Bytes>, place: &Place) -> Result<Vec<Judged>, Problem> {
     let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let work: Vec<_> = items
         .chunks(items.len().div_ceil(cores))
         .map(|chunk| {
-            let (app, msp, chunk) = (Arc::clone(app), msp.clone(), chunk.to_vec());
-            spawn_blocking(move || chunk.iter().map(|item| judge(&app, &msp, item)).collect::<Vec<_>>())
+            let (app, msp, chunk, place) = (Arc::clone(app), msp.clone(), chunk.to_vec(), Arc::clone(place));
+            spawn_blocking(move || chunk.iter().map(|item| judge(&app, &msp, item, &place)).collect::<Vec<_>>())
         })
         .collect();
     let mut judged = Vec::with_capacity(items.len());
@@ -150,7 +154,7 @@ async fn judge_all(app: &Arc<App>, msp: &Domain, items: Vec<Bytes>) -> Result<Ve
     Ok(judged)
 }
 
-fn judge(app: &App, msp: &Domain, item: &[u8]) -> Judged {
+fn judge(app: &App, msp: &Domain, item: &[u8], place: &Place) -> Judged {
     let refused = |problem: &Problem| Judged::Over(outcome_of(problem));
     let request = match decode::<ChangeRequest>("change", item) {
         Ok(request) if item.len() <= CHANGE_BYTES_MAX => request,
@@ -163,7 +167,7 @@ fn judge(app: &App, msp: &Domain, item: &[u8]) -> Judged {
         return refused(&Problem::new(OTHER_MSP, ""));
     }
     let version = request.event.tbs.version;
-    match enqueue(app, &request, *blake3::hash(item).as_bytes(), false) {
+    match enqueue(app, &request, *blake3::hash(item).as_bytes(), false, place) {
         Ok(Some(ticket)) => Judged::Queued(ticket, version),
         Ok(None) => Judged::Over(ImportOutcome::Published { version }),
         // A later version stands, but this event has made its own: it was imported before, and life went on.
@@ -204,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_msp_that_imports_without_end_keeps_no_other_msp_out() {
-        let places = ImportPlaces { wait_max: Duration::from_millis(200), ..ImportPlaces::default() };
+        let places = Arc::new(ImportPlaces { wait_max: Duration::from_millis(200), ..ImportPlaces::default() });
         let msp = |i: usize| Domain::parse(&format!("m{i}.example")).unwrap();
         let first = places.take(&msp(0)).await.unwrap();
         assert_eq!(places.take(&msp(0)).await.err().unwrap().kind(), problem::BUSY, "its second");

@@ -14,7 +14,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use waymark_log::time::UnixMillis;
@@ -38,6 +38,8 @@ const REQUESTS_OF_A_SITE: u32 = 2;
 const REQUESTS_OF_A_NETWORK: u32 = 4;
 /// Most MSPs that are counted at a time: more than any DP will onboard.
 const MSPS_MAX: usize = 100_000;
+/// So many MSPs may send all they may from one address.
+const MSPS_OF_A_HOST: u32 = 2;
 /// All MSPs together may relay as much as so many of them, beyond what is each one's own.
 const MSPS_TOGETHER: u32 = 16;
 /// This part of what an MSP may relay is its own, whatever the others do.
@@ -46,9 +48,6 @@ const OWN_PART: u32 = 16;
 const COPIES_MAX: usize = 4;
 /// All further copies together are at most this part of the places: each keeps a connection at work.
 pub const COPIES_PART: usize = 4;
-/// After how many seconds a client that has found no place may try again. Places become free with each batch; while witnesses
-/// are away, when those who have them have waited their [`super::changes::RECEIPT_S_MAX`] seconds.
-const PLACE_RETRY_S: u64 = 5;
 
 /// Counts look-ups by address.
 pub struct LookupLimit(AddressBudget);
@@ -75,6 +74,12 @@ impl RequestLimit {
     /// So many a minute for each host.
     pub fn new(per_minute: u32) -> Self {
         Self(strangers(per_minute, REQUESTS_OF_A_SITE, REQUESTS_OF_A_NETWORK))
+    }
+
+    /// The same for requests that claim to be an MSP's, before a signature is checked: as many as
+    /// [`MSPS_OF_A_HOST`] MSPs at one address may send.
+    pub fn of_claims(requests_per_minute: u32, relays_per_minute: u32) -> Self {
+        Self::new(requests_per_minute.saturating_add(relays_per_minute).saturating_mul(MSPS_OF_A_HOST))
     }
 
     /// Counts a request.
@@ -122,7 +127,8 @@ impl RelayLimit {
     }
 }
 
-/// Places for requests that wait, shared out among the networks that are there. The first place of each network and all
+/// Places for requests in work and for their changes that wait, shared out among the networks that are there. A change
+/// keeps its place until it has left the pool, whatever its client does. The first place of each network and all
 /// its further ones are counted apart: further ones take up at most half of all places, and a network has at most as many
 /// of them as are then still free. So a newcomer finds a place, unless as many networks as half of the places have theirs.
 ///
@@ -139,23 +145,23 @@ type Digest = [u8; 32];
 type Taken = HashMap<Prefix, HashMap<Digest, usize>>;
 
 /// A place that is taken. Dropping it gives it back.
-pub struct Place<'a> {
-    places: &'a Places,
+pub struct Place {
+    places: Arc<Places>,
     network: Prefix,
     digest: Digest,
 }
 
 impl Places {
     /// So many.
-    pub fn new(max: usize) -> Self {
-        Self { max, taken: Mutex::default() }
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, taken: Mutex::default() })
     }
 
     /// Takes a place for a request, if there is one for this address.
     ///
     /// # Errors
     /// A problem: all are taken, or its network has as many as it may, or so many copies wait already.
-    pub fn take(&self, address: IpAddr, body: &[u8]) -> Result<Place<'_>, Problem> {
+    pub fn take(self: &Arc<Self>, address: IpAddr, body: &[u8]) -> Result<Place, Problem> {
         let (network, digest) = (Prefix::network(address), *blake3::hash(body).as_bytes());
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let held = taken.get(&network);
@@ -172,10 +178,10 @@ impl Places {
         };
         if !is_free {
             let what = "As many changes wait as may at a time, from your network or from all. Send yours again later.";
-            return Err(Problem::new(problem::BUSY, what).retry_after(PLACE_RETRY_S));
+            return Err(Problem::new(problem::BUSY, what));
         }
         *taken.entry(network).or_default().entry(digest).or_default() += 1;
-        Ok(Place { places: self, network, digest })
+        Ok(Place { places: Arc::clone(self), network, digest })
     }
 }
 
@@ -194,7 +200,7 @@ fn further_copies(requests: &HashMap<Digest, usize>) -> usize {
     requests.values().map(|copies| copies - 1).sum()
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(requests) = taken.get_mut(&self.network) else { return };
@@ -272,7 +278,7 @@ mod tests {
     }
 
     /// The network's places that it gets, each for a request of its own.
-    fn fill(places: &Places, network: u16) -> Vec<Place<'_>> {
+    fn fill(places: &Arc<Places>, network: u16) -> Vec<Place> {
         let next = |i: u16| places.take(v6(network, i, 7), &i.to_be_bytes()).ok();
         (0..u16::MAX).map_while(next).collect()
     }

@@ -62,7 +62,7 @@ pub async fn look_up(
 ) -> Result<Response<Body>, Problem> {
     // An MSP that relays for its users has a ceiling of its own; its address is everybody's there.
     let relayed = httpsig::is_claimed(&headers);
-    let relay = relayed.then(|| app.authenticate_provider(&headers, &uri, ProviderRole::MSP)).transpose();
+    let relay = relayed.then(|| app.authenticate_provider(peer.ip(), &headers, &uri, ProviderRole::MSP)).transpose();
     // Who only says that it is an MSP is a stranger.
     let relay = relay.or_else(|refused| app.count_request(peer.ip()).and(Err(refused)))?;
     match &relay {

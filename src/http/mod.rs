@@ -51,7 +51,7 @@ use axum::{
 };
 use tokio::sync::Semaphore;
 use waymark_log::checkpoint::Origin;
-use waymark_mapping::names::Domain;
+use waymark_mapping::{entry::HEAD_INTERVAL_MS_MAX, names::Domain};
 use waymark_runtime::{
     clock::Clock,
     listen::CONNECTIONS_MAX,
@@ -62,25 +62,31 @@ pub use self::{about::well_known, imports::IMPORTS_MAX};
 use self::{
     idempotency::Replays,
     imports::ImportPlaces,
-    limit::{COPIES_PART, LookupLimit, Places, RelayLimit, RequestLimit},
+    limit::{COPIES_PART, LookupLimit, Place, Places, RelayLimit, RequestLimit},
     recipient::Nonces,
 };
 use crate::{
-    api::well_known::WellKnown,
+    api::{IMPORT_ITEMS_MAX, well_known::WellKnown},
     authorise::{TrustedCsip, TrustedProver},
     policy::shelf::{InEffect, Logged},
     published::Answering,
     recycling::Registers,
-    sequencer::pool::Pool,
+    sequencer::pool::{PENDING_MAX, Pool},
     store::LogFiles,
 };
 
-/// Most changes that are in work or wait for their receipt at a time.
+/// Most changes that are in work or wait for the log at a time.
 pub const CHANGES_MAX: usize = 2048;
-/// Most revocations that are in work or wait to be published at a time: no change takes their places.
+/// Most revocations that are in work or wait for the log at a time: no change takes their places.
 pub const REVOCATIONS_MAX: usize = 1024;
+// Whoever has a place finds room in the pool: no door can fill it for the others.
+const _: () = assert!(CHANGES_MAX + REVOCATIONS_MAX + IMPORTS_MAX * IMPORT_ITEMS_MAX <= PENDING_MAX);
 // They never take all connections: one that waits for a receipt is at work, and gives way to nobody.
 const _: () = assert!((CHANGES_MAX + REVOCATIONS_MAX) / COPIES_PART * (COPIES_PART + 1) < CONNECTIONS_MAX);
+/// After how many seconds somebody may try again who has found no room in the queue, while heads are published.
+const ROOM_S: u64 = 1;
+/// The same, at most, while none is: whoever waits is not to wait much longer than it lasts.
+const ROOM_S_MAX: u64 = 300;
 /// Most look-ups that are in work at a time: each takes some 0.1 ms of one core.
 pub const LOOKUPS_MAX: usize = 256;
 
@@ -115,10 +121,11 @@ pub struct App {
     lookups: Mutex<(u32, Arc<LookupLimit>)>,
     relays: RelayLimit,
     requests: RequestLimit,
+    claims: RequestLimit,
     lookup_slots: Semaphore,
-    change_places: Places,
-    revocation_places: Places,
-    import_places: ImportPlaces,
+    change_places: Arc<Places>,
+    revocation_places: Arc<Places>,
+    import_places: Arc<ImportPlaces>,
 }
 
 impl App {
@@ -157,10 +164,11 @@ impl App {
             lookups: Mutex::new((0, Arc::new(LookupLimit::new(0)))),
             relays: RelayLimit::new(relays_per_minute),
             requests: RequestLimit::new(requests_per_minute),
+            claims: RequestLimit::of_claims(requests_per_minute, relays_per_minute),
             lookup_slots: Semaphore::new(LOOKUPS_MAX),
             change_places: Places::new(CHANGES_MAX),
             revocation_places: Places::new(REVOCATIONS_MAX),
-            import_places: ImportPlaces::default(),
+            import_places: Arc::default(),
         }
     }
 
@@ -184,6 +192,20 @@ impl App {
         self.relays.count(msp, self.clock.now()).map_err(|wait| {
             Problem::new(problem::TOO_MANY, "Too many look-ups of this provider in a minute.").retry_after(wait)
         })
+    }
+
+    /// Takes a place for a change or a revocation.
+    fn take_place(&self, places: &Arc<Places>, address: IpAddr, body: &[u8]) -> Result<Arc<Place>, Problem> {
+        places.take(address, body).map(Arc::new).map_err(|busy| busy.retry_after(self.room_in_s()))
+    }
+
+    /// When there may be room in the queue again. It comes with each head that is published, and a log is never quiet for
+    /// longer than [`HEAD_INTERVAL_MS_MAX`]: where the latest head is older, witnesses are away, and what has lasted so long
+    /// is taken to last as long again.
+    fn room_in_s(&self) -> u64 {
+        let published = self.answering.published.snapshot();
+        let age_ms = published.map_or(0, |shown| self.clock.now().since(shown.head.time));
+        if age_ms > HEAD_INTERVAL_MS_MAX { (age_ms / 1000).min(ROOM_S_MAX) } else { ROOM_S }
     }
 
     /// Counts any other request by address.

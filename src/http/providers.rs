@@ -101,12 +101,13 @@ pub async fn submit(
         return Err(Problem::new(OPERATOR_ONLY, "No valid key of the domain has signed it: give it to the operator."));
     }
     let snapshot = app.answering.published.snapshot().ok_or_else(|| error::answer(&AnswerError::NotReady))?;
-    // Judged again with the batch, as of its head; here so that its sender learns at once what is wrong.
-    (*snapshot.providers).clone().apply(&entry, &app.origin, app.clock.now()).map_err(error::provider)?;
+    // Judged again with the batch, as of its head; here so that its sender learns at once what is wrong, and before the pool is
+    // locked, which everybody needs.
+    snapshot.providers.check(&entry, &app.origin, app.clock.now()).map_err(error::provider)?;
     let queued = app.pool.add_provider(entry.clone(), |entry| follows(&app, entry));
     queued.map_err(|refused| match refused {
         PoolRefused::Overtaken => error::provider(ProviderRefused::NotNext),
-        other => error::pool(other),
+        other => error::pool(other, app.room_in_s()),
     })?;
     // Nothing is answered before it is on the disk: from there it is offered again after a crash.
     let dir = app.dir.clone();
@@ -121,8 +122,8 @@ pub async fn submit(
     }
 }
 
-/// Whether an entry still follows from what is published.
+/// Whether an entry that was judged still names the keys that are published.
 fn follows(app: &App, entry: &Provider) -> bool {
-    let Some(snapshot) = app.answering.published.snapshot() else { return false };
-    (*snapshot.providers).clone().apply(entry, &app.origin, app.clock.now()).is_ok()
+    let published = app.answering.published.snapshot();
+    published.is_some_and(|shown| shown.providers.previous_leaf(&entry.domain, entry.role) == entry.previous_leaf)
 }

@@ -713,10 +713,10 @@ mod tests {
         watching.import(list(2, 1, 5000, 10, None), account(), clock.now()).unwrap();
         hit(&watching, 21, 5000, watching.now());
         watching.tick(watching.now());
-        assert_eq!(watching.unexpected().len(), 0);
+        assert_eq!(watching.unexpected().unwrap().len(), 0);
         clock.advance(WITHIN);
         watching.tick(watching.now());
-        assert_eq!(watching.unexpected().len(), 2);
+        assert_eq!(watching.unexpected().unwrap().len(), 2);
     }
 
     #[test]

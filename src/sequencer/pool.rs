@@ -4,8 +4,9 @@
 //! or a config entry lies in a folder too, until a published head holds it ([`crate::onboarding`]), and is offered anew after a crash.
 
 use std::{
+    any::Any,
     collections::{HashMap, HashSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
@@ -16,9 +17,10 @@ use waymark_mapping::{
 
 use super::batch::{Intake, PendingChange};
 
-/// Most changes that wait: two full batches.
-pub const PENDING_MAX: usize = 2 * CHANGES_PER_HEAD_MAX;
-/// Most provider entries that wait.
+/// Most changes that wait: four full batches. It is the sum of what may come by each door, so that no door can take the
+/// room of another.
+pub const PENDING_MAX: usize = 4 * CHANGES_PER_HEAD_MAX;
+/// Most provider entries that wait: a list of their own, with at most one for each role of a domain.
 pub const PROVIDERS_MAX: usize = 256;
 
 /// What became of a pending change.
@@ -36,8 +38,11 @@ pub enum Outcome {
     Unknown,
 }
 
-/// A place in the queue. Dropping it changes nothing.
+/// Shows what becomes of a change. Dropping it changes nothing.
 pub type Ticket = watch::Receiver<Outcome>;
+
+/// What is given back when a change leaves the pool, whatever its client does: its place among those that may wait.
+pub type Place = Arc<dyn Any + Send + Sync>;
 
 /// Why a change is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +66,22 @@ pub enum PoolRefused {
 
 struct Waiting {
     change: PendingChange,
+    waits: Waits,
+}
+
+/// Who waits for a change.
+struct Waits {
+    csi_key: [u8; 32],
     done: watch::Sender<Outcome>,
+    place: Place,
+}
+
+impl Waits {
+    /// Gives the place back, and then tells: whoever has been told finds it free.
+    fn tell(self, outcome: Outcome) {
+        drop(self.place);
+        let _ = self.done.send(outcome);
+    }
 }
 
 /// At most one config entry is on its way: the next one has to name it.
@@ -139,12 +159,15 @@ impl Pool {
     /// A change leaves `in_flight` only after it was published. So whoever is not in flight here sees, in `is_current`, all
     /// that was made before: no two changes of one CSI can both become the same version.
     ///
+    /// `place` is held until the change has left the pool; for a request that is on its way already it is not needed.
+    ///
     /// # Errors
     /// [`PoolRefused`].
     pub fn add(
         &self,
         request: [u8; 32],
         change: PendingChange,
+        place: &Place,
         is_current: impl FnOnce(&PendingChange) -> bool,
     ) -> Result<Ticket, PoolRefused> {
         let mut inner = self.inner();
@@ -167,7 +190,8 @@ impl Pool {
         let (done, ticket) = watch::channel(Outcome::Pending);
         inner.in_flight.insert(change.csi_key);
         inner.tickets.insert(request, ticket.clone());
-        inner.waiting.push(Waiting { change, done });
+        let waits = Waits { csi_key: change.csi_key, done, place: Arc::clone(place) };
+        inner.waiting.push(Waiting { change, waits });
         Ok(ticket)
     }
 
@@ -246,7 +270,7 @@ impl Pool {
             fits += 1;
         }
         for waiting in inner.waiting.drain(..fits) {
-            taken.done.0.push((waiting.change.csi_key, waiting.done));
+            taken.done.0.push(waiting.waits);
             taken.intake.changes.push(waiting.change);
         }
         taken
@@ -305,12 +329,13 @@ impl Pool {
     fn over(&self, done: Done, outcome: impl Fn(&[u8; 32]) -> Outcome) {
         {
             let mut inner = self.inner();
-            for (csi_key, _) in &done.0 {
-                inner.in_flight.remove(csi_key);
+            for waits in &done.0 {
+                inner.in_flight.remove(&waits.csi_key);
             }
         }
-        for (csi_key, sender) in &done.0 {
-            let _ = sender.send(outcome(csi_key));
+        for waits in done.0 {
+            let outcome = outcome(&waits.csi_key);
+            waits.tell(outcome);
         }
         self.inner().tickets.retain(|_, ticket| *ticket.borrow() == Outcome::Pending);
     }
@@ -344,15 +369,13 @@ impl Pool {
     pub fn close(&self, done: Done) {
         let mut inner = self.inner();
         inner.closed = true;
-        for sender in done.0.iter().map(|(_, done)| done).chain(inner.waiting.iter().map(|w| &w.done)) {
-            let _ = sender.send(Outcome::Unknown);
-        }
-        inner.waiting.clear();
+        let waiting = std::mem::take(&mut inner.waiting);
+        done.0.into_iter().chain(waiting.into_iter().map(|w| w.waits)).for_each(|waits| waits.tell(Outcome::Unknown));
         // Nothing is on its way any more: whoever asks is told that the log is read-only, not to look again in a moment.
         inner.in_flight.clear();
     }
 }
 
-/// Those who wait for one batch, each with the CSI of their change.
+/// Those who wait for one batch.
 #[derive(Default)]
-pub struct Done(Vec<([u8; 32], watch::Sender<Outcome>)>);
+pub struct Done(Vec<Waits>);

@@ -1,5 +1,7 @@
 //! What people, providers and clocks do, at random: a life that is the same for the same seed.
 
+use std::sync::Arc;
+
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -10,6 +12,7 @@ use waymark::{
     policy::change,
     sequencer::{
         batch::{PendingChange, Promise},
+        pool::Place,
         rests::RestsOn,
         writer::Writer,
     },
@@ -538,7 +541,8 @@ impl Life {
                 self.edges.extend(change.row.record.state.claim().map(|c| c.until.get()));
                 let digest = *Hash::sha256(&[&encode(&request)]).as_bytes();
                 let is_next = |c: &PendingChange| running.answering.published.is_next(&c.csi_key, c.row.version);
-                if let Ok(ticket) = running.pool.add(digest, *change, is_next) {
+                let place: Place = Arc::new(());
+                if let Ok(ticket) = running.pool.add(digest, *change, &place, is_next) {
                     running.waits.push(Waits { ticket, request });
                     self.world.tally.count(format!("asked for: {kind:?}"));
                 }
