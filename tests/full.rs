@@ -14,7 +14,8 @@ use std::{
 };
 
 use common::{
-    QUIET, Stage, Witnesses, attest, client, csi, domain, key, make_dp, mapping, origin, shown, until, with_consent,
+    QUIET, Stage, Witnesses, attest, client, csi, domain, key, make_dp_with, mapping, origin, shown, until,
+    with_consent,
 };
 use serde_json::Value;
 use waymark::{
@@ -236,7 +237,10 @@ async fn the_program_on_a_full_disk_serves_look_ups_also_after_a_start_and_recov
     let root = tempfile::tempdir().unwrap();
     let witnesses = Witnesses::start(root.path(), 1).await;
     let dir = root.path().join("dp");
-    make_dp(&dir, &witnesses);
+    // Two codes an hour to a number at the wish of one address.
+    make_dp_with(&dir, &witnesses, |file| {
+        file.codes = toml::from_str("sms = \"folder\"\nemail = \"folder\"\n[budget]\ncsi_hour = 5\n").unwrap();
+    });
     let trust = Trust::parse(&fs::read_to_string(dir.join(names::TRUST)).unwrap()).unwrap();
     let disk = Disk::with(&dir, &root.path().join("disk"));
     let fetcher = Fetcher::new(Duration::from_secs(40));
@@ -277,6 +281,26 @@ async fn the_program_on_a_full_disk_serves_look_ups_also_after_a_start_and_recov
         assert_eq!(look_up(&program).await, Outcome::Listed);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    // A person who asks for codes meanwhile, again and again, pays for one at most that does not leave.
+    let ask = async |program: &Program, i: u32| {
+        let (dp, number) = (client(&fetcher, &program.url), csi(&format!("tel:+4915112{i:06}")));
+        let started = dp.start_challenge(&key(&format!("late {i}")), &number, 0, Purpose::Control).await;
+        started.map(drop).map_err(|e| e.to_string())
+    };
+    // The file of challenges has some room in it still.
+    let mut late = 0;
+    while ask(&program, late).await.is_ok() {
+        late += 1;
+        assert!(late < 10_000, "the disk takes all");
+    }
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let refused = ask(&program, late).await.unwrap_err();
+        assert!(refused.contains("503 busy"), "{refused}");
+    }
+    disk.free();
+    until("room for a challenge", async || ask(&program, late).await.is_ok()).await;
+    disk.fill();
     // Killed and started while there is no room, not even for the files that an operator has removed to get some.
     program.kill();
     disk.free();
@@ -294,18 +318,12 @@ async fn the_program_on_a_full_disk_serves_look_ups_also_after_a_start_and_recov
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(change(&program, 2).await.unwrap_err().contains("503 log-read-only"));
-    let late = (key("late"), csi("tel:+4915112345604"));
-    let challenge = async |program: &Program| {
-        let dp = client(&fetcher, &program.url);
-        let started = dp.start_challenge(&late.0, &late.1, 0, Purpose::Control).await;
-        started.map(drop).map_err(|e| e.to_string())
-    };
-    let refused = challenge(&program).await.unwrap_err();
+    let refused = ask(&program, late).await.unwrap_err();
     assert!(refused.contains("503 busy"), "{refused}");
     assert_eq!(told(&program).await, ["storage-full"]);
 
     disk.free();
-    until("room for a challenge", async || challenge(&program).await.is_ok()).await;
+    until("room for a challenge", async || ask(&program, late).await.is_ok()).await;
     until("room to be noticed", async || change(&program, 1).await.is_ok()).await;
     change(&program, 2).await.unwrap();
     until("to be ready again", async || told(&program).await.is_empty()).await;

@@ -563,6 +563,18 @@ fn hand_over(dir: &Path, from: &str, message: &str, text: &str) -> String {
     said
 }
 
+#[test]
+fn a_message_for_a_folder_that_is_no_provers_is_not_taken_and_makes_no_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mistyped = folder.path().join("porver");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_waymark"));
+    command.args(["prover", "received", "--from", "+4915112345642", "--dir"]).arg(&mistyped).stdin(Stdio::null());
+    let ended = command.output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(!ended.status.success() && said.contains("porver") && said.contains("prover.toml"), "{said}");
+    assert!(!said.contains("15112345642") && !mistyped.exists(), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_more_codes_are_sent_to_a_number_its_holder_enters_by_a_text_message() {
     let gateway = Arc::new(Gateway::default());

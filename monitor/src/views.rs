@@ -165,21 +165,32 @@ impl LogState {
 
     /// The smallest tree beyond what the log shows that a quorum has cosigned, as far as anybody has shown.
     fn met_beyond(&self) -> Option<u64> {
-        let policy = self.target.trust.policy();
+        let witnesses = self.target.trust.policy().witnesses().len();
         let is_met = |beyond: &&Beyond| {
             let signed = &beyond.claim.signed;
             let same = self
                 .beyond
                 .iter()
                 .filter(|b| (b.claim.signed.size(), b.claim.signed.root()) == (signed.size(), signed.root()));
-            let mut times = vec![None; policy.witnesses().len()];
+            let mut times = vec![None; witnesses];
             for (i, time) in same.flat_map(|b| b.times.iter().enumerate()) {
                 times[i] = times[i].max(*time);
             }
-            policy.quorum_time(&times).is_some()
+            self.is_one_quorum(&times)
         };
         let beyond = self.beyond.iter().filter(|b| b.claim.signed.size() > self.shown);
         beyond.filter(is_met).map(|b| b.claim.signed.size()).min()
+    }
+
+    /// Whether a quorum has cosigned within the seconds that clocks may differ. One that came together more slowly may never have been one
+    /// to the log: a witness whose clock is wrong, or one that was away until another's cosignature had grown old.
+    fn is_one_quorum(&self, times: &[Option<UnixSeconds>]) -> bool {
+        let (policy, skew_s) = (self.target.trust.policy(), self.target.trust.freshness().skew_s);
+        times.iter().flatten().any(|latest| {
+            let together = |time: &UnixSeconds| *time <= *latest && latest.since(*time) <= skew_s;
+            let of_one: Vec<_> = times.iter().map(|time| time.filter(together)).collect();
+            policy.quorum_time(&of_one).is_some()
+        })
     }
 
     /// Whether somebody has seen more than the log shows now, which gives it some more looks.

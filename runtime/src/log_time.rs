@@ -11,7 +11,9 @@
 //! | what an earlier run knew | that, and what has passed: it is later, or as late | by the wall clock, unless that is behind |
 //! | a quorum was fresh by the wall clock | that, and what has passed | by this time; a **newer** quorum that fits the wall clock and not this time sets it |
 //!
-//! The last case is a machine that has slept, or a clock that was wrong and has been set right.
+//! The last case is a machine that has slept, or a clock that was wrong and has been set right. A quorum that
+//! is new, and of this very moment by the wall clock and not by this time, sets it: a clock that was some minutes ahead at the first start,
+//! as far as a quorum may be old, is mended by the next heads once it is right.
 
 use waymark_log::{
     policy::{CosignedCheckpoint, Freshness, Policy, Unmet},
@@ -117,7 +119,8 @@ impl LogTime {
             match at(own) {
                 Ok(accepted) => {
                     let goes_right = wall.get().abs_diff(own.get()) <= APART_MS_MAX;
-                    if goes_right && self.since() >= COMPARED_MS {
+                    if goes_right && self.since() >= COMPARED_MS || self.is_better(wall, &accepted) && at(wall).is_ok()
+                    {
                         self.set(wall);
                     }
                     accepted
@@ -131,7 +134,16 @@ impl LogTime {
                 }
             }
         } else if self.basis == Basis::AtLeast && wall.plus_ms(APART_MS_MAX) < own {
-            at(own)?
+            // What an earlier run has believed was no further ahead than a quorum may be old.
+            let ahead_ms_max = freshness.max_age_s.saturating_mul(1000).saturating_add(APART_MS_MAX);
+            let healed = at(wall).ok().filter(|accepted| self.is_better(wall, accepted));
+            match healed.filter(|_| own.since(wall) <= ahead_ms_max) {
+                Some(accepted) => {
+                    self.set(wall);
+                    accepted
+                }
+                None => at(own)?,
+            }
         } else {
             let accepted = at(wall)?;
             self.set(wall);
@@ -139,6 +151,14 @@ impl LogTime {
         };
         self.quorum = self.quorum.max(Some(accepted.quorum_time()));
         Ok(accepted)
+    }
+
+    /// Whether a quorum that is new shows the wall clock to be right and this time to be wrong: it is of that very moment by the one, and
+    /// not by the other.
+    fn is_better(&self, wall: UnixMillis, accepted: &CosignedCheckpoint) -> bool {
+        let quorum = accepted.quorum_time();
+        let is_of = |time: UnixMillis| time.get().abs_diff(quorum.to_millis().get()) <= APART_MS_MAX;
+        Some(quorum) > self.quorum && is_of(wall) && !is_of(self.now())
     }
 
     fn set(&mut self, to: UnixMillis) {
@@ -223,6 +243,33 @@ mod tests {
         clock.set(3_600_000);
         assert!(time.fault().is_some() && takes(&mut time, START_S + 3600));
         assert_eq!((time.now(), time.fault()), (clock.now(), None));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_at_the_first_start_is_mended_by_the_next_heads_once_it_is_right() {
+        for ahead_s in [100, 300, 560] {
+            let clock = start();
+            clock.set(ahead_s * 1000);
+            let mut time = LogTime::new(clock.clone(), None);
+            assert!(takes(&mut time, START_S - 10) && time.is_confirmed(), "{ahead_s}");
+            clock.set(-ahead_s * 1000);
+            clock.advance(60_000);
+            assert!(takes(&mut time, START_S + 55) && time.is_confirmed(), "{ahead_s}");
+            assert_eq!((time.now(), time.fault()), (clock.now(), None), "{ahead_s}");
+        }
+        // The same over a restart, as far as such a clock may have been believed; a clock that is set back further is not.
+        for (ahead_ms, heals) in [(100_000, true), (560_000, true), (700_000, false)] {
+            let clock = start();
+            let mut time = LogTime::new(clock.clone(), Some(clock.now().plus_ms(ahead_ms)));
+            assert_eq!((takes(&mut time, START_S - 5), time.fault().is_none()), (heals, heals), "{ahead_ms}");
+        }
+        // A quorum that is not of this moment by the wall clock says nothing against the time.
+        let clock = start();
+        let mut time = LogTime::new(clock.clone(), None);
+        assert!(takes(&mut time, START_S));
+        clock.set(-60_000);
+        clock.advance(10_000);
+        assert!(takes(&mut time, START_S + 5) && time.fault().is_some());
     }
 
     #[test]

@@ -81,6 +81,12 @@ pub async fn run(command: ProverCommand) -> Ended {
             let csi = Csi::parse(&format!("{scheme}:{from}"));
             // What is wrong with it may repeat it, and this is run by a program that logs what it is told.
             let csi = csi.map_err(|_| End::Usage("--from is neither a mail address nor a number".to_owned()))?;
+            // Else a folder that is mistyped would be made, and every message in it lost.
+            let files = [prover::names::CONFIG, crate::config::names::CONFIG];
+            if !files.iter().any(|file| dir.join(file).is_file()) {
+                let what = format!("--dir {}: there is neither {} nor {} in it", dir.display(), files[0], files[1]);
+                return Err(End::Usage(what));
+            }
             let mut message = vec![];
             io::stdin().take(MESSAGE_BYTES_MAX as u64).read_to_end(&mut message)?;
             match incoming::receive(&dir, &csi, &String::from_utf8_lossy(&message))? {

@@ -22,7 +22,11 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    },
     thread::JoinHandle,
 };
 
@@ -51,6 +55,8 @@ const NEW_FILE: &str = "challenges.redb.new";
 /// How long a journal that is shut is left alone before it is tried again: a flood of requests must not be one of
 /// tries.
 const TRY_AGAIN_MS: u64 = 1000;
+/// Bytes that must be free before anything is charged again after a write has failed: a commit may let the file grow.
+const ROOM_BYTES: usize = 1 << 20;
 /// How long what was sent is kept: the longest limit counts a day. Then addresses are forgotten, too.
 const KEPT_MS: u64 = 24 * 3_600_000;
 /// Most writes that share one commit, some 1 KiB each.
@@ -192,6 +198,9 @@ struct Wish {
 pub struct Journal {
     /// What has not been read yet, since there was no room.
     shut: Option<Store>,
+    folder: PathBuf,
+    /// A write was not taken, and it has not been looked since whether there is room.
+    has_failed: Arc<AtomicBool>,
     tried: UnixMillis,
     wishes: Option<Sender<Wish>>,
     writer: Option<JoinHandle<()>>,
@@ -207,7 +216,8 @@ impl Journal {
         let path = folder.join(FILE);
         let key = Zeroizing::new(blake3::derive_key("waymark 2026 challenge sealing", seed));
         let store = Store { cipher: XChaCha20Poly1305::new((&*key).into()), path, database: None, next: 0 };
-        let mut journal = Self { shut: Some(store), tried: now, wishes: None, writer: None };
+        let (folder, has_failed) = (folder.to_owned(), Arc::default());
+        let mut journal = Self { shut: Some(store), folder, has_failed, tried: now, wishes: None, writer: None };
         let replay = journal.read(now)?;
         if replay.is_none() {
             tracing::error!("challenges.redb: the disk is full; challenges are refused until there is room");
@@ -233,6 +243,21 @@ impl Journal {
         })
     }
 
+    /// Whether it is worth while to charge for something that has to be written. After a write that has failed, only if there is room,
+    /// which is looked at once a second at most: what is charged and not written is lost to the person who asked.
+    pub fn has_room(&mut self, now: UnixMillis) -> bool {
+        if !self.has_failed.load(Ordering::SeqCst) {
+            return true;
+        }
+        if now.get().abs_diff(self.tried.get()) < TRY_AGAIN_MS {
+            return false;
+        }
+        self.tried = now;
+        let has_room = durable::check_room(&self.folder, ROOM_BYTES).is_ok();
+        self.has_failed.store(!has_room, Ordering::SeqCst);
+        has_room
+    }
+
     /// Reads the store that is shut and gives it to a writer of its own; `None` if there is no room for that.
     fn read(&mut self, now: UnixMillis) -> io::Result<Option<Replay>> {
         let Some(store) = &mut self.shut else { return Ok(None) };
@@ -251,7 +276,9 @@ impl Journal {
         let (wishes, incoming) = channel();
         if let Some(store) = self.shut.take() {
             let writer = std::thread::Builder::new().name("challenges".to_owned());
-            (self.wishes, self.writer) = (Some(wishes), Some(writer.spawn(move || write(store, &incoming))?));
+            let has_failed = Arc::clone(&self.has_failed);
+            (self.wishes, self.writer) =
+                (Some(wishes), Some(writer.spawn(move || write(store, &incoming, &has_failed))?));
         }
         Ok(Some(replay))
     }
@@ -279,7 +306,7 @@ impl Drop for Journal {
     }
 }
 
-fn write(mut store: Store, incoming: &Receiver<Wish>) {
+fn write(mut store: Store, incoming: &Receiver<Wish>, has_failed: &AtomicBool) {
     while let Ok(first) = incoming.recv() {
         let mut wishes = vec![first];
         wishes.extend(incoming.try_iter().take(SHARED_MAX - 1));
@@ -289,6 +316,8 @@ fn write(mut store: Store, incoming: &Receiver<Wish>) {
             store.database = None;
             NotWritten
         });
+        // A later one that finds room within the file says nothing of the next.
+        has_failed.fetch_or(written.is_err(), Ordering::SeqCst);
         for wish in wishes {
             let _ = wish.answer.send(written);
         }

@@ -799,9 +799,13 @@ impl State {
         Ask { address, csi, key, returning, prefix: Prefix::of(&claim.csi), is_incoming: false, is_answer: false }
     }
 
-    /// What was charged: nothing where nothing is sent.
-    fn charge(&mut self, ask: &Ask, is_first: bool, now: UnixMillis) -> Result<Vec<Paid>, Spent> {
-        self.budget.as_mut().map(|b| b.charge(ask, is_first, now)).transpose().map(|paid| paid.into_iter().collect())
+    /// What was charged: nothing where nothing is sent. Nobody is charged while the disk takes nothing: what they pay for does not leave.
+    fn charge(&mut self, ask: &Ask, is_first: bool, now: UnixMillis) -> Result<Vec<Paid>, PossessionError> {
+        if !self.journal.has_room(now) {
+            return Err(PossessionError::NotKept);
+        }
+        let paid = self.budget.as_mut().map(|b| b.charge(ask, is_first, now)).transpose()?;
+        Ok(paid.into_iter().collect())
     }
 
     /// A challenge ended well: what is to be kept of that.

@@ -46,9 +46,11 @@ use crate::{
 };
 
 /// Names of the files in a prover's folder.
-mod names {
+pub mod names {
+    /// Its configuration.
     pub const CONFIG: &str = "prover.toml";
-    pub const KEY: &str = "prover.key";
+    /// Its key.
+    pub(super) const KEY: &str = "prover.key";
 }
 
 /// prover.toml.
