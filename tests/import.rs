@@ -42,6 +42,8 @@ use waymark_runtime::{clock::Clock, fetch::Fetcher, keyfile};
 const MSP: &str = "chat.example";
 /// Lines of the large test.
 const LINES: u64 = 2000;
+/// The line of the person of line 1 with another key.
+const TWIN: u64 = 1500;
 
 /// A DP that knows an MSP, and the MSP's folder.
 async fn scene() -> (Stage, PathBuf) {
@@ -81,8 +83,8 @@ fn write_lines(signers: &Signers, path: &Path) -> BTreeMap<u64, &'static str> {
             8 => ("x".repeat(200_000), Some("line-malformed")),
             100 => (format!("{{\"change\":\"{}\"}}", BASE64.encode(b"\x01")), Some("malformed")),
             101 => (format!("{{\"change\":\"{}\"}}", BASE64.encode(b"\x09 of a later format")), Some("not-supported")),
-            // The same person again, with another key: the first one made version 0.
-            1500 => (signers.line(1), Some("version-stale")),
+            // The same person again, with another key: the one that comes first made version 0. See `who_came_first`.
+            TWIN => (signers.line(1), Some("version-stale")),
             1700 => (forged(signers, line), Some("mapping-invalid")),
             _ => (signers.line(line), None),
         };
@@ -92,6 +94,16 @@ fn write_lines(signers: &Signers, path: &Path) -> BTreeMap<u64, &'static str> {
     }
     std::fs::write(path, text).unwrap();
     bad
+}
+
+/// Of the two lines of one person, the one that came later is refused. Requests that find a DP busy are sent again after others, so that may be
+/// the one that is first in the file.
+fn who_came_first(file: &Path, bad: &mut BTreeMap<u64, &'static str>) {
+    let journal = std::fs::read_to_string(journal::path_of(file)).unwrap();
+    if journal.lines().any(|line| line == "1 refused version-stale") {
+        bad.remove(&TWIN);
+        bad.insert(1, "version-stale");
+    }
 }
 
 /// A line whose mapping the recipient has not signed as it stands.
@@ -129,7 +141,7 @@ async fn each_line_is_published_once_or_named_whatever_stops_in_between() {
     let (stage, chat) = scene().await;
     let dir = stage.root.path().join("dp");
     let file = stage.root.path().join("people.jsonl");
-    let bad = write_lines(&signers(&stage, &chat), &file);
+    let mut bad = write_lines(&signers(&stage, &chat), &file);
     let (address, url) = (stage.dp.address(), stage.dp.url());
     let dp = client(&stage, &url);
 
@@ -156,6 +168,7 @@ async fn each_line_is_published_once_or_named_whatever_stops_in_between() {
     let running = dp::start(settings, Clock::System).await.unwrap();
     let stage = Stage { root, witnesses, dp: running, trust, origin, fetcher, clock };
     let (summary, refused) = second.await.unwrap();
+    who_came_first(&file, &mut bad);
 
     let good = LINES - bad.len() as u64;
     assert_eq!((summary.lines, summary.published, summary.refused), (LINES, good, bad.len() as u64));

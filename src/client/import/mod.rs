@@ -30,8 +30,8 @@ use self::{
 use super::{ClientError, provider::ProviderClient};
 use crate::api::{IMPORT_BYTES_MAX, IMPORT_ITEMS_MAX, ImportAnswer, ImportOutcome, join_import};
 
-/// Requests on their way at a time: one is judged while the other waits for its head.
-const REQUESTS_MAX: usize = 2;
+/// Requests on their way at a time: a DP takes one import of an MSP at a time, and lines keep their order.
+const REQUESTS_MAX: usize = 1;
 /// Longest pause between attempts, whatever the DP asks for.
 const PAUSE_S_MAX: u64 = 30;
 /// Longest without any line's coming to its end, unless said otherwise: ten minutes.
