@@ -26,6 +26,7 @@ use waymark_log::{
 use crate::{
     entry::{ENTRIES_PER_HEAD_MAX, OriginText},
     label::Label,
+    rules::SKEW_MS,
     signed::{SignedStruct, context, signed_struct},
     wire::{Extensions, Format, List24, Optional24, Undecoded, decode, encode},
 };
@@ -286,7 +287,8 @@ impl WatchBook {
             return Err(WatchRefused::OtherLog);
         }
         list.verify().map_err(|_| WatchRefused::Signature)?;
-        let longest = now.plus_ms(WATCH_LIFETIME_MS_MAX);
+        // An app makes its list by its own clock, which may be as far ahead as clocks may differ.
+        let longest = now.plus_ms(WATCH_LIFETIME_MS_MAX + SKEW_MS);
         let before = self.lists.get(&list.id);
         let nothing_to_do = list.labels.is_empty() && before.is_none();
         if nothing_to_do || list.expiry <= now || list.expiry > longest {
@@ -605,6 +607,17 @@ mod tests {
         book.tick(10 + AHEAD_MAX, ms(2));
         assert!(!book.is_open(&WatchId([1; 16])));
         book.check(&claims(50, 20), ms(1), 10 + AHEAD_MAX).unwrap();
+    }
+
+    #[test]
+    fn a_list_for_the_longest_time_is_taken_from_an_app_whose_clock_is_ahead_as_far_as_clocks_may_differ() {
+        let secret = SecretKey::from_seed(&[8; 32]);
+        for (ahead_ms, taken) in [(0, Ok(())), (SKEW_MS, Ok(())), (SKEW_MS + 1, Err(WatchRefused::Lifetime))] {
+            let mut list = list(1, &[1], None);
+            list.expiry = ms(MINUTE + ahead_ms + WATCH_LIFETIME_MS_MAX);
+            list.sign(&Origin::new("dp.example/log").unwrap(), &secret);
+            assert_eq!(book().import(list, ms(MINUTE), 0, unseen), taken, "{ahead_ms}");
+        }
     }
 
     #[test]

@@ -113,7 +113,8 @@ impl LogTime {
     /// # Errors
     /// [`Unmet`].
     pub fn judge(&mut self, note: &[u8], policy: &Policy, freshness: Freshness) -> Result<CosignedCheckpoint, Unmet> {
-        let (wall, own) = (self.clock.now(), self.now());
+        // Both at one moment: to judge takes a while.
+        let (wall, passed_ms, own) = (self.clock.now(), self.clock.passed_ms(), self.now());
         let at = |time: UnixMillis| policy.judge(note, time.floor_seconds(), freshness);
         let accepted = if self.is_confirmed() {
             match at(own) {
@@ -121,7 +122,7 @@ impl LogTime {
                     let goes_right = wall.get().abs_diff(own.get()) <= APART_MS_MAX;
                     if goes_right && self.since() >= COMPARED_MS || self.is_better(wall, &accepted) && at(wall).is_ok()
                     {
-                        self.set(wall);
+                        self.set(wall, passed_ms);
                     }
                     accepted
                 }
@@ -129,7 +130,7 @@ impl LogTime {
                     // An old quorum says nothing new: a wall clock that is set back must not make it fresh again.
                     let newer = at(wall).ok().filter(|accepted| Some(accepted.quorum_time()) > self.quorum);
                     let accepted = newer.ok_or(unmet)?;
-                    self.set(wall);
+                    self.set(wall, passed_ms);
                     accepted
                 }
             }
@@ -139,14 +140,14 @@ impl LogTime {
             let healed = at(wall).ok().filter(|accepted| self.is_better(wall, accepted));
             match healed.filter(|_| own.since(wall) <= ahead_ms_max) {
                 Some(accepted) => {
-                    self.set(wall);
+                    self.set(wall, passed_ms);
                     accepted
                 }
                 None => at(own)?,
             }
         } else {
             let accepted = at(wall)?;
-            self.set(wall);
+            self.set(wall, passed_ms);
             accepted
         };
         self.quorum = self.quorum.max(Some(accepted.quorum_time()));
@@ -161,8 +162,8 @@ impl LogTime {
         Some(quorum) > self.quorum && is_of(wall) && !is_of(self.now())
     }
 
-    fn set(&mut self, to: UnixMillis) {
-        (self.at, self.passed_ms, self.basis) = (to, self.clock.passed_ms(), Basis::Confirmed);
+    fn set(&mut self, to: UnixMillis, passed_ms: u64) {
+        (self.at, self.passed_ms, self.basis) = (to, passed_ms, Basis::Confirmed);
     }
 }
 
