@@ -33,7 +33,8 @@ use crate::{
 /// Most bytes in a provider entry: a domain, a digest, and a key and two signatures of the longest algorithm that the format has room for
 /// (8 KiB each). With Ed25519 it is some 500 bytes, with ML-DSA-44 6,500.
 pub const PROVIDER_BYTES_MAX: usize = 32 << 10;
-/// Most entries looked at in a round: as many as wait for a batch. Those beyond come once the first are logged.
+/// Most entries looked at in a round: as many as wait for a batch, and as many as are in the batch in hand. Those beyond come once the
+/// first are logged.
 const INCOMING_MAX: usize = 2 * PROVIDERS_MAX;
 /// Longest that the published head may be behind the clock while the clock settles what becomes of entries, milliseconds: a quiet log has a head a
 /// minute, and its witnesses may take a while.

@@ -12,7 +12,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use waymark_log::time::UnixMillis;
+use waymark_log::time::{DAY_MS, UnixMillis};
 
 use crate::prefix::Prefix;
 
@@ -173,7 +173,6 @@ pub struct StayingShares {
     pub month: Shares,
 }
 
-const DAY_MS: u64 = 86_400_000;
 /// The longer window of [`StayingShares`].
 pub const MONTH_MS: u64 = 30 * DAY_MS;
 

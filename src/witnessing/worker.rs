@@ -141,8 +141,6 @@ enum Tried {
     Cosigned(SignatureLine, UnixSeconds),
     /// The witness is at another size; try again from there.
     Elsewhere(u64),
-    /// It says that it has cosigned more than it was asked for.
-    Larger(u64),
     /// It says that ours does not continue what it has cosigned.
     Refused(String),
     /// Its cosignature is dated otherwise than by our clock.
@@ -181,12 +179,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
     /// Works until the jobs end.
     pub(super) async fn run(mut self, mut jobs: watch::Receiver<Option<Job>>) {
         while let Some(job) = self.next(&mut jobs).await {
-            let tried = match self.try_once(&job.signed).await {
-                // Somebody has handed it a newer checkpoint of ours while the request was on its way.
-                Tried::Larger(size) if is_ours(size, &jobs) => Tried::Elsewhere(size),
-                Tried::Larger(size) => Tried::Refused(format!("it says that it has cosigned {size} entries")),
-                tried => tried,
-            };
+            let tried = self.try_once(&job.signed, &jobs).await;
             let refused = matches!(tried, Tried::Refused(_));
             if let Some(why) = self.take(&job, tried) {
                 let (pause, newest) = (self.fail(&why), jobs.clone());
@@ -245,7 +238,6 @@ impl<T: Fn(Report) -> bool> Worker<T> {
             }
             // Told when it was asked for its copy.
             Tried::Refused(why) => Some(why),
-            Tried::Larger(size) => Some(format!("it says that it has cosigned {size} entries")),
             Tried::OtherTime(why) => Some(self.without(job, Lack::OtherTime, why)),
             Tried::Failed(why) => Some(self.without(job, Lack::Other, why)),
         }
@@ -268,7 +260,7 @@ impl<T: Fn(Report) -> bool> Worker<T> {
         Pause { longest, ends_with_job: self.failures < RETRY.len() }
     }
 
-    async fn try_once(&self, signed: &SignedCheckpoint) -> Tried {
+    async fn try_once(&self, signed: &SignedCheckpoint, jobs: &watch::Receiver<Option<Job>>) -> Tried {
         let began = self.clock.now().floor_seconds();
         let request = match self.request(signed) {
             Ok(request) => request,
@@ -284,7 +276,11 @@ impl<T: Fn(Report) -> bool> Worker<T> {
         match answer.status {
             200 => self.check(signed, &text, began).map_or_else(|why| why, |(line, time)| Tried::Cosigned(line, time)),
             409 => match text.trim_end().parse::<u64>() {
-                Ok(size) if size > signed.size() => Tried::Larger(size),
+                // Somebody has handed it a newer checkpoint of ours while the request was on its way.
+                Ok(size) if size > signed.size() && is_ours(size, jobs) => Tried::Elsewhere(size),
+                Ok(size) if size > signed.size() => {
+                    Tried::Refused(format!("it says that it has cosigned {size} entries"))
+                }
                 Ok(size) if self.known != Some(size) => Tried::Elsewhere(size),
                 Ok(size) if size == signed.size() => {
                     Tried::Refused("it says that it has cosigned another root".to_owned())
